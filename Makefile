@@ -1,0 +1,60 @@
+# Everything runs from `.venv`, which the first target that needs it makes. Nothing is written outside this folder.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+# The first interpreter on the path that is new enough; `make PYTHON=/path/to/python` overrules.
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; do \
+	if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$name; break; fi; done)
+# A photograph folder of your own for `make demo DATA=path`; empty = the built-in show only.
+DATA ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint check clean
+
+help:
+	@echo "make install          the package in $(VENV)"
+	@echo "make demo             install, draw and judge image-mask pairs, write demo/report.html"
+	@echo "make demo DATA=path   the same, and on your own folder of photographs"
+	@echo "make test             install with the test tools, run the tests"
+	@echo "make lint             ruff, mypy, import-linter"
+	@echo "make check            lint and test: what the continuous integration runs"
+	@echo "make clean            remove what these targets made"
+
+$(BIN)/python:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "No Python 3.11 or newer was found on the path. Install one, or say: make PYTHON=/path/to/python3" >&2; exit 2; fi
+	@"$(PYTHON)" -m venv $(VENV)
+
+# A stamp for each set of requirements: a second call does nothing until pyproject.toml changes.
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "Installing skindualgen into $(VENV) (the first time this fetches PyTorch, which is large) ..."
+	@$(PIP) install --quiet --progress-bar off -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	@echo "Installing skindualgen and its test tools into $(VENV) (the first time this fetches PyTorch, which is large) ..."
+	@$(PIP) install --quiet --progress-bar off -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+install: $(VENV)/.installed
+
+demo: install
+	@$(BIN)/skindualgen demo --out demo $(if $(DATA),--data "$(DATA)")
+
+test: $(VENV)/.installed-dev
+	@rm -f .coverage .coverage.*
+	@$(BIN)/python -m pytest --cov
+
+lint: $(VENV)/.installed-dev
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+check: lint test
+
+clean:
+	@rm -rf $(VENV) demo build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+		.import_linter_cache
+	@find src tests scripts examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,32 @@
+"""Image-mask pairs of dermoscopic photographs from a text prompt, in one diffusion pass.
+
+>>> from skindualgen import SkinDualGenPipeline
+>>> pipe = SkinDualGenPipeline.from_adapter("builtin")
+>>> pair = pipe("a dermoscopic image of a melanoma", guidance_scale=2.0)
+>>> pair.images[0].size == pair.masks[0].size
+True
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from skindualgen.sample.pipeline import SkinDualGenPipeline
+
+__version__ = "0.1.0"
+__all__ = ["SkinDualGenPipeline", "__version__"]
+
+_LAZY = {"SkinDualGenPipeline": "skindualgen.sample.pipeline"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the pipeline on first use, so that ``import skindualgen`` and ``--help`` do not wait for torch."""
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
