@@ -16,21 +16,16 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.prompts import (
-    ATTRIBUTE_WORDS,
-    BEHAVIOURS,
-    DIAGNOSES,
     FIELD_ATTRIBUTES,
     MAX_CLIP_TOKENS,
-    SEXES,
-    SITES,
     TEMPLATES,
     caption_corpus,
     clip_token_bound,
-    diagnosis_term,
     fields_of,
     parse_template,
     prompt_for,
 )
+from skindualgen.data.terms import ATTRIBUTE_WORDS, BEHAVIOURS, DIAGNOSES, SEXES, SITES, diagnosis_term
 
 CLIP_MERGES = 49152 - 256 - 2  # open_clip.tokenizer.SimpleTokenizer: vocabulary without bytes and the two marks
 

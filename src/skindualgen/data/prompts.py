@@ -4,8 +4,8 @@ A template is text with fields in braces and optional groups in square brackets:
 ``a dermoscopic image of {a_diagnosis}[ on {site}][ in {patient}]``.
 
 * A group is dropped when one of its fields is not known. Groups do not nest and hold at least one field.
-* ``{diagnosis}``, ``{a_diagnosis}``, ``{lesion}`` and ``{a_lesion}`` outside a group say "skin lesion" when the diagnosis
-  is not known. Any other field outside a group makes its template unusable for records that lack the field.
+* ``{diagnosis}``, ``{a_diagnosis}``, ``{lesion}`` and ``{a_lesion}`` outside a group say "skin lesion" when the
+  diagnosis is not known. Any other field outside a group makes its template unusable for records that lack the field.
 * No attribute is stated twice: a template whose fields repeat one (``{patient}`` holds age and sex) is refused.
 
 How a diagnosis was established (``dx_type``) leaks the label and is not a field.
@@ -22,81 +22,28 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.terms import (
+    ATTRIBUTE_WORDS,
+    BEHAVIOURS,
+    DIAGNOSES,
+    DIAGNOSIS_TERMS,
+    SEXES,
+    SITES,
+    UNKNOWN_LESION,
+    diagnosis_term,
+    known,
+)
 
 MAX_CLIP_TOKENS = 77
 """Positions of CLIP's text encoder, start and end token included (Radford et al. 2021, arXiv 2103.00020)."""
 
-UNKNOWN_LESION = "skin lesion"
 ADULT_YEARS = 18
-NOT_KNOWN = frozenset({"", "unknown", "unk", "nan", "none", "null", "n/a", "na", "not known", "other/unknown"})
-
-DIAGNOSIS_TERMS: Mapping[str, str] = {
-    # ISIC 2019 codes (lower case) and HAM10000 codes: Combalia et al. arXiv 1908.02288, Tschandl et al. arXiv 1803.10417
-    "mel": "melanoma",
-    "nv": "nevus",
-    "bcc": "basal cell carcinoma",
-    "ak": "actinic keratosis",
-    "akiec": "actinic keratosis",
-    "bkl": "benign keratosis",
-    "df": "dermatofibroma",
-    "vasc": "vascular lesion",
-    "scc": "squamous cell carcinoma",
-    "sk": "seborrheic keratosis",
-    "naevus": "nevus",
-    "melanocytic nevus": "nevus",
-    "common nevus": "nevus",
-    "atypical nevus": "atypical nevus",
-}
-"""Labels that differ from the ISIC Archive's term, keyed in lower case with spaces for underscores."""
-
-DIAGNOSES = (
-    "melanoma",
-    "nevus",
-    "seborrheic keratosis",
-    "basal cell carcinoma",
-    "actinic keratosis",
-    "benign keratosis",
-    "pigmented benign keratosis",
-    "lichenoid keratosis",
-    "solar lentigo",
-    "dermatofibroma",
-    "vascular lesion",
-    "squamous cell carcinoma",
-    "atypical melanocytic proliferation",
-    "atypical nevus",
-    "angioma",
-    "lentigo simplex",
-    UNKNOWN_LESION,
-)
-SITES = (
-    "anterior torso",
-    "posterior torso",
-    "lateral torso",
-    "upper extremity",
-    "lower extremity",
-    "head/neck",
-    "palms/soles",
-    "oral/genital",
-)
 SITE_PHRASES: Mapping[str, str] = {
     "oral/genital": "the oral/genital area",
     "genital": "the genital area",
     "acral": "acral skin",
 }
 """How a site stands after "on" where "the <site>" is no English."""
-SEXES = ("female", "male")
-BEHAVIOURS = ("benign", "malignant", "indeterminate")
-ATTRIBUTE_WORDS = (
-    "symmetric, asymmetric, round, oval, irregular shape, regular border, irregular border, sharp border, blurred border",
-    "light brown, dark brown, brown, black, tan, red, pink, white, blue, gray, blue-gray, yellow, skin-colored",
-    "one color, two colors, several colors, uniform color, variegated, pigmented, amelanotic, hypopigmented",
-    "pigment network, typical pigment network, atypical pigment network, negative network, globules, dots, streaks",
-    "blue-white veil, regression structures, milia-like cysts, comedo-like openings, blotch, vessels, ulceration, crust",
-    "small, large, flat, raised, homogeneous, reticular, globular, structureless, scaly, waxy, smooth, rough",
-    "hair, ruler, gel bubbles, ink mark, sticker, dark corners, vignette, light skin, medium skin, dark skin",
-)
-"""Words of dermoscopy for shape, colour and structure that own templates and user prompts are likely to hold."""
-
 TEMPLATES = (
     "a dermoscopic image of {a_diagnosis}[ on {site}][ in {patient}]",
     "a dermoscopic image of {a_diagnosis} on {site} of {patient}",
@@ -114,7 +61,8 @@ TEMPLATES = (
     "dermoscopic view of {site}[ of {patient}] showing {a_diagnosis}",
     "close-up of {a_lesion}[ on {site}][ in {patient}] under a dermatoscope",
     "the skin[ of {patient}] with {a_lesion}[ on {site}], dermoscopy",
-    "dermoscopic photograph, {diagnosis}[, {benign_malignant}][, {anatom_site_general}][, {sex}][, {age_approx} years old]",
+    "dermoscopic photograph, {diagnosis}[, {benign_malignant}][, {anatom_site_general}][, {sex}]"
+    "[, {age_approx} years old]",
     "dermoscopy: {diagnosis}[; site: {anatom_site_general}][; sex: {sex}][; age: {age_approx}]",
     "[{sex}, ][{age_approx} year old, ][{anatom_site_general}, ]dermoscopic image of {a_diagnosis}",
     "an image of {a_lesion} taken with a dermatoscope[, {patient}]",
@@ -173,9 +121,9 @@ def prompt_for(record: PairRecord, *, seed: int = 0, templates: Sequence[str] | 
     usable = [parts for parts in parsed if all(p.optional or all(f in values for f in p.fields) for p in parts)]
     usable = [parts for parts in usable if _fill(parts, values)]
     if not usable:
-        known = ", ".join(sorted(values)) or "nothing"
+        have = ", ".join(sorted(values))
         raise InputError(
-            f"{len(parsed)} templates, none of which fits {record.isic_id!r} (known fields: {known})",
+            f"{len(parsed)} templates, none of which fits {record.isic_id!r} (known fields: {have})",
             "one template at least whose fields outside square brackets are known",
             "put fields that may be missing in square brackets, like '{diagnosis}[ on {site}]'",
         )
@@ -193,8 +141,8 @@ def prompt_for(record: PairRecord, *, seed: int = 0, templates: Sequence[str] | 
 def fields_of(record: PairRecord) -> dict[str, str]:
     """Values of the template fields for a record; a field that is not known is absent, the diagnosis never is."""
     diagnosis = diagnosis_term(record.diagnosis)
-    behaviour, sex = _known(record.benign_malignant), _known(record.sex)
-    site = _known(record.anatom_site_general)
+    behaviour, sex = known(record.benign_malignant), known(record.sex)
+    site = known(record.anatom_site_general)
     named = diagnosis or UNKNOWN_LESION
     lesion = named if behaviour is None or behaviour in named.split() else f"{behaviour} {named}"
     values = {
@@ -218,12 +166,6 @@ def fields_of(record: PairRecord) -> dict[str, str]:
         bare = person if record.age_approx is None else f"{record.age_approx} year old {person}"
         values["bare_patient"], values["patient"] = bare, _with_article(bare)
     return values
-
-
-def diagnosis_term(label: str | None) -> str | None:
-    """The ISIC Archive's term for a label or code (``bcc``, ``seborrheic_keratosis``), None where it says "unknown"."""
-    known = _known(label)
-    return None if known is None else DIAGNOSIS_TERMS.get(known, known)
 
 
 @lru_cache(maxsize=1024)
@@ -265,8 +207,8 @@ def clip_token_bound(text: str) -> int:
 def caption_corpus() -> list[str]:
     """Every word and phrase that the built-in templates can produce, as captions, for training a small vocabulary.
 
-    Each template is filled with each diagnosis, site, sex, behaviour and age (0 to 90 in steps of 5), other fields cycling,
-    and dropped fields as well; the words for shape, colour and structure follow. Sorted, without repetition.
+    Each template is filled with each diagnosis, site, sex, behaviour and age (0 to 90 in steps of 5), other fields
+    cycling, and with fields dropped; the words for shape, colour and structure follow. Sorted, without repetition.
     """
     captions = set(DIAGNOSES) | set(SITES) | set(DIAGNOSIS_TERMS.values())
     for template in TEMPLATES:
@@ -286,7 +228,7 @@ def _corpus_records() -> Iterator[PairRecord]:
     longest = len(DIAGNOSES) * 2
     ages = range(0, 91, 5)
     for index in range(max(longest, len(ages) * len(SEXES))):
-        known = PairRecord(
+        full = PairRecord(
             file_name="-",
             isic_id="-",
             diagnosis=DIAGNOSES[index % len(DIAGNOSES)],
@@ -295,10 +237,10 @@ def _corpus_records() -> Iterator[PairRecord]:
             age_approx=ages[index % len(ages)],
             benign_malignant=BEHAVIOURS[index % len(BEHAVIOURS)],
         )
-        yield known
-        yield known.model_copy(update={"sex": None})
-        yield known.model_copy(update={"age_approx": None})
-        yield known.model_copy(update={"anatom_site_general": None, "benign_malignant": None})
+        yield full
+        yield full.model_copy(update={"sex": None})
+        yield full.model_copy(update={"age_approx": None})
+        yield full.model_copy(update={"anatom_site_general": None, "benign_malignant": None})
 
 
 def _fill(parts: Iterable[_Part], values: Mapping[str, str]) -> str:
@@ -315,9 +257,10 @@ def _field_names(text: str, template: str) -> Iterator[str]:
         if name is None:
             continue
         if name not in FIELD_ATTRIBUTES or specification or conversion:
+            wrong = name + (f"!{conversion}" if conversion else "") + (f":{specification}" if specification else "")
             raise _template_error(
                 template,
-                f"unknown field {{{name}{'!' + conversion if conversion else ''}{':' + specification if specification else ''}}}",
+                f"unknown field {{{wrong}}}",
                 f"use one of {', '.join(FIELD_ATTRIBUTES)}",
             )
         yield name
@@ -325,13 +268,6 @@ def _field_names(text: str, template: str) -> Iterator[str]:
 
 def _template_error(template: str, what: str, remedy: str) -> InputError:
     return InputError(f"template {template!r} with {what}", "text with {fields} and [optional groups]", remedy)
-
-
-def _known(value: str | None) -> str | None:
-    if value is None:
-        return None
-    text = " ".join(value.replace("_", " ").lower().split())
-    return None if text in NOT_KNOWN else text
 
 
 def _with_article(noun: str) -> str:
