@@ -1,0 +1,154 @@
+"""Leaks and near-duplicates in a data set folder: what splits must not share, and what looks the same."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.journal import perceptual_hash
+from skindualgen.data.manifest import read_metadata
+from skindualgen.data.splits import Link, connected_components, crossing_components
+from skindualgen.provenance import atomic_write_text, sha256_file
+
+AUDIT_FILE = "audit.csv"
+MAX_DISTANCE_BITS = 6
+"""Hamming distance of two 64-bit perceptual hashes up to which pictures are called near-duplicates."""
+
+BLOCK_ROWS = 512
+LINK_FIELDS = ("patient_id", "lesion_id", "split_group")
+
+
+@dataclass(frozen=True)
+class NearDuplicate:
+    """Two pictures that look alike: ids, splits, and the distance of their perceptual hashes in bits (0 to 64)."""
+
+    first: str
+    first_split: str
+    second: str
+    second_split: str
+    distance_bits: int
+
+    @property
+    def across(self) -> bool:
+        """Whether they stand in different splits."""
+        return self.first_split != self.second_split
+
+
+@dataclass(frozen=True)
+class Audit:
+    """The findings: components that cross splits (leaks) and near-duplicates (warnings).
+
+    Attributes:
+        crossing: for each crossing component its records, ordered by id.
+        near: near-duplicates, those across splits first, then by distance and ids.
+    """
+
+    crossing: list[list[PairRecord]] = field(default_factory=list)
+    near: list[NearDuplicate] = field(default_factory=list)
+
+
+def audit(root: Path, *, max_distance: int = MAX_DISTANCE_BITS) -> Audit:
+    """Check a data set folder and write ``audit.csv`` into it.
+
+    Components join records that share a patient, a lesion, a ``split_group`` or an image file's hash, directly or
+    through others.
+
+    Args:
+        root: a folder as `prepare` writes it.
+        max_distance: bits, 0 to 64; see `MAX_DISTANCE_BITS`.
+
+    Raises:
+        InputError: no data set folder, an image that is missing, or a distance out of range.
+    """
+    if not 0 <= max_distance <= 64:
+        raise InputError(f"a distance of {max_distance} bits", "0 to 64", "use for example 6")
+    records = sorted(read_metadata(root), key=lambda record: record.isic_id)
+    components = connected_components([_links(root, record) for record in records])
+    crossing = crossing_components(components, [record.split for record in records])
+    hashes = np.array([_hash(root, record) for record in records], dtype=np.uint64)
+    near = [
+        NearDuplicate(records[i].isic_id, records[i].split, records[j].isic_id, records[j].split, distance)
+        for i, j, distance in near_pairs(hashes, max_distance)
+    ]
+    near.sort(key=lambda pair: (not pair.across, pair.distance_bits, pair.first, pair.second))
+    findings = Audit([[records[i] for i in component] for component in crossing], near)
+    atomic_write_text(root / AUDIT_FILE, _table(findings))
+    return findings
+
+
+def near_pairs(hashes: NDArray[np.uint64], max_distance: int) -> list[tuple[int, int, int]]:
+    """Return (i, j, distance) of all pairs i < j of 64-bit hashes that differ in at most ``max_distance`` bits.
+
+    Args:
+        hashes: [n].
+        max_distance: bits.
+    """
+    pairs: list[tuple[int, int, int]] = []
+    for start in range(0, len(hashes), BLOCK_ROWS):
+        block = hashes[start : start + BLOCK_ROWS]
+        distances = np.bitwise_count(block[:, None] ^ hashes[None, start:])  # [rows, n - start]
+        rows, columns = np.nonzero(distances <= max_distance)
+        above = columns > rows
+        pairs += [
+            (int(row) + start, int(column) + start, int(distances[row, column]))
+            for row, column in zip(rows[above], columns[above], strict=True)
+        ]
+    return pairs
+
+
+def _links(root: Path, record: PairRecord) -> list[Link]:
+    values = record.model_dump()
+    links: list[Link] = [(name, values[name]) for name in LINK_FIELDS if values.get(name) is not None]
+    return [*links, ("sha256", record.sha256 or sha256_file(_image(root, record)))]
+
+
+def _hash(root: Path, record: PairRecord) -> int:
+    stored = (record.model_extra or {}).get("phash")
+    if isinstance(stored, str):
+        return int(stored, 16)
+    with Image.open(_image(root, record)) as image:
+        return int(perceptual_hash(image), 16)
+
+
+def _image(root: Path, record: PairRecord) -> Path:
+    path = root / record.file_name
+    if not path.is_file():
+        raise InputError(
+            f"{record.file_name}, which is not in {root}", "all images of the metadata", "copy them as well"
+        )
+    return path
+
+
+def _table(findings: Audit) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["kind", "isic_id", "split", "other_isic_id", "other_split", "detail"])
+    for number, component in enumerate(findings.crossing, start=1):
+        first = component[0]
+        shared = _shared(component)
+        for other in component[1:]:
+            detail = f"component {number}: {shared}"
+            writer.writerow(["crossing", first.isic_id, first.split, other.isic_id, other.split, detail])
+    for pair in findings.near:
+        kind = "near_across" if pair.across else "near_within"
+        distance = f"{pair.distance_bits} bits"
+        writer.writerow([kind, pair.first, pair.first_split, pair.second, pair.second_split, distance])
+    return text.getvalue()
+
+
+def _shared(component: Sequence[PairRecord]) -> str:
+    """Name the values that more than one record of a component has."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for name in (*LINK_FIELDS, "sha256"):
+        values = [value for record in component if (value := record.model_dump().get(name)) is not None]
+        found[name] = {value for value in values if values.count(value) > 1}
+    return "; ".join(f"{name} {', '.join(sorted(values))}" for name, values in found.items() if values)

@@ -1,0 +1,216 @@
+"""Picture work that can be interrupted: one item processed, many in parallel, results kept in a journal."""
+
+from __future__ import annotations
+
+import io
+import json
+import multiprocessing
+import signal
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError
+from skindualgen.data.images import Adjustment, Crop, ItemError, fit, load_photograph
+from skindualgen.data.masks import load_mask
+from skindualgen.provenance import (
+    TEMPORARY_SUFFIX,
+    atomic_write_bytes,
+    atomic_write_text,
+    sha256_bytes,
+    sha256_file,
+)
+
+WORK_DIR = ".prepare"
+JOURNAL_FILE = "journal.jsonl"
+IN_FLIGHT_PER_WORKER = 4
+"""Items handed to the workers ahead of the slowest: bounds memory whatever the number of items."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One item to process: its id, its files, the stem of the new files, and how pictures are brought to size."""
+
+    isic_id: str
+    image: Path
+    mask: Path | None
+    out: Path
+    stem: str
+    size: int
+    crop: Crop
+    max_pixels: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of an item: new files with their hashes, or the reason why there are none.
+
+    Attributes:
+        isic_id: the item's id.
+        file_name: POSIX path of the new image relative to the data set folder, None if rejected.
+        mask_file_name: the same of the mask, None without one.
+        sha256: hash of the new image file.
+        mask_sha256: hash of the new mask file.
+        content_sha256: hash of the upright source pixels.
+        phash: perceptual hash of the new image, 16 hexadecimal digits.
+        adjustments: what was done to the pictures.
+        reason: reason code of a rejection.
+        detail: its detail.
+    """
+
+    isic_id: str
+    file_name: str | None = None
+    mask_file_name: str | None = None
+    sha256: str | None = None
+    mask_sha256: str | None = None
+    content_sha256: str | None = None
+    phash: str | None = None
+    adjustments: tuple[Adjustment, ...] = ()
+    reason: str | None = None
+    detail: str | None = None
+
+
+def process(task: Task) -> Result:
+    """Decode, check, resize and write one item; a bad item is a result with a reason, never an exception."""
+    try:
+        photograph = load_photograph(task.image, max_pixels=task.max_pixels)
+        mask: Image.Image | None = None
+        mask_adjustments: list[Adjustment] = []
+        if task.mask is not None:
+            mask, mask_adjustments = load_mask(task.mask, photograph, max_pixels=task.max_pixels)
+        image, mask, fit_adjustments = fit(photograph.image, mask, size=task.size, crop=task.crop)
+    except ItemError as error:
+        return Result(task.isic_id, reason=error.code, detail=error.detail)
+    file_name = f"{IMAGES_DIR}/{task.stem}.png"
+    mask_file_name = f"{MASKS_DIR}/{task.stem}.png" if mask is not None else None
+    return Result(
+        task.isic_id,
+        file_name,
+        mask_file_name,
+        sha256=_write_png(image, task.out / file_name),
+        mask_sha256=_write_png(mask, task.out / mask_file_name) if mask and mask_file_name else None,
+        content_sha256=photograph.content_sha256,
+        phash=perceptual_hash(image),
+        adjustments=(*photograph.adjustments, *mask_adjustments, *fit_adjustments),
+    )
+
+
+def perceptual_hash(image: Image.Image) -> str:
+    """Return the 64-bit perceptual hash (DCT of a 32 x 32 grey picture) as 16 hexadecimal digits."""
+    import imagehash
+
+    return str(imagehash.phash(image))
+
+
+def run(tasks: Iterable[Task], *, workers: int) -> Iterator[Result]:
+    """Process tasks, in worker processes if ``workers`` > 1, yielding results as they come."""
+    if workers == 1:
+        yield from map(process, tasks)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts)
+    pending: set[Future[Result]] = set()
+    try:
+        for task in tasks:
+            pending.add(pool.submit(process, task))
+            if len(pending) >= IN_FLIGHT_PER_WORKER * workers:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+class Journal:
+    """Results on disk, one JSON line each, so that an interrupted run goes on where it stopped.
+
+    Attributes:
+        results: those of this and of earlier runs, by id.
+    """
+
+    def __init__(self, out: Path, header: Mapping[str, Any]) -> None:
+        """Open or begin the journal of a data set folder.
+
+        Args:
+            out: the data set folder.
+            header: what the results depend on.
+
+        Raises:
+            InputError: the folder was begun with another header.
+        """
+        self.path = out / WORK_DIR / JOURNAL_FILE
+        self.results: dict[str, Result] = {}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        if lines:
+            refuse_other_options(out, json.loads(lines[0]), header)
+        for result in filter(None, map(_parse, lines[1:])):
+            if _still_there(out, result):
+                self.results[result.isic_id] = result
+        # Written anew, since the last line of a killed run may be cut off.
+        kept = [json.dumps(header), *(_line(result) for result in self.results.values())]
+        atomic_write_text(self.path, "".join(f"{line}\n" for line in kept))
+        for folder in (IMAGES_DIR, MASKS_DIR):
+            (out / folder).mkdir(exist_ok=True)
+            for leftover in (out / folder).glob(f".*{TEMPORARY_SUFFIX}"):
+                leftover.unlink()
+
+    def record(self, results: Iterable[Result]) -> Iterator[Result]:
+        """Write results down as they come, and pass them on."""
+        with self.path.open("a", encoding="utf-8") as file:
+            for result in results:
+                file.write(f"{_line(result)}\n")
+                file.flush()
+                self.results[result.isic_id] = result
+                yield result
+
+
+def refuse_other_options(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise InputError if a data set folder was begun or made with other options or from other files."""
+    old, new = dict(before.get("options", {})), dict(now["options"])
+    changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    if changed:
+        shown = ", ".join(f"{name} {old.get(name)!r} instead of {new.get(name)!r}" for name in changed[:4])
+        raise InputError(f"{out}, made with {shown}", "the same options as before", "give these, or another folder")
+    if before.get("listing_sha256") != now["listing_sha256"]:
+        raise InputError(
+            f"{out}, made from other files or another table than SRC has now",
+            "an unchanged source",
+            "give another folder, or remove this one and start again",
+        )
+
+
+def _still_there(out: Path, result: Result) -> bool:
+    files = ((result.file_name, result.sha256), (result.mask_file_name, result.mask_sha256))
+    return all((out / name).is_file() and sha256_file(out / name) == digest for name, digest in files if name)
+
+
+def _line(result: Result) -> str:
+    return json.dumps(asdict(result))
+
+
+def _parse(line: str) -> Result | None:
+    try:
+        values = json.loads(line)
+    except ValueError:
+        return None
+    return Result(**{**values, "adjustments": tuple(Adjustment(*pair) for pair in values["adjustments"])})
+
+
+def _write_png(image: Image.Image, path: Path) -> str:
+    buffer = io.BytesIO()
+    # A fresh image carries no EXIF, comment or colour profile of the source into the data set.
+    Image.frombytes(image.mode, image.size, image.tobytes()).save(buffer, "PNG")
+    atomic_write_bytes(path, buffer.getvalue(), durable=False)
+    return sha256_bytes(buffer.getvalue())
+
+
+def _ignore_interrupts() -> None:
+    """Ctrl-C reaches every process of the terminal: the main process alone decides what happens."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,244 @@
+"""From any source folder to the data set layout: checked, brought to size, split without leaks, with prompts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import shutil
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skindualgen.contracts import DATASET_FILE, METADATA_FILE, REJECTED_FILE, InputError, PairRecord
+from skindualgen.data.assembly import assemble, read_split_file
+from skindualgen.data.audit import Audit, audit
+from skindualgen.data.journal import WORK_DIR, Journal, Task, refuse_other_options, run
+from skindualgen.data.manifest import counts, read_dataset_info, read_metadata, write_dataset
+from skindualgen.data.prepare_options import PrepareOptions
+from skindualgen.data.sources import Candidate, Listing, Options, Rejection, list_source
+from skindualgen.provenance import atomic_write_text, sha256_bytes, versions
+
+ADJUSTED_FILE = "adjusted.csv"
+STEM_CHARACTERS = 80
+
+# `datasets.load_dataset("imagefolder")` takes a file whose name holds one of these words, set off by these signs, for a
+# split of its own (datasets/data_files.py, SPLIT_KEYWORDS, case-sensitive), and would lose all others.
+LOADER_WORDS = re.compile(
+    r"(?<![^-._ 0-9])(train|training|validation|valid|dev|val|test|testing|eval|evaluation)(?![^-._ 0-9])"
+)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `prepare` did.
+
+    Attributes:
+        out: the data set folder.
+        layout: the source's layout.
+        counts: as in ``dataset.json``.
+        rejected: reason -> number.
+        adjusted: adjustment -> number.
+        notes: what there is to know, one sentence each.
+        audit: findings, if asked for.
+    """
+
+    out: Path
+    layout: str
+    counts: Mapping[str, Any]
+    rejected: Mapping[str, int]
+    adjusted: Mapping[str, int]
+    notes: Sequence[str]
+    audit: Audit | None = None
+
+
+def prepare(
+    source: Path,
+    out: Path,
+    options: PrepareOptions | None = None,
+    *,
+    strict: bool = False,
+    workers: int | None = 1,
+    with_audit: bool = False,
+    show_progress: bool = False,
+) -> Summary:
+    """Turn a source folder into a data set folder.
+
+    An interrupted run goes on when it is started again with the same options, and ends with the same bytes. Rejected
+    items stand in ``rejected.csv``, changed ones in ``adjusted.csv``. The order of ids decides everything that could
+    depend on an order, so the number of workers changes nothing.
+
+    Args:
+        source: the source folder; it is only read.
+        out: a new or empty folder, or one that was begun with the same options.
+        options: all that decides the result.
+        strict: stop at the first rejected item instead of leaving it out.
+        workers: processes that decode; ``None`` takes one for each core.
+        with_audit: write ``audit.csv`` as well.
+        show_progress: show a progress bar on the terminal.
+
+    Raises:
+        InputError: an option or the source cannot be used, nothing is left, or ``strict`` and an item is rejected.
+    """
+    options = options or PrepareOptions()
+    options.check()
+    _refuse_nested(source, out)
+    given = read_split_file(options.split_file) if options.split_file is not None else None
+    listing = list_source(source, layout=options.layout, options=Options(options.columns, options.labels))
+    header = {"options": options.record(listing.layout), "listing_sha256": _fingerprint(source, listing)}
+    if _is_finished(out, header):
+        return _summary_of_finished(out, listing, with_audit)
+    _stop_if_strict(strict, listing.rejections)
+    candidates = _with_masks(listing) if options.require_masks else listing.candidates
+    journal = Journal(out, header)
+    tasks = _tasks(source.resolve(), out, candidates, options)
+    todo = (task for task in tasks if task.isic_id not in journal.results)
+    running = journal.record(run(todo, workers=workers or os.cpu_count() or 1))
+    already = sum(candidate.isic_id in journal.results for candidate in candidates)
+    for result in _shown(running, len(candidates), already, show_progress):
+        if strict and result.reason is not None:
+            _stop_if_strict(strict, [Rejection(result.isic_id, "", result.reason, result.detail or "")])
+    assembled = assemble(listing, candidates, journal.results, options, given)
+    _stop_if_strict(strict, assembled.rejections)
+    _remove_unused(out, assembled.records)
+    adjusted = [(isic_id, code, detail) for isic_id, (code, detail) in assembled.adjustments]
+    _write_table(
+        out / REJECTED_FILE, ("isic_id", "file", "reason", "detail"), map(_rejection_row, assembled.rejections)
+    )
+    _write_table(out / ADJUSTED_FILE, ("isic_id", "adjustment", "detail"), adjusted)
+    made_by = {"command": "prepare", **header, "versions": versions(), "notes": assembled.notes}
+    write_dataset(out, assembled.records, made_by=made_by)
+    shutil.rmtree(out / WORK_DIR)
+    return _summary_of_finished(out, listing, with_audit)
+
+
+def file_stems(ids: Iterable[str]) -> dict[str, str]:
+    """Return for each id the stem of its files: portable, unique regardless of case, and no split word of a loader."""
+    stems: dict[str, str] = {}
+    taken: set[str] = set()
+    for isic_id in sorted(ids):
+        plain = unicodedata.normalize("NFC", isic_id)
+        safe = re.sub(r"[^\w.-]", "_", plain).strip(".")[:STEM_CHARACTERS]
+        safe = LOADER_WORDS.sub(lambda match: match[0].upper(), safe)
+        if safe.upper() != plain.upper() or safe.casefold() in taken:
+            safe = f"{safe}_{sha256_bytes(isic_id.encode())[:8]}"
+        taken.add(safe.casefold())
+        stems[isic_id] = safe
+    return stems
+
+
+def _refuse_nested(source: Path, out: Path) -> None:
+    if not source.is_dir():
+        raise InputError(f"{source}, which is no folder", "a folder of photographs", "check the path")
+    if out.resolve().is_relative_to(source.resolve()):
+        raise InputError(f"OUT {out} inside SRC {source}", "a folder outside the source", "give another OUT")
+
+
+def _is_finished(out: Path, header: Mapping[str, Any]) -> bool:
+    """Tell whether ``out`` is the finished result of these options; raise InputError if it is anything else of use."""
+    if out.is_file():
+        raise InputError(f"OUT {out}, which is a file", "a new or empty folder", "give another OUT")
+    if not out.is_dir() or (out / WORK_DIR).is_dir() or not any(out.iterdir()):
+        out.mkdir(parents=True, exist_ok=True)
+        return False
+    if not (out / DATASET_FILE).is_file() or not (out / METADATA_FILE).is_file():
+        raise InputError(f"OUT {out}, which holds other files", "a new or empty folder", "give another OUT")
+    refuse_other_options(out, read_dataset_info(out).get("made_by", {}), header)
+    return True
+
+
+def _summary_of_finished(out: Path, listing: Listing, with_audit: bool) -> Summary:
+    info = read_dataset_info(out)
+    with (out / REJECTED_FILE).open(encoding="utf-8", newline="") as file:
+        rejected = Counter(row["reason"] for row in csv.DictReader(file))
+    with (out / ADJUSTED_FILE).open(encoding="utf-8", newline="") as file:
+        adjusted = Counter(row["adjustment"] for row in csv.DictReader(file))
+    notes = info["made_by"]["notes"]
+    findings = audit(out) if with_audit else None
+    return Summary(out, listing.layout, counts(read_metadata(out)), rejected, adjusted, notes, findings)
+
+
+def _fingerprint(source: Path, listing: Listing) -> str:
+    """Hash what the listing says and the size and time of each picture: a changed source is noticed before any work."""
+    lines = []
+    for candidate in listing.candidates:
+        stats = [(source / file).stat() for file in (candidate.image, candidate.mask) if file is not None]
+        lines.append(f"{candidate!r} {[(stat.st_size, stat.st_mtime_ns) for stat in stats]}")
+    lines += [repr(rejection) for rejection in listing.rejections]
+    return sha256_bytes("\n".join(lines).encode("utf-8", "surrogateescape"))
+
+
+def _with_masks(listing: Listing) -> list[Candidate]:
+    kept = [candidate for candidate in listing.candidates if candidate.mask is not None]
+    for candidate in listing.candidates:
+        if candidate.mask is None:
+            listing.reject(candidate.isic_id, candidate.image, "image_without_mask", "a mask is required")
+    return kept
+
+
+def _tasks(source: Path, out: Path, candidates: Sequence[Candidate], options: PrepareOptions) -> Iterator[Task]:
+    stems = file_stems(candidate.isic_id for candidate in candidates)
+    for candidate in candidates:
+        mask = source / candidate.mask if candidate.mask is not None else None
+        yield Task(
+            candidate.isic_id,
+            source / candidate.image,
+            mask,
+            out,
+            stems[candidate.isic_id],
+            options.size,
+            options.crop,
+            options.max_pixels,
+        )
+
+
+def _shown(items: Iterable[Any], total: int, already: int, show: bool) -> Iterator[Any]:
+    if not show:
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        bar = progress.add_task("pictures", total=total, completed=already)
+        for item in items:
+            progress.advance(bar)
+            yield item
+
+
+def _stop_if_strict(strict: bool, rejections: Sequence[Rejection]) -> None:
+    if strict and rejections:
+        first = rejections[0]
+        raise InputError(
+            f"{first.isic_id or first.file}: {first.reason}: {first.detail}",
+            "no rejected item (--strict)",
+            "mend or remove it, or leave --strict out",
+        )
+
+
+def _remove_unused(out: Path, records: Sequence[PairRecord]) -> None:
+    """Remove the pictures of items that were rejected after they had been written."""
+    used = {name for record in records for name in (record.file_name, record.mask_file_name) if name}
+    for path in sorted(out.glob("*/*.png")):
+        if path.relative_to(out).as_posix() not in used:
+            path.unlink()
+
+
+def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    atomic_write_text(path, text.getvalue())

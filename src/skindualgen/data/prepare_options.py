@@ -1,0 +1,110 @@
+"""All that decides what `skindualgen.data.prepare.prepare` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from skindualgen.contracts import InputError
+from skindualgen.data.images import MAX_PIXELS, Crop
+from skindualgen.data.prompts import parse_template
+from skindualgen.data.sources import Layout
+from skindualgen.provenance import sha256_file
+
+RATIOS = "70/15/15"
+SPLITS = ("train", "val", "test")
+MIN_SIZE_PX, MAX_SIZE_PX = 8, 4096
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """All that decides what `prepare` writes.
+
+    Attributes:
+        layout: how the source is laid out, or ``auto``.
+        size: pixels; see ``crop``.
+        crop: ``centre`` cuts the middle square and scales it to size; ``pad`` scales the whole picture into a black
+            square; ``none`` scales the short side to size and keeps the aspect.
+        split: shares of train, val and test, ``/`` between them.
+        split_file: table with the columns ``isic_id`` and ``split``: those ids and those splits, no others.
+        keep_split: keep the source's split column even if it names one split only.
+        ignore_official_split: split anew although the source has splits.
+        val_from_train: share of an official train part that becomes val where the source has no val; 0 leaves it.
+        seed: of splits and prompts.
+        columns: field -> column of the source's table.
+        labels: label of the source -> diagnosis.
+        templates: own prompt templates instead of the built-in ones.
+        license: licence of the items for which the source names none.
+        require_masks: reject photographs without a mask.
+        max_pixels: width x height from which a file counts as a decompression bomb.
+    """
+
+    layout: Layout | Literal["auto"] = "auto"
+    size: int = 512
+    crop: Crop = "centre"
+    split: str = RATIOS
+    split_file: Path | None = None
+    keep_split: bool = False
+    ignore_official_split: bool = False
+    val_from_train: float = 0.0
+    seed: int = 0
+    columns: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    templates: Sequence[str] = ()
+    license: str | None = None
+    require_masks: bool = False
+    max_pixels: int = MAX_PIXELS
+
+    def check(self) -> None:
+        """Raise InputError if a value is out of range."""
+        if not MIN_SIZE_PX <= self.size <= MAX_SIZE_PX:
+            raise InputError(f"size {self.size}", f"{MIN_SIZE_PX} to {MAX_SIZE_PX} pixels", "use for example 512")
+        if self.crop not in get_args(Crop):
+            raise InputError(f"crop {self.crop!r}", f"one of {', '.join(get_args(Crop))}", "use for example centre")
+        if self.max_pixels < 1:
+            raise InputError(f"max_pixels {self.max_pixels}", "a positive number", f"use for example {MAX_PIXELS}")
+        if self.split_file is not None and (self.keep_split or self.ignore_official_split):
+            raise InputError("a split file and another rule for splits", "one of them", "leave the other out")
+        if not 0 <= self.val_from_train < 1:
+            raise InputError(f"val_from_train {self.val_from_train}", "0 up to 1, 1 excluded", "use for example 0.15")
+        parse_ratios(self.split)
+        for template in self.templates:
+            parse_template(template)
+
+    def record(self, layout: str) -> dict[str, Any]:
+        """Return the options as they are written down; the split file by its hash, the layout as it was found."""
+        return {
+            "layout": layout,
+            "size": self.size,
+            "crop": self.crop,
+            "split": self.split,
+            "split_file_sha256": sha256_file(self.split_file) if self.split_file else None,
+            "keep_split": self.keep_split,
+            "ignore_official_split": self.ignore_official_split,
+            "val_from_train": self.val_from_train,
+            "seed": self.seed,
+            "columns": dict(sorted(self.columns.items())),
+            "labels": dict(sorted(self.labels.items())),
+            "templates": list(self.templates),
+            "license": self.license,
+            "require_masks": self.require_masks,
+            "max_pixels": self.max_pixels,
+        }
+
+
+def parse_ratios(text: str) -> dict[str, float]:
+    """Return the shares of ``"70/15/15"`` (train, val, test; any positive sum) by split.
+
+    Raises:
+        InputError: not three numbers >= 0 with a positive sum.
+    """
+    try:
+        shares = [float(part) for part in text.split("/")]
+    except ValueError:
+        shares = []
+    if len(shares) != len(SPLITS) or min(shares) < 0 or not 0 < sum(shares) < float("inf"):
+        expected = "three shares for train, val and test like 70/15/15"
+        raise InputError(f"split {text!r}", expected, "use for example 80/10/10")
+    return dict(zip(SPLITS, shares, strict=True))

@@ -1,0 +1,94 @@
+"""Readers of published and home-made layouts: what a source folder holds, as a `Listing` of `Candidate` items."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Literal, get_args
+
+from skindualgen.contracts import InputError
+from skindualgen.data.sources import challenges, folders, published
+from skindualgen.data.sources.base import Candidate, Listing, Options, Rejection, Tree
+
+__all__ = ["LAYOUTS", "Candidate", "Layout", "Listing", "Options", "Rejection", "Tree", "detect", "list_source"]
+
+Layout = Literal["isic2016", "isic2017", "isic2018", "ham10000", "ph2", "isic-archive", "imagefolder", "folder"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+
+# Layouts with marks of their own come first; only where none of them is found are the general ones asked.
+OWN_MARKS: dict[Layout, Callable[[Tree], str | None]] = {
+    "isic2016": partial(challenges.evidence, layout="isic2016"),
+    "isic2017": partial(challenges.evidence, layout="isic2017"),
+    "isic2018": partial(challenges.evidence, layout="isic2018"),
+    "ham10000": published.ham10000_evidence,
+    "ph2": published.ph2_evidence,
+    "isic-archive": published.archive_evidence,
+    "imagefolder": folders.table_evidence,
+}
+GENERAL: dict[Layout, Callable[[Tree], str | None]] = {
+    "imagefolder": folders.classes_evidence,
+    "folder": folders.folder_evidence,
+}
+READERS: dict[Layout, Callable[[Tree, Options], Listing]] = {
+    "isic2016": lambda tree, options: challenges.read(tree, "isic2016", options),
+    "isic2017": lambda tree, options: challenges.read(tree, "isic2017", options),
+    "isic2018": lambda tree, options: challenges.read(tree, "isic2018", options),
+    "ham10000": published.read_ham10000,
+    "ph2": published.read_ph2,
+    "isic-archive": published.read_archive,
+    "imagefolder": folders.read_imagefolder,
+    "folder": folders.read_folder,
+}
+SHOWN_ENTRIES = 12
+
+
+def detect(tree: Tree) -> Layout:
+    """Return the one layout that a folder has.
+
+    Raises:
+        InputError: none or more than one; says what was seen.
+    """
+    for group in (OWN_MARKS, GENERAL):
+        found = {layout: seen for layout, mark in group.items() if (seen := mark(tree)) is not None}
+        if len(found) == 1:
+            return next(iter(found))
+        if found:
+            raise InputError(
+                "marks of more than one layout: " + "; ".join(f"{layout} ({seen})" for layout, seen in found.items()),
+                "one layout",
+                "give the folder of one of them, or say --layout",
+            )
+    tops = Counter(PurePosixPath(file).parts[0] + ("/" if "/" in file else "") for file in tree.files)
+    shown = ", ".join(f"{top} ({count})" if top.endswith("/") else top for top, count in sorted(tops.items()))
+    raise InputError(
+        f"no known layout in {tree.root.name}; seen: {shown[:400] or 'no file'}",
+        f"one of {', '.join(LAYOUTS)}",
+        "put photographs in images/, masks in masks/ and a metadata.csv beside them, or say --layout",
+    )
+
+
+def list_source(root: Path, *, layout: Layout | Literal["auto"] = "auto", options: Options | None = None) -> Listing:
+    """List the photographs, masks and metadata of a source folder; no picture is decoded.
+
+    Args:
+        root: the source folder; nothing outside is read.
+        layout: how it is laid out, or ``auto`` to find out.
+        options: names of columns and labels, if they are not the usual ones.
+
+    Returns:
+        Candidates by ascending id, rejections by file.
+
+    Raises:
+        InputError: no folder, unknown or ambiguous layout, an unreadable table, a missing column.
+    """
+    if layout != "auto" and layout not in LAYOUTS:
+        raise InputError(f"layout {layout!r}", f"auto or one of {', '.join(LAYOUTS)}", "choose one of these")
+    tree = Tree(root)
+    listing = READERS[detect(tree) if layout == "auto" else layout](tree, options or Options())
+    for file in tree.escapes:
+        listing.reject("", file, "leaves_folder", "a symbolic link out of the folder or to nothing")
+    listing.candidates.sort(key=lambda candidate: candidate.isic_id)
+    listing.rejections.sort(key=lambda rejection: (rejection.file, rejection.isic_id, rejection.reason))
+    return listing

@@ -1,0 +1,265 @@
+"""What the readers of all layouts share: the listing of a source, its files, its tables, its vocabulary."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from skindualgen.contracts import InputError, Split
+from skindualgen.data.images import SUFFIXES, Adjustment, ItemError
+from skindualgen.data.splits import Link
+from skindualgen.data.terms import DIAGNOSES, DIAGNOSIS_TERMS, NOT_KNOWN, UNKNOWN_LESION, diagnosis_term
+
+IGNORED_FOLDERS = frozenset({"__MACOSX", "__pycache__"})
+MAX_AGE_YEARS = 120
+SPLIT_NAMES: Mapping[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+    "test_v2": "test",
+}
+"""Names of splits in published folders and tables, in lower case."""
+SEXES = {"male": "male", "m": "male", "female": "female", "f": "female"}
+BEHAVIOURS = ("benign", "malignant", "indeterminate", "indeterminate/benign", "indeterminate/malignant")
+
+ARCHIVE_DIAGNOSES = (
+    "aimp",
+    "angiofibroma or fibrous papule",
+    "angiokeratoma",
+    "atypical spitz tumor",
+    "cafe-au-lait macule",
+    "clear cell acanthoma",
+    "lentigo nos",
+    "melanoma metastasis",
+    "mucosal melanosis",
+    "neurofibroma",
+    "nevus spilus",
+    "other",
+    "pyogenic granuloma",
+    "scar",
+    "sebaceous adenoma",
+    "sebaceous hyperplasia",
+    "trichilemmoma",
+    "verruca",
+)
+"""Diagnoses of the ISIC Archive beyond those that `skindualgen.data.terms` names."""
+KNOWN_DIAGNOSES = frozenset({*DIAGNOSES, *DIAGNOSIS_TERMS, *DIAGNOSIS_TERMS.values(), *ARCHIVE_DIAGNOSES}) - {
+    UNKNOWN_LESION
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One photograph that a layout's reader has found, with all that the source says of it.
+
+    Attributes:
+        isic_id: its id, unique within a listing.
+        image: POSIX path relative to the source folder.
+        mask: the same of its mask, or None.
+        fields: values for the fields of `PairRecord`.
+        split: the split that the source puts it in, if any.
+        links: what ties it to others beyond patient and lesion.
+        adjustments: what had to be changed in its metadata.
+    """
+
+    isic_id: str
+    image: str
+    mask: str | None = None
+    fields: Mapping[str, str | int] = field(default_factory=dict)
+    split: Split | None = None
+    links: tuple[Link, ...] = ()
+    adjustments: tuple[Adjustment, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """One line of ``rejected.csv``: the id, if known, the file or table row, a reason code and a detail."""
+
+    isic_id: str
+    file: str
+    reason: str
+    detail: str
+
+
+@dataclass
+class Listing:
+    """All that a source folder holds, before any picture is decoded."""
+
+    layout: str
+    candidates: list[Candidate] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def reject(self, isic_id: str, file: str, reason: str, detail: str) -> None:
+        """Add a rejection."""
+        self.rejections.append(Rejection(isic_id, file, reason, detail))
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user says about a source.
+
+    Attributes:
+        columns: field -> column of the source's table, where the names differ from the known ones.
+        labels: label in the table -> diagnosis to use; also admits diagnoses outside `KNOWN_DIAGNOSES`.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+class Tree:
+    """The files below a folder, hidden ones left out; symbolic links are used only where they stay inside.
+
+    Attributes:
+        root: the folder, resolved.
+        files: POSIX paths relative to it, sorted.
+        escapes: links that leave the folder or point nowhere.
+    """
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise InputError(f"{root}, which is no folder", "a folder of photographs", "check the path")
+        self.root = root.resolve()
+        self.files: list[str] = []
+        self.escapes: list[str] = []
+        for folder, subfolders, names in os.walk(self.root):
+            subfolders[:] = sorted(n for n in subfolders if not n.startswith(".") and n not in IGNORED_FOLDERS)
+            for name in [n for n in subfolders if Path(folder, n).is_symlink()] + names:
+                if not name.startswith("."):
+                    self._add(Path(folder, name))
+        self.files.sort()
+        self.escapes.sort()
+
+    def _add(self, path: Path) -> None:
+        relative = path.relative_to(self.root).as_posix()
+        if path.is_symlink() and not (path.exists() and path.resolve().is_relative_to(self.root)):
+            self.escapes.append(relative)
+        elif path.is_file():
+            self.files.append(relative)
+
+    def images(self) -> list[str]:
+        """Return the files whose ending is that of an image."""
+        return [file for file in self.files if file.lower().endswith(SUFFIXES)]
+
+    def named(self, pattern: str) -> list[str]:
+        """Return the files whose name matches a regular expression from start to end, ignoring case."""
+        compiled = re.compile(pattern, re.IGNORECASE)
+        return [file for file in self.files if compiled.fullmatch(PurePosixPath(file).name)]
+
+    def inside(self, value: str, folder: str = "") -> str:
+        """Return the relative path of an existing file that a table names, relative to ``folder`` of the tree.
+
+        Raises:
+            ItemError: the path is absolute or leaves the folder (``leaves_folder``), or no file is there (``no_file``).
+        """
+        pure = PurePosixPath(folder, value.replace("\\", "/"))
+        if pure.is_absolute() or ".." in pure.parts or re.match(r"[A-Za-z]:", value):
+            raise ItemError("leaves_folder", f"{value!r} is absolute or holds '..'")
+        path = self.root / pure
+        if path.exists() and not path.resolve().is_relative_to(self.root):
+            raise ItemError("leaves_folder", f"{value!r} is a link out of the folder")
+        if not path.is_file():
+            raise ItemError("no_file", f"{value!r} is not there")
+        return pure.as_posix()
+
+
+def key(name: str) -> str:
+    """Return the form in which ids and file names are compared: Unicode NFC, case ignored."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def stem(path: str) -> str:
+    """Return a path's file name without its ending."""
+    return PurePosixPath(path).stem
+
+
+def known_value(value: str | None) -> str | None:
+    """Return a table's value without surrounding blanks, None where it says "unknown" in one of the usual ways."""
+    text = "" if value is None else " ".join(value.split())
+    return None if text.lower() in NOT_KNOWN else text
+
+
+def split_name(value: str | None) -> Split | None:
+    """Return the split that a name stands for, None for an empty name.
+
+    Raises:
+        ItemError: ``unknown_split``.
+    """
+    text = known_value(value)
+    if text is None:
+        return None
+    if text.lower() not in SPLIT_NAMES:
+        raise ItemError("unknown_split", f"{text!r}; expected one of {', '.join(sorted(SPLIT_NAMES))}")
+    return SPLIT_NAMES[text.lower()]
+
+
+def diagnosis_name(label: str | None, labels: Mapping[str, str], *, any_label: bool = False) -> str | None:
+    """Return the diagnosis that a label stands for, in the ISIC Archive's terms.
+
+    Args:
+        label: as in the table.
+        labels: the user's own label -> diagnosis.
+        any_label: take labels outside the vocabulary as they are (the ISIC Archive is the vocabulary).
+
+    Raises:
+        ItemError: ``unknown_label``.
+    """
+    text = known_value(label)
+    if text is None:
+        return None
+    if text in labels:
+        return diagnosis_term(labels[text])
+    term = diagnosis_term(text)
+    if term in KNOWN_DIAGNOSES or any_label:
+        return term
+    raise ItemError("unknown_label", f"diagnosis {text!r}; give --label '{text}=NAME' to use it as NAME")
+
+
+def clinical_fields(row: Mapping[str, str]) -> tuple[dict[str, str | int], list[Adjustment]]:
+    """Return age, sex, site, behaviour, lesion, patient, licence and source of a row whose keys are canonical.
+
+    Values that say "unknown" are left out; values that cannot be read are left out and reported.
+    """
+    fields: dict[str, str | int] = {}
+    adjustments: list[Adjustment] = []
+    for name in ("anatom_site_general", "lesion_id", "patient_id", "license", "source"):
+        text = known_value(row.get(name))
+        if text is not None:
+            fields[name] = text.lower() if name == "anatom_site_general" else text
+    for name, vocabulary in (("sex", SEXES), ("benign_malignant", {name: name for name in BEHAVIOURS})):
+        text = known_value(row.get(name))
+        if text is not None and text.lower() in vocabulary:
+            fields[name] = vocabulary[text.lower()]
+        elif text is not None:
+            adjustments.append(Adjustment(f"{name}_dropped", f"{text!r} is none of {', '.join(vocabulary)}"))
+    age = known_value(row.get("age_approx"))
+    if age is not None:
+        # The ISIC Archive writes "85+" for all ages from 85 on.
+        if re.fullmatch(r"\d+(\.\d+)?\+?", age) and float(age.rstrip("+")) <= MAX_AGE_YEARS:
+            fields["age_approx"] = round(float(age.rstrip("+")))
+        else:
+            adjustments.append(Adjustment("age_approx_dropped", f"{age!r} is no age in years"))
+    return fields, adjustments
+
+
+def unique_files(listing: Listing, files: Iterable[str]) -> dict[str, str]:
+    """Return key of the stem -> file, rejecting all files of a stem that occurs more than once."""
+    groups: dict[str, list[str]] = {}
+    for file in files:
+        groups.setdefault(key(stem(file)), []).append(file)
+    for group in groups.values():
+        if len(group) > 1:
+            for file in group:
+                others = ", ".join(other for other in group if other != file)
+                listing.reject(stem(file), file, "duplicate_id", f"the same id in {others}")
+    return {name: group[0] for name, group in groups.items() if len(group) == 1}

@@ -1,0 +1,139 @@
+"""Tables of metadata: comma, semicolon, tab or bar separated, with or without a byte order mark or a header."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from skindualgen.contracts import InputError
+
+DELIMITERS = (",", ";", "\t", "|")
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "isic_id": ("isic_id", "image_id", "image", "image_name", "file_name", "filename", "id", "name"),
+    "diagnosis": ("diagnosis", "dx", "label"),
+    "benign_malignant": ("benign_malignant",),
+    "age_approx": ("age_approx", "age", "age_approximate"),
+    "sex": ("sex", "gender"),
+    "anatom_site_general": ("anatom_site_general", "anatom_site_general_challenge", "site", "localization"),
+    "lesion_id": ("lesion_id",),
+    "patient_id": ("patient_id",),
+    "split": ("split",),
+    "split_group": ("split_group", "group"),
+    "license": ("license", "copyright_license"),
+    "source": ("source", "dataset", "attribution"),
+    "prompt": ("prompt", "text", "caption"),
+    "origin": ("origin",),
+    "mask": ("mask_file_name", "mask", "mask_name", "mask_path"),
+}
+"""Field -> the columns it is read from, the first that is there. ``split_group`` ties rows to one side of any split.
+
+How a diagnosis was established (``dx_type``, ``diagnosis_confirm_type``) leaks the label and is read nowhere.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table: its line number in the file, counted from 1, and column -> value."""
+
+    line: int
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: its file, columns in order, rows, and the line numbers of rows with a wrong number of values."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    bad_lines: tuple[int, ...]
+
+    def renamed(self, columns: Mapping[str, str], *, needed: Sequence[str] = ()) -> Iterator[Row]:
+        """Yield the rows with fields instead of columns, by the user's ``columns`` first and by `ALIASES` otherwise.
+
+        Raises:
+            InputError: an unknown field, a column that is not there, or a needed field without a column.
+        """
+        chosen = self.fields(columns)
+        for name in needed:
+            if name not in chosen:
+                raise InputError(
+                    f"{self.path.name} with the columns {', '.join(self.columns)}",
+                    f"a column for {name} ({', '.join(ALIASES[name])})",
+                    f"name it with --column {name}=COLUMN",
+                )
+        for row in self.rows:
+            yield Row(row.line, {name: row.values[column] for name, column in chosen.items()})
+
+    def fields(self, columns: Mapping[str, str]) -> dict[str, str]:
+        """Return field -> column for all fields that this table has; Raises as `renamed`."""
+        for name, column in columns.items():
+            if name not in ALIASES:
+                raise InputError(f"--column {name}={column}", f"a field of {', '.join(ALIASES)}", "use one of these")
+            if column not in self.columns:
+                raise InputError(
+                    f"--column {name}={column}, but {self.path.name} has {', '.join(self.columns)}",
+                    "a column of the table",
+                    "use one of its columns",
+                )
+        lower = {column.lower(): column for column in reversed(self.columns)}
+        chosen = {
+            name: next((lower[alias] for alias in aliases if alias in lower), "") for name, aliases in ALIASES.items()
+        }
+        return {name: column for name, column in {**chosen, **columns}.items() if column}
+
+
+def read_table(path: Path, header: Sequence[str] | None = None) -> Table:
+    """Read a table.
+
+    Args:
+        path: UTF-8 or, with a byte order mark, UTF-16.
+        header: column names of a file that has no header line.
+
+    Raises:
+        InputError: another encoding, no CSV, no line, or a column name twice.
+    """
+    text = _decode(path)
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = max(DELIMITERS, key=lambda sign: len(next(csv.reader([first], delimiter=sign), [])))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows: list[Row] = []
+    bad_lines: list[int] = []
+    columns = tuple(header) if header is not None else ()
+    try:
+        for values in reader:
+            if not any(value.strip() for value in values):
+                continue
+            if not columns:
+                columns = _header(path, values)
+            elif len(values) != len(columns):
+                bad_lines.append(reader.line_num)
+            else:
+                rows.append(Row(reader.line_num, dict(zip(columns, (value.strip() for value in values), strict=True))))
+    except csv.Error as error:
+        raise InputError(
+            f"{path.name}, line {reader.line_num}: {error}", "comma separated values", "mend or convert the file"
+        ) from None
+    if not columns:
+        raise InputError(f"{path.name} without a line", "a table with a header line", "fill it or take it away")
+    return Table(path, columns, tuple(rows), tuple(bad_lines))
+
+
+def _decode(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path.name}, which is not UTF-8", "a table in UTF-8", "save it as UTF-8") from None
+
+
+def _header(path: Path, values: Sequence[str]) -> tuple[str, ...]:
+    columns = tuple(value.strip() for value in values)
+    repeated = [name for name, count in Counter(columns).items() if count > 1]
+    if repeated:
+        raise InputError(f"{path.name} with the column {repeated[0]!r} twice", "each column once", "rename one")
+    return columns
