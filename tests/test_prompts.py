@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import doctest
 import gzip
 import importlib.util
 import re
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +17,7 @@ from transformers import CLIPTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data import paraphrase, prompts, terms
 from skindualgen.data.prompts import (
     FIELD_ATTRIBUTES,
     MAX_CLIP_TOKENS,
@@ -215,7 +218,14 @@ def test_the_corpus_holds_every_prompt_word() -> None:
     assert captions == sorted(set(captions))
     words = {word for caption in captions for word in re.findall(r"[a-z]+|\d+|[^\sa-z\d]", caption)}
     assert {str(age) for age in range(0, 91, 5)} <= words
-    for terms in (DIAGNOSES, SITES, SEXES, ATTRIBUTE_WORDS):
-        assert set(re.findall(r"[a-z]+", " ".join(terms))) <= words
+    for listed in (DIAGNOSES, SITES, SEXES, ATTRIBUTE_WORDS):
+        assert set(re.findall(r"[a-z]+", " ".join(listed))) <= words
     for seed in range(300):
         assert set(re.findall(r"[a-z]+|\d+|[^\sa-z\d]", prompt_for(FULL, seed=seed))) <= words
+
+
+@pytest.mark.parametrize("module", [prompts, terms, paraphrase])
+def test_the_examples_in_docstrings_hold(module: ModuleType) -> None:
+    result = doctest.testmod(module)
+    assert result.failed == 0
+    assert result.attempted >= 1
