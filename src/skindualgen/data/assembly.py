@@ -235,7 +235,7 @@ def _add_record(assembled: Assembled, item: _Item, split: str, options: PrepareO
             "split": split,
             "sha256": result.sha256,
             "mask_sha256": result.mask_sha256,
-            "phash": result.phash,
+            "perceptual_hash": result.perceptual_hash,
         }
     )
     if record.prompt is None or options.templates:

@@ -16,8 +16,9 @@ from skindualgen.provenance import sha256_bytes
 
 Crop = Literal["centre", "pad", "none"]
 
-FORMATS = ("JPEG", "MPO", "PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG2000")
-"""Formats that are decoded. Others of Pillow's (EPS, PSD, ...) are no photographs, and some start other programs."""
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG2000")
+"""Formats that are decoded; a phone's MPO counts as JPEG. Others of Pillow's are no photographs (PSD, ...), and some
+start other programs (EPS)."""
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".jp2")
 MAX_PIXELS = 120_000_000

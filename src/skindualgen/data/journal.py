@@ -27,6 +27,7 @@ from skindualgen.provenance import (
 
 WORK_DIR = ".prepare"
 JOURNAL_FILE = "journal.jsonl"
+HASH_SIDE = 16
 IN_FLIGHT_PER_WORKER = 4
 """Items handed to the workers ahead of the slowest: bounds memory whatever the number of items."""
 
@@ -56,7 +57,7 @@ class Result:
         sha256: hash of the new image file.
         mask_sha256: hash of the new mask file.
         content_sha256: hash of the upright source pixels.
-        phash: perceptual hash of the new image, 16 hexadecimal digits.
+        perceptual_hash: see `perceptual_hash`.
         adjustments: what was done to the pictures.
         reason: reason code of a rejection.
         detail: its detail.
@@ -68,7 +69,7 @@ class Result:
     sha256: str | None = None
     mask_sha256: str | None = None
     content_sha256: str | None = None
-    phash: str | None = None
+    perceptual_hash: str | None = None
     adjustments: tuple[Adjustment, ...] = ()
     reason: str | None = None
     detail: str | None = None
@@ -94,16 +95,20 @@ def process(task: Task) -> Result:
         sha256=_write_png(image, task.out / file_name),
         mask_sha256=_write_png(mask, task.out / mask_file_name) if mask and mask_file_name else None,
         content_sha256=photograph.content_sha256,
-        phash=perceptual_hash(image),
+        perceptual_hash=perceptual_hash(image),
         adjustments=(*photograph.adjustments, *mask_adjustments, *fit_adjustments),
     )
 
 
 def perceptual_hash(image: Image.Image) -> str:
-    """Return the 64-bit perceptual hash (DCT of a 32 x 32 grey picture) as 16 hexadecimal digits."""
+    """Return a 512-bit perceptual hash as 128 hexadecimal digits: 256 bits of imagehash's pHash, then 256 of its dHash.
+
+    One alone does not do: a dark spot on plain skin is what most dermoscopy shows. `MAX_DISTANCE_BITS` (audit.py) has
+    the measurement.
+    """
     import imagehash
 
-    return str(imagehash.phash(image))
+    return f"{imagehash.phash(image, HASH_SIDE)}{imagehash.dhash(image, HASH_SIDE)}"
 
 
 def run(tasks: Iterable[Task], *, workers: int) -> Iterator[Result]:

@@ -106,9 +106,8 @@ def prepare(
     _stop_if_strict(strict, assembled.rejections)
     _remove_unused(out, assembled.records)
     adjusted = [(isic_id, code, detail) for isic_id, (code, detail) in assembled.adjustments]
-    _write_table(
-        out / REJECTED_FILE, ("isic_id", "file", "reason", "detail"), map(_rejection_row, assembled.rejections)
-    )
+    rejected = [(item.isic_id, item.file, item.reason, item.detail) for item in assembled.rejections]
+    _write_table(out / REJECTED_FILE, ("isic_id", "file", "reason", "detail"), rejected)
     _write_table(out / ADJUSTED_FILE, ("isic_id", "adjustment", "detail"), adjusted)
     made_by = {"command": "prepare", **header, "versions": versions(), "notes": assembled.notes}
     write_dataset(out, assembled.records, made_by=made_by)
