@@ -1,0 +1,1 @@
+"""Downstream networks that are trained on data set folders: segmentation and diagnosis."""

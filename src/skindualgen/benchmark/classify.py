@@ -1,0 +1,166 @@
+"""A diagnosis classifier: an ImageNet EfficientNet-Lite, fine-tuned with class-balanced sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import timm
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skindualgen.benchmark.training import (
+    Augmentation,
+    Budget,
+    batches,
+    fit,
+    load_header,
+    load_weights,
+    make_header,
+    save_model,
+)
+from skindualgen.contracts import InputError, PairRecord
+from skindualgen.quality.features import dihedral_views, load_imagenet_weights, to_network_input
+from skindualgen.quality.folder import load_images
+
+KIND = "classifier"
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """Architecture and recipe.
+
+    Attributes:
+        architecture: timm name; :data:`skindualgen.quality.features.PACKAGED_ENCODERS` have weights offline.
+        pretrained: start from the packaged ImageNet weights.
+        image_size_px: side to which every photograph is reduced first, so that real ones hold no more detail than
+            generated ones.
+        size_px: side of the square on which the network works.
+        dropout: before the last layer; ``drop_path``: stochastic depth.
+        label_smoothing: of the cross-entropy.
+    """
+
+    architecture: str = "tf_efficientnet_lite0"
+    pretrained: bool = True
+    image_size_px: int = 128
+    size_px: int = 160
+    dropout: float = 0.3
+    drop_path: float = 0.1
+    label_smoothing: float = 0.1
+    budget: Budget = field(default_factory=lambda: Budget(learning_rate=3e-4))
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+def build_classifier(config: ClassifierConfig, classes: int) -> nn.Module:
+    """Build the network: [b, 3, s, s] in [-1, 1] -> logits [b, classes]."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.budget.seed)
+        network: Any = timm.create_model(
+            config.architecture,
+            pretrained=False,
+            num_classes=0,
+            drop_rate=config.dropout,
+            drop_path_rate=config.drop_path,
+        )
+        if config.pretrained:
+            load_imagenet_weights(network, config.architecture)
+        network.reset_classifier(classes)
+    return cast(nn.Module, network)
+
+
+def train_classifier(
+    root: Path,
+    records: Sequence[PairRecord],
+    out: Path,
+    config: ClassifierConfig | None = None,
+    *,
+    progress: Callable[[int, float], None] | None = None,
+) -> Path:
+    """Train on the labelled photographs of a data set folder, every class equally often; write ``out``.
+
+    Args:
+        root: the folder.
+        records: the records to train on; the caller keeps validation and test records out.
+        out: a ``.safetensors`` file, written at the end.
+        config: default :class:`ClassifierConfig`.
+        progress: is given the steps done and the step's loss.
+
+    Raises:
+        InputError: a record without a diagnosis, or fewer than two diagnoses.
+    """
+    config = config or ClassifierConfig()
+    diagnoses = [record.diagnosis for record in records]
+    classes = sorted({diagnosis for diagnosis in diagnoses if diagnosis is not None})
+    if None in diagnoses or len(classes) < 2:
+        raise InputError(f"diagnoses {classes}", "two or more, one for each record", "leave unlabelled records out")
+    images = torch.from_numpy(load_images(root, records, config.image_size_px))
+    members = [np.flatnonzero(np.asarray(diagnoses) == name) for name in classes]
+
+    def draw(random: np.random.Generator) -> tuple[Tensor, Tensor]:
+        labels = random.integers(len(classes), size=config.budget.batch_size)
+        chosen = np.array([random.choice(members[label]) for label in labels])
+        images_01 = images[torch.from_numpy(chosen)].permute(0, 3, 1, 2).float() / 255  # [b, 3, s, s]
+        augmented, _ = config.augmentation(images_01, None, random)
+        inputs = F.interpolate(augmented, (config.size_px, config.size_px), mode="bicubic", antialias=True)
+        return inputs.clamp(0, 1) * 2 - 1, torch.from_numpy(labels)
+
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(logits, target, label_smoothing=config.label_smoothing)
+
+    network = build_classifier(config, len(classes))
+    run = fit(network, draw, loss, config.budget, progress=progress)
+    recipe = asdict(config)
+    recipe.pop("budget")
+    header = make_header(KIND, config.budget, [record.isic_id for record in records], run, classes=classes)
+    save_model(out, network, header | recipe)
+    return out
+
+
+class Classifier:
+    """A trained classifier read from its file; ``header`` says how it was made, ``classes`` names the outputs."""
+
+    def __init__(self, path: Path) -> None:
+        self.header = load_header(path, KIND)
+        self.classes: list[str] = self.header["classes"]
+        config = ClassifierConfig(architecture=self.header["architecture"], pretrained=False)
+        self.network = build_classifier(config, len(self.classes))
+        load_weights(path, self.network)
+
+    @torch.inference_mode()
+    def probabilities(self, images: NDArray[np.uint8], *, batch_size: int = 32) -> NDArray[np.float32]:
+        """Return class probabilities [n, classes] of photographs [n, s, s, 3], averaged over 8 flips and quarter turns.
+
+        Raises:
+            InputError: the photographs are not of the side that the classifier was trained for.
+        """
+        side = self.header["image_size_px"]
+        if images.shape[1:] != (side, side, 3):
+            raise InputError(f"photographs of shape {images.shape[1:]}", f"{(side, side, 3)}", "load them at that size")
+        result = np.zeros((len(images), len(self.classes)), np.float32)
+        for view in dihedral_views(images):
+            for part in batches(len(view), batch_size):
+                inputs = to_network_input(view[part], self.header["size_px"])
+                logits = self.network(inputs.contiguous(memory_format=torch.channels_last))  # [b, classes]
+                result[part] += logits.softmax(1).numpy() / 8
+        return result
+
+    def diagnoses(self, images: NDArray[np.uint8]) -> list[str]:
+        """Return the most probable diagnosis of each photograph [n, s, s, 3]."""
+        return [self.classes[index] for index in self.probabilities(images).argmax(1)]
+
+
+def balanced_accuracy(*, truth: Sequence[str], predicted: Sequence[str]) -> float:
+    """Return the mean over the true classes of the share of their items that are predicted right, in [0, 1].
+
+    Raises:
+        InputError: nothing to score, or unequal lengths.
+    """
+    if not truth or len(truth) != len(predicted):
+        raise InputError(f"{len(truth)} true, {len(predicted)} predicted", "as many of each, at least 1", "match them")
+    right = np.asarray(truth) == np.asarray(predicted)
+    return float(np.mean([right[np.asarray(truth) == name].mean() for name in sorted(set(truth))]))

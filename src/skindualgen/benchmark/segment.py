@@ -1,0 +1,145 @@
+"""A lesion segmenter: a U-Net of segmentation_models.pytorch on an ImageNet encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import segmentation_models_pytorch as smp
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skindualgen.benchmark.training import (
+    Augmentation,
+    Budget,
+    batches,
+    fit,
+    load_header,
+    load_weights,
+    make_header,
+    save_model,
+)
+from skindualgen.contracts import InputError, PairRecord
+from skindualgen.quality.features import dihedral_views, load_imagenet_weights, to_network_input
+from skindualgen.quality.folder import load_images, load_masks
+
+KIND = "segmenter"
+DECODER_CHANNELS = (128, 64, 32, 16, 16)
+"""Half of smp's default width: as good at 128 px, and the full-size levels are most of the cost on a CPU."""
+
+
+@dataclass(frozen=True)
+class SegmenterConfig:
+    """Architecture and recipe.
+
+    Attributes:
+        encoder: timm name; :data:`skindualgen.quality.features.PACKAGED_ENCODERS` have weights offline.
+        pretrained: start from the packaged ImageNet weights.
+        size_px: side of the square on which the network works.
+    """
+
+    encoder: str = "tf_efficientnet_lite0"
+    pretrained: bool = True
+    size_px: int = 128
+    budget: Budget = field(default_factory=Budget)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+def build_segmenter(encoder: str, *, pretrained: bool, seed: int = 0) -> nn.Module:
+    """Build the U-Net: [b, 3, s, s] in [-1, 1] -> lesion logits [b, 1, s, s]; s a multiple of 32."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = smp.Unet(f"tu-{encoder}", encoder_weights=None, decoder_channels=DECODER_CHANNELS, classes=1)
+    if pretrained:
+        load_imagenet_weights(network.encoder.model, encoder)
+    return network
+
+
+def train_segmenter(
+    root: Path,
+    records: Sequence[PairRecord],
+    out: Path,
+    config: SegmenterConfig | None = None,
+    *,
+    progress: Callable[[int, float], None] | None = None,
+) -> Path:
+    """Train on the pairs of a data set folder with Dice + cross-entropy, and write the model file ``out``.
+
+    Args:
+        root: the folder.
+        records: the pairs to train on; the caller keeps validation and test pairs out.
+        out: a ``.safetensors`` file, written at the end.
+        config: default :class:`SegmenterConfig`.
+        progress: is given the steps done and the step's loss.
+
+    Raises:
+        InputError: no records, or one without a mask or not square.
+    """
+    config = config or SegmenterConfig()
+    if not records:
+        raise InputError("no pairs", "at least one image-mask pair to train on", "check the split")
+    images = torch.from_numpy(load_images(root, records, config.size_px))
+    masks = torch.from_numpy(load_masks(root, records, config.size_px))
+
+    def draw(random: np.random.Generator) -> tuple[Tensor, Tensor]:
+        chosen = torch.from_numpy(random.integers(len(images), size=config.budget.batch_size))
+        images_01 = images[chosen].permute(0, 3, 1, 2).float() / 255  # [b, 3, s, s]
+        augmented, target = config.augmentation(images_01, masks[chosen][:, None].float(), random)
+        if target is None:
+            raise TypeError("masks went in and must come out")
+        return augmented * 2 - 1, target
+
+    dice_loss = smp.losses.DiceLoss(mode="binary", from_logits=True)
+
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        return dice_loss(logits, target) + F.binary_cross_entropy_with_logits(logits, target)
+
+    network = build_segmenter(config.encoder, pretrained=config.pretrained, seed=config.budget.seed)
+    run = fit(network, draw, loss, config.budget, progress=progress)
+    architecture = {"encoder": config.encoder, "size_px": config.size_px, "augmentation": asdict(config.augmentation)}
+    header = make_header(KIND, config.budget, [r.isic_id for r in records], run, pretrained=config.pretrained)
+    save_model(out, network, header | architecture)
+    return out
+
+
+class Segmenter:
+    """A trained segmenter read from its file; ``header`` says how it was made."""
+
+    def __init__(self, path: Path) -> None:
+        self.header = load_header(path, KIND)
+        self.network = build_segmenter(self.header["encoder"], pretrained=False)
+        load_weights(path, self.network)
+
+    @torch.inference_mode()
+    def probabilities(self, images: NDArray[np.uint8], *, batch_size: int = 32) -> NDArray[np.float32]:
+        """Return the lesion probability of each pixel, averaged over the 8 flips and quarter turns.
+
+        Args:
+            images: RGB [n, s, s, 3] of any side s; the network sees them at its own size.
+
+        Returns:
+            [n, s, s] in [0, 1].
+        """
+        result = np.zeros(images.shape[:3], np.float32)
+        for index, view in enumerate(dihedral_views(images)):
+            logits = [self._logits(view[part]) for part in batches(len(view), batch_size)]
+            scores = np.concatenate(logits) if logits else np.zeros(view.shape[:3], np.float32)
+            turned_back = np.rot90(scores[:, :, ::-1] if index % 2 else scores, -(index // 2), axes=(1, 2))
+            result += turned_back / 8
+        return result
+
+    def masks(self, images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Return the lesion masks [n, s, s] of photographs [n, s, s, 3]: probability above one half."""
+        return self.probabilities(images) > 0.5
+
+    def _logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        inputs = to_network_input(images, self.header["size_px"]).contiguous(memory_format=torch.channels_last)
+        logits = self.network(inputs)  # [b, 1, size, size]
+        side = images.shape[1]
+        if side != self.header["size_px"]:
+            logits = F.interpolate(logits, (side, side), mode="bicubic", antialias=True)
+        return torch.sigmoid(logits[:, 0]).numpy()

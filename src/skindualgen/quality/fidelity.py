@@ -1,0 +1,188 @@
+"""Distances between real and generated feature vectors, and the floor that two real sets themselves reach.
+
+Every distance here depends on the sizes of the two sets: read it only beside :func:`real_to_real` at the same sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics.pairwise import euclidean_distances, polynomial_kernel
+
+from skindualgen.contracts import InputError
+
+Features = NDArray[np.floating]
+"""Feature vectors [n, d]."""
+
+KERNEL_DEGREE, KERNEL_OFFSET = 3, 1.0
+"""The kernel (x . y / d + 1)^3 of Binkowski et al., Demystifying MMD GANs, ICLR 2018."""
+
+NEIGHBOURS = 5
+"""k of precision, recall, density and coverage (Naeem et al., ICML 2020)."""
+
+
+class SetDistance(Protocol):
+    """A distance of two feature sets, such as :func:`frechet_distance`."""
+
+    def __call__(self, *, real: Features, generated: Features) -> float:
+        """Return the distance of ``generated`` [m, d] from ``real`` [n, d]."""
+        ...
+
+
+def _checked(real: Features, generated: Features, least: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    pair = np.asarray(real, np.float64), np.asarray(generated, np.float64)
+    if any(x.ndim != 2 for x in pair) or pair[0].shape[1] != pair[1].shape[1]:
+        raise InputError(f"features {pair[0].shape} and {pair[1].shape}", "[n, d] and [m, d]", "use one extractor")
+    if min(len(x) for x in pair) < least:
+        raise InputError(f"{len(pair[0])} real and {len(pair[1])} generated", f"{least} or more", "add photographs")
+    if not all(np.isfinite(x).all() for x in pair):
+        raise InputError("features with NaN or infinity", "finite numbers", "check the extractor and its input")
+    return pair
+
+
+def _covariance_root(features: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return R [min(n, d), d] with R^T R = the unbiased covariance of the features [n, d]."""
+    centred = (features - features.mean(0)) / np.sqrt(len(features) - 1)
+    return np.asarray(np.linalg.qr(centred, mode="r")) if len(centred) > centred.shape[1] else centred
+
+
+def frechet_distance(*, real: Features, generated: Features) -> float:
+    """Return the squared Frechet distance of the Gaussians with the means and covariances of two sets; 0 or more.
+
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)). The trace of the root is the sum of the singular values of R1 R2^T
+    where C = R^T R: exact and well conditioned also for fewer samples than features, where the root of a singular
+    C1 C2 is not. It falls with the number of samples; never compare it across sizes.
+
+    Args:
+        real: [n, d], n of 2 or more.
+        generated: [m, d], m of 2 or more.
+
+    Source: Heusel et al., GANs trained by a two time-scale update rule, NeurIPS 2017 (FID: on Inception features).
+    """
+    x, y = _checked(real, generated, 2)
+    root_x, root_y = _covariance_root(x), _covariance_root(y)
+    cross = np.linalg.svd(root_x @ root_y.T, compute_uv=False).sum()
+    mean_term = np.square(x.mean(0) - y.mean(0)).sum()
+    return float(max(0.0, mean_term + np.square(root_x).sum() + np.square(root_y).sum() - 2 * cross))
+
+
+def kernel_distance(*, real: Features, generated: Features) -> float:
+    """Return the kernel distance (KID): the unbiased squared MMD with a cubic polynomial kernel; can be below 0.
+
+    Over ALL pairs of the two sets, the estimate of least variance, rather than over random subsets; its expectation
+    does not depend on the sizes. Equal to torchmetrics' KID with one subset of the full size (tested).
+
+    Args:
+        real: [n, d], n of 2 or more.
+        generated: [m, d], m of 2 or more.
+
+    Source: Binkowski et al., Demystifying MMD GANs, ICLR 2018, equation 4.
+    """
+    x, y = _checked(real, generated, 2)
+
+    def kernel(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(polynomial_kernel(a, b, degree=KERNEL_DEGREE, gamma=1 / x.shape[1], coef0=KERNEL_OFFSET))
+
+    def mean_of_distinct(gram: NDArray[np.float64]) -> float:
+        return float((gram.sum() - np.trace(gram)) / (len(gram) * (len(gram) - 1)))
+
+    return mean_of_distinct(kernel(x, x)) + mean_of_distinct(kernel(y, y)) - 2 * float(kernel(x, y).mean())
+
+
+@dataclass(frozen=True)
+class ManifoldScores:
+    """Shares of one set that lie near the other; see :func:`manifold_scores`."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def manifold_scores(*, real: Features, generated: Features, neighbours: int = NEIGHBOURS) -> ManifoldScores:
+    """Return precision, recall, density and coverage, with balls that reach each point's k-th neighbour in its own set.
+
+    * precision: share of generated points inside a ball of a real point, [0, 1].
+    * recall: share of real points inside a ball of a generated point, [0, 1]; low for a collapsed generator.
+    * density: balls of real points around a generated point, divided by k; 0 or more, about 1 for equal distributions.
+    * coverage: share of real points with a generated point in their ball, [0, 1].
+
+    Args:
+        real: [n, d], n more than ``neighbours``.
+        generated: [m, d], m more than ``neighbours``.
+
+    Source: Kynkaanniemi et al., NeurIPS 2019 (precision, recall); Naeem et al., ICML 2020 (density, coverage).
+    """
+    x, y = _checked(real, generated, neighbours + 1)
+
+    def radii(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        distances = euclidean_distances(points)
+        np.fill_diagonal(distances, -1)  # the point itself sorts first, whatever the rounding
+        return np.asarray(np.partition(distances, neighbours, axis=1)[:, neighbours])
+
+    real_radius, generated_radius = radii(x), radii(y)
+    distances = euclidean_distances(x, y)  # [n, m]
+    in_real_ball = distances <= real_radius[:, None]
+    return ManifoldScores(
+        precision=float(in_real_ball.any(0).mean()),
+        recall=float((distances <= generated_radius[None]).any(1).mean()),
+        density=float(in_real_ball.sum(0).mean() / neighbours),
+        coverage=float(in_real_ball.any(1).mean()),
+    )
+
+
+def real_to_real(
+    features: Features, sizes: tuple[int, int], distance: SetDistance, *, repeats: int = 20, seed: int = 0
+) -> NDArray[np.float64]:
+    """Return the distance between random disjoint parts of a real set, ``repeats`` times: the floor of that distance.
+
+    Args:
+        features: [n, d] of real photographs.
+        sizes: photographs in the part that plays "generated" and in the one that plays "real"; together n or fewer.
+        distance: for example :func:`frechet_distance`.
+
+    Returns:
+        [repeats].
+
+    Raises:
+        InputError: the two parts need more photographs than there are.
+    """
+    if sum(sizes) > len(features):
+        raise InputError(f"sizes {sizes} of {len(features)} photographs", "disjoint parts", "ask for smaller parts")
+    values = []
+    for repeat in range(repeats):
+        order = np.random.default_rng([seed, repeat]).permutation(len(features))
+        played, rest = features[order[: sizes[0]]], features[order[sizes[0] : sum(sizes)]]
+        values.append(distance(real=rest, generated=played))
+    return np.array(values)
+
+
+def jackknife_error(
+    distance: Callable[..., float], *, real: Features, generated: Features, groups: int = 20, seed: int = 0
+) -> float:
+    """Return the standard error of a distance by the grouped jackknife over both sets.
+
+    The bootstrap is no use here: its repeated photographs add a bias to both the Frechet and the kernel distance.
+
+    Args:
+        distance: takes ``real`` and ``generated``.
+        groups: random parts of each set that are left out in turn.
+
+    Raises:
+        InputError: a set has fewer members than groups.
+
+    Source: Efron and Tibshirani, An introduction to the bootstrap, 1993, chapter 11; Busing et al., 1999 (groups).
+    """
+    sets = {"real": np.asarray(real), "generated": np.asarray(generated)}
+    variance = 0.0
+    for position, (name, features) in enumerate(sets.items()):
+        if len(features) < groups:
+            raise InputError(f"{len(features)} {name} photographs", f"{groups} or more", "ask for fewer groups")
+        group = np.random.default_rng([seed, position]).permutation(np.arange(len(features)) % groups)
+        without = [distance(**sets | {name: features[group != left_out]}) for left_out in range(groups)]
+        variance += (groups - 1) * float(np.var(without))
+    return float(np.sqrt(variance))

@@ -1,0 +1,79 @@
+"""Intervals of 95 % confidence for means, differences of means, balanced rates and rates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from skindualgen.contracts import InputError
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        """Write as ``0.812 (0.795 to 0.828)``."""
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+def bootstrap(
+    samples: Sequence[NDArray[np.floating]], statistic: Callable[..., NDArray[np.floating]], *, seed: int = 0
+) -> Estimate:
+    """Estimate a statistic of independent samples with a percentile bootstrap that resamples each of them by itself.
+
+    Args:
+        samples: one or more vectors of at least 2 items.
+        statistic: takes them all and an ``axis`` keyword.
+
+    Raises:
+        InputError: a sample has fewer than 2 items.
+    """
+    if min(len(sample) for sample in samples) < 2:
+        raise InputError(f"samples of {[len(s) for s in samples]} items", "2 or more in each", "add items")
+    result = stats.bootstrap(
+        tuple(samples),
+        statistic,
+        n_resamples=RESAMPLES,
+        batch=100,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    ends = result.confidence_interval
+    return Estimate(float(statistic(*samples, axis=-1)), float(ends.low), float(ends.high))
+
+
+def mean_of_means(*samples: NDArray[np.floating], axis: int = -1) -> NDArray[np.floating]:
+    """Return the mean over the samples of their means: a plain mean for one, balanced accuracy for one a class."""
+    return np.asarray(sum(sample.mean(axis=axis) for sample in samples) / len(samples))
+
+
+def difference_of_means(
+    first: NDArray[np.floating], second: NDArray[np.floating], *, axis: int = -1
+) -> NDArray[np.floating]:
+    """Return mean(first) - mean(second)."""
+    return np.asarray(first.mean(axis=axis) - second.mean(axis=axis))
+
+
+def rate(hits: int, count: int) -> Estimate:
+    """Estimate a rate with Wilson's score interval, which holds for rates of 0 and 1 too.
+
+    Raises:
+        InputError: count is 0, or hits are not within it.
+    """
+    if not 0 <= hits <= count or count == 0:
+        raise InputError(f"{hits} of {count}", "hits within a count of 1 or more", "count again")
+    ends = stats.binomtest(hits, count).proportion_ci(CONFIDENCE, method="wilson")
+    return Estimate(hits / count, float(ends.low), float(ends.high))

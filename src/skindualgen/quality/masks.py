@@ -1,0 +1,135 @@
+"""How well two masks agree, and what a mask's shape is.
+
+All functions take 2-D masks of one size; every non-zero pixel is lesion. Empty masks are defined, not undefined: two
+empty masks agree fully (Dice = IoU = boundary F = 1, HD95 = 0); an empty against a non-empty one does not agree at all
+(0, and HD95 = the picture's diagonal, so that a mean over a data set punishes a missed lesion instead of skipping it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+from skimage.measure import label, regionprops
+
+from skindualgen.contracts import InputError
+
+BOUNDARY_TOLERANCE = 0.0075
+"""Tolerance of the boundary F score as a share of the diagonal (DAVIS benchmark: Perazzi et al., CVPR 2016)."""
+
+
+def _pair(predicted: ArrayLike, truth: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    a, b = np.asarray(predicted) != 0, np.asarray(truth) != 0
+    if a.shape != b.shape or a.ndim != 2 or not a.size:
+        raise InputError(f"masks of shapes {a.shape} and {b.shape}", "two 2-D masks of one size", "resize one of them")
+    return a, b
+
+
+def dice(predicted: ArrayLike, truth: ArrayLike) -> float:
+    """Return 2 |A and B| / (|A| + |B|) in [0, 1]."""
+    a, b = _pair(predicted, truth)
+    total = int(a.sum()) + int(b.sum())
+    return 2 * int((a & b).sum()) / total if total else 1.0
+
+
+def iou(predicted: ArrayLike, truth: ArrayLike) -> float:
+    """Return |A and B| / |A or B| (Jaccard) in [0, 1]."""
+    a, b = _pair(predicted, truth)
+    union = int((a | b).sum())
+    return int((a & b).sum()) / union if union else 1.0
+
+
+def boundary(mask: ArrayLike) -> NDArray[np.bool_]:
+    """Return the lesion pixels [h, w] with a 4-neighbour outside the lesion; beyond the picture counts as outside."""
+    lesion = np.asarray(mask) != 0
+    return lesion & ~ndimage.binary_erosion(lesion)
+
+
+def _boundary_distances(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Distances in px from each boundary pixel of a to the boundary of b, and back; both masks non-empty."""
+    edge_a, edge_b = boundary(a), boundary(b)
+    return ndimage.distance_transform_edt(~edge_b)[edge_a], ndimage.distance_transform_edt(~edge_a)[edge_b]
+
+
+def hd95(predicted: ArrayLike, truth: ArrayLike) -> float:
+    """Return the 95th percentile Hausdorff distance of the boundaries in px: the larger direction (as MONAI).
+
+    Two empty masks: 0. One empty: the diagonal of the picture.
+    """
+    a, b = _pair(predicted, truth)
+    if not a.any() or not b.any():
+        return 0.0 if a.any() == b.any() else float(np.hypot(*a.shape))
+    there, back = _boundary_distances(a, b)
+    return float(max(np.percentile(there, 95), np.percentile(back, 95)))
+
+
+def boundary_f(predicted: ArrayLike, truth: ArrayLike, *, tolerance_px: float | None = None) -> float:
+    """Return the F1 score in [0, 1] of boundary pixels that lie within a tolerance of the other boundary.
+
+    Args:
+        tolerance_px: default :data:`BOUNDARY_TOLERANCE` of the diagonal, rounded up (2 px at 128 x 128).
+
+    Source: Perazzi et al., A benchmark dataset and evaluation methodology for video object segmentation, CVPR 2016.
+    """
+    a, b = _pair(predicted, truth)
+    if not a.any() or not b.any():
+        return float(a.any() == b.any())
+    tolerance = float(np.ceil(BOUNDARY_TOLERANCE * np.hypot(*a.shape))) if tolerance_px is None else tolerance_px
+    there, back = _boundary_distances(a, b)
+    precision, recall = float((there <= tolerance).mean()), float((back <= tolerance).mean())
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def agreement(predicted: ArrayLike, truth: ArrayLike) -> dict[str, float]:
+    """Return all four scores of one pair of masks: ``dice``, ``iou``, ``hd95_px``, ``boundary_f``."""
+    return {
+        "dice": dice(predicted, truth),
+        "iou": iou(predicted, truth),
+        "hd95_px": hd95(predicted, truth),
+        "boundary_f": boundary_f(predicted, truth),
+    }
+
+
+@dataclass(frozen=True)
+class ShapeStatistics:
+    """Shape of one mask; see :func:`shape_statistics`."""
+
+    area_fraction: float
+    eccentricity: float
+    compactness: float
+    components: int
+    touches_border: bool
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the fields as numbers, for tables and ``PairRecord.scores``."""
+        return {name: float(value) for name, value in asdict(self).items()}
+
+
+def shape_statistics(mask: ArrayLike) -> ShapeStatistics:
+    """Describe the shape of a mask [h, w].
+
+    * area_fraction: share of the picture that is lesion, [0, 1].
+    * eccentricity: of the ellipse with the same second moments, [0, 1); 0 is a circle.
+    * compactness: 4 pi area / perimeter^2 with Crofton's perimeter; about 1 for a disc, smaller for a ragged border.
+    * components: 8-connected pieces.
+    * touches_border: whether a lesion pixel lies on the picture's edge.
+
+    An empty mask has area 0, no components, and NaN for eccentricity and compactness.
+    """
+    lesion = np.asarray(mask) != 0
+    if lesion.ndim != 2 or not lesion.size:
+        raise InputError(f"a mask of shape {lesion.shape}", "a 2-D mask", "pass one mask at a time")
+    if not lesion.any():
+        return ShapeStatistics(0.0, float("nan"), float("nan"), 0, False)
+    # a margin keeps the perimeter of a lesion that is cut by the picture's edge closed
+    region = regionprops(np.pad(lesion, 1).astype(np.uint8))[0]
+    edge = np.concatenate([lesion[0], lesion[-1], lesion[:, 0], lesion[:, -1]])
+    return ShapeStatistics(
+        area_fraction=float(lesion.mean()),
+        eccentricity=float(region.eccentricity),
+        compactness=float(4 * np.pi * region.area / region.perimeter_crofton**2),
+        components=int(label(lesion, connectivity=2).max()),
+        touches_border=bool(edge.any()),
+    )
