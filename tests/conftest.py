@@ -29,3 +29,19 @@ def real_data() -> Path:
     if not (REAL_DATA / "metadata.csv").is_file():
         pytest.skip("the real dermoscopy folder is not there: set SKINDUALGEN_REAL_DATA")
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base folder of the real classes at tiny size (32 px, random weights)."""
+    from tiny import write_tiny_base
+
+    return write_tiny_base(tmp_path_factory.mktemp("tiny") / "base")
+
+
+@pytest.fixture(scope="session")
+def tiny_adapter(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
+    """An adapter of the tiny base, all of its tensors random."""
+    from tiny import write_tiny_adapter
+
+    return write_tiny_adapter(tmp_path_factory.mktemp("tiny") / "adapter", tiny_base)

@@ -2,4 +2,5 @@
 
 from skindualgen.cli import app
 
-app(prog_name="skindualgen")
+if __name__ == "__main__":  # worker processes import this module under another name
+    app(prog_name="skindualgen")

@@ -1,0 +1,87 @@
+"""The command line: one module a command, registered here.
+
+Exit codes: 0 done, 1 a defect, 2 wrong input, 130 interrupted.
+
+A command's module may import only what costs nothing (typer, pathlib); everything heavy is imported inside the
+function, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from skindualgen.cli import demo, doctor, prepare
+
+EXIT_WRONG_INPUT = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
+
+QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error"}
+"""Environment of the libraries below, unless the user set it: their bars and remarks would tear our progress display."""
+
+
+class CommandGroup(TyperGroup):
+    """The group of all commands, and the one place where an error becomes a message."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the chosen command; wrong input ends in one line and exit code 2, Ctrl-C in one line and 130."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _say(
+                "Interrupted. What was finished is kept; where the command can resume, run it again.",
+                typer.colors.YELLOW,
+            )
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except Exception as error:
+            from skindualgen.contracts import InputError
+
+            if not isinstance(error, InputError):
+                raise
+            _say(f"Error: {' '.join(str(error).split())}", typer.colors.RED)
+            raise typer.Exit(EXIT_WRONG_INPUT) from None
+
+
+def _say(line: str, colour: str) -> None:
+    """Print one line on stderr, after whatever a progress display has left on the current one."""
+    sys.stdout.flush()
+    typer.secho(line, fg=colour, err=True)
+
+
+app = typer.Typer(
+    name="skindualgen",
+    cls=CommandGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Dermoscopic image-mask pairs from a text prompt. Research software, not a medical device.",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from skindualgen import __version__
+
+        typer.echo(f"skindualgen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Dermoscopic image-mask pairs from a text prompt. Research software, not a medical device."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+
+
+app.command("prepare")(prepare.prepare)
+app.command("doctor")(doctor.doctor)
+app.command("demo")(demo.demo)

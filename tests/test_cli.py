@@ -1,0 +1,144 @@
+"""The command line as a user meets it: a process with arguments, an exit code, and lines on two streams."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from skindualgen import __version__
+from skindualgen.cli import app
+from skindualgen.contracts import InputError
+
+COMMANDS = sorted(command.name or "" for command in app.registered_commands)
+HELP_SECONDS = 0.5
+
+
+def run(*arguments: str, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+    variables = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb", **environment}
+    command = [sys.executable, "-m", "skindualgen", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=variables, check=False)
+
+
+def test_version() -> None:
+    done = run("--version")
+    assert (done.returncode, done.stdout) == (0, f"skindualgen {__version__}\n")
+
+
+def test_the_installed_script_is_the_module() -> None:
+    script = Path(sys.executable).parent / "skindualgen"
+    assert (
+        subprocess.run([script, "--version"], capture_output=True, text=True, check=True).stdout
+        == run("--version").stdout
+    )
+
+
+def test_no_arguments_show_the_commands() -> None:
+    done = run()
+    assert all(f" {name} " in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str) -> None:
+    done = run(name, "--help")
+    assert done.returncode == 0
+    assert f"Usage: skindualgen {name}" in done.stdout
+    assert done.stderr == ""
+
+
+def test_help_answers_at_once() -> None:
+    """Guards against a heavy import at the top of a command's module. The best of five, as other work runs beside."""
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "skindualgen", "--help"], capture_output=True, check=True, env=variables)
+        times.append(time.perf_counter() - start)
+    assert min(times) < HELP_SECONDS
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys, skindualgen.cli; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {"torch", "diffusers", "transformers", "numpy", "PIL", "scipy", "skimage"}.isdisjoint(modules)
+
+
+def test_an_unknown_option_is_wrong_input() -> None:
+    done = run("doctor", "--no-such-option")
+    assert done.returncode == 2
+    assert "--no-such-option" in done.stderr
+
+
+def test_doctor_prints_json() -> None:
+    done = run("doctor", "--quick", "--json")
+    findings = json.loads(done.stdout)
+    assert {"topic", "state", "found", "remedy"} == set(findings[0])
+    assert done.returncode == int(any(finding["state"] == "missing" for finding in findings))
+
+
+def test_doctor_prints_a_table_with_remedies() -> None:
+    done = run("doctor", "--quick")
+    assert "software" in done.stdout and "bundled model" in done.stdout
+
+
+def _app_with(command: object) -> typer.Typer:
+    """The real application's group and settings around one command of the test's own."""
+    other = typer.Typer(cls=app.info.cls)
+    other.callback()(lambda: None)
+    other.command("go")(command)  # type: ignore[arg-type]
+    return other
+
+
+def test_wrong_input_is_one_line_and_exit_code_2() -> None:
+    def go() -> None:
+        raise InputError("a folder\nwithout pictures", "images/", "pass another")
+
+    done = CliRunner().invoke(_app_with(go), ["go"])
+    assert done.exit_code == 2
+    assert done.stderr == "Error: got a folder without pictures; expected images/; pass another\n"
+    assert done.stdout == ""
+
+
+def test_a_defect_is_not_dressed_up_as_wrong_input() -> None:
+    def go() -> None:
+        raise ZeroDivisionError("ours")
+
+    done = CliRunner().invoke(_app_with(go), ["go"])
+    assert done.exit_code == 1
+    assert isinstance(done.exception, ZeroDivisionError)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT to another process")
+def test_interrupt_is_one_line_and_exit_code_130() -> None:
+    code = (
+        "import time, typer\n"
+        "from skindualgen.cli import app\n"
+        "@app.command('wait')\n"
+        "def wait() -> None:\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+        "app(['wait'])\n"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        assert process.stderr.read().startswith("Interrupted.")
+
+
+def test_an_unknown_attribute_of_the_package_is_an_attribute_error() -> None:
+    import skindualgen
+
+    assert "SkinDualGenPipeline" in dir(skindualgen)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = skindualgen.no_such_name
