@@ -208,7 +208,14 @@ def test_a_slow_answer_times_out_and_is_tried_again(serve: Any, tmp_path: Path) 
     server = serve(reply)
     assert ask(server, tmp_path, timeout_seconds=0.3).prompts == [GOOD]
     assert len(server.requests) == 2
-    slow = serve(lambda prompt, before: time.sleep(0.6) or chat(GOOD))
+
+
+def test_an_endpoint_that_is_always_slow_is_reported(serve: Any, tmp_path: Path) -> None:
+    def reply(prompt: str, before: int) -> Reply:
+        time.sleep(0.6)
+        return chat(GOOD)
+
+    slow = serve(reply)
     result = ask(slow, tmp_path, attempts=2, timeout_seconds=0.2)
     assert result.reasons() == {"time-out": 1}
 

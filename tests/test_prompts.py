@@ -67,11 +67,11 @@ def clip_tokenizer() -> CLIPTokenizer:
     assert spec.submodule_search_locations is not None
     archive = Path(spec.submodule_search_locations[0]) / "bpe_simple_vocab_16e6.txt.gz"
     lines = gzip.decompress(archive.read_bytes()).decode("utf-8").split("\n")[1 : CLIP_MERGES + 1]
-    merges = [(line.split()[0], line.split()[1]) for line in lines]
+    merges = [tuple(line.split()) for line in lines]
     letters = list(bytes_to_unicode().values())
-    tokens = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges)]
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(line.split()) for line in lines)]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=merges)
+    return CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=merges)  # type: ignore[arg-type] - it takes pairs only
 
 
 def test_the_tokenizer_is_clip(clip_tokenizer: CLIPTokenizer) -> None:
