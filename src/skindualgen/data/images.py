@@ -165,15 +165,16 @@ def open_image(path: Path, max_pixels: int) -> tuple[Image.Image, int, int]:
     limit = Image.MAX_IMAGE_PIXELS
     try:
         Image.MAX_IMAGE_PIXELS = max_pixels
-        with warnings.catch_warnings():
+        # The file is opened here and not by Pillow, which leaves it open when decoding fails.
+        with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=FORMATS)
-        if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-            raise ItemError("multi_frame", f"{getattr(image, 'n_frames', 1)} frames in one {image.format} file")
-        orientation = int(image.getexif().get(EXIF_ORIENTATION, 1))
-        bits = _bits(image, path)
-        image.load()
+            image = Image.open(file, formats=FORMATS)
+            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+                raise ItemError("multi_frame", f"{getattr(image, 'n_frames', 1)} frames in one {image.format} file")
+            orientation = int(image.getexif().get(EXIF_ORIENTATION, 1))
+            bits = _bits(image, path)
+            image.load()
     except ItemError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):

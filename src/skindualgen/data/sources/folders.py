@@ -84,7 +84,7 @@ def read_folder(tree: Tree, options: Options) -> Listing:
     pictures_at, masks_at = f"{image_folder}/" if image_folder else "", f"{mask_folder}/" if mask_folder else None
     files = tree.images()
     mask_files = [file for file in files if masks_at and file.startswith(masks_at)]
-    images = [file for file in files if file.startswith(pictures_at) and file not in set(mask_files)]
+    images = [file for file in files if file.startswith(pictures_at) and not (masks_at and file.startswith(masks_at))]
     if not image_folder:
         images = [file for file in images if "/" not in file]
     pictures = Pictures(unique_files(listing, images))
