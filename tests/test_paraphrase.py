@@ -202,11 +202,11 @@ def test_lasting_failures_leave_the_template_and_are_not_cached(
 def test_a_slow_answer_times_out_and_is_tried_again(serve: Any, tmp_path: Path) -> None:
     def reply(prompt: str, before: int) -> Reply:
         if before == 0:
-            time.sleep(0.8)
+            time.sleep(1.5)
         return chat(GOOD)
 
     server = serve(reply)
-    assert ask(server, tmp_path, timeout_seconds=0.3).prompts == [GOOD]
+    assert ask(server, tmp_path, timeout_seconds=0.7).prompts == [GOOD]
     assert len(server.requests) == 2
 
 

@@ -71,7 +71,7 @@ def clip_tokenizer() -> CLIPTokenizer:
     letters = list(bytes_to_unicode().values())
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(line.split()) for line in lines)]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=merges)  # type: ignore[arg-type] - it takes pairs only
+    return CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=merges)  # type: ignore[arg-type]  # it takes pairs only
 
 
 def test_the_tokenizer_is_clip(clip_tokenizer: CLIPTokenizer) -> None:
@@ -101,7 +101,7 @@ def test_the_bound_holds_for_other_text(text: str, clip_tokenizer: CLIPTokenizer
 
 
 @given(records, st.integers(0, 1000))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_a_prompt_is_a_pure_function_and_clean(record: PairRecord, seed: int) -> None:
     prompt = prompt_for(record, seed=seed)
     assert prompt == prompt_for(record.model_copy(update={"file_name": "other.png", "dx_type": "histo"}), seed=seed)
@@ -111,6 +111,7 @@ def test_a_prompt_is_a_pure_function_and_clean(record: PairRecord, seed: int) ->
 
 
 @given(records)
+@settings(deadline=None)
 def test_only_known_fields_are_stated_and_each_once(record: PairRecord) -> None:
     for seed in range(30):
         prompt = prompt_for(record, seed=seed)
