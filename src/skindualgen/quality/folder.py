@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.provenance import sha256_bytes, sha256_file
 
 
 def _open_square(path: Path, mode: str) -> Image.Image:
@@ -65,6 +65,6 @@ def content_sha256(root: Path, records: Sequence[PairRecord]) -> str:
     lines = []
     for record in records:
         names = [name for name in (record.file_name, record.mask_file_name) if name is not None]
-        hashes = [hashlib.sha256((root / name).read_bytes()).hexdigest() for name in names]
+        hashes = [sha256_file(root / name) for name in names]
         lines.append("|".join([record.isic_id, str(record.diagnosis), *hashes]))
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+    return sha256_bytes("\n".join(sorted(lines)).encode())

@@ -1,0 +1,187 @@
+"""What the micro model's study measures, each as numbers with sizes and intervals. Nothing here knows the generator."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from skindualgen.benchmark.classify import Classifier
+from skindualgen.benchmark.segment import Segmenter
+from skindualgen.contracts import InputError
+from skindualgen.quality.features import FeatureExtractor
+from skindualgen.quality.fidelity import (
+    Features,
+    SetDistance,
+    frechet_distance,
+    jackknife_error,
+    kernel_distance,
+    manifold_scores,
+    real_to_real,
+)
+from skindualgen.quality.intervals import Estimate, bootstrap, difference_of_means, mean_of_means
+from skindualgen.quality.masks import agreement, shape_statistics
+from skindualgen.quality.novelty import Novelty
+
+Masks = Sequence[NDArray[np.bool_]] | NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """One set of pairs at the study's size: images [n, s, s, 3] uint8, masks [n, s, s] bool, a diagnosis for each."""
+
+    images: NDArray[np.uint8]
+    masks: NDArray[np.bool_]
+    diagnoses: list[str]
+
+
+def class_matched(diagnoses: Sequence[str], like: Sequence[str], *, seed: int) -> NDArray[np.int64]:
+    """Choose the largest part of a set that has the class proportions of another, so that like is compared with like.
+
+    Returns:
+        Ascending positions in ``diagnoses``.
+
+    Raises:
+        InputError: a class of ``like`` is absent.
+    """
+    available, wanted = Counter(diagnoses), Counter(like)
+    scale = min(available[name] / count for name, count in wanted.items())
+    if scale == 0:
+        raise InputError(f"classes {sorted(available)}", f"all of {sorted(wanted)}", "generate every diagnosis")
+    random = np.random.default_rng(seed)
+    chosen = []
+    for name, count in sorted(wanted.items()):
+        members = np.flatnonzero(np.asarray(diagnoses) == name)
+        chosen.append(random.permutation(members)[: round(scale * count)])
+    return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+def mask_scores(predicted: Masks, truth: Masks) -> list[dict[str, float]]:
+    """Return Dice, IoU, HD95 and boundary F of each pair of masks."""
+    return [agreement(p, t) for p, t in zip(predicted, truth, strict=True)]
+
+
+def summary(scores: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """Return the mean of each score with its interval, and its median."""
+    table: dict[str, Any] = {"n": len(scores)}
+    for name in scores[0]:
+        values = np.array([score[name] for score in scores])
+        table[name] = {"mean": asdict(bootstrap([values], mean_of_means)), "median": float(np.median(values))}
+    return table
+
+
+def segmenter_agreement(segmenter: Segmenter, generated: Photographs, val: Photographs) -> dict[str, Any]:
+    """Compare the masks of generated and of real unseen pairs with those of an independent segmenter."""
+    on_generated = mask_scores(segmenter.masks(generated.images), generated.masks)
+    on_val = mask_scores(segmenter.masks(val.images), val.masks)
+    dices = [np.array([score["dice"] for score in scores]) for scores in (on_val, on_generated)]
+    gap = bootstrap(dices, difference_of_means)
+    return {"generated": summary(on_generated), "real_val": summary(on_val), "dice_gap": asdict(gap)}
+
+
+def class_fidelity(classifier: Classifier, photographs: Photographs) -> dict[str, Any]:
+    """Read the diagnoses of photographs with an independent classifier; rows of the confusion are the true classes."""
+    predicted = np.array(classifier.diagnoses(photographs.images))
+    truth = np.asarray(photographs.diagnoses)
+    right = [(predicted[truth == name] == name).astype(float) for name in classifier.classes]
+    return {
+        "n": len(truth),
+        "balanced_accuracy": asdict(bootstrap(right, mean_of_means)),
+        "recall": dict(zip(classifier.classes, (float(r.mean()) for r in right), strict=True)),
+        "classes": classifier.classes,
+        "confusion": [
+            [int(((truth == row) & (predicted == column)).sum()) for column in classifier.classes]
+            for row in classifier.classes
+        ],
+    }
+
+
+def set_distances(*, real: Features, generated: Features, pool: Features, seed: int) -> dict[str, Any]:
+    """Return kernel and Frechet distance with standard errors, beside the floor of real sets of the same two sizes.
+
+    Args:
+        real: features of the real set compared with.
+        generated: features of a class-matched generated set.
+        pool: features of all real photographs, from which the floor's disjoint parts are drawn.
+    """
+    table: dict[str, Any] = {"n_generated": len(generated), "n_real": len(real)}
+    distances: dict[str, SetDistance] = {"kernel": kernel_distance, "frechet": frechet_distance}
+    for name, distance in distances.items():
+        value = distance(real=real, generated=generated)
+        floor = real_to_real(pool, (len(generated), len(real)), distance, seed=seed)
+        table[name] = {
+            "value": value,
+            "standard_error": jackknife_error(distance, real=real, generated=generated, seed=seed),
+            "floor_mean": float(floor.mean()),
+            "floor_low": float(floor.min()),
+            "floor_high": float(floor.max()),
+            "floor_repeats": len(floor),
+            "ratio_to_floor": value / float(floor.mean()),
+        }
+    return table
+
+
+def fidelity(
+    extractor: FeatureExtractor, *, train: Photographs, val: Photographs, generated: Photographs, seed: int
+) -> dict[str, Any]:
+    """Compare class-matched generated photographs with the unseen val part and with the train part."""
+    train_features, val_features = extractor(train.images), extractor(val.images)
+    generated_features = extractor(generated.images)
+    pool = np.concatenate([train_features, val_features])
+    matched = generated_features[class_matched(generated.diagnoses, val.diagnoses, seed=seed)]
+    random = np.random.default_rng(seed)
+    as_many_as_val = random.permutation(matched)[: len(val_features)]
+    train_as_many_as_val = random.permutation(train_features)[: len(val_features)]
+    return {
+        "extractor": extractor.name,
+        "preprocessing": extractor.preprocessing,
+        "against_val": set_distances(real=val_features, generated=matched, pool=pool, seed=seed),
+        "against_train": set_distances(real=train_features, generated=as_many_as_val, pool=pool, seed=seed),
+        "manifold": asdict(manifold_scores(real=val_features, generated=as_many_as_val)),
+        "manifold_floor": asdict(manifold_scores(real=val_features, generated=train_as_many_as_val)),
+    }
+
+
+def mask_shapes(generated: Photographs, real: Photographs, *, seed: int) -> dict[str, Any]:
+    """Compare the shapes of generated and real masks: medians and the Kolmogorov-Smirnov distance (0 to 1)."""
+    matched = generated.masks[class_matched(generated.diagnoses, real.diagnoses, seed=seed)]
+    columns = [[shape_statistics(mask).as_dict() for mask in masks] for masks in (matched, real.masks)]
+    table: dict[str, Any] = {"n_generated": len(matched), "n_real": len(real.masks)}
+    for name in columns[0][0]:
+        made, there = (np.array([row[name] for row in rows]) for rows in columns)
+        made, there = made[np.isfinite(made)], there[np.isfinite(there)]
+        table[name] = {
+            "generated_mean": float(made.mean()),
+            "real_mean": float(there.mean()),
+            "ks_distance": float(stats.ks_2samp(made, there).statistic),
+        }
+    return table
+
+
+def memorisation(result: Novelty) -> dict[str, Any]:
+    """Return the numbers of a novelty result."""
+
+    def quantiles(values: NDArray[np.float64]) -> dict[str, float]:
+        return {f"p{p}": float(np.percentile(values, p)) for p in (0, 5, 50, 95)}
+
+    rates: dict[str, Estimate] = {"near_copy_rate": result.near_copy_rate, "duplicate_rate": result.duplicate_rate}
+    return {
+        "n_generated": len(result.generated.index),
+        "n_held_out": len(result.held_out.index),
+        "threshold": result.threshold,
+        "closer_than_held_out": result.closer_than_held_out,
+        "feature_distance": {
+            "generated": quantiles(result.generated.distance),
+            "held_out": quantiles(result.held_out.distance),
+        },
+        "hash_bits": {
+            "generated": quantiles(result.generated_bits.distance),
+            "held_out": quantiles(result.held_out_bits.distance),
+        },
+        **{name: asdict(value) for name, value in rates.items()},
+    }

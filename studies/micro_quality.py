@@ -1,0 +1,198 @@
+"""Measure the micro model against its targets, on the val part of docs/results/micro_split.csv. One command:
+
+    python studies/micro_quality.py --real ../shared/data/dermoscopy --cache ../judges --work ../micro_quality
+
+It trains the judges (or takes them from the cache), lets ``skindualgen generate`` draw pairs for the captions of the val
+part and ``skindualgen segment`` outline its photographs, and writes micro.md, micro.json and pictures to docs/results.
+Folders made before are taken with --generated and --predicted; then nothing is generated.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from micro_judges import load_judges, real_records
+from micro_measures import (
+    Photographs,
+    class_fidelity,
+    fidelity,
+    mask_scores,
+    mask_shapes,
+    memorisation,
+    segmenter_agreement,
+    summary,
+)
+from micro_report import write_report
+from PIL import Image
+from rich.console import Console
+
+from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord
+from skindualgen.data.manifest import read_metadata, write_dataset
+from skindualgen.provenance import run_record
+from skindualgen.quality.features import CachedFeatures, ImageNetFeatures
+from skindualgen.quality.folder import load_images, load_masks
+from skindualgen.quality.novelty import closest_pairs_sheet, novelty
+
+SIZE_PX = 128
+CAPTION_REPEATS = 2
+"""Pairs drawn for the caption of each val photograph: the generated set then has the val part's class proportions."""
+LEAST_PER_CLASS = 100
+"""Rare classes are drawn more often, for the classifier's sake; the set distances use a class-matched part."""
+NOVELTY_COUNT = 234
+"""Generated photographs searched for copies (8 views each), as many as the val part has."""
+
+console = Console(stderr=True)
+
+
+def wanted_records(val: list[PairRecord]) -> list[PairRecord]:
+    """Return the captions to draw: each val record :data:`CAPTION_REPEATS` times, rare classes more often."""
+    per_class = Counter(record.diagnosis for record in val)
+    wanted = []
+    for record in val:
+        repeats = max(CAPTION_REPEATS, -(-LEAST_PER_CLASS // per_class[record.diagnosis]))
+        for repeat in range(repeats):
+            name = f"{record.isic_id}_{repeat}"
+            update = {"isic_id": name, "file_name": f"{IMAGES_DIR}/{name}.jpg", "mask_file_name": None}
+            wanted.append(record.model_copy(update=update))
+    return wanted
+
+
+def run_command(*arguments: str) -> float:
+    """Run ``skindualgen`` on one core and return the CPU seconds that it took.
+
+    Raises:
+        InputError: it failed.
+    """
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-m", "skindualgen", *arguments], env=environment, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise InputError(f"exit code {done.returncode}", f"skindualgen {arguments[0]} to end well", "see its message")
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def generate(adapter: str, val: list[PairRecord], work: Path, seed: int) -> tuple[Path, float]:
+    """Let the generator draw the wanted captions; returns its folder and the CPU seconds a pair."""
+    like, out = work / "captions", work / "generated"
+    if out.exists():
+        raise InputError(
+            f"{out} from before", "no such folder, for an honest timing", f"remove it or --generated {out}"
+        )
+    like.mkdir(parents=True, exist_ok=True)
+    wanted = wanted_records(val)
+    write_dataset(like, wanted, made_by={"study": "micro_quality"})
+    arguments = ["--adapter", adapter, "--out", str(out), "--like", str(like), "-n", str(len(wanted))]
+    seconds = run_command("generate", *arguments, "--seed", str(seed))
+    return out, seconds / len(wanted)
+
+
+def segment(adapter: str, real: Path, val: list[PairRecord], work: Path) -> tuple[Path, float]:
+    """Let the generator outline the val photographs; returns the folder of masks and the CPU seconds a photograph."""
+    photographs, out = work / "val_photographs", work / "segmented"
+    photographs.mkdir(parents=True, exist_ok=True)
+    for record in val:
+        link = photographs / Path(record.file_name).name
+        if not link.exists():
+            link.symlink_to((real / record.file_name).resolve())
+    seconds = run_command("segment", "--adapter", adapter, "--images", str(photographs), "--out", str(out))
+    return out / MASKS_DIR, seconds / len(val)
+
+
+def image_to_mask(predicted: Path, real: Path, val: list[PairRecord]) -> dict[str, Any]:
+    """Score predicted masks ``<id>.png`` against the experts', each at the real mask's own size."""
+    pairs = []
+    for record in val:
+        mask_file = predicted / f"{record.isic_id}.png"
+        if not mask_file.is_file():
+            raise InputError(f"no {mask_file}", "a mask for each val photograph", "segment the whole val part")
+        with Image.open(mask_file) as made, Image.open(real / str(record.mask_file_name)) as truth:
+            pairs.append((np.asarray(made.convert("L")) > 127, np.asarray(truth.convert("L")) > 127))
+    return summary(mask_scores([made for made, _ in pairs], [truth for _, truth in pairs]))
+
+
+def photographs(root: Path, records: list[PairRecord]) -> Photographs:
+    """Load pairs at the study's size."""
+    if any(record.diagnosis is None for record in records):
+        raise InputError(f"records without a diagnosis in {root}", "the prompted one for each", "generate with --like")
+    diagnoses = [str(record.diagnosis) for record in records]
+    return Photographs(load_images(root, records, SIZE_PX), load_masks(root, records, SIZE_PX), diagnoses)
+
+
+def measure(
+    generated: Photographs, train: Photographs, val: Photographs, *, real: Path, cache: Path, work: Path, seed: int
+) -> dict[str, Any]:
+    """Compute everything that needs no generator; the couples of closest pairs go to the work folder only."""
+    segmenter, classifier = load_judges(real, cache, seed=seed)
+    extractor = CachedFeatures(ImageNetFeatures(), cache / "features")
+    console.print("judging masks and diagnoses ...")
+    results: dict[str, Any] = {
+        "judges": {"segmenter": segmenter.header["budget"], "classifier": classifier.header["budget"]},
+        "agreement": segmenter_agreement(segmenter, generated, val),
+        "classifier": {"generated": class_fidelity(classifier, generated), "real_val": class_fidelity(classifier, val)},
+        "mask_shapes": mask_shapes(generated, val, seed=seed),
+    }
+    console.print("comparing feature distributions ...")
+    results["fidelity"] = fidelity(extractor, train=train, val=val, generated=generated, seed=seed)
+    console.print("searching for copies ...")
+    searched = np.random.default_rng(seed).permutation(len(generated.images))[:NOVELTY_COUNT]
+    found = novelty(generated=generated.images[searched], held_out=val.images, train=train.images, extractor=extractor)
+    results["memorisation"] = memorisation(found)
+    sheet = closest_pairs_sheet(
+        generated=generated.images[searched], train=train.images, neighbours=found.generated, pairs=32
+    )
+    sheet.save(work / "closest_pairs.png")
+    results["memorisation"]["closest"] = searched[np.argsort(found.generated.distance, kind="stable")[:12]].tolist()
+    return results
+
+
+def main(
+    real: Annotated[Path, typer.Option(help="folder of the real pairs", envvar="SKINDUALGEN_REAL_DATA")],
+    cache: Annotated[Path, typer.Option(help="folder that keeps the judges and features, outside the repository")],
+    work: Annotated[Path, typer.Option(help="folder for what is generated on the way, outside the repository")],
+    out: Annotated[Path, typer.Option(help="where micro.md, micro.json and the pictures go")] = Path("docs/results"),
+    adapter: Annotated[str, typer.Option(help="the adapter to measure: builtin, or a folder")] = "builtin",
+    generated: Annotated[Path | None, typer.Option(help="a generated data set folder; none: generate one")] = None,
+    predicted: Annotated[Path | None, typer.Option(help="masks of the val photographs; none: segment them")] = None,
+    seed: Annotated[int, typer.Option(help="of judges, generation and resampling")] = 0,
+) -> None:
+    """Measure the micro model and write docs/results/micro.md."""
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    work.mkdir(parents=True, exist_ok=True)
+    train_records, val_records = real_records(real, "train"), real_records(real, "val")
+    speed: dict[str, float] = {}
+    if generated is None:
+        generated, speed["cpu_seconds_per_pair"] = generate(adapter, val_records, work, seed)
+    if predicted is None:
+        predicted, speed["cpu_seconds_per_mask"] = segment(adapter, real, val_records, work)
+    made_records = read_metadata(generated)
+    made = photographs(generated, made_records)
+    results = measure(
+        made,
+        photographs(real, train_records),
+        photographs(real, val_records),
+        real=real,
+        cache=cache,
+        work=work,
+        seed=seed,
+    )
+    results["image_to_mask"] = image_to_mask(predicted, real, val_records)
+    results["speed"] = speed
+    results["generated"] = dict(Counter(made.diagnoses))
+    adapters = sorted({str(record.adapter_sha256) for record in made_records})
+    results["run"] = run_record(seed=seed, adapter=adapters, cores=os.cpu_count())
+    write_report(out, results, made)
+    console.print(f"wrote {out / 'micro.md'}; closest pairs with their real neighbours: {work / 'closest_pairs.png'}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

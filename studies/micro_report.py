@@ -1,0 +1,228 @@
+"""The micro model's results as micro.md, micro.json and pictures of generated pairs (never of real ones)."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from micro_measures import Photographs
+from PIL import Image
+
+from skindualgen.provenance import atomic_path, atomic_write_json, atomic_write_text
+from skindualgen.quality.novelty import picture_grid
+
+SAMPLES_PER_CLASS = 8
+
+
+@dataclass(frozen=True)
+class Target:
+    """A goal of the micro model: the measured number must not be below (or above) the limit."""
+
+    name: str
+    value: float
+    shown: str
+    limit: float
+    at_least: bool
+    real: str
+
+    @property
+    def reached(self) -> bool:
+        """Whether the number meets the limit."""
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+    def row(self) -> str:
+        """Return the line of the table."""
+        sign = ">=" if self.at_least else "<="
+        return (
+            f"| {self.name} | {self.shown} | {self.real} | {sign} {self.limit:g} | {'yes' if self.reached else 'no'} |"
+        )
+
+
+def interval(estimate: dict[str, float]) -> str:
+    """Write an estimate as ``.812 (.795 to .828)``."""
+    return f"{estimate['value']:.3f} ({estimate['low']:.3f} to {estimate['high']:.3f})"
+
+
+def targets(results: dict[str, Any]) -> list[Target]:
+    """Return the goals with what was measured."""
+    dice, agreement = results["image_to_mask"]["dice"], results["agreement"]
+    distances, classes = results["fidelity"]["against_val"], results["classifier"]
+    kernel, frechet = distances["kernel"], distances["frechet"]
+    floor = f"{frechet['floor_mean']:.1f} ({frechet['floor_low']:.1f} to {frechet['floor_high']:.1f})"
+    real_dice, made_dice = (agreement[part]["dice"]["mean"] for part in ("real_val", "generated"))
+    read = classes["generated"]["balanced_accuracy"]
+    goals = [
+        Target("image -> mask Dice, mean", dice["mean"]["value"], interval(dice["mean"]), 0.84, True,
+               f"{interval(real_dice)} (the segmenter)"),
+        Target("segmenter agreement, Dice short of real pairs", agreement["dice_gap"]["value"],
+               f"{interval(agreement['dice_gap'])}; itself {interval(made_dice)}", 0.04, False, interval(real_dice)),
+        Target("feature kernel distance (KID)", kernel["value"],
+               f"{kernel['value']:.4f}, s.e. {kernel['standard_error']:.4f}", 0.10, False,
+               f"{kernel['floor_mean']:.4f} ({kernel['floor_low']:.4f} to {kernel['floor_high']:.4f})"),
+        Target("feature Frechet distance / its floor", frechet["ratio_to_floor"],
+               f"{frechet['ratio_to_floor']:.2f}; itself {frechet['value']:.1f}, s.e. {frechet['standard_error']:.1f}",
+               2.5, False, floor),
+        Target("prompted diagnosis, balanced accuracy", read["value"], interval(read), 0.55, True,
+               interval(classes["real_val"]["balanced_accuracy"])),
+    ]  # fmt: skip
+    if "cpu_seconds_per_pair" in results["speed"]:
+        seconds = results["speed"]["cpu_seconds_per_pair"]
+        goals.append(Target("CPU seconds a pair, one thread, with start-up", seconds, f"{seconds:.2f}", 1.5, False, ""))
+    return goals
+
+
+def _definitions(results: dict[str, Any]) -> str:
+    near, far = results["fidelity"]["against_val"], results["fidelity"]["against_train"]
+    budgets = results["judges"]
+    counts = ", ".join(f"{name} {count}" for name, count in sorted(results["generated"].items()))
+    return f"""* Real: the lesion-disjoint parts of [micro_split.csv](micro_split.csv). The judges trained on the train part; all
+  numbers are on the val part, which neither they nor the generator have seen. Photographs are compared at 128 x 128 px.
+* Generated: pairs for the captions of the val photographs ({counts}). Set distances use the largest part of them with
+  the val part's class proportions ({near["n_generated"]} pairs), since a set with more of the rare classes would be
+  charged for that. The prompted diagnosis is scored on all of them, every class weighing the same.
+* Features: {results["fidelity"]["extractor"]}, {results["fidelity"]["preprocessing"]}.
+  These are not Inception's, so the Frechet distance is not the FID. Floor: random disjoint parts of the real photographs
+  of the same two sizes ({near["n_generated"]} and {near["n_real"]}), mean and range of
+  {near["frechet"]["floor_repeats"]} draws.
+* Against the train part, {far["n_generated"]} generated to {far["n_real"]} real: kernel distance
+  {far["kernel"]["value"]:.4f} (floor {far["kernel"]["floor_mean"]:.4f}), Frechet distance {far["frechet"]["value"]:.1f}
+  (floor {far["frechet"]["floor_mean"]:.1f}).
+* Image -> mask is scored at the real masks' own size. Intervals: 95 %, percentile bootstrap over photographs (within
+  each class for balanced accuracy); s.e.: grouped jackknife; rates: Wilson.
+* Judges: a U-Net ({budgets["segmenter"]["steps"]} steps of {budgets["segmenter"]["batch_size"]}) and a classifier
+  ({budgets["classifier"]["steps"]} steps of {budgets["classifier"]["batch_size"]}), both from EfficientNet-Lite0 with
+  ImageNet weights, predictions averaged over 8 flips and quarter turns."""
+
+
+def _manifold_table(results: dict[str, Any]) -> str:
+    made, floor = results["fidelity"]["manifold"], results["fidelity"]["manifold_floor"]
+    rows = [f"| {name} | {made[name]:.2f} | {floor[name]:.2f} |" for name in made]
+    return "\n".join(["| against val | generated | train part, as many |", "| --- | --- | --- |", *rows])
+
+
+def _memorisation(memory: dict[str, Any]) -> str:
+    feature, bits = memory["feature_distance"], memory["hash_bits"]
+    rows = [
+        f"| {space} | {name} | " + " | ".join(f"{table[name][p]:.1f}" for p in ("p0", "p5", "p50", "p95")) + " |"
+        for space, table in (("features", feature), ("perceptual hash, bits of 64", bits))
+        for name in ("generated", "held_out")
+    ]
+    table = "\n".join(["| distance to train | of | least | 5 % | median | 95 % |", "| --- " * 6 + "|", *rows])
+    return f"""Nearest training photograph over 8 flips and quarter turns, of {memory["n_generated"]} generated and, for
+comparison, {memory["n_held_out"]} unseen real photographs.
+
+{table}
+
+* Near-copies (nearer than all but 1 % of unseen real ones): {interval(memory["near_copy_rate"])}.
+* Chance that a generated photograph is nearer to training than an unseen real one: {memory["closer_than_held_out"]:.2f}
+  (0.5 = as new as real ones, 1 = copies).
+* Generated photographs with a near-duplicate among the others: {interval(memory["duplicate_rate"])}.
+
+![the generated photographs that are nearest to a training photograph](micro_closest.png)"""
+
+
+def _confusion(part: dict[str, Any]) -> str:
+    head = "| prompted / true | " + " | ".join(part["classes"]) + " | recall |"
+    rows = [
+        f"| {name} | " + " | ".join(map(str, counts)) + f" | {part['recall'][name]:.2f} |"
+        for name, counts in zip(part["classes"], part["confusion"], strict=True)
+    ]
+    return "\n".join([head, "| --- " * (len(part["classes"]) + 2) + "|", *rows])
+
+
+def _masks(results: dict[str, Any]) -> str:
+    head = ["| on | Dice mean | Dice median | IoU | HD95, px | boundary F |", "| --- " * 6 + "|"]
+    parts = {
+        "generated pairs, independent segmenter": results["agreement"]["generated"],
+        "real val pairs, independent segmenter": results["agreement"]["real_val"],
+        "real val photographs, the adapter (px of the real masks)": results["image_to_mask"],
+    }
+    rows = [
+        f"| {name} | {part['dice']['mean']['value']:.3f} | {part['dice']['median']:.3f} | "
+        f"{part['iou']['mean']['value']:.3f} | {part['hd95_px']['mean']['value']:.1f} | "
+        f"{part['boundary_f']['mean']['value']:.3f} |"
+        for name, part in parts.items()
+    ]
+    shapes = results["mask_shapes"]
+    shape_rows = [
+        f"| {name} | {shape['generated_mean']:.3f} | {shape['real_mean']:.3f} | {shape['ks_distance']:.3f} |"
+        for name, shape in shapes.items()
+        if isinstance(shape, dict)
+    ]
+    shape_head = ["| mask shape, mean | generated | real val | KS distance |", "| --- " * 4 + "|"]
+    return "\n".join([*head, *rows, "", *shape_head, *shape_rows])
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """Return the text of micro.md."""
+    run = results["run"]
+    goals = "\n".join(goal.row() for goal in targets(results))
+    return f"""# Micro model: measured quality
+
+| measure | generated | real, same judge | target | reached |
+| --- | --- | --- | --- | --- |
+{goals}
+
+![generated pairs, a row of photographs and a row of masks for each diagnosis](micro_samples.png)
+
+Not chosen: the first {SAMPLES_PER_CLASS} pairs of each diagnosis ({", ".join(sorted(results["generated"]))}).
+
+## What the numbers mean
+
+{_definitions(results)}
+
+## Diversity and coverage
+
+{_manifold_table(results)}
+
+## Masks
+
+{_masks(results)}
+
+## Diagnosis, read by the independent classifier
+
+Generated:
+
+{_confusion(results["classifier"]["generated"])}
+
+Real val part:
+
+{_confusion(results["classifier"]["real_val"])}
+
+## Memorisation
+
+{_memorisation(results["memorisation"])}
+
+## How it was made
+
+    {shlex.join(["python", *run["command"]])}
+
+Seed {run["seed"]}, {run["date_utc"]}, {run["platform"]} with {run["cores"]} cores and no GPU, adapter
+{", ".join(run["adapter"])}. All numbers: [micro.json](micro.json).
+"""
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    with atomic_path(path) as part, part.open("wb") as file:
+        picture.save(file, "PNG")
+
+
+def write_report(out: Path, results: dict[str, Any], generated: Photographs) -> None:
+    """Write micro.md, micro.json, micro_samples.png and micro_closest.png, each atomically."""
+    out.mkdir(parents=True, exist_ok=True)
+    rows: list[Sequence[Any]] = []
+    for name in sorted(set(generated.diagnoses)):
+        chosen = np.flatnonzero(np.asarray(generated.diagnoses) == name)[:SAMPLES_PER_CLASS]
+        rows += [list(generated.images[chosen]), list(generated.masks[chosen])]
+    _save(picture_grid(rows), out / "micro_samples.png")
+    closest = list(generated.images[results["memorisation"]["closest"]])
+    _save(picture_grid([closest[:6], closest[6:]]), out / "micro_closest.png")
+    reached = {
+        goal.name: {"value": goal.value, "limit": goal.limit, "reached": goal.reached} for goal in targets(results)
+    }
+    atomic_write_json(out / "micro.json", {"targets": reached, **results})
+    atomic_write_text(out / "micro.md", markdown(results))
