@@ -102,8 +102,8 @@ def near_pairs(hashes: NDArray[np.uint64], max_distance: int) -> list[tuple[int,
     for start in range(0, len(hashes), BLOCK_ROWS):
         block, rest = hashes[start : start + BLOCK_ROWS], hashes[start:]
         distances = np.zeros((len(block), len(rest)), np.uint16)  # [rows, n - start]
-        for word in range(hashes.shape[1]):
-            distances += np.bitwise_count(block[:, word, None] ^ rest[None, :, word])
+        for column_a, column_b in zip(block.T, np.ascontiguousarray(rest.T), strict=True):
+            distances += np.bitwise_count(column_a[:, None] ^ column_b)
         rows, columns = np.nonzero(distances <= max_distance)
         above = columns > rows
         pairs += [
