@@ -15,13 +15,13 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from skindualgen.cli import demo, doctor, prepare
+from skindualgen.cli import demo, doctor, generate, prepare, segment, train
 
 EXIT_WRONG_INPUT = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
 
 QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error"}
-"""Environment of the libraries below, unless the user set it: their bars and remarks would tear our progress display."""
+"""Environment of the libraries, unless the user set it: their bars and remarks would tear our progress display."""
 
 
 class CommandGroup(TyperGroup):
@@ -83,5 +83,11 @@ def main(
 
 
 app.command("prepare")(prepare.prepare)
+app.command("train")(train.train)
+app.command("generate")(generate.generate)
+app.command("segment")(segment.segment)
+app.command("train")(train.train)
+app.command("generate")(generate.generate)
+app.command("segment")(segment.segment)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

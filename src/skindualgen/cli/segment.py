@@ -1,0 +1,42 @@
+"""``skindualgen segment``: masks for photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def segment(
+    images: Annotated[Path, typer.Option(help="Folder of photographs, any size and aspect.")],
+    out: Annotated[Path, typer.Option(help="New folder, or that of an interrupted run; masks go to OUT/masks.")],
+    adapter: Annotated[str, typer.Option(help="'builtin', a run folder, or an adapter folder.")] = "builtin",
+    base: Annotated[str | None, typer.Option(help="Path of the base.  [default: as recorded in the adapter]")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.  [default: the adapter's]")] = None,
+    ensemble: Annotated[int, typer.Option(min=1, help="Draws over flips that are averaged.")] = 4,
+    clean: Annotated[
+        bool, typer.Option("--clean/--no-clean", help="Keep the largest region and fill its holes.")
+    ] = True,
+    batch_size: Annotated[int, typer.Option(min=1, help="Photographs read together.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
+) -> None:
+    """Read the lesion's mask from photographs: OUT/masks/<stem>.png (0 / 255) at each photograph's own size.
+
+    Masks that are there already stay. Interrupted: run it again. A research tool, not a medical device.
+    """
+    from skindualgen.cli.progress import item_progress, load_pipeline
+    from skindualgen.sample.production import segment_folder
+
+    pipeline = load_pipeline(adapter, base)
+    with item_progress("segmenting") as report:
+        summary = segment_folder(
+            pipeline, images, out,
+            num_inference_steps=steps, ensemble_size=ensemble, clean=clean, batch_size=batch_size, seed=seed,
+            report=report,
+        )  # fmt: skip
+    for name, reason in summary.refused.items():
+        typer.echo(f"refused {name}: {reason}", err=True)
+    typer.echo(
+        f"{summary.written} masks written, {summary.kept} were there, {len(summary.refused)} photographs refused: {out}"
+    )

@@ -1,0 +1,140 @@
+"""Settings of a training run: a pydantic model, from TOML, from the command line, or both."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from skindualgen.contracts import InputError
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown names are an error, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LoraSettings(Settings):
+    """Low-rank updates of the UNet."""
+
+    rank: int = Field(32, ge=1, description="LoRA r")
+    alpha: float = Field(32.0, gt=0, description="LoRA alpha; updates are scaled by alpha / rank")
+    targets: Literal["attention", "attention+ff", "all"] = Field(
+        "attention+ff", description="layers with LoRA; 'all' adds the convolutions"
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout of LoRA's input")
+
+
+class LossSettings(Settings):
+    """Weight of each term; 0 switches a term off and saves its cost."""
+
+    image: float = Field(1.0, ge=0, description="denoising error of the image half")
+    mask: float = Field(1.0, ge=0, description="denoising error of the mask half")
+    dice: float = Field(0.1, ge=0, description="soft Dice of the decoded mask")
+    bce: float = Field(0.1, ge=0, description="binary cross-entropy of the decoded mask")
+    boundary: float = Field(0.1, ge=0, description="L1 of the signed distance field")
+    lesion: float = Field(0.0, ge=0, description="extra weight of lesion cells in the image term")
+    consistency: float = Field(0.0, ge=0, description="mask read from the estimated image against the joint mask")
+    min_snr_gamma: float = Field(5.0, gt=0, description="gamma of the min-SNR weights")
+
+
+class NoiseSettings(Settings):
+    """Shares of the four ways of noising a pair; normalised to sum 1."""
+
+    equal: float = Field(0.45, ge=0, description="both halves at one level: text -> pair")
+    mask_given: float = Field(0.15, ge=0, description="clean mask: mask -> image")
+    image_given: float = Field(0.25, ge=0, description="clean image: image -> mask")
+    independent: float = Field(0.15, ge=0, description="two levels drawn apart")
+
+
+class SamplingSettings(Settings):
+    """What the pipeline does when a call does not say; travels with the adapter."""
+
+    default_steps: int = Field(20, ge=1)
+    default_guidance: float = Field(2.0, ge=0)
+    default_segment_steps: int = Field(4, ge=1)
+
+
+class TrainConfig(Settings):
+    """Everything that decides the result of ``skindualgen train``."""
+
+    data: Path = Field(description="data set folder as written by 'skindualgen prepare'")
+    out: Path = Field(description="run folder")
+    base: str = Field("micro", description="'micro' or the path of a diffusers folder")
+    init_adapter: str | None = Field(None, description="adapter folder (or 'builtin') to start from")
+    size: int | None = Field(None, ge=64, multiple_of=8, description="px; the base's own if not given")
+    steps: int = Field(1000, ge=1, description="optimiser steps")
+    batch_size: int = Field(8, ge=1, description="pairs per step and process")
+    accumulation: int = Field(1, ge=1, description="batches per optimiser step")
+    learning_rate: float = Field(1e-4, gt=0, description="AdamW's, for LoRA")
+    new_layer_learning_rate: float | None = Field(None, gt=0, description="for the new layers; LoRA's if not given")
+    schedule: Literal["constant", "cosine"] = Field("cosine", description="learning rate after the warm-up")
+    warmup_steps: int = Field(50, ge=0)
+    weight_decay: float = Field(0.01, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="0 switches the moving average off")
+    caption_dropout: float = Field(0.1, ge=0, le=1, description="share of empty prompts, for guidance")
+    prompt_variants: int = Field(1, ge=1, description="prompts per pair; more than 1 adds built-in templates")
+    views: int = Field(8, ge=1, description="cached augmentations per pair; the first is the plain picture")
+    min_zoom: float = Field(0.85, gt=0, le=1, description="smallest crop of an augmentation, as a share of the side")
+    balance: float = Field(0.5, ge=0, le=1, description="0 draws as the data are, 1 draws classes equally often")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="'auto' measures what is fast")
+    threads: int | None = Field(None, ge=1, description="CPU threads; torch's choice if not given")
+    seed: int = 0
+    validate_every: int = Field(250, ge=1, description="steps between validations")
+    checkpoint_every: int = Field(250, ge=1, description="steps between checkpoints")
+    keep_checkpoints: int = Field(2, ge=1)
+    lora: LoraSettings = LoraSettings()
+    loss: LossSettings = LossSettings()
+    noise: NoiseSettings = NoiseSettings()
+    sampling: SamplingSettings = SamplingSettings()
+
+
+FREE_TO_CHANGE = {"out", "data", "threads", "validate_every", "checkpoint_every", "keep_checkpoints"}
+"""settings that may differ when a run is resumed, as they do not touch the weights (data is held by its hash)"""
+
+
+def load_train_config(file: Path | None, overrides: dict[str, Any]) -> TrainConfig:
+    """Merge a TOML file and overrides, which win; dotted names reach nested tables ("lora.rank").
+
+    Raises:
+        InputError: unreadable TOML, an unknown name or a value out of range.
+    """
+    values: dict[str, Any] = {}
+    if file is not None:
+        try:
+            values = tomllib.loads(file.read_text())
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise InputError(f"--config {file} ({error})", "a readable TOML file", "mend the file") from error
+    for name, value in overrides.items():
+        target = values
+        *tables, last = name.split(".")
+        for table in tables:
+            target = target.setdefault(table, {})
+        target[last] = value
+    try:
+        return TrainConfig(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"{name} = {first['input']!r}", first["msg"], "see 'skindualgen train --help' for names and ranges"
+        ) from error
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Read "name=value" of ``--set``, the value as TOML where it is one, else as text.
+
+    Raises:
+        InputError: no "=" in it.
+    """
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise InputError(f"--set {text}", "name=value, for example --set lora.rank=64", "add the value")
+    try:
+        return name.strip(), tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), value.strip()

@@ -1,0 +1,66 @@
+"""Vocabulary that every room shares: the record of a pair, the data set layout's names, the error family."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+IMAGES_DIR = "images"
+MASKS_DIR = "masks"
+METADATA_FILE = "metadata.jsonl"
+DATASET_FILE = "dataset.json"
+REJECTED_FILE = "rejected.csv"
+
+Split = Literal["train", "val", "test"]
+Origin = Literal["real", "synthetic"]
+
+IMAGE_RANGE = (-1.0, 1.0)
+"""Value range of an image tensor [b, 3, h, w] inside the library; mask tensors [b, 1, h, w] hold 0 or 1."""
+
+
+class SkinDualGenError(Exception):
+    """Base of all errors that the library raises on purpose."""
+
+
+class InputError(SkinDualGenError):
+    """The user's input cannot be used: what was got, what was expected, what to do. Command line exit code 2."""
+
+    def __init__(self, got: str, expected: str, remedy: str) -> None:
+        self.got, self.expected, self.remedy = got, expected, remedy
+        super().__init__(f"got {got}; expected {expected}; {remedy}")
+
+
+class PairRecord(BaseModel):
+    """One line of ``metadata.jsonl``: a photograph, real or synthetic, its mask if any, and what is known of it.
+
+    Attribute names follow the ISIC Archive's metadata. Paths are POSIX, relative to the data set folder. Fields
+    unknown to this version are kept, so that a file from elsewhere survives a round trip.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    file_name: str
+    mask_file_name: str | None = None
+    isic_id: str
+    prompt: str | None = None
+    diagnosis: str | None = None
+    benign_malignant: str | None = None
+    age_approx: int | None = Field(default=None, ge=0, le=120)
+    sex: str | None = None
+    anatom_site_general: str | None = None
+    lesion_id: str | None = None
+    patient_id: str | None = None
+    split: Split = "train"
+    origin: Origin = "real"
+    source: str | None = None
+    license: str | None = None
+    sha256: str | None = None
+    mask_sha256: str | None = None
+    seed: int | None = None
+    adapter_sha256: str | None = None
+    base_sha256: str | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    scores: dict[str, float] | None = None

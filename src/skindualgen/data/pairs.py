@@ -1,0 +1,96 @@
+"""Data set folder -> tensors: one pair at a time, at one size, with aligned augmentations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.manifest import read_metadata
+
+TURNS = 8
+"""the symmetries of a square: four quarter turns, each with and without a flip"""
+
+
+@dataclass(frozen=True)
+class View:
+    """One augmentation: crop box as shares of the picture, and which of the square's eight symmetries.
+
+    Args:
+        zoom: side of the crop over side of the picture, in (0, 1].
+        left, top: position of the crop over the room that it leaves, in [0, 1].
+        turn: 0 to 7: quarter turns, then flipped for 4 to 7.
+    """
+
+    zoom: float = 1.0
+    left: float = 0.0
+    top: float = 0.0
+    turn: int = 0
+
+
+def draw_view(index: int, view: int, *, seed: int, min_zoom: float) -> View:
+    """Augmentation number ``view`` of pair ``index``: a function of these and the seed; number 0 is the plain picture."""
+    if view == 0:
+        return View()
+    rng = np.random.default_rng([seed, index, view])
+    return View(float(rng.uniform(min_zoom, 1)), float(rng.random()), float(rng.random()), int(rng.integers(TURNS)))
+
+
+def read_pairs(root: Path, split: str | None) -> list[PairRecord]:
+    """Records of one split.
+
+    Raises:
+        InputError: none there.
+    """
+    records = read_metadata(root, split)
+    if not records:
+        raise InputError(f"{root} without any pair of split {split!r}", "at least one", "prepare it with --split")
+    return records
+
+
+def load_pair(root: Path, record: PairRecord, size: int, view: View | None = None) -> tuple[Tensor, Tensor | None]:
+    """Load a photograph and its mask, squared by cropping, and augmented alike.
+
+    Args:
+        root: data set folder.
+        record: one of its records.
+        size: side in px of the result.
+        view: augmentation; none if not given.
+
+    Returns:
+        Image [3, size, size] in [-1, 1], antialiased; mask [1, size, size] in {0, 1} by nearest neighbour, or None.
+    """
+    view = view or View()
+    with Image.open(root / record.file_name) as file:
+        image = torch.from_numpy(np.array(file.convert("RGB"))).permute(2, 0, 1)  # [3, h, w] uint8
+    image = _crop(image, view)
+    image = F.interpolate(image[None], (size, size), mode="bilinear", antialias=True, align_corners=False)[0]
+    image = _turn(image.float() / 127.5 - 1, view.turn)
+    if record.mask_file_name is None:
+        return image, None
+    with Image.open(root / record.mask_file_name) as file:
+        mask = torch.from_numpy(np.array(file.convert("L"))).ge(128).float()[None]  # [1, h, w]
+    mask = F.interpolate(_crop(mask, view)[None], (size, size), mode="nearest-exact")[0]
+    return image, _turn(mask, view.turn)
+
+
+def _crop(picture: Tensor, view: View) -> Tensor:
+    """Cut the view's square out of [c, h, w]; without zoom it is the centre square."""
+    _, h, w = picture.shape
+    side = max(1, round(min(h, w) * view.zoom))
+    # A picture that is not square offers room on its long side too; the plain view takes the centre of it.
+    plain = view.zoom == 1
+    top = round((h - side) * (0.5 if plain else view.top))
+    left = round((w - side) * (0.5 if plain else view.left))
+    return picture[:, top : top + side, left : left + side]
+
+
+def _turn(picture: Tensor, turn: int) -> Tensor:
+    picture = picture.rot90(turn % 4, (1, 2))
+    return picture.flip(-1) if turn >= 4 else picture

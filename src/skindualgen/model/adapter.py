@@ -1,0 +1,159 @@
+"""LoRA on the joint UNet: attach, save, load. One folder is one adapter, new layers included."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from skindualgen.contracts import InputError
+from skindualgen.model.bases import Base
+from skindualgen.model.joint_unet import NEW_MODULES, widen_unet
+from skindualgen.provenance import atomic_path, atomic_write_json, sha256_file
+
+WEIGHTS_FILE = "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
+RUN_FILE = "run.json"
+ATTENTION = ("to_q", "to_k", "to_v", r"to_out\.0")
+FEED_FORWARD = (r"ff\.net\.0\.proj", r"ff\.net\.2", "proj_in", "proj_out")
+CONVOLUTION = ("conv1", "conv2", "conv_shortcut", "time_emb_proj", r"samplers\.0\.conv")
+LORA_TARGETS = {
+    "attention": ATTENTION,
+    "attention+ff": ATTENTION + FEED_FORWARD,
+    "all": ATTENTION + FEED_FORWARD + CONVOLUTION,
+}
+"""which layers of the UNet get low-rank updates; "all" adds the convolutions of the residual blocks"""
+
+
+def attach_adapter(
+    joint: UNet2DConditionModel, *, rank: int, alpha: float, targets: str = "attention+ff", dropout: float = 0.0
+) -> PeftModel:
+    """Put LoRA on ``joint`` and make exactly LoRA and the new layers trainable, in float32.
+
+    Args:
+        joint: as returned by ``widen_unet``; changed in place by peft.
+        rank, alpha: LoRA's r and alpha; updates are scaled by alpha / r.
+        targets: a key of ``LORA_TARGETS``.
+        dropout: probability of dropping LoRA's input, in [0, 1).
+    """
+    if targets not in LORA_TARGETS:
+        raise InputError(f"LoRA targets {targets!r}", " or ".join(LORA_TARGETS), "choose one of them")
+    joint.requires_grad_(False)
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=rf".*(?<![a-z])({'|'.join(LORA_TARGETS[targets])})$",
+        modules_to_save=list(NEW_MODULES),
+    )
+    model = get_peft_model(joint, config)
+    for parameter in trainable_parameters(model).values():
+        parameter.data = parameter.data.float()
+    return model
+
+
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Name -> parameter of everything that is trained."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def save_adapter(
+    model: PeftModel, folder: Path, *, recipe: Mapping[str, Any], base: Base, dtype: torch.dtype | None = None
+) -> Path:
+    """Write ``adapter_model.safetensors``, ``adapter_config.json`` and ``run.json``; weights appear last, at once.
+
+    Args:
+        model: with the weights to save in place.
+        folder: made if missing.
+        recipe: training settings, into ``run.json`` and the weights' header.
+        base: what the adapter belongs to; its id and hash are recorded.
+        dtype: of the file; the weights' own if not given.
+
+    Returns:
+        The folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {k: (v.to(dtype) if dtype else v).detach().contiguous().clone() for k, v in _adapter_state(model).items()}
+    header = {"base_id": base.base_id, "base_sha256": base.sha256, "recipe": dict(recipe)}
+    model.peft_config["default"].save_pretrained(str(folder))
+    _drop_machine_path(folder / CONFIG_FILE, base.base_id)
+    with atomic_path(folder / WEIGHTS_FILE) as temporary:
+        save_file(state, temporary, metadata={"format": "pt", "skindualgen": json.dumps(header, sort_keys=True)})
+    atomic_write_json(folder / RUN_FILE, header | {"weights_sha256": sha256_file(folder / WEIGHTS_FILE)})
+    return folder
+
+
+def read_header(folder: Path) -> dict[str, Any]:
+    """Recipe and base of an adapter folder, from the weights' header.
+
+    Raises:
+        InputError: no adapter there, or one that another program wrote.
+    """
+    path = folder / WEIGHTS_FILE
+    if not path.is_file() or not (folder / CONFIG_FILE).is_file():
+        raise InputError(
+            f"adapter {str(folder)!r} without {WEIGHTS_FILE} and {CONFIG_FILE}",
+            "'builtin', a run folder of 'skindualgen train', or its adapter folder",
+            "check the path, or train one with 'skindualgen train'",
+        )
+    with safe_open(path, framework="pt") as file:
+        header = (file.metadata() or {}).get("skindualgen")
+    if header is None:
+        raise InputError(f"{path} without a skindualgen header", "an adapter of 'skindualgen train'", "train one")
+    return json.loads(header)
+
+
+def load_adapter(base: Base, folder: Path, *, allow_base_mismatch: bool = False) -> UNet2DConditionModel:
+    """Widen the base's UNet, apply the adapter and merge it: a stock UNet that denoises pairs.
+
+    Raises:
+        InputError: the adapter was trained on another base, or its tensors do not fit.
+    """
+    header = read_header(folder)
+    if header["base_sha256"] != base.sha256 and not allow_base_mismatch:
+        raise InputError(
+            f"an adapter of base {header['base_id']} ({header['base_sha256'][:12]})",
+            f"one of base {base.base_id} ({base.sha256[:12]})",
+            "give the adapter's own base with --base",
+        )
+    return restore_adapter(widen_unet(base.unet), folder).merge_and_unload()
+
+
+def restore_adapter(joint: UNet2DConditionModel, folder: Path) -> PeftModel:
+    """Attach LoRA as configured in ``folder`` and load every tensor exactly; nothing may be missing or left over."""
+    config = LoraConfig.from_pretrained(str(folder))
+    config.base_model_name_or_path = None  # peft compares it with a name that a UNet in memory does not have, and warns
+    model = get_peft_model(joint.requires_grad_(False), config)
+    state = load_file(folder / WEIGHTS_FILE)
+    expected = _adapter_state(model)
+    wrong = sorted(set(state) ^ set(expected)) or sorted(k for k in state if state[k].shape != expected[k].shape)
+    if wrong:
+        raise InputError(
+            f"an adapter whose tensors differ from the base's layers ({wrong[0]} and {len(wrong) - 1} more)",
+            "an adapter trained on this base",
+            "give the adapter's own base with --base",
+        )
+    set_peft_model_state_dict(model, state)
+    return model
+
+
+def _adapter_state(model: PeftModel) -> dict[str, Tensor]:
+    return get_peft_model_state_dict(model, save_embedding_layers=False)
+
+
+def _drop_machine_path(path: Path, base_id: str) -> None:
+    """peft records where the base was loaded from; the base's id says that without a path of this machine."""
+    config = json.loads(path.read_text())
+    config["base_model_name_or_path"] = base_id
+    if isinstance(config.get("target_modules"), str):
+        re.compile(config["target_modules"])
+    atomic_write_json(path, config)

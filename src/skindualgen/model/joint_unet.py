@@ -1,0 +1,79 @@
+"""Widen a stock text-to-image UNet to denoise [image latent | mask code] jointly under two noise levels."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+
+from skindualgen.codec import CODE_CHANNELS
+from skindualgen.contracts import InputError
+
+NEW_MODULES = ("conv_in", "conv_out", "class_embedding")
+"""modules that hold new weights: trained in full and saved with the adapter"""
+CLEAN_TIMESTEP = 0
+"""Timestep of a half that is given: it enters without noise. Noisy halves have timesteps >= 1."""
+
+
+def widen_unet(base: UNet2DConditionModel, mask_channels: int = CODE_CHANNELS) -> UNet2DConditionModel:
+    """Return a joint UNet whose image half equals ``base`` exactly, whatever the mask half holds.
+
+    Input and output grow from C to C + ``mask_channels`` channels; the new filters of ``conv_in`` and ``conv_out`` are
+    zero, the old ones copied. The mask's timestep enters as ``class_labels`` (``class_embed_type="timestep"``), the
+    last layer of its embedding being zero. ``base`` is left as it is.
+
+    Raises:
+        InputError: ``base`` has a class embedding of its own, or unequal input and output channels.
+    """
+    config = dict(base.config)
+    image_channels = config["in_channels"]
+    if config["out_channels"] != image_channels:
+        raise InputError(
+            f"a UNet with {image_channels} input and {config['out_channels']} output channels",
+            "a text-to-image UNet with as many output as input channels",
+            "inpainting and depth variants cannot be a base: use the text-to-image one",
+        )
+    if base.class_embedding is not None:
+        raise InputError(
+            f"a UNet with class_embed_type {config['class_embed_type']!r}",
+            "a UNet without class embedding, as the mask's timestep takes that entry",
+            "use a base of the Stable Diffusion 1 or 2 family",
+        )
+    channels = image_channels + mask_channels
+    config |= {"in_channels": channels, "out_channels": channels, "class_embed_type": "timestep"}
+    config = {name: value for name, value in config.items() if not name.startswith("_")}
+    joint = UNet2DConditionModel(**config).to(base.device)
+    if base.dtype != torch.float32:
+        joint = joint.to(base.dtype)
+    state = base.state_dict()
+    for name, dim in (("conv_in.weight", 1), ("conv_out.weight", 0), ("conv_out.bias", 0)):
+        wide = torch.zeros_like(joint.get_parameter(name))
+        wide.narrow(dim, 0, image_channels).copy_(state[name])
+        state[name] = wide
+    embedding = joint.class_embedding
+    nn.init.zeros_(embedding.linear_2.weight)
+    nn.init.zeros_(embedding.linear_2.bias)
+    state |= {f"class_embedding.{name}": value for name, value in embedding.state_dict().items()}
+    joint.load_state_dict(state)
+    return joint
+
+
+def joint_prediction(
+    unet: nn.Module, latents: Tensor, codes: Tensor, t_image: Tensor, t_mask: Tensor, text: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One pass through the joint UNet.
+
+    Args:
+        unet: as returned by ``widen_unet``, with or without an adapter.
+        latents: noisy image latents [b, c, h/8, w/8]; clean where ``t_image`` is 0.
+        codes: noisy mask codes [b, m, h/8, w/8]; clean where ``t_mask`` is 0.
+        t_image, t_mask: timesteps [b], integers in [0, 1000).
+        text: text encoder states [b, tokens, width].
+
+    Returns:
+        Image prediction [b, c, ...] in the base's prediction type and mask velocity [b, m, ...].
+    """
+    joined = torch.cat([latents, codes], dim=1)  # [b, c+m, h/8, w/8]
+    out = unet(joined, t_image, encoder_hidden_states=text, class_labels=t_mask, return_dict=False)[0]
+    image, mask = out.split([latents.shape[1], codes.shape[1]], dim=1)
+    return image, mask

@@ -1,0 +1,413 @@
+"""SkinDualGenPipeline: text -> pair, mask -> image, image -> mask and edits, by one joint diffusion model."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline, DPMSolverMultistepScheduler, SchedulerMixin, UNet2DConditionModel
+from diffusers.image_processor import PipelineImageInput, VaeImageProcessor
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from skindualgen.codec import CELL_PX, CODE_CHANNELS, clean_mask, code_to_sdf, flip_code, mask_to_code
+from skindualgen.contracts import InputError
+from skindualgen.losses import add_noise, velocity_to
+from skindualgen.model.adapter import WEIGHTS_FILE, load_adapter, read_header
+from skindualgen.model.bases import BUILTIN_ADAPTER, embed_prompts, load_base
+from skindualgen.model.joint_unet import CLEAN_TIMESTEP, joint_prediction
+from skindualgen.provenance import sha256_file
+from skindualgen.sample.inputs import mask_to_tensor
+
+Generators = torch.Generator | list[torch.Generator] | None
+FULL_NOISE = 1.0
+FLIPS: tuple[list[int], ...] = ([], [-1], [-2], [-2, -1])
+"""dimensions that the draws of an ensemble flip"""
+
+
+@dataclass
+class SkinDualGenPipelineOutput(BaseOutput):
+    """Pairs of equal size.
+
+    Args:
+        images: list of PIL RGB, or np.ndarray / Tensor [b, h, w, 3] / [b, 3, h, w] in [0, 1], or latents.
+        masks: list of PIL L (0 or 255), or np.ndarray / Tensor [b, h, w, 1] / [b, 1, h, w] in {0, 1}, or codes.
+    """
+
+    images: list[Image.Image] | np.ndarray | Tensor
+    masks: list[Image.Image] | np.ndarray | Tensor
+
+
+class SkinDualGenPipeline(DiffusionPipeline):
+    """Image-mask pairs from text, photographs from masks, masks from photographs.
+
+    Args:
+        vae: ``AutoencoderKL`` or a class with its interface.
+        text_encoder, tokenizer: the base's.
+        unet: joint UNet with the adapter merged in (``skindualgen.model.adapter.load_adapter``).
+        scheduler: variance preserving, of the base's prediction type.
+        default_steps: steps for pairs and images when the call does not say.
+        default_guidance: classifier-free guidance for pairs and images when the call does not say.
+        default_segment_steps: steps for image -> mask when the call does not say; guidance is off there.
+        provenance: ids and hashes of base and adapter, written into every generated file.
+    """
+
+    model_cpu_offload_seq = "text_encoder->unet->vae"
+    _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "mask_codes", "prompt_embeds"]
+
+    def __init__(
+        self,
+        vae: ModelMixin,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        unet: UNet2DConditionModel,
+        scheduler: SchedulerMixin,
+        default_steps: int = 20,
+        default_guidance: float = 2.0,
+        default_segment_steps: int = 4,
+        provenance: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
+        self.register_to_config(
+            default_steps=default_steps,
+            default_guidance=default_guidance,
+            default_segment_steps=default_segment_steps,
+            provenance=provenance,
+        )
+        self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
+
+    @classmethod
+    def from_adapter(
+        cls, adapter: str | Path = "builtin", base: str | Path | None = None, *, dtype: torch.dtype = torch.float32
+    ) -> SkinDualGenPipeline:
+        """Build the pipeline from an adapter folder and its base.
+
+        Args:
+            adapter: "builtin", a run folder of ``skindualgen train``, or an adapter folder.
+            base: the base's path; as recorded in the adapter if not given.
+            dtype: of all weights.
+        """
+        folder = BUILTIN_ADAPTER if str(adapter) == "builtin" else Path(adapter)
+        folder = folder / "adapter" if (folder / "adapter").is_dir() else folder
+        header = read_header(folder)
+        parts = load_base(base or header["recipe"].get("base", header["base_id"]), dtype=dtype)
+        unet = load_adapter(parts, folder).eval()
+        if dtype != torch.float32:
+            unet = unet.to(dtype)
+        scheduler = DPMSolverMultistepScheduler.from_config(
+            parts.scheduler.config, algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero"
+        )
+        defaults = header["recipe"].get("sampling", {})
+        made_of = {"base_id": parts.base_id, "base_sha256": parts.sha256}
+        made_of["adapter_sha256"] = sha256_file(folder / WEIGHTS_FILE)
+        return cls(
+            parts.vae, parts.text_encoder, parts.tokenizer, unet, scheduler, provenance=made_of, **defaults
+        )  # fmt: skip
+
+    @property
+    def guidance_scale(self) -> float:
+        """Of the running call."""
+        return self._guidance_scale
+
+    @property
+    def num_timesteps(self) -> int:
+        """Of the running call."""
+        return self._num_timesteps
+
+    @property
+    def interrupt(self) -> bool:
+        """Set ``pipe._interrupt = True`` in a callback to stop."""
+        return self._interrupt
+
+    def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
+        """Text encoder states [b, 77, width] of b prompts; longer ones are cut, as CLIP cannot read on."""
+        return embed_prompts(self.tokenizer, self.text_encoder, prompts)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        negative_prompt: str | Sequence[str] | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        num_images_per_prompt: int = 1,
+        generator: Generators = None,
+        image: PipelineImageInput | None = None,
+        mask: PipelineImageInput | None = None,
+        strength: float | tuple[float, float] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        latents: Tensor | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        clean: bool = True,
+        ensemble_size: int = 1,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> SkinDualGenPipelineOutput | tuple[Any, Any]:
+        """Generate.
+
+        Args:
+            prompt: one or more; may be left out when ``image`` is given.
+            negative_prompt: what guidance leads away from; empty text if not given.
+            num_inference_steps: denoising steps.
+            guidance_scale: classifier-free guidance; 1 or less switches it off.
+            num_images_per_prompt: samples of each prompt, or of each given image or mask.
+            generator: one per sample makes results independent of the batch they are made in.
+            image: photograph(s): PIL, np.ndarray [b, h, w, 3] or Tensor [b, 3, h, w] in [0, 1]. Alone: image -> mask.
+            mask: mask(s): PIL L, or array / Tensor in [0, 1], lesion where >= 0.5. Alone: mask -> image.
+            strength: with both ``image`` and ``mask``: how far they are noised and drawn anew, in [0, 1]; a pair of
+                numbers for image and mask, where 0 keeps that half as it is.
+            height, width: in px, multiples of 8; the model's own size if not given. Given pictures are resized.
+            latents: initial noise [b, c + 4, h/8, w/8] in place of draws from ``generator``.
+            prompt_embeds, negative_prompt_embeds: [b, 77, width], in place of text.
+            clean: keep the largest region of each mask and fill its holes.
+            ensemble_size: image -> mask only: mean over that many draws.
+            output_type: "pil", "np", "pt" or "latent".
+            return_dict: an output object, or the tuple (images, masks).
+            callback_on_step_end: called as ``f(pipe, step, timestep, tensors)`` after each step; returns tensors.
+            callback_on_step_end_tensor_inputs: names out of ``_callback_tensor_inputs``.
+
+        Raises:
+            InputError: arguments that contradict each other.
+        """
+        # 1. Check the call and settle defaults.
+        height, width = height or self._native_px(), width or self._native_px()
+        self._check(prompt, prompt_embeds, image, mask, strength, height, width, callback_on_step_end_tensor_inputs)
+        reads_mask = image is not None and mask is None
+        steps = num_inference_steps or (self.config.default_segment_steps if reads_mask else self.config.default_steps)
+        default_guidance = 1.0 if reads_mask else self.config.default_guidance
+        self._guidance_scale = default_guidance if guidance_scale is None else guidance_scale
+        self._interrupt = False
+        device, dtype = self._execution_device, self.unet.dtype
+
+        # 2. Encode what is given: text, photographs, masks.
+        pixels = self._pixels(image, height, width)  # [n, 3, h, w] or None
+        given_codes = self._encode_masks(mask, height, width)  # [n, 4, h/8, w/8] or None
+        text, negative = self._texts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
+        count = max(len(t) for t in (text, pixels, given_codes) if t is not None)
+        batch = count * num_images_per_prompt
+        text, negative, pixels, given_codes = (
+            self._repeat(t, count, num_images_per_prompt) for t in (text, negative, pixels, given_codes)
+        )
+        embeds = text if self.guidance_scale <= 1 else torch.cat([negative, text])  # [b or 2b, 77, width]
+
+        # 3. One pass of the denoising loop; to average masks, several over flips of the photographs.
+        start_image, start_mask = self._strengths(strength, image is not None, mask is not None)
+        shape = (batch, self.unet.config.in_channels, height // CELL_PX, width // CELL_PX)
+        draws = ensemble_size if reads_mask else 1
+        codes = torch.zeros(())
+        for draw in range(draws):
+            flip = FLIPS[draw % len(FLIPS)]
+            given_latents = None if pixels is None else self._encode(pixels.flip(flip))  # [b, c, h/8, w/8]
+            noise = randn_tensor(shape, generator, device, dtype) if latents is None else latents.to(device, dtype)
+            halves = noise.split([shape[1] - CODE_CHANNELS, CODE_CHANNELS], dim=1)
+            image_latents, drawn = self._denoise(
+                halves, (given_latents, given_codes), (start_image, start_mask), embeds, steps, generator,
+                callback_on_step_end, callback_on_step_end_tensor_inputs,
+            )  # fmt: skip
+            codes = codes.to(drawn) + flip_code(drawn, flip) / draws
+        if reads_mask and draws > 1:
+            image_latents = self._encode(pixels)  # type: ignore[arg-type]
+
+        # 4. Decode.
+        images, masks = self._decode(image_latents, codes, output_type, clean)
+        self.maybe_free_model_hooks()
+        return SkinDualGenPipelineOutput(images=images, masks=masks) if return_dict else (images, masks)
+
+    def _denoise(
+        self,
+        noises: Sequence[Tensor],
+        given: Sequence[Tensor | None],
+        starts: Sequence[float],
+        embeds: Tensor,
+        steps: int,
+        generator: Generators,
+        callback: Callable[..., dict[str, Any]] | None,
+        callback_names: Sequence[str],
+    ) -> tuple[Tensor, Tensor]:
+        """Denoise each half from its own starting level; a half that starts at 0 is given and stays.
+
+        Every half has a scheduler of its own, as multistep schedulers remember earlier predictions.
+        """
+        schedulers = [copy.deepcopy(self.scheduler) for _ in starts]
+        for scheduler in schedulers:
+            scheduler.set_timesteps(steps, device=noises[0].device)
+        timesteps = schedulers[0].timesteps
+        first = [len(timesteps) - round(len(timesteps) * start) for start in starts]  # first active step of each half
+        abar = self.scheduler.alphas_cumprod.to(noises[0].device)
+        halves: list[Tensor] = []
+        for noise, clean, begin in zip(noises, given, first, strict=True):
+            if clean is None:
+                halves.append(noise)
+            elif begin == len(timesteps):
+                halves.append(clean)
+            else:
+                halves.append(add_noise(clean, noise, abar[timesteps[begin]]).to(noise.dtype))
+        for scheduler, begin in zip(schedulers, first, strict=True):
+            if hasattr(scheduler, "set_begin_index"):
+                scheduler.set_begin_index(min(begin, len(timesteps) - 1))
+        self._num_timesteps = len(timesteps) - min(first)
+        with self.progress_bar(total=self._num_timesteps) as progress:
+            for index, t in enumerate(timesteps):
+                if index < min(first) or self.interrupt:
+                    continue
+                levels = [
+                    t if index >= begin else timesteps[begin] if begin < len(timesteps) else CLEAN_TIMESTEP
+                    for begin in first
+                ]
+                predictions = self._predict(halves[0], halves[1], levels, embeds, abar)
+                for half, prediction in enumerate(predictions):
+                    if index >= first[half]:
+                        extra = {"generator": generator} if _takes_generator(schedulers[half]) else {}
+                        step = schedulers[half].step(prediction, t, halves[half], return_dict=False, **extra)
+                        halves[half] = step[0].to(noises[half].dtype)
+                if callback is not None:
+                    tensors = {"latents": halves[0], "mask_codes": halves[1], "prompt_embeds": embeds}
+                    changed = callback(self, index, t, {name: tensors[name] for name in callback_names})
+                    halves = [changed.pop("latents", halves[0]), changed.pop("mask_codes", halves[1])]
+                    embeds = changed.pop("prompt_embeds", embeds)
+                progress.update()
+        return halves[0], halves[1]
+
+    def _predict(
+        self, image: Tensor, codes: Tensor, levels: Sequence[Tensor | int], embeds: Tensor, abar: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Guided predictions of both halves in the scheduler's prediction type."""
+        guided = len(embeds) == 2 * len(image)
+        copies = 2 if guided else 1
+        t_image, t_mask = (torch.full((len(embeds),), int(level), device=image.device) for level in levels)
+        image_out, mask_out = joint_prediction(
+            self.unet, image.repeat(copies, 1, 1, 1), codes.repeat(copies, 1, 1, 1), t_image, t_mask, embeds
+        )
+        velocity = mask_out.float()
+        noisy = codes.repeat(copies, 1, 1, 1).float()
+        mask_out = velocity_to(self.scheduler.config.prediction_type, velocity, noisy, abar[int(levels[1])])
+        if not guided:
+            return image_out.float(), mask_out
+        (image_un, image_cond), (mask_un, mask_cond) = image_out.float().chunk(2), mask_out.chunk(2)
+        scale = self.guidance_scale
+        return image_un + scale * (image_cond - image_un), mask_un + scale * (mask_cond - mask_un)
+
+    def _decode(self, latents: Tensor, codes: Tensor, output_type: str, clean: bool) -> tuple[Any, Any]:
+        if output_type == "latent":
+            return latents, codes
+        pixels = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype), return_dict=False)[0]
+        images = self.image_processor.postprocess(pixels.float(), output_type=output_type)
+        masks = (code_to_sdf(codes) > 0).cpu().numpy()  # [b, 1, h, w]
+        if clean:
+            masks = np.stack([clean_mask(mask[0])[None] for mask in masks])
+        if output_type == "pt":
+            return images, torch.from_numpy(masks).float()
+        if output_type == "np":
+            return images, masks.transpose(0, 2, 3, 1).astype(np.float32)
+        return images, [Image.fromarray(mask[0].astype(np.uint8) * 255) for mask in masks]
+
+    def _native_px(self) -> int:
+        return int(self.unet.config.sample_size) * self.vae_scale_factor
+
+    def _pixels(self, image: PipelineImageInput | None, height: int, width: int) -> Tensor | None:
+        if image is None:
+            return None
+        pixels = self.image_processor.preprocess(image, height=height, width=width)  # [n, 3, h, w] in [-1, 1]
+        return pixels.to(self._execution_device, self.vae.dtype)
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        latents = self.vae.encode(pixels).latent_dist.mode() * self.vae.config.scaling_factor
+        return latents.to(self.unet.dtype)
+
+    def _encode_masks(self, mask: PipelineImageInput | None, height: int, width: int) -> Tensor | None:
+        if mask is None:
+            return None
+        return mask_to_code(mask_to_tensor(mask, height, width)).to(self._execution_device, self.unet.dtype)
+
+    def _texts(
+        self,
+        prompt: str | Sequence[str] | None,
+        negative_prompt: str | Sequence[str] | None,
+        prompt_embeds: Tensor | None,
+        negative_prompt_embeds: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        def embed(text: str | Sequence[str] | None, given: Tensor | None) -> Tensor:
+            texts = [text or ""] if text is None or isinstance(text, str) else list(text)
+            return self.encode_prompt(texts) if given is None else given.to(self._execution_device)
+
+        dtype = self.unet.dtype
+        return embed(prompt, prompt_embeds).to(dtype), embed(negative_prompt, negative_prompt_embeds).to(dtype)
+
+    @staticmethod
+    def _repeat(tensor: Tensor | None, count: int, copies: int) -> Tensor | None:
+        """[1 or count, ...] to [count * copies, ...], copies of one item side by side."""
+        if tensor is None:
+            return None
+        if len(tensor) not in (1, count):
+            raise InputError(
+                f"{len(tensor)} and {count} of prompts, negative prompts, images or masks",
+                "equal numbers, or one for all",
+                "give one of each per sample",
+            )
+        return tensor.expand(count, *tensor.shape[1:]).repeat_interleave(copies, dim=0)
+
+    @staticmethod
+    def _strengths(
+        strength: float | tuple[float, float] | None, has_image: bool, has_mask: bool
+    ) -> tuple[float, float]:
+        """Share of the noise schedule that image and mask go through."""
+        if strength is not None:
+            return strength if isinstance(strength, tuple) else (strength, strength)
+        return (0.0 if has_image else FULL_NOISE, 0.0 if has_mask else FULL_NOISE)
+
+    def _check(
+        self,
+        prompt: object,
+        prompt_embeds: object,
+        image: object,
+        mask: object,
+        strength: float | tuple[float, float] | None,
+        height: int,
+        width: int,
+        callback_names: Sequence[str],
+    ) -> None:
+        if prompt is None and prompt_embeds is None and image is None:
+            raise InputError("neither prompt nor image", "a prompt, an image, or both", "give prompt=...")
+        if prompt is not None and prompt_embeds is not None:
+            raise InputError("both prompt and prompt_embeds", "one of them", "leave one out")
+        if height % CELL_PX or width % CELL_PX:
+            raise InputError(f"size {height} x {width}", f"multiples of {CELL_PX} px", "round height and width")
+        both = image is not None and mask is not None
+        if both != (strength is not None):
+            raise InputError(
+                "image and mask without strength" if both else "strength without both image and mask",
+                "image, mask and strength for an edit; image alone for a mask; mask alone for an image",
+                "add strength=0.5" if both else "give image and mask, or leave strength out",
+            )
+        if strength is not None:
+            pair = strength if isinstance(strength, tuple) else (strength, strength)
+            if len(pair) != 2 or not all(0 <= s <= 1 for s in pair) or max(pair) == 0:
+                raise InputError(f"strength {strength}", "numbers in [0, 1], not all 0", "try 0.5")
+        unknown = [name for name in callback_names if name not in self._callback_tensor_inputs]
+        if unknown:
+            raise InputError(f"callback inputs {unknown}", f"names of {self._callback_tensor_inputs}", "mend the list")
+        if self.scheduler.init_noise_sigma != 1 or not hasattr(self.scheduler, "alphas_cumprod"):
+            raise InputError(
+                f"scheduler {type(self.scheduler).__name__}",
+                "a variance preserving one, as the mask's velocity is converted by its alphas",
+                "use DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler or UniPCMultistepScheduler",
+            )
+
+
+def _takes_generator(scheduler: SchedulerMixin) -> bool:
+    return "generator" in scheduler.step.__code__.co_varnames[: scheduler.step.__code__.co_argcount]

@@ -1,0 +1,146 @@
+"""The joint objective: noise a batch of pairs at two levels, predict, and weigh the terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from skindualgen.codec import CODE_CHANNELS, code_to_sdf
+from skindualgen.config import LossSettings, NoiseSettings
+from skindualgen.losses import (
+    add_noise,
+    bce_loss,
+    boundary_loss,
+    dice_loss,
+    mask_gate,
+    min_snr_weight,
+    prediction_target,
+    prediction_to_x0,
+    snr_of,
+    velocity_target,
+    velocity_to_x0,
+    velocity_weight,
+    weighted_mse,
+)
+from skindualgen.model.joint_unet import CLEAN_TIMESTEP, joint_prediction
+
+FIELD_SHARPNESS = 8.0
+"""logits per unit of the signed distance field: a pixel 1/64 of the side inside the contour is lesion with p = .88"""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What is random in one step: noise of both halves and their timesteps [b]; timestep 0 is a given, clean half."""
+
+    image: Tensor
+    mask: Tensor
+    t_image: Tensor
+    t_mask: Tensor
+
+
+def draw_noise(
+    latents: Tensor, has_mask: Tensor, settings: NoiseSettings, timesteps: int, generator: torch.Generator
+) -> Noise:
+    """Draw a way of noising, timesteps and noise for each pair.
+
+    A pair without mask always has its mask half in the noisiest state, whatever the way.
+    """
+    b, _, h, w = latents.shape
+    shares = torch.tensor([settings.equal, settings.mask_given, settings.image_given, settings.independent])
+    way = torch.multinomial(shares, b, replacement=True, generator=generator)
+    t, other = torch.randint(1, timesteps, (2, b), generator=generator)
+    t_image = torch.where(way == 2, CLEAN_TIMESTEP, t)
+    t_mask = torch.where(way == 1, CLEAN_TIMESTEP, torch.where(way == 3, other, t))
+    t_image = torch.where(has_mask, t_image, t)
+    t_mask = torch.where(has_mask, t_mask, timesteps - 1)
+    noise = torch.randn(b, latents.shape[1] + CODE_CHANNELS, h, w, generator=generator)
+    image, mask = noise.split([latents.shape[1], CODE_CHANNELS], dim=1)
+    return Noise(image, mask, t_image, t_mask)
+
+
+def joint_loss(
+    unet: nn.Module,
+    latents: Tensor,
+    codes: Tensor,
+    has_mask: Tensor,
+    text: Tensor,
+    noise: Noise,
+    *,
+    alphas_cumprod: Tensor,
+    prediction_type: str,
+    settings: LossSettings,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Compute the weighted sum of all terms.
+
+    Args:
+        unet: joint UNet.
+        latents, codes: clean pairs [b, c, h/8, w/8], [b, 4, h/8, w/8].
+        has_mask: [b] bool; pairs without mask count in the image term only.
+        text: [b, tokens, width].
+        noise: as of ``draw_noise``.
+        alphas_cumprod: [timesteps], of the base's scheduler.
+        prediction_type: of the image half, the base's.
+        settings: weights of the terms.
+
+    Returns:
+        The scalar loss, and each term's detached, unweighted mean over the pairs it applies to.
+    """
+    clean = torch.ones((), device=latents.device)
+    abar_image = torch.where(noise.t_image == CLEAN_TIMESTEP, clean, alphas_cumprod[noise.t_image])  # [b]
+    abar_mask = torch.where(noise.t_mask == CLEAN_TIMESTEP, clean, alphas_cumprod[noise.t_mask])
+    a_image, a_mask = (a.view(-1, 1, 1, 1) for a in (abar_image, abar_mask))
+    noisy_image, noisy_mask = add_noise(latents, noise.image, a_image), add_noise(codes, noise.mask, a_mask)
+    image_out, mask_out = joint_prediction(unet, noisy_image, noisy_mask, noise.t_image, noise.t_mask, text)
+    image_out, mask_out = image_out.float(), mask_out.float()
+
+    asked_image = noise.t_image != CLEAN_TIMESTEP
+    asked_mask = (noise.t_mask != CLEAN_TIMESTEP) & has_mask
+    target_field = code_to_sdf(codes)  # [b, 1, h, w]
+    target_mask = (target_field > 0).float()
+    per_sample: dict[str, tuple[Tensor, Tensor]] = {}
+
+    weight = min_snr_weight(snr_of(abar_image), prediction_type, settings.min_snr_gamma)
+    lesion = None
+    if settings.lesion:
+        share = torch.nn.functional.avg_pool2d(target_mask, 8)  # [b, 1, h/8, w/8]
+        lesion = 1 + settings.lesion * share * has_mask.view(-1, 1, 1, 1)
+    image_target = prediction_target(latents, noise.image, a_image, prediction_type)
+    per_sample["image"] = (weight * weighted_mse(image_out, image_target, lesion), asked_image)
+
+    weight = velocity_weight(snr_of(abar_mask), settings.min_snr_gamma)
+    mask_target = velocity_target(codes, noise.mask, a_mask)
+    per_sample["mask"] = (weight * weighted_mse(mask_out, mask_target), asked_mask)
+
+    field = code_to_sdf(velocity_to_x0(mask_out, noisy_mask, a_mask))  # [b, 1, h, w]
+    gate = mask_gate(abar_image, abar_mask)
+    logits = FIELD_SHARPNESS * field
+    if settings.dice:
+        per_sample["dice"] = (gate * dice_loss(logits.sigmoid(), target_mask), asked_mask)
+    if settings.bce:
+        per_sample["bce"] = (gate * bce_loss(logits, target_mask), asked_mask)
+    if settings.boundary:
+        per_sample["boundary"] = (gate * boundary_loss(field, target_field), asked_mask)
+    if settings.consistency:
+        estimate = prediction_to_x0(image_out, noisy_image, a_image, prediction_type)
+        read = read_mask(unet, estimate, noise.mask, text, alphas_cumprod)
+        per_sample["consistency"] = (abar_image * boundary_loss(read, field.detach()), asked_image & asked_mask)
+
+    weights = settings.model_dump()
+    total = latents.new_zeros(())
+    means = {}
+    for name, (values, asked) in per_sample.items():
+        # Divided by the batch, not by the pairs asked: a term's weight does not swing with the draw of the ways.
+        total = total + weights[name] * (values * asked).sum() / len(values)
+        means[name] = ((values * asked).sum() / asked.sum().clamp(min=1)).detach()
+    return total, means
+
+
+def read_mask(unet: nn.Module, latents: Tensor, noise: Tensor, text: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """Field [b, 1, h, w] that one step reads from clean image latents, from the noisiest mask."""
+    last = len(alphas_cumprod) - 1
+    t_mask = torch.full((len(latents),), last, device=latents.device)
+    abar = alphas_cumprod[last].view(1, 1, 1, 1)
+    _, velocity = joint_prediction(unet, latents, noise, torch.full_like(t_mask, CLEAN_TIMESTEP), t_mask, text)
+    return code_to_sdf(velocity_to_x0(velocity.float(), noise, abar))
