@@ -12,6 +12,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 
+from skindualgen.model.adapter import attach_adapter, save_adapter, trainable_parameters
+from skindualgen.model.bases import load_base
+from skindualgen.model.joint_unet import widen_unet
+from tiny import write_tiny_base
+
 torch.set_num_threads(1)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -33,10 +38,19 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base folder of the real classes at tiny size (32 px, random weights)."""
+    """A base of Stable Diffusion 2.0's classes at tiny size (64 px, random weights), epsilon prediction."""
     from tiny import write_tiny_base
 
     return write_tiny_base(tmp_path_factory.mktemp("tiny") / "base")
+
+
+@pytest.fixture(scope="session")
+def tiny_v_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As ``tiny_base``, but v-prediction under zero terminal SNR and the micro base's autoencoder."""
+    from tiny import write_tiny_base
+
+    folder = tmp_path_factory.mktemp("tiny") / "v_base"
+    return write_tiny_base(folder, prediction_type="v_prediction", stock_autoencoder=False)
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +59,29 @@ def tiny_adapter(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> P
     from tiny import write_tiny_adapter
 
     return write_tiny_adapter(tmp_path_factory.mktemp("tiny") / "adapter", tiny_base)
+
+
+@pytest.fixture(scope="session")
+def tiny_v_adapter(tmp_path_factory: pytest.TempPathFactory, tiny_v_base: Path) -> Path:
+    """An adapter of the tiny v base, all of its tensors random."""
+    from tiny import write_tiny_adapter
+
+    return write_tiny_adapter(tmp_path_factory.mktemp("tiny") / "v_adapter", tiny_v_base)
+
+
+@pytest.fixture(scope="session")
+def phantom_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set folder of phantom pairs at 64 px: 12 to train, 4 to validate; read-only."""
+    from tiny import write_phantom_data
+
+    return write_phantom_data(tmp_path_factory.mktemp("phantom") / "data", train=12, val=4)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_v_base: Path, phantom_data: Path) -> Path:
+    """The run folder of a finished training of four steps; read-only."""
+    from tiny import tiny_config
+
+    from skindualgen.train.loop import train
+
+    return train(tiny_config(phantom_data, tmp_path_factory.mktemp("tiny") / "run", tiny_v_base, steps=4))

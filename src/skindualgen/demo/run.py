@@ -1,0 +1,203 @@
+"""The show from start to end; the report is written after every part, so an interrupted show leaves what it has."""
+
+from __future__ import annotations
+
+import shutil
+import webbrowser
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.manifest import read_metadata
+from skindualgen.data.phantom import write_phantom_folder
+from skindualgen.data.prepare import PrepareOptions, prepare
+from skindualgen.demo.page import build_report
+from skindualgen.demo.results import Show
+from skindualgen.demo.show import Progress as Report
+from skindualgen.demo.show import draw_pairs, fill_masks, read_photographs
+from skindualgen.demo.training import train_briefly
+from skindualgen.report import write_report
+from skindualgen.sample.pipeline import SkinDualGenPipeline
+
+REPORT_FILE = "report.html"
+PAIRS_DIR, SOURCE_DIR, DATA_DIR, RUN_DIR = "pairs", "phantoms", "data", "run"
+READ_DIR, READ_AGAIN_DIR = "read", "read_again"
+OWN_NAMES = frozenset({REPORT_FILE, PAIRS_DIR, SOURCE_DIR, DATA_DIR, RUN_DIR, READ_DIR, READ_AGAIN_DIR})
+
+PHANTOMS = 72
+"""Phantoms drawn when no data are given: enough for the three parts of a split to hold every diagnosis."""
+
+Records = Sequence[PairRecord]
+
+SHOWN_SIZE_PX = 256
+"""Size in px of prepared photographs when the model's own is smaller: training scales them, the report shows more."""
+
+FILLED_MASKS = 2
+
+
+@dataclass(frozen=True)
+class ShowOptions:
+    """What is asked of a show; see the options of ``skindualgen demo``."""
+
+    out: Path
+    data: Path | None = None
+    adapter: str = "builtin"
+    per_diagnosis: int = 8
+    photographs: int = 6
+    train_steps: int = 160
+    seed: int = 0
+    steps: int | None = None
+    guidance: float | None = None
+
+
+def run_show(options: ShowOptions, console: Console) -> Path:
+    """Draw, read, fill, train, and write the report.
+
+    Returns:
+        The report's path.
+
+    Raises:
+        InputError: the output folder holds something else, the data folder cannot be used, or there is no such adapter.
+    """
+    _empty_own_folder(options.out)
+    pipe = SkinDualGenPipeline.from_adapter(options.adapter)
+    pipe.set_progress_bar_config(disable=True)
+    defaults = pipe.config
+    show = Show(
+        seed=options.seed,
+        num_inference_steps=options.steps or defaults.default_steps,
+        guidance_scale=defaults.default_guidance if options.guidance is None else options.guidance,
+        source=_source_sentence(options.data),
+    )
+    native = pipe.unet.config.sample_size * pipe.vae_scale_factor
+    records = _prepare(options, native if options.data is None else max(native, SHOWN_SIZE_PX), show, console)
+    report = options.out / REPORT_FILE
+    for part in (_draw, _read, _fill, _train):
+        part(options, pipe, records, show, console)
+        write_report(build_report(show), report)
+    return report
+
+
+def _draw(options: ShowOptions, pipe: SkinDualGenPipeline, records: Records, show: Show, console: Console) -> None:
+    with _stage(console, "Drawing image-mask pairs") as report:
+        draw_pairs(pipe, show, options.out / PAIRS_DIR, per_diagnosis=options.per_diagnosis, report=report)
+
+
+def _read(options: ShowOptions, pipe: SkinDualGenPipeline, records: Records, show: Show, console: Console) -> None:
+    data, out = options.out / DATA_DIR, options.out / READ_DIR
+    with _stage(console, "Reading photographs") as report:
+        show.readings = read_photographs(pipe, data, _chosen(options, records), out, seed=show.seed, report=report)
+
+
+def _fill(options: ShowOptions, pipe: SkinDualGenPipeline, records: Records, show: Show, console: Console) -> None:
+    masks = [reading.given or reading.mask for reading in show.readings[:FILLED_MASKS]]
+    with _stage(console, "Filling masks") as report:
+        fill_masks(pipe, masks, show, report=report)
+
+
+def _train(options: ShowOptions, pipe: SkinDualGenPipeline, records: Records, show: Show, console: Console) -> None:
+    if not options.train_steps:
+        return
+    pairs = sum(record.mask_file_name is not None and record.split == "train" for record in records)
+    if not pairs:
+        show.remarks.append("No training: the folder holds no masks to learn from.")
+        return
+    data, run = options.out / DATA_DIR, options.out / RUN_DIR
+    training = train_briefly(
+        data, run, adapter=options.adapter, pairs=pairs, steps=options.train_steps, seed=show.seed, console=console
+    )
+    trained = SkinDualGenPipeline.from_adapter(run)
+    trained.set_progress_bar_config(disable=True)
+    out = options.out / READ_AGAIN_DIR
+    with _stage(console, "Reading them once more") as report:
+        again = read_photographs(trained, data, _chosen(options, records), out, seed=show.seed, report=report)
+    show.training = replace(training, readings=again)
+
+
+def _chosen(options: ShowOptions, records: Records) -> list[PairRecord]:
+    """The photographs to read: outside the train split, where there are such, as the short training sees that one."""
+    return spread([record for record in records if record.split != "train"] or records, options.photographs)
+
+
+def spread(records: Sequence[PairRecord], count: int) -> list[PairRecord]:
+    """Choose up to ``count`` records: one of each diagnosis in turn, in the order of their ids."""
+    queues: dict[str | None, list[PairRecord]] = {}
+    for record in sorted(records, key=lambda record: record.isic_id):
+        queues.setdefault(record.diagnosis, []).append(record)
+    chosen: list[PairRecord] = []
+    while len(chosen) < count and any(queues.values()):
+        chosen += [queue.pop(0) for queue in queues.values() if queue]
+    return chosen[:count]
+
+
+def open_in_browser(path: Path) -> bool:
+    """Show a file in the desktop's browser; return whether there was one."""
+    try:
+        browser = webbrowser.get()
+    except webbrowser.Error:
+        return False
+    if isinstance(browser, webbrowser.GenericBrowser) and not isinstance(browser, webbrowser.BackgroundBrowser):
+        return False  # a text browser would take the terminal over
+    return browser.open(path.resolve().as_uri())
+
+
+def _empty_own_folder(out: Path) -> None:
+    """Make the folder, or empty it of an earlier show; anything else in it is the user's and is refused."""
+    out.mkdir(parents=True, exist_ok=True)
+    unfinished = tuple(f".{name}." for name in OWN_NAMES)  # what a killed demo leaves of an atomic write
+    names = sorted(path.name for path in out.iterdir())
+    foreign = [name for name in names if name not in OWN_NAMES and not name.startswith(unfinished)]
+    if foreign:
+        raise InputError(
+            f"{out}, which holds {foreign[0]!r}", "a new folder, or one of an earlier demo", "give another --out"
+        )
+    for path in out.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _source_sentence(data: Path | None) -> str:
+    if data is None:
+        return (
+            "The photographs are phantoms: drawn by rules, with exact masks, and unlike what the model was trained on."
+        )
+    return f"The photographs are from your folder {data.name}."
+
+
+def _prepare(options: ShowOptions, size: int, show: Show, console: Console) -> list[PairRecord]:
+    """Bring the user's folder, or phantoms, into the data set layout with the ordinary ``prepare``."""
+    source = options.data
+    if source is None:
+        source = options.out / SOURCE_DIR
+        with console.status(f"Drawing {PHANTOMS} phantom lesions to read and to train on ..."):
+            write_phantom_folder(source, PHANTOMS, seed=options.seed, size=size)
+    prepare_options = PrepareOptions(size=size, seed=options.seed)
+    workers = None if options.data else 1  # starting processes takes longer than reading the phantoms
+    summary = prepare(source, options.out / DATA_DIR, prepare_options, workers=workers, show_progress=True)
+    rejected = sum(summary.rejected.values())
+    if rejected:
+        show.remarks.append(f"{rejected} items of the folder were left out; reasons in {DATA_DIR}/rejected.csv.")
+    return read_metadata(options.out / DATA_DIR)
+
+
+@contextmanager
+def _stage(console: Console, title: str) -> Iterator[Report]:
+    """Show a line with a bar and the time left while a part runs."""
+    columns = (TextColumn("{task.description:<26}"), BarColumn(bar_width=28), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
+        task = progress.add_task(title, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -1,0 +1,69 @@
+"""The show's short training: the ordinary ``train``, from the show's own adapter, on pairs it has not seen."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from skindualgen.config import TrainConfig
+from skindualgen.demo.results import Training
+from skindualgen.model.adapter import read_header
+from skindualgen.model.bases import BUILTIN_ADAPTER
+from skindualgen.train.loop import ADAPTER_DIR, METRICS_FILE, train
+
+BATCH_SIZE = 8
+LEARNING_RATE = 3e-4
+WARMUP_STEPS = 10
+VIEWS = 4
+"""Cached augmentations of each pair: a short run sees each pair only a few times."""
+
+
+def train_briefly(
+    data: Path, out: Path, *, adapter: str, pairs: int, steps: int, seed: int, console: Console
+) -> Training:
+    """Train an adapter further on the train split of a data set folder, and read back its loss.
+
+    Args:
+        data: data set folder.
+        out: run folder; must be new.
+        adapter: "builtin", a run folder or an adapter folder to start from.
+        pairs: number of pairs in the train split, for the report.
+
+    Raises:
+        KeyboardInterrupt: the training was interrupted; it has left a checkpoint in ``out``.
+    """
+    start_folder = adapter_folder(adapter)
+    config = TrainConfig(
+        data=data,
+        out=out,
+        base=read_header(start_folder)["recipe"]["base"],
+        init_adapter=str(start_folder),
+        steps=steps,
+        batch_size=BATCH_SIZE,
+        learning_rate=LEARNING_RATE,
+        warmup_steps=min(WARMUP_STEPS, steps),
+        views=VIEWS,
+        validate_every=steps,
+        checkpoint_every=steps,
+        seed=seed,
+    )
+    start = time.perf_counter()
+    run = train(config, console=console)
+    if not (run / ADAPTER_DIR).is_dir():
+        raise KeyboardInterrupt
+    rows = [json.loads(line) for line in (run / METRICS_FILE).read_text().splitlines()]
+    return Training(
+        pairs=pairs,
+        seconds=time.perf_counter() - start,
+        steps=[row["step"] for row in rows],
+        losses=[row["loss"] for row in rows],
+    )
+
+
+def adapter_folder(adapter: str) -> Path:
+    """Return the folder that holds the weights of "builtin", a run folder, or an adapter folder."""
+    folder = BUILTIN_ADAPTER if adapter == "builtin" else Path(adapter)
+    return folder / ADAPTER_DIR if (folder / ADAPTER_DIR).is_dir() else folder
