@@ -1,0 +1,46 @@
+"""The examples run as they stand, as a reader would run them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+def run(name: str, *arguments: str) -> str:
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=240).stdout
+
+
+def test_every_example_is_tested() -> None:
+    tested = {"pairs_from_text.py", "three_ways.py", "judge_a_folder.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == tested
+
+
+def test_pairs_from_text(tmp_path: Path, tiny_adapter: Path) -> None:
+    said = run("pairs_from_text.py", "--adapter", str(tiny_adapter), "--count", "2", "--out", str(tmp_path / "pairs"))
+    assert said.startswith("2 pairs in ")
+    names = sorted(path.name for path in (tmp_path / "pairs").iterdir())
+    assert names == ["0_image.png", "0_mask.png", "1_image.png", "1_mask.png"]
+    assert {Image.open(tmp_path / "pairs" / name).size for name in names} == {(64, 64)}
+
+
+def test_three_ways(tmp_path: Path, tiny_adapter: Path) -> None:
+    said = run("three_ways.py", "--adapter", str(tiny_adapter), "--out", str(tmp_path / "sheet.png"))
+    assert "photograph -> mask: Dice" in said
+    assert Image.open(tmp_path / "sheet.png").size == (3 * 64, 2 * 64)
+
+
+def test_judge_a_folder(tmp_path: Path) -> None:
+    from skindualgen.data.phantom import write_phantom_folder
+    from skindualgen.data.prepare import PrepareOptions, prepare
+
+    write_phantom_folder(tmp_path / "phantoms", 4, size=64)
+    prepare(tmp_path / "phantoms", tmp_path / "data", PrepareOptions(size=64))
+    said = run("judge_a_folder.py", str(tmp_path / "data"), "--out", str(tmp_path / "folder.html"))
+    assert said.startswith("report of 4 pairs")
+    assert "4 pairs of data" in (tmp_path / "folder.html").read_text(encoding="utf-8")
