@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -85,6 +88,41 @@ def test_own_templates_and_given_captions(tmp_path: Path) -> None:
     assert {record.prompt for record in read_metadata(tmp_path / "kept")} == {"a caption of the source"}
     prepare(root, tmp_path / "own", PrepareOptions(size=32, templates=("seen: {diagnosis}",)))
     assert [record.prompt for record in read_metadata(tmp_path / "own")] == ["seen: melanoma", "seen: nevus"]
+
+
+class Paraphraser(BaseHTTPRequestHandler):
+    """A chat endpoint that calls every lesion a melanoma."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = json.dumps({"choices": [{"message": {"content": "dermoscopy showing a melanoma"}}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the test's output clean."""
+
+
+def test_paraphrases_replace_templates_where_they_say_the_same(tmp_path: Path) -> None:
+    root = good_folder(tmp_path / "src", 2)  # p00 melanoma, p01 nevus
+    with ThreadingHTTPServer(("127.0.0.1", 0), Paraphraser) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        options = PrepareOptions(
+            size=32,
+            templates=("{diagnosis}",),
+            llm_url=f"http://127.0.0.1:{server.server_port}/v1",
+            llm_model="parrot",
+            llm_cache=tmp_path / "cache",
+        )
+        summary = prepare(root, tmp_path / "out", options)
+        server.shutdown()
+    prompts = [record.prompt for record in read_metadata(tmp_path / "out")]
+    assert prompts == ["dermoscopy showing a melanoma", "nevus"]
+    assert summary.adjusted == {"paraphrase_dropped": 1}
+    assert "1 of 2 prompts paraphrased by parrot" in summary.notes
+    assert "127.0.0.1" not in (tmp_path / "out" / "dataset.json").read_text()
 
 
 def test_own_licence_only_where_the_source_names_none(tmp_path: Path) -> None:
@@ -245,6 +283,8 @@ def test_out_with_other_files_or_inside_the_source_is_refused(tmp_path: Path) ->
         PrepareOptions(split="nan/1/1"),
         PrepareOptions(val_from_train=1.0),
         PrepareOptions(max_pixels=0),
+        PrepareOptions(llm_url="http://localhost:1"),
+        PrepareOptions(llm_model="m"),
         PrepareOptions(templates=("{unknown_field}",)),
         PrepareOptions(split_file=Path("x.csv"), keep_split=True),
         PrepareOptions(split_file=Path("x.csv")),

@@ -71,6 +71,14 @@ def prepare(
     template: Annotated[
         list[str] | None, typer.Option(help="Prompt template, e.g. '{diagnosis}[ on {site}]'. Repeatable.")
     ] = None,
+    llm_url: Annotated[
+        str | None,
+        typer.Option(help="OpenAI-compatible endpoint that paraphrases prompts, e.g. http://localhost:11434/v1."),
+    ] = None,
+    llm_model: Annotated[str | None, typer.Option(help="Name of the model at --llm-url.")] = None,
+    llm_cache: Annotated[
+        Path | None, typer.Option(help="Folder that keeps the model's answers; default the user's cache folder.")
+    ] = None,
     license_name: Annotated[
         str | None, typer.Option("--license", help="Licence of items for which SRC names none.")
     ] = None,
@@ -112,6 +120,9 @@ def prepare(
         columns=_pairs("column", column),
         labels=_pairs("label", label),
         templates=tuple(template or ()),
+        llm_url=llm_url,
+        llm_model=llm_model,
+        llm_cache=llm_cache,
         license=license_name,
         require_masks=require_masks,
         max_pixels=max_pixels,

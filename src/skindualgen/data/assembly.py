@@ -24,12 +24,13 @@ SHOWN_IDS = 4
 
 @dataclass
 class Assembled:
-    """Records by id, rejections by file, adjustments by id, and notes."""
+    """Records by id, rejections by file, adjustments by id, notes, and the ids whose prompt a template made."""
 
     records: list[PairRecord] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     adjustments: list[tuple[str, Adjustment]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    from_template: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -241,6 +242,7 @@ def _add_record(assembled: Assembled, item: _Item, split: str, options: PrepareO
     if record.prompt is None or options.templates:
         try:
             record.prompt = prompt_for(record, seed=options.seed, templates=options.templates or None)
+            assembled.from_template.add(record.isic_id)
         except InputError as error:
             if options.templates:
                 raise

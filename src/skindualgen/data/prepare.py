@@ -9,14 +9,16 @@ import re
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from skindualgen.contracts import DATASET_FILE, METADATA_FILE, REJECTED_FILE, InputError, PairRecord
-from skindualgen.data.assembly import assemble, read_split_file
+from skindualgen.data.assembly import Assembled, assemble, read_split_file
 from skindualgen.data.audit import Audit, audit
+from skindualgen.data.images import Adjustment
 from skindualgen.data.journal import WORK_DIR, Journal, Task, refuse_other_options, run
 from skindualgen.data.manifest import counts, read_dataset_info, read_metadata, write_dataset
 from skindualgen.data.prepare_options import PrepareOptions
@@ -98,12 +100,15 @@ def prepare(
     tasks = _tasks(source.resolve(), out, candidates, options)
     todo = (task for task in tasks if task.isic_id not in journal.results)
     running = journal.record(run(todo, workers=workers or os.cpu_count() or 1))
-    already = sum(candidate.isic_id in journal.results for candidate in candidates)
-    for result in _shown(running, len(candidates), already, show_progress):
-        if strict and result.reason is not None:
-            _stop_if_strict(strict, [Rejection(result.isic_id, "", result.reason, result.detail or "")])
+    with _progress("pictures", len(candidates), show_progress) as advance:
+        for result in running:
+            advance(len(journal.results))
+            if result.reason is not None:
+                _stop_if_strict(strict, [Rejection(result.isic_id, "", result.reason, result.detail or "")])
     assembled = assemble(listing, candidates, journal.results, options, given)
     _stop_if_strict(strict, assembled.rejections)
+    if options.llm_url is not None:
+        _paraphrase(assembled, options, show_progress)
     _remove_unused(out, assembled.records)
     adjusted = [(isic_id, code, detail) for isic_id, (code, detail) in assembled.adjustments]
     rejected = [(item.isic_id, item.file, item.reason, item.detail) for item in assembled.rejections]
@@ -195,10 +200,9 @@ def _tasks(source: Path, out: Path, candidates: Sequence[Candidate], options: Pr
         )
 
 
-def _shown(items: Iterable[Any], total: int, already: int, show: bool) -> Iterator[Any]:
-    if not show:
-        yield from items
-        return
+@contextmanager
+def _progress(title: str, total: int, show: bool) -> Iterator[Callable[[int], None]]:
+    """Show a bar with the time left on stderr; yield the function that sets how many are done."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -210,11 +214,9 @@ def _shown(items: Iterable[Any], total: int, already: int, show: bool) -> Iterat
     )
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
-        bar = progress.add_task("pictures", total=total, completed=already)
-        for item in items:
-            progress.advance(bar)
-            yield item
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=not show) as progress:
+        bar = progress.add_task(title, total=total)
+        yield lambda done: progress.update(bar, completed=done)
 
 
 def _stop_if_strict(strict: bool, rejections: Sequence[Rejection]) -> None:
@@ -225,6 +227,25 @@ def _stop_if_strict(strict: bool, rejections: Sequence[Rejection]) -> None:
             "no rejected item (--strict)",
             "mend or remove it, or leave --strict out",
         )
+
+
+def _paraphrase(assembled: Assembled, options: PrepareOptions, show: bool) -> None:
+    """Let the endpoint vary the prompts that templates made; captions that the source gives stay as they are."""
+    from skindualgen.data.paraphrase import paraphrase_prompts
+
+    records = [record for record in assembled.records if record.isic_id in assembled.from_template]
+    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache = options.llm_cache or cache_home / "skindualgen" / "paraphrases"
+    prompts = [(record.prompt or "", record) for record in records]
+    with _progress("prompts", len({prompt for prompt, _ in prompts}), show) as advance:
+        result = paraphrase_prompts(
+            prompts, options.llm_url or "", options.llm_model or "", cache, on_progress=lambda done, _: advance(done)
+        )
+    for record, prompt in zip(records, result.prompts, strict=True):
+        record.prompt = prompt
+    for dropped in result.dropped_with_reasons:
+        assembled.adjustments.append((dropped.isic_id, Adjustment("paraphrase_dropped", dropped.reason)))
+    assembled.notes.append(f"{result.kept} of {len(records)} prompts paraphrased by {options.llm_model}")
 
 
 def _remove_unused(out: Path, records: Sequence[PairRecord]) -> None:

@@ -36,6 +36,9 @@ class PrepareOptions:
         columns: field -> column of the source's table.
         labels: label of the source -> diagnosis.
         templates: own prompt templates instead of the built-in ones.
+        llm_url: base of an OpenAI-compatible endpoint that paraphrases the prompts, or None.
+        llm_model: name of its model.
+        llm_cache: folder that keeps its answers; None takes the user's cache folder. See `skindualgen.data.paraphrase`.
         license: licence of the items for which the source names none.
         require_masks: reject photographs without a mask.
         max_pixels: width x height from which a file counts as a decompression bomb.
@@ -53,6 +56,9 @@ class PrepareOptions:
     columns: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     templates: Sequence[str] = ()
+    llm_url: str | None = None
+    llm_model: str | None = None
+    llm_cache: Path | None = None
     license: str | None = None
     require_masks: bool = False
     max_pixels: int = MAX_PIXELS
@@ -69,12 +75,18 @@ class PrepareOptions:
             raise InputError("a split file and another rule for splits", "one of them", "leave the other out")
         if not 0 <= self.val_from_train < 1:
             raise InputError(f"val_from_train {self.val_from_train}", "0 up to 1, 1 excluded", "use for example 0.15")
+        if (self.llm_url is None) != (self.llm_model is None):
+            got = "an endpoint without a model" if self.llm_model is None else "a model without an endpoint"
+            raise InputError(got, "both or none", "give --llm-url and --llm-model")
         parse_ratios(self.split)
         for template in self.templates:
             parse_template(template)
 
     def record(self, layout: str) -> dict[str, Any]:
-        """Return the options as they are written down; the split file by its hash, the layout as it was found."""
+        """Return the options as they are written down; the split file by its hash, the layout as it was found.
+
+        The endpoint's address is left out: it may name a private machine.
+        """
         return {
             "layout": layout,
             "size": self.size,
@@ -88,6 +100,7 @@ class PrepareOptions:
             "columns": dict(sorted(self.columns.items())),
             "labels": dict(sorted(self.labels.items())),
             "templates": list(self.templates),
+            "llm_model": self.llm_model,
             "license": self.license,
             "require_masks": self.require_masks,
             "max_pixels": self.max_pixels,
