@@ -2,9 +2,9 @@
 
     python studies/micro_quality.py --real ../shared/data/dermoscopy --cache ../judges --work ../micro_quality
 
-It trains the judges (or takes them from the cache), lets ``skindualgen generate`` draw pairs for the captions of the val
-part and ``skindualgen segment`` outline its photographs, and writes micro.md, micro.json and pictures to docs/results.
-Folders made before are taken with --generated and --predicted; then nothing is generated.
+It trains the judges (or takes them from the cache), lets ``skindualgen generate`` draw pairs for the captions of the
+val part and ``skindualgen segment`` outline its photographs, and writes micro.md, micro.json and pictures to
+docs/results. Folders made before are taken with --generated and --predicted; then nothing is generated.
 """
 
 from __future__ import annotations
