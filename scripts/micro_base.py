@@ -119,6 +119,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--init", type=Path, help="base folder to start from where --work holds no checkpoint")
     parser.add_argument("--final-decay", action="store_true", help="decay the learning rate to zero over this call")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -153,6 +154,9 @@ def main() -> None:
         set_alpha_to_one=True,
     )
     snr = snr_of(scheduler.alphas_cumprod)
+    if args.init:
+        models["unet"].load_state_dict(UNet2DConditionModel.from_pretrained(args.init / "unet").state_dict())
+        models["text_encoder"].load_state_dict(CLIPTextModel.from_pretrained(args.init / "text_encoder").state_dict())
     optimizer = torch.optim.AdamW(models.parameters(), LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     ema, step, checkpoint = copy.deepcopy(models), 0, args.work / "checkpoint.pt"
     parts = {"models": models, "ema": ema, "optimizer": optimizer}

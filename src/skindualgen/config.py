@@ -82,6 +82,7 @@ class TrainConfig(Settings):
     min_zoom: float = Field(0.85, gt=0, le=1, description="smallest crop of an augmentation, as a share of the side")
     balance: float = Field(0.5, ge=0, le=1, description="0 draws as the data are, 1 draws classes equally often")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="'auto' measures what is fast")
+    adapter_dtype: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of the finished adapter's file")
     threads: int | None = Field(None, ge=1, description="CPU threads; torch's choice if not given")
     seed: int = 0
     validate_every: int = Field(250, ge=1, description="steps between validations")

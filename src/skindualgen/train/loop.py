@@ -39,6 +39,7 @@ ADAPTER_DIR = "adapter"
 CHECKPOINT_DIR = "checkpoints"
 METRICS_FILE = "metrics.jsonl"
 CONFIG_FILE = "config.json"
+ADAPTER_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LOG_EVERY = 10
 """steps between lines of metrics.jsonl"""
 
@@ -180,7 +181,8 @@ def train(config: TrainConfig, *, console: Console | None = None, stop_after: in
             recipe = {"base": config.base, "sampling": config.sampling.model_dump(), "steps": trainer.step}
             recipe |= {"train_manifest_sha256": manifest_sha256(records), "train_pairs": len(records), "size": size}
             recipe |= {"config": config.model_dump(mode="json", exclude={"out", "data", "init_adapter"})}
-            save_adapter(model, config.out / ADAPTER_DIR, recipe=recipe, base=base)
+            dtype = ADAPTER_DTYPES[config.adapter_dtype]
+            save_adapter(model, config.out / ADAPTER_DIR, recipe=recipe, base=base, dtype=dtype)
             atomic_write_json(config.out / ADAPTER_DIR / "train_ids.json", sorted(r.isic_id for r in records))
     return config.out
 

@@ -1,0 +1,94 @@
+"""Train everything that is bundled: autoencoder, base, adapter. Resumable: run it again with the same --work.
+
+Data are the pairs of ../shared/data/dermoscopy (ISIC 2017, CC0) that docs/results/micro_split.csv calls "train"; the
+part called "val" is never trained on, by no stage. Needs the extra "bench" (ImageNet features for the autoencoder's
+perceptual loss). Stages and their settings: scripts/micro_autoencoder.py, scripts/micro_base.py,
+scripts/micro_adapter.toml; the adapter is made by the ordinary `skindualgen train`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+BUNDLED = ROOT / "src" / "skindualgen" / "bundled"
+SPLIT_FILE = ROOT / "docs" / "results" / "micro_split.csv"
+ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "run.json", "train_ids.json")
+BUNDLE_LIMIT_BYTES = 30_000_000
+
+
+def run(*command: str | Path) -> None:
+    """Run a stage; a stage that fails ends everything."""
+    print("+", *command, flush=True)
+    subprocess.run([str(part) for part in command], check=True)
+
+
+def prepare(data: Path, out: Path) -> None:
+    """The data set folder at 128 px with the fixed split, by the ordinary command."""
+    if not (out / "dataset.json").is_file():
+        command = [sys.executable, "-m", "skindualgen", "prepare", data, out, "--size", "128"]
+        run(*command, "--split-file", SPLIT_FILE)
+
+
+def bundle_base(base: Path) -> None:
+    """Copy the base, which is stored in half precision, into the package."""
+    target = BUNDLED / "micro"
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(base, target)
+
+
+def bundle_adapter(run_folder: Path) -> None:
+    """Copy the adapter, stored in half precision, into the package. Checks the size of everything bundled."""
+    target = BUNDLED / "adapter"
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ADAPTER_FILES:
+        shutil.copy2(run_folder / "adapter" / name, target / name)
+    size = sum(path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file())
+    print(f"bundled: {size / 1e6:.1f} MB")
+    if size > BUNDLE_LIMIT_BYTES:
+        raise SystemExit(f"bundled files take {size / 1e6:.1f} MB; at most {BUNDLE_LIMIT_BYTES / 1e6:.0f} are allowed")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "dermoscopy")
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "micro", help="checkpoints; kept between calls")
+    parser.add_argument("--stages", nargs="+", default=["autoencoder", "base", "adapter"])
+    parser.add_argument("--autoencoder-minutes", type=float, default=40)
+    parser.add_argument("--base-minutes", type=float, default=120)
+    parser.add_argument("--adapter-steps", type=int, default=4000)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args()
+    work, threads = args.work.resolve(), str(args.threads)
+    common = ["--data", args.data, "--split-file", SPLIT_FILE, "--threads", threads]
+    if "autoencoder" in args.stages:
+        run(
+            sys.executable, HERE / "micro_autoencoder.py", *common, "--work", work / "ae",
+            "--out", work / "ae" / "out", "--minutes", str(args.autoencoder_minutes), "--final-decay",
+        )  # fmt: skip
+    if "base" in args.stages:
+        run(
+            sys.executable, HERE / "micro_base.py", *common, "--autoencoder", work / "ae" / "out",
+            "--work", work / "base", "--out", work / "base" / "out",
+            "--minutes", str(args.base_minutes), "--final-decay",
+        )  # fmt: skip
+        bundle_base(work / "base" / "out")
+    if "adapter" in args.stages:
+        prepare(args.data, work / "pairs")
+        run(
+            sys.executable, "-m", "skindualgen", "train", "--config", HERE / "micro_adapter.toml",
+            "--data", work / "pairs", "--out", work / "adapter", "--steps", str(args.adapter_steps),
+            "--set", f"threads={threads}",
+        )  # fmt: skip
+        bundle_adapter(work / "adapter")
+
+
+if __name__ == "__main__":
+    main()
