@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import math
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +100,17 @@ def test_own_photographs_without_masks_are_read_and_not_trained_on(tmp_path: Pat
 def test_a_folder_that_is_not_there_is_wrong_input(tmp_path: Path, tiny_adapter: Path) -> None:
     with pytest.raises(InputError, match="nowhere"):
         run_show(ShowOptions(tmp_path / "demo", data=tmp_path / "nowhere", adapter=str(tiny_adapter)), console())
+
+
+def test_the_command_refuses_a_folder_of_other_files(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    command = [sys.executable, "-m", "skindualgen", "demo", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"Error: got {tmp_path}, which holds 'thesis.tex'; expected a new folder, or one of "
+        "an earlier demo; give another --out"
+    ]
 
 
 def test_spread_takes_diagnoses_in_turn() -> None:

@@ -198,6 +198,9 @@ def _training_section(training: Training, before: Sequence[Reading], source: str
         Curve("each logged step", training.steps, training.losses, emphasis=False),
         Curve(f"mean of {AVERAGE_WINDOW}", training.steps, smooth),
     ]
+    kept_out = (
+        "The photographs read here were kept out of it." if training.held_out else "It saw the photographs read here."
+    )
     count = sum(reading.given is not None for reading in training.readings)
     table = None
     if count:
@@ -208,11 +211,11 @@ def _training_section(training: Training, before: Sequence[Reading], source: str
         "training",
         "Training",
         f"The adapter, trained further for {training.seconds:.0f} seconds on {training.pairs} pairs with the ordinary "
-        f"`skindualgen prepare` and `skindualgen train`. {source} The photographs read here were kept out of it.",
+        f"prepare and train commands. {source} {kept_out}",
         groups=[Group("Read again after the training", [_reading_tile(reading) for reading in training.readings])],
         badge_label="Dice with the given mask" if count else "",
         table=table,
-        chart=Chart("training step", "loss", curves),
+        chart=Chart("training step", "loss", curves) if len(training.losses) > 1 else None,
         note="So short a run shows that training works, not how good it gets.",
     )
 

@@ -80,13 +80,17 @@ class Filling:
 
 @dataclass(frozen=True)
 class Training:
-    """A short training: the loss of each logged step, and the same photographs read again afterwards."""
+    """A short training: the loss of each logged step, and the same photographs read again afterwards.
+
+    ``held_out`` says whether those photographs were kept out of the training.
+    """
 
     pairs: int
     seconds: float
     steps: Sequence[int]
     losses: Sequence[float]
     readings: Sequence[Reading] = ()
+    held_out: bool = True
 
 
 @dataclass

@@ -120,10 +120,12 @@ def _train(options: ShowOptions, pipe: SkinDualGenPipeline, records: Records, sh
     )
     trained = SkinDualGenPipeline.from_adapter(run)
     trained.set_progress_bar_config(disable=True)
+    chosen = _chosen(options, records)
     out = options.out / READ_AGAIN_DIR
     with _stage(console, "Reading them once more") as report:
-        again = read_photographs(trained, data, _chosen(options, records), out, seed=show.seed, report=report)
-    show.training = replace(training, readings=again)
+        again = read_photographs(trained, data, chosen, out, seed=show.seed, report=report)
+    held_out = all(record.split != "train" for record in chosen)
+    show.training = replace(training, readings=again, held_out=held_out)
 
 
 def _chosen(options: ShowOptions, records: Records) -> list[PairRecord]:
