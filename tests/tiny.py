@@ -1,110 +1,136 @@
-"""The real classes at a size a test can afford: a base of the Stable Diffusion 2 family, 32 px, random weights."""
+"""A tiny base of the real classes: what Stable Diffusion 2.0 is made of, at a size that tests can train."""
 
 from __future__ import annotations
 
-import json
+import csv
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from skindualgen.config import TrainConfig
+from skindualgen.contracts import PairRecord
+from skindualgen.data.manifest import write_dataset
+from skindualgen.data.phantom import write_phantom_folder
 from skindualgen.data.prompts import caption_corpus
 from skindualgen.model.adapter import attach_adapter, save_adapter
+from skindualgen.model.autoencoder import PatchAutoencoder
 from skindualgen.model.bases import load_base
 from skindualgen.model.joint_unet import widen_unet
 
-SIZE_PX = 32
-TEXT_WIDTH = 16
+SIZE_PX = 64
 
 
-def write_tiny_base(folder: Path, *, prediction_type: str = "epsilon", seed: int = 0) -> Path:
-    """Write a diffusers folder with unet, vae, text_encoder, tokenizer and scheduler, and return it."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        tokenizer = _tokenizer()
-        tokenizer.save_pretrained(folder / "tokenizer")
-        _text_encoder(tokenizer).save_pretrained(folder / "text_encoder")
-        _autoencoder().save_pretrained(folder / "vae")
-        _unet().save_pretrained(folder / "unet")
-        _scheduler(prediction_type).save_pretrained(folder / "scheduler")
-    return folder
-
-
-def write_tiny_adapter(folder: Path, base_folder: Path, *, seed: int = 1) -> Path:
-    """Write an adapter of the tiny base, every tensor random so that each matters, and return its folder."""
-    base = load_base(base_folder)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = attach_adapter(widen_unet(base.unet), rank=2, alpha=2)
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.data += 0.02 * torch.randn_like(parameter)
-        sampling = {"default_steps": 3, "default_guidance": 2.0, "default_segment_steps": 2}
-        recipe = {"base": str(base_folder), "sampling": sampling}
-        return save_adapter(model, folder, recipe=recipe, base=base)
-
-
-def _tokenizer() -> CLIPTokenizer:
-    """CLIP's byte-level BPE over the words of our own prompts."""
-    trained = CLIPTokenizer().train_new_from_iterator(caption_corpus(), vocab_size=600, show_progress=False)
-    state = json.loads(trained.backend_tokenizer.to_str())["model"]
-    merges = [tuple(merge) if isinstance(merge, list) else tuple(merge.split()) for merge in state["merges"]]
-    return CLIPTokenizer(vocab=state["vocab"], merges=merges, model_max_length=77)
-
-
-def _text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    config = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=TEXT_WIDTH,
-        intermediate_size=2 * TEXT_WIDTH,
-        projection_dim=TEXT_WIDTH,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=77,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return CLIPTextModel(config)
-
-
-def _autoencoder() -> AutoencoderKL:
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(8, 8, 16, 16),
-        layers_per_block=1,
-        norm_num_groups=4,
-        sample_size=SIZE_PX,
-        scaling_factor=0.18215,
-    )
-
-
-def _unet() -> UNet2DConditionModel:
+def tiny_unet(channels: int = 4) -> UNet2DConditionModel:
+    """Return a UNet of SD 2.0's block types, 8 x 8 latents."""
     return UNet2DConditionModel(
         sample_size=SIZE_PX // 8,
-        in_channels=4,
-        out_channels=4,
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=(32, 64),
+        layers_per_block=1,
+        cross_attention_dim=32,
+        attention_head_dim=(2, 4),
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        block_out_channels=(16, 32),
-        layers_per_block=1,
-        attention_head_dim=(1, 2),
-        norm_num_groups=8,
-        cross_attention_dim=TEXT_WIDTH,
+        norm_num_groups=16,
         use_linear_projection=True,
     )
 
 
-def _scheduler(prediction_type: str) -> DDIMScheduler:
-    """As in Stable Diffusion 2.0."""
-    return DDIMScheduler(
+def write_tiny_base(folder: Path, *, prediction_type: str = "epsilon", stock_autoencoder: bool = True) -> Path:
+    """Write a diffusers folder with random weights; ``stock_autoencoder`` as in SD 2.0, else the micro base's class."""
+    torch.manual_seed(0)
+    if stock_autoencoder:
+        vae = AutoencoderKL(
+            block_out_channels=(16, 16, 16, 16),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            latent_channels=4,
+            norm_num_groups=8,
+            scaling_factor=0.18215,
+        )
+    else:
+        vae = PatchAutoencoder(latent_channels=4, decoder_widths=(32, 16, 16, 16), decoder_depths=(1, 1, 1, 1))
+        vae.fit_analysis(torch.rand(32, 3, SIZE_PX, SIZE_PX) * 2 - 1)
+    tokenizer = tiny_tokenizer()
+    text_encoder = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            projection_dim=32,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+    zero_snr = prediction_type == "v_prediction"
+    scheduler = DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
         clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
+        set_alpha_to_one=zero_snr,
+        steps_offset=0 if zero_snr else 1,
+        rescale_betas_zero_snr=zero_snr,
+        timestep_spacing="trailing" if zero_snr else "leading",
         prediction_type=prediction_type,
     )
+    parts = {"unet": tiny_unet(), "vae": vae, "text_encoder": text_encoder}
+    parts |= {"tokenizer": tokenizer, "scheduler": scheduler}
+    for name, part in parts.items():
+        part.save_pretrained(folder / name)
+    return folder
+
+
+def tiny_tokenizer() -> CLIPTokenizer:
+    """CLIP's tokenizer class with one token per character; the captions' letters are all it must know."""
+    letters = sorted({letter for text in caption_corpus() for letter in text.lower() if not letter.isspace()})
+    tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    return CLIPTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=[], model_max_length=77)
+
+
+def write_tiny_adapter(folder: Path, base_folder: Path, *, seed: int = 1) -> Path:
+    """Write an adapter of a tiny base, every tensor random so that each matters, and return its folder."""
+    base = load_base(base_folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = attach_adapter(widen_unet(base.unet), rank=2, alpha=4)
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.data += 0.02 * torch.randn_like(parameter)
+        sampling = {"default_steps": 3, "default_guidance": 2.0, "default_segment_steps": 2}
+        return save_adapter(model, folder, recipe={"base": str(base_folder), "sampling": sampling}, base=base)
+
+
+def write_phantom_data(root: Path, *, train: int, val: int, size: int = SIZE_PX, masks: bool = True) -> Path:
+    """Write a data set folder of phantom pairs; without ``masks`` no record names one."""
+    write_phantom_folder(root, train + val, size=size)
+    with (root / "metadata.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    (root / "metadata.csv").unlink()
+    records = [
+        PairRecord(
+            file_name=f"images/{next((root / 'images').glob(row['isic_id'] + '.*')).name}",
+            mask_file_name=f"masks/{next((root / 'masks').glob(row['isic_id'] + '*')).name}" if masks else None,
+            isic_id=row["isic_id"],
+            diagnosis=row["diagnosis"],
+            split="train" if index < train else "val",
+        )
+        for index, row in enumerate(rows)
+    ]
+    write_dataset(root, records, made_by={"phantoms": len(records)})
+    return root
+
+
+def tiny_config(data: Path, out: Path, base: Path, **settings: Any) -> TrainConfig:
+    """Settings of a training that takes a second or two."""
+    quick = {"steps": 4, "batch_size": 4, "views": 2, "warmup_steps": 1, "precision": "fp32", "validate_every": 100}
+    quick |= {"checkpoint_every": 100, "lora": {"rank": 4, "alpha": 8}}
+    quick |= {"sampling": {"default_steps": 2, "default_segment_steps": 2}}
+    return TrainConfig(data=data, out=out, base=str(base), **(quick | settings))
