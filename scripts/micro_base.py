@@ -10,6 +10,7 @@ import argparse
 import copy
 import csv
 import json
+import math
 import time
 from pathlib import Path
 
@@ -193,7 +194,7 @@ def main() -> None:
     while (elapsed := time.monotonic() - start) < args.minutes * 60:
         rate = LEARNING_RATE * min(1, (step + 1) / WARMUP_STEPS)
         if args.final_decay:
-            rate *= max(0.02, 0.5 * (1 + np.cos(np.pi * elapsed / (args.minutes * 60))))
+            rate *= max(0.02, 0.5 * (1 + math.cos(math.pi * elapsed / (args.minutes * 60))))
         for group in optimizer.param_groups:
             group["lr"] = rate
         chosen = rng.choice(len(records), BATCH, p=probability)
