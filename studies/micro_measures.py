@@ -39,6 +39,10 @@ class Photographs:
     masks: NDArray[np.bool_]
     diagnoses: list[str]
 
+    def __getitem__(self, chosen: NDArray[np.int64]) -> Photographs:
+        """Return the pairs at these positions."""
+        return Photographs(self.images[chosen], self.masks[chosen], [self.diagnoses[i] for i in chosen])
+
 
 def class_matched(diagnoses: Sequence[str], like: Sequence[str], *, seed: int) -> NDArray[np.int64]:
     """Choose the largest part of a set that has the class proportions of another, so that like is compared with like.
@@ -129,11 +133,16 @@ def set_distances(*, real: Features, generated: Features, pool: Features, seed: 
 def fidelity(
     extractor: FeatureExtractor, *, train: Photographs, val: Photographs, generated: Photographs, seed: int
 ) -> dict[str, Any]:
-    """Compare class-matched generated photographs with the unseen val part and with the train part."""
+    """Compare class-matched generated photographs with the unseen val part and with the train part.
+
+    Raises:
+        InputError: fewer generated photographs than the val part has.
+    """
+    if len(generated.images) < len(val.images):
+        raise InputError(f"{len(generated.images)} class-matched", f"{len(val.images)} or more", "generate more pairs")
     train_features, val_features = extractor(train.images), extractor(val.images)
-    generated_features = extractor(generated.images)
+    matched = extractor(generated.images)
     pool = np.concatenate([train_features, val_features])
-    matched = generated_features[class_matched(generated.diagnoses, val.diagnoses, seed=seed)]
     random = np.random.default_rng(seed)
     as_many_as_val = random.permutation(matched)[: len(val_features)]
     train_as_many_as_val = random.permutation(train_features)[: len(val_features)]
@@ -147,11 +156,10 @@ def fidelity(
     }
 
 
-def mask_shapes(generated: Photographs, real: Photographs, *, seed: int) -> dict[str, Any]:
+def mask_shapes(generated: Photographs, real: Photographs) -> dict[str, Any]:
     """Compare the shapes of generated and real masks: medians and the Kolmogorov-Smirnov distance (0 to 1)."""
-    matched = generated.masks[class_matched(generated.diagnoses, real.diagnoses, seed=seed)]
-    columns = [[shape_statistics(mask).as_dict() for mask in masks] for masks in (matched, real.masks)]
-    table: dict[str, Any] = {"n_generated": len(matched), "n_real": len(real.masks)}
+    columns = [[shape_statistics(mask).as_dict() for mask in masks] for masks in (generated.masks, real.masks)]
+    table: dict[str, Any] = {"n_generated": len(generated.masks), "n_real": len(real.masks)}
     for name in columns[0][0]:
         made, there = (np.array([row[name] for row in rows]) for rows in columns)
         made, there = made[np.isfinite(made)], there[np.isfinite(there)]

@@ -24,6 +24,7 @@ from micro_judges import load_judges, real_records
 from micro_measures import (
     Photographs,
     class_fidelity,
+    class_matched,
     fidelity,
     mask_scores,
     mask_shapes,
@@ -32,6 +33,7 @@ from micro_measures import (
     summary,
 )
 from micro_report import write_report
+from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
@@ -47,6 +49,7 @@ CAPTION_REPEATS = 2
 """Pairs drawn for the caption of each val photograph: the generated set then has the val part's class proportions."""
 LEAST_PER_CLASS = 100
 """Rare classes are drawn more often, for the classifier's sake; the set distances use a class-matched part."""
+CLOSEST_SHOWN = 12
 NOVELTY_COUNT = 234
 """Generated photographs searched for copies (8 views each), as many as the val part has."""
 
@@ -130,29 +133,32 @@ def photographs(root: Path, records: list[PairRecord]) -> Photographs:
 
 def measure(
     generated: Photographs, train: Photographs, val: Photographs, *, real: Path, cache: Path, work: Path, seed: int
-) -> dict[str, Any]:
-    """Compute everything that needs no generator; the couples of closest pairs go to the work folder only."""
+) -> tuple[dict[str, Any], NDArray[np.uint8]]:
+    """Compute everything that needs no generator; the couples of closest pairs go to the work folder only.
+
+    Returns:
+        The results, and the generated photographs that are nearest to a training photograph.
+    """
     segmenter, classifier = load_judges(real, cache, seed=seed)
     extractor = CachedFeatures(ImageNetFeatures(), cache / "features")
+    matched = generated[class_matched(generated.diagnoses, val.diagnoses, seed=seed)]
     console.print("judging masks and diagnoses ...")
     results: dict[str, Any] = {
         "judges": {"segmenter": segmenter.header["budget"], "classifier": classifier.header["budget"]},
-        "agreement": segmenter_agreement(segmenter, generated, val),
+        "agreement": segmenter_agreement(segmenter, matched, val),
         "classifier": {"generated": class_fidelity(classifier, generated), "real_val": class_fidelity(classifier, val)},
-        "mask_shapes": mask_shapes(generated, val, seed=seed),
+        "mask_shapes": mask_shapes(matched, val),
     }
     console.print("comparing feature distributions ...")
-    results["fidelity"] = fidelity(extractor, train=train, val=val, generated=generated, seed=seed)
+    results["fidelity"] = fidelity(extractor, train=train, val=val, generated=matched, seed=seed)
     console.print("searching for copies ...")
-    searched = np.random.default_rng(seed).permutation(len(generated.images))[:NOVELTY_COUNT]
-    found = novelty(generated=generated.images[searched], held_out=val.images, train=train.images, extractor=extractor)
+    searched = matched[np.random.default_rng(seed).permutation(len(matched.images))[:NOVELTY_COUNT]]
+    found = novelty(generated=searched.images, held_out=val.images, train=train.images, extractor=extractor)
     results["memorisation"] = memorisation(found)
-    sheet = closest_pairs_sheet(
-        generated=generated.images[searched], train=train.images, neighbours=found.generated, pairs=32
-    )
+    sheet = closest_pairs_sheet(generated=searched.images, train=train.images, neighbours=found.generated, pairs=32)
     sheet.save(work / "closest_pairs.png")
-    results["memorisation"]["closest"] = searched[np.argsort(found.generated.distance, kind="stable")[:12]].tolist()
-    return results
+    closest = searched.images[np.argsort(found.generated.distance, kind="stable")[:CLOSEST_SHOWN]]
+    return results, closest
 
 
 def main(
@@ -176,7 +182,7 @@ def main(
         predicted, speed["cpu_seconds_per_mask"] = segment(adapter, real, val_records, work)
     made_records = read_metadata(generated)
     made = photographs(generated, made_records)
-    results = measure(
+    results, closest = measure(
         made,
         photographs(real, train_records),
         photographs(real, val_records),
@@ -190,7 +196,7 @@ def main(
     results["generated"] = dict(Counter(made.diagnoses))
     adapters = sorted({str(record.adapter_sha256) for record in made_records})
     results["run"] = run_record(seed=seed, adapter=adapters, cores=os.cpu_count())
-    write_report(out, results, made)
+    write_report(out, results, made, closest)
     console.print(f"wrote {out / 'micro.md'}; closest pairs with their real neighbours: {work / 'closest_pairs.png'}")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from micro_measures import Photographs
+from numpy.typing import NDArray
 from PIL import Image
 
 from skindualgen.provenance import atomic_path, atomic_write_json, atomic_write_text
@@ -82,9 +83,9 @@ def _definitions(results: dict[str, Any]) -> str:
     return f"""* Real: the lesion-disjoint parts of [micro_split.csv](micro_split.csv). The judges
   trained on the train part; all numbers are on the val part, which neither they nor the generator have seen.
   Photographs are compared at 128 x 128 px.
-* Generated: pairs for the captions of the val photographs ({counts}). Set distances use the largest part of them with
-  the val part's class proportions ({near["n_generated"]} pairs), since a set with more of the rare classes would be
-  charged for that. The prompted diagnosis is scored on all of them, every class weighing the same.
+* Generated: pairs for the captions of the val photographs ({counts}). The prompted diagnosis is scored on all of
+  them, every class weighing the same. All else is measured on the largest part of them with the val part's class
+  proportions ({near["n_generated"]} pairs), since a set with more of the rare classes would be charged for that.
 * Features: {results["fidelity"]["extractor"]}, {results["fidelity"]["preprocessing"]}.
   These are not Inception's, so the Frechet distance is not the FID. Floor: random disjoint parts of the real
   photographs of the same two sizes ({near["n_generated"]} and {near["n_real"]}), mean and range of
@@ -212,7 +213,7 @@ def _save(picture: Image.Image, path: Path) -> None:
         picture.save(file, "PNG")
 
 
-def write_report(out: Path, results: dict[str, Any], generated: Photographs) -> None:
+def write_report(out: Path, results: dict[str, Any], generated: Photographs, closest: NDArray[np.uint8]) -> None:
     """Write micro.md, micro.json, micro_samples.png and micro_closest.png, each atomically."""
     out.mkdir(parents=True, exist_ok=True)
     rows: list[Sequence[Any]] = []
@@ -220,8 +221,7 @@ def write_report(out: Path, results: dict[str, Any], generated: Photographs) -> 
         chosen = np.flatnonzero(np.asarray(generated.diagnoses) == name)[:SAMPLES_PER_CLASS]
         rows += [list(generated.images[chosen]), list(generated.masks[chosen])]
     _save(picture_grid(rows), out / "micro_samples.png")
-    closest = list(generated.images[results["memorisation"]["closest"]])
-    _save(picture_grid([closest[:6], closest[6:]]), out / "micro_closest.png")
+    _save(picture_grid([list(closest[:6]), list(closest[6:])]), out / "micro_closest.png")
     reached = {
         goal.name: {"value": goal.value, "limit": goal.limit, "reached": goal.reached} for goal in targets(results)
     }
