@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from tiny import tiny_unet
 
 from skindualgen.contracts import InputError
 from skindualgen.model.bases import base_folder, base_sha256, load_base
 from skindualgen.model.joint_unet import joint_prediction, widen_unet
+from tiny import tiny_unet
 
 
 def inputs(seed: int = 0) -> dict[str, torch.Tensor]:

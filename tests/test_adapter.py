@@ -1,0 +1,205 @@
+"""An adapter holds all that was trained, loads bit for bit, merges faithfully, and knows its base."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from skindualgen.contracts import InputError
+from skindualgen.model.adapter import (
+    CONFIG_FILE,
+    LORA_TARGETS,
+    RUN_FILE,
+    WEIGHTS_FILE,
+    attach_adapter,
+    load_adapter,
+    read_header,
+    restore_adapter,
+    save_adapter,
+    trainable_parameters,
+)
+from skindualgen.model.bases import load_base
+from skindualgen.model.joint_unet import joint_prediction, widen_unet
+from skindualgen.provenance import sha256_file
+
+
+def tensors(batch: int = 2) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(0)
+    latents, codes = torch.randn(2, batch, 4, 8, 8, generator=generator)
+    return (
+        latents,
+        codes,
+        torch.tensor([700, 3]),
+        torch.tensor([0, 600]),
+        torch.randn(batch, 77, 32, generator=generator),
+    )
+
+
+def state_hash(model: torch.nn.Module) -> list[int]:
+    return [hash(value.numpy().tobytes()) for value in model.state_dict().values()]
+
+
+def randomised(model: PeftModel) -> PeftModel:
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in trainable_parameters(model).values():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.mark.parametrize("targets", sorted(LORA_TARGETS))
+def test_every_trainable_tensor_learns(tiny_base: Path, targets: str) -> None:
+    """At step 1 only what is not shut behind a zero layer moves (LoRA B, conv_out); from step 2 on, everything does."""
+    base = load_base(tiny_base)
+    torch.manual_seed(0)
+    model = attach_adapter(widen_unet(base.unet), rank=2, alpha=2, targets=targets)
+    named = trainable_parameters(model)
+    optimizer = torch.optim.AdamW(named.values(), lr=1e-2)
+    with_gradient: list[set[str]] = []
+    for step in range(3):
+        optimizer.zero_grad()
+        image, mask = joint_prediction(model, *tensors())
+        target = torch.randn(2, 8, 8, 8, generator=torch.Generator().manual_seed(step))
+        (torch.cat([image, mask], dim=1) - target).square().mean().backward()
+        with_gradient.append({name for name, p in named.items() if p.grad is not None and p.grad.abs().max() > 0})
+        optimizer.step()
+    assert all("lora_A" not in name for name in with_gradient[0])
+    assert any("lora_B" in name for name in with_gradient[0])
+    assert with_gradient[2] == set(named)
+    late = set(named) - with_gradient[1]
+    assert all("class_embedding" in name for name in late), late
+
+
+def test_targets_reach_the_layers_they_name(tiny_base: Path) -> None:
+    """Guards against a pattern that matches nothing: each named kind of layer is in the model and gets LoRA."""
+    unet = load_base(tiny_base).unet
+    kinds = {
+        "attention": ("to_q", "to_k", "to_v", "to_out.0"),
+        "attention+ff": ("ff.net.0.proj", "ff.net.2", "proj_in", "proj_out"),
+        "all": ("conv1", "conv2", "time_emb_proj", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv"),
+    }
+    seen: set[str] = set()
+    for targets, expected in kinds.items():
+        named = trainable_parameters(attach_adapter(widen_unet(unet), rank=2, alpha=2, targets=targets))
+        layers = {name.split(".lora_")[0] for name in named if ".lora_" in name}
+        assert seen < layers
+        for kind in expected:
+            assert any(layer.endswith(kind) for layer in layers), kind
+        seen = layers
+        new = {name.split(".")[2] for name in named if "modules_to_save" in name}
+        assert new == {"conv_in", "conv_out", "class_embedding"}
+        assert {name.split(".")[2] for name in named} >= new
+
+
+def test_unknown_targets_are_refused(tiny_base: Path) -> None:
+    with pytest.raises(InputError, match="attention or attention"):
+        attach_adapter(widen_unet(load_base(tiny_base).unet), rank=2, alpha=2, targets="everything")
+
+
+@pytest.mark.parametrize("alpha", [2.0, 7.0])
+@torch.no_grad()
+def test_saved_tensors_load_bit_for_bit_and_merge(tiny_base: Path, tmp_path: Path, alpha: float) -> None:
+    """alpha != r guards against a scale that is lost on the way; each trained tensor is in the file."""
+    base = load_base(tiny_base)
+    model = randomised(attach_adapter(widen_unet(base.unet), rank=2, alpha=alpha)).eval()
+    save_adapter(model, tmp_path, recipe={"alpha": alpha}, base=base)
+    assert len(load_file(tmp_path / WEIGHTS_FILE)) == len(trainable_parameters(model))
+
+    loaded = restore_adapter(widen_unet(base.unet), tmp_path).eval()
+    before, after = dict(model.named_parameters()), dict(loaded.named_parameters())
+    assert before.keys() == after.keys()
+    used = [name for name in before if "original_module" not in name]  # the untrained twins of the new layers
+    assert all(torch.equal(before[name], after[name]) for name in used)
+    expected = joint_prediction(model, *tensors())
+    for got, want in zip(joint_prediction(loaded, *tensors()), expected, strict=True):
+        assert torch.equal(got, want)
+
+    merged = load_adapter(base, tmp_path).eval()
+    assert type(merged) is type(base.unet)
+    plain = joint_prediction(widen_unet(base.unet).eval(), *tensors())
+    for got, want, untrained in zip(joint_prediction(merged, *tensors()), expected, plain, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=2e-5)
+        assert (got - untrained).abs().max() > 1e-2
+
+
+def test_the_base_never_changes(tiny_base: Path, tmp_path: Path) -> None:
+    base = load_base(tiny_base)
+    before, files = state_hash(base.unet), base.sha256
+    model = attach_adapter(widen_unet(base.unet), rank=2, alpha=2)
+    frozen = {name: p.clone() for name, p in model.named_parameters() if not p.requires_grad}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5)
+    for _ in range(2):
+        optimizer.zero_grad()
+        sum(half.square().mean() for half in joint_prediction(model, *tensors())).backward()
+        optimizer.step()
+    assert all(torch.equal(frozen[name], p) for name, p in model.named_parameters() if name in frozen)
+    load_adapter(base, save_adapter(model, tmp_path, recipe={}, base=base))
+    assert state_hash(base.unet) == before
+    assert load_base(tiny_base).sha256 == files
+
+
+def test_the_header_says_what_it_is(tiny_base: Path, tmp_path: Path) -> None:
+    base = load_base(tiny_base)
+    model = attach_adapter(widen_unet(base.unet), rank=2, alpha=4)
+    save_adapter(model, tmp_path, recipe={"steps": 7}, base=base)
+    assert read_header(tmp_path) == {"base_id": base.base_id, "base_sha256": base.sha256, "recipe": {"steps": 7}}
+    run = json.loads((tmp_path / RUN_FILE).read_text())
+    assert run["weights_sha256"] == sha256_file(tmp_path / WEIGHTS_FILE)
+    config = json.loads((tmp_path / CONFIG_FILE).read_text())
+    assert (config["r"], config["lora_alpha"], config["base_model_name_or_path"]) == (2, 4, base.base_id)
+    written = "".join((tmp_path / name).read_text() for name in (CONFIG_FILE, RUN_FILE))
+    assert str(tiny_base.parent) not in written  # no path of this machine
+
+
+def test_a_half_precision_file_is_half_as_large(tiny_base: Path, tmp_path: Path) -> None:
+    base = load_base(tiny_base)
+    model = randomised(attach_adapter(widen_unet(base.unet), rank=2, alpha=2))
+    save_adapter(model, tmp_path, recipe={}, base=base, dtype=torch.float16)
+    with safe_open(tmp_path / WEIGHTS_FILE, framework="pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118
+    load_adapter(base, tmp_path)
+
+
+def test_another_base_is_refused_by_name(tiny_adapter: Path, tiny_v_base: Path, tiny_base: Path) -> None:
+    other = load_base(tiny_v_base)
+    with pytest.raises(InputError) as caught:
+        load_adapter(other, tiny_adapter)
+    message = str(caught.value)
+    own = load_base(tiny_base)
+    assert own.sha256[:12] in message and other.sha256[:12] in message
+    assert own.base_id in message and other.base_id in message
+    load_adapter(other, tiny_adapter, allow_base_mismatch=True)
+
+
+def test_an_adapter_with_missing_or_misshapen_tensors_is_refused(
+    tiny_base: Path, tiny_adapter: Path, tmp_path: Path
+) -> None:
+    base = load_base(tiny_base)
+    header = {"format": "pt", "skindualgen": json.dumps(read_header(tiny_adapter))}
+    for change in ("missing", "shape"):
+        folder = shutil.copytree(tiny_adapter, tmp_path / change)
+        state = load_file(tiny_adapter / WEIGHTS_FILE)
+        name = next(key for key in state if "lora_A" in key)
+        if change == "missing":
+            del state[name]
+        else:
+            state[name] = state[name][:1].clone()
+        save_file(state, folder / WEIGHTS_FILE, metadata=header)
+        with pytest.raises(InputError, match="lora_A"):
+            load_adapter(base, folder)
+
+
+def test_what_is_no_adapter_is_refused(tmp_path: Path, tiny_adapter: Path) -> None:
+    with pytest.raises(InputError, match=r"adapter_model\.safetensors"):
+        read_header(tmp_path)
+    foreign = shutil.copytree(tiny_adapter, tmp_path / "foreign")
+    save_file(load_file(tiny_adapter / WEIGHTS_FILE), foreign / WEIGHTS_FILE, metadata={"format": "pt"})
+    with pytest.raises(InputError, match="without a skindualgen header"):
+        read_header(foreign)
