@@ -16,6 +16,11 @@ def run(name: str, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=240).stdout
 
 
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
 def test_every_example_is_tested() -> None:
     tested = {"pairs_from_text.py", "three_ways.py", "judge_a_folder.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
@@ -26,13 +31,13 @@ def test_pairs_from_text(tmp_path: Path, tiny_adapter: Path) -> None:
     assert said.startswith("2 pairs in ")
     names = sorted(path.name for path in (tmp_path / "pairs").iterdir())
     assert names == ["0_image.png", "0_mask.png", "1_image.png", "1_mask.png"]
-    assert {Image.open(tmp_path / "pairs" / name).size for name in names} == {(64, 64)}
+    assert {size_of(tmp_path / "pairs" / name) for name in names} == {(64, 64)}
 
 
 def test_three_ways(tmp_path: Path, tiny_adapter: Path) -> None:
     said = run("three_ways.py", "--adapter", str(tiny_adapter), "--out", str(tmp_path / "sheet.png"))
     assert "photograph -> mask: Dice" in said
-    assert Image.open(tmp_path / "sheet.png").size == (3 * 64, 2 * 64)
+    assert size_of(tmp_path / "sheet.png") == (3 * 64, 2 * 64)
 
 
 def test_judge_a_folder(tmp_path: Path) -> None:
