@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from skindualgen.contracts import InputError
 
@@ -48,6 +48,12 @@ class NoiseSettings(Settings):
     mask_given: float = Field(0.15, ge=0, description="clean mask: mask -> image")
     image_given: float = Field(0.25, ge=0, description="clean image: image -> mask")
     independent: float = Field(0.15, ge=0, description="two levels drawn apart")
+
+    @model_validator(mode="after")
+    def _some_way(self) -> Self:
+        if not any((self.equal, self.mask_given, self.image_given, self.independent)):
+            raise ValueError("all shares are 0; at least one must be greater")
+        return self
 
 
 class SamplingSettings(Settings):
@@ -108,13 +114,15 @@ def load_train_config(file: Path | None, overrides: dict[str, Any]) -> TrainConf
     if file is not None:
         try:
             values = tomllib.loads(file.read_text())
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise InputError(f"--config {file} ({error})", "a readable TOML file", "mend the file") from error
     for name, value in overrides.items():
         target = values
         *tables, last = name.split(".")
         for table in tables:
             target = target.setdefault(table, {})
+            if not isinstance(target, dict):
+                raise InputError(f"{table} = {target!r}", "a table", f"write it as [{table}], or leave out --set {name}")
         target[last] = value
     try:
         return TrainConfig(**values)

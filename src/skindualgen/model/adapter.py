@@ -25,7 +25,7 @@ CONFIG_FILE = "adapter_config.json"
 RUN_FILE = "run.json"
 ATTENTION = ("to_q", "to_k", "to_v", r"to_out\.0")
 FEED_FORWARD = (r"ff\.net\.0\.proj", r"ff\.net\.2", "proj_in", "proj_out")
-CONVOLUTION = ("conv1", "conv2", "conv_shortcut", "time_emb_proj", r"samplers\.0\.conv")
+CONVOLUTION = ("conv1", "conv2", "conv_shortcut", "time_emb_proj", r"(?:down|up)samplers\.0\.conv")
 LORA_TARGETS = {
     "attention": ATTENTION,
     "attention+ff": ATTENTION + FEED_FORWARD,

@@ -47,6 +47,7 @@ class PatchDecoder(nn.Module):
         self.norm_out = nn.GroupNorm(widths[-1] // GROUP_SIZE, widths[-1])
         self.conv_out = nn.Conv2d(widths[-1], 3, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
 
     def forward(self, latents: Tensor) -> Tensor:
         hidden = self.stages(self.conv_in(latents))  # [b, widths[-1], 8h, 8w]

@@ -12,6 +12,45 @@ from torch import Tensor
 from skindualgen.contracts import InputError
 
 
+def check_counts(
+    *, steps: int, num_images_per_prompt: int, ensemble_size: int, strength: float | tuple[float, float] | None
+) -> None:
+    """Refuse counts below 1, and a strength above 0 that amounts to no step at all.
+
+    Raises:
+        InputError: which, and what to give instead.
+    """
+    counts = {
+        "num_inference_steps": steps,
+        "num_images_per_prompt": num_images_per_prompt,
+        "ensemble_size": ensemble_size,
+    }
+    for name, value in counts.items():
+        if value < 1:
+            raise InputError(f"{name} {value}", "at least 1", "give a larger number")
+    for share in strength if isinstance(strength, tuple) else (strength or 0.0,):
+        if share > 0 and round(steps * share) == 0:
+            raise InputError(
+                f"strength {share:g} of {steps} steps, which is no step",
+                f"0 to keep a half, or at least {1 / steps:g}",
+                "raise strength or num_inference_steps",
+            )
+
+
+def check_batch(
+    generator: torch.Generator | list[torch.Generator] | None, noise: Tensor | None, shape: tuple[int, ...]
+) -> None:
+    """Refuse a list of generators, or given noise, that does not fit a batch of ``shape`` [b, c + 4, h/8, w/8].
+
+    Raises:
+        InputError: what was given and what fits.
+    """
+    if isinstance(generator, list) and len(generator) not in (1, shape[0]):
+        raise InputError(f"{len(generator)} generators", f"one, or {shape[0]}: one per sample", "match the batch")
+    if noise is not None and tuple(noise.shape) != shape:
+        raise InputError(f"latents of shape {tuple(noise.shape)}", f"{shape}", "draw noise of that shape")
+
+
 def mask_to_tensor(mask: PipelineImageInput, height: int, width: int) -> Tensor:
     """Binary masks at the wanted size, by nearest neighbour.
 

@@ -26,7 +26,7 @@ from skindualgen.model.adapter import WEIGHTS_FILE, load_adapter, read_header
 from skindualgen.model.bases import BUILTIN_ADAPTER, embed_prompts, load_base
 from skindualgen.model.joint_unet import CLEAN_TIMESTEP, joint_prediction
 from skindualgen.provenance import sha256_file
-from skindualgen.sample.inputs import mask_to_tensor
+from skindualgen.sample.inputs import check_batch, check_counts, mask_to_tensor
 
 Generators = torch.Generator | list[torch.Generator] | None
 FULL_NOISE = 1.0
@@ -187,8 +187,14 @@ class SkinDualGenPipeline(DiffusionPipeline):
         # 1. Check the call and settle defaults.
         height, width = height or self._native_px(), width or self._native_px()
         self._check(prompt, prompt_embeds, image, mask, strength, height, width, callback_on_step_end_tensor_inputs)
+        if negative_prompt is not None and negative_prompt_embeds is not None:
+            raise InputError("both negative_prompt and negative_prompt_embeds", "one of them", "leave one out")
         reads_mask = image is not None and mask is None
-        steps = num_inference_steps or (self.config.default_segment_steps if reads_mask else self.config.default_steps)
+        default_steps = self.config.default_segment_steps if reads_mask else self.config.default_steps
+        steps = default_steps if num_inference_steps is None else num_inference_steps
+        check_counts(
+            steps=steps, num_images_per_prompt=num_images_per_prompt, ensemble_size=ensemble_size, strength=strength
+        )
         default_guidance = 1.0 if reads_mask else self.config.default_guidance
         self._guidance_scale = default_guidance if guidance_scale is None else guidance_scale
         self._interrupt = False
@@ -208,6 +214,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
         # 3. One pass of the denoising loop; to average masks, several over flips of the photographs.
         start_image, start_mask = self._strengths(strength, image is not None, mask is not None)
         shape = (batch, self.unet.config.in_channels, height // CELL_PX, width // CELL_PX)
+        check_batch(generator, latents, shape)
         draws = ensemble_size if reads_mask else 1
         codes = torch.zeros(())
         for draw in range(draws):
@@ -277,7 +284,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
                         halves[half] = step[0].to(noises[half].dtype)
                 if callback is not None:
                     tensors = {"latents": halves[0], "mask_codes": halves[1], "prompt_embeds": embeds}
-                    changed = callback(self, index, t, {name: tensors[name] for name in callback_names})
+                    changed = callback(self, index - min(first), t, {name: tensors[name] for name in callback_names})
                     halves = [changed.pop("latents", halves[0]), changed.pop("mask_codes", halves[1])]
                     embeds = changed.pop("prompt_embeds", embeds)
                 progress.update()

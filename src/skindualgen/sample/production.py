@@ -236,22 +236,23 @@ def _summary(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _journalled(out: Path) -> Iterator[PairRecord]:
-    """Records of an earlier call whose files are still there; a line cut short ends the reading."""
+    """Records of an earlier call whose files are still there; a line cut short is passed over, its pair drawn again."""
     path = out / JOURNAL_FILE
     if not path.is_file():
         return
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").split("\n"):  # not splitlines: a prompt may hold U+2028
         try:
             record = PairRecord.model_validate_json(line)
         except ValueError:
-            return
+            continue
         if (out / record.file_name).is_file() and (out / str(record.mask_file_name)).is_file():
             yield record
 
 
 def _append(path: Path, records: Sequence[PairRecord]) -> None:
-    with path.open("a") as file:
-        file.write("".join(record.model_dump_json(exclude_none=True) + "\n" for record in records))
+    with path.open("a", encoding="utf-8") as file:
+        # A newline first, as a killed process may have left a line cut short.
+        file.write("".join("\n" + record.model_dump_json(exclude_none=True) for record in records))
 
 
 def _write_sheet(out: Path, records: Sequence[PairRecord]) -> None:

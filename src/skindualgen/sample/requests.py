@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
-from skindualgen.contracts import InputError
+from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.prompts import prompt_for
 from skindualgen.data.terms import parse_terms
@@ -92,16 +93,18 @@ def read_prompt_file(path: Path) -> list[tuple[str, dict[str, Any]]]:
     if path.suffix.lower() == ".csv":
         rows: list[dict[str, Any]] = list(csv.DictReader(io.StringIO(text)))
     elif path.suffix.lower() in {".jsonl", ".ndjson"}:
-        rows = [_json_row(path, number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        lines = enumerate(text.split("\n"), 1)  # not splitlines: JSON strings may hold U+2028
+        rows = [_json_row(path, number, line) for number, line in lines if line.strip()]
     else:
         rows = [{"prompt": line.strip()} for line in text.splitlines() if line.strip()]
-    if not rows or any(not (row.get("prompt") or "").strip() for row in rows):
+    without = sum(not (isinstance(row.get("prompt"), str) and row["prompt"].strip()) for row in rows)
+    if not rows or without:
         raise InputError(
-            f"{path} with {len(rows)} rows and {sum(not row.get('prompt') for row in rows)} without a prompt",
+            f"{path} with {len(rows)} rows and {without} without a prompt",
             "at least one row, and a 'prompt' in each",
             "name the column 'prompt', or use a text file with one prompt a line",
         )
-    return [(row["prompt"].strip(), {k: row[k] for k in ATTRIBUTES if row.get(k)}) for row in rows]
+    return [(row["prompt"].strip(), _attributes(path, row)) for row in rows]
 
 
 def labels_of(prompt: str) -> dict[str, Any]:
@@ -121,6 +124,19 @@ def labels_of(prompt: str) -> dict[str, Any]:
 def _item(prompt: tuple[str, dict[str, Any]], seed: int) -> tuple[str, int, dict[str, Any]]:
     text, labels = prompt
     return text, seed, labels
+
+
+def _attributes(path: Path, row: dict[str, Any]) -> dict[str, Any]:
+    """The labels of a row, checked and typed as in a record: a wrong one is found before anything is drawn."""
+    given = {name: row[name] for name in ATTRIBUTES if row.get(name)}
+    try:
+        record = PairRecord(file_name="x", isic_id="x", **given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(
+            f"{path}: {first['loc'][0]} = {first['input']!r}", first["msg"], "mend the value, or leave it blank"
+        ) from error
+    return {name: getattr(record, name) for name in given}
 
 
 def _json_row(path: Path, number: int, line: str) -> dict[str, Any]:

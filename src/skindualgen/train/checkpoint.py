@@ -27,8 +27,11 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], *, keep: 
         keep: number of checkpoints that stay, at least 1.
     """
     final = folder / f"{PREFIX}{step:07d}"
+    if final in complete_checkpoints(folder):
+        return final  # each step is a function of the settings: the same state, and never a moment without it
+    for left_by_killed in folder.glob(f".{PREFIX}*"):
+        shutil.rmtree(left_by_killed, ignore_errors=True)
     temporary = folder / f".{final.name}.{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         with (temporary / STATE_FILE).open("wb") as file:

@@ -28,7 +28,7 @@ from skindualgen.data.pairs import read_pairs
 from skindualgen.model.adapter import attach_adapter, restore_adapter, save_adapter, trainable_parameters
 from skindualgen.model.bases import BUILTIN_ADAPTER, Base, load_base
 from skindualgen.model.joint_unet import widen_unet
-from skindualgen.provenance import atomic_write_json, run_record
+from skindualgen.provenance import atomic_write_json, atomic_write_text, run_record
 from skindualgen.train.checkpoint import load_newest, save_checkpoint
 from skindualgen.train.latents import LatentCache, draw_batch, draw_probabilities, encode_pairs
 from skindualgen.train.objective import draw_noise, joint_loss
@@ -87,6 +87,7 @@ class Trainer:
         self.schedule.load_state_dict(state["schedule"])
         if self.ema:
             self.ema.load_state_dict(state["ema"])
+            self.ema.to(self.accelerator.device)
 
     def train_step(self, cache: LatentCache, probabilities: Tensor) -> dict[str, float]:
         """One optimiser step over all batches that it accumulates; returns the mean of each term."""
@@ -164,6 +165,7 @@ def train(config: TrainConfig, *, console: Console | None = None, stop_after: in
     trainer = Trainer(config, base, accelerator)
     if (state := load_newest(config.out / CHECKPOINT_DIR)) is not None:
         trainer.load_state(state)
+    _drop_rows_after(config.out / METRICS_FILE, trainer.step)
     if trainer.step >= config.steps and (config.out / ADAPTER_DIR).is_dir():
         return config.out
     size = config.size or int(base.unet.config.sample_size) * 2 ** (len(base.vae.config.block_out_channels) - 1)
@@ -220,6 +222,21 @@ def _run(
         progress.console.print(f"Stopped at step {trainer.step}. Run the same command again to go on.")
     if writer:
         writer.close()
+
+
+def _drop_rows_after(path: Path, step: int) -> None:
+    """Remove what a killed run logged beyond its last checkpoint, a line cut short included: it is done again."""
+    if not path.is_file():
+        return
+    lines, kept = path.read_text().splitlines(keepends=True), []
+    for line in lines:
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except ValueError:
+            break
+    if kept != lines:
+        atomic_write_text(path, "".join(kept))
 
 
 def seed_of(*place: int) -> int:

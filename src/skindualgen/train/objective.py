@@ -101,17 +101,18 @@ def joint_loss(
     target_mask = (target_field > 0).float()
     per_sample: dict[str, tuple[Tensor, Tensor]] = {}
 
-    weight = min_snr_weight(snr_of(abar_image), prediction_type, settings.min_snr_gamma)
-    lesion = None
-    if settings.lesion:
-        share = torch.nn.functional.avg_pool2d(target_mask, 8)  # [b, 1, h/8, w/8]
-        lesion = 1 + settings.lesion * share * has_mask.view(-1, 1, 1, 1)
-    image_target = prediction_target(latents, noise.image, a_image, prediction_type)
-    per_sample["image"] = (weight * weighted_mse(image_out, image_target, lesion), asked_image)
-
-    weight = velocity_weight(snr_of(abar_mask), settings.min_snr_gamma)
-    mask_target = velocity_target(codes, noise.mask, a_mask)
-    per_sample["mask"] = (weight * weighted_mse(mask_out, mask_target), asked_mask)
+    if settings.image:
+        weight = min_snr_weight(snr_of(abar_image), prediction_type, settings.min_snr_gamma)
+        lesion = None
+        if settings.lesion:
+            share = torch.nn.functional.avg_pool2d(target_mask, 8)  # [b, 1, h/8, w/8]
+            lesion = 1 + settings.lesion * share * has_mask.view(-1, 1, 1, 1)
+        image_target = prediction_target(latents, noise.image, a_image, prediction_type)
+        per_sample["image"] = (weight * weighted_mse(image_out, image_target, lesion), asked_image)
+    if settings.mask:
+        weight = velocity_weight(snr_of(abar_mask), settings.min_snr_gamma)
+        mask_target = velocity_target(codes, noise.mask, a_mask)
+        per_sample["mask"] = (weight * weighted_mse(mask_out, mask_target), asked_mask)
 
     field = code_to_sdf(velocity_to_x0(mask_out, noisy_mask, a_mask))  # [b, 1, h, w]
     gate = mask_gate(abar_image, abar_mask)
