@@ -16,9 +16,9 @@ help:
 	@echo "make install          the package in $(VENV)"
 	@echo "make demo             install, draw and judge image-mask pairs, write demo/report.html"
 	@echo "make demo DATA=path   the same, and on your own folder of photographs"
-	@echo "make test             install with the test tools, run the tests"
+	@echo "make test             install with the test tools; ruff, mypy, import-linter and every test"
 	@echo "make lint             ruff, mypy, import-linter"
-	@echo "make check            lint and test: what the continuous integration runs"
+	@echo "make check            the same as make test: what the continuous integration runs"
 	@echo "make clean            remove what these targets made"
 
 $(BIN)/python:
@@ -42,7 +42,7 @@ install: $(VENV)/.installed
 demo: install
 	@$(BIN)/skindualgen demo --out demo $(if $(DATA),--data "$(DATA)")
 
-test: $(VENV)/.installed-dev
+test: lint
 	@rm -f .coverage .coverage.*
 	@$(BIN)/python -m pytest --cov
 
@@ -52,7 +52,7 @@ lint: $(VENV)/.installed-dev
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-check: lint test
+check: test
 
 clean:
 	@rm -rf $(VENV) demo build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis \
