@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
 from peft import PeftModel
 from rich.console import Console
@@ -158,6 +159,7 @@ def train(config: TrainConfig, *, console: Console | None = None, stop_after: in
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     precision = _precision(config)
+    AcceleratorState._reset_state()  # else a process could not train twice at different precisions
     accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
     records, val_records = read_pairs(config.data, "train"), _validation_records(config)
     base = load_base(config.base)
@@ -209,7 +211,7 @@ def _run(
         if main and (step % config.validate_every == 0 or step == config.steps):
             with trainer.averaged() as model:
                 row |= validator.run(model, step)
-        if main and (step % LOG_EVERY == 0 or "val_loss" in row):
+        if main and (step % LOG_EVERY == 0 or step == config.steps or "val_loss" in row):
             row = {"step": step, "lr": trainer.schedule.get_last_lr()[0], "pairs_per_second": rate} | row
             with (config.out / METRICS_FILE).open("a") as file:
                 file.write(json.dumps(row) + "\n")

@@ -1,0 +1,133 @@
+"""The whole chain as a user runs it: prepare, train, generate, segment, each a process; and the folder reloads."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from skindualgen.data.manifest import read_metadata
+from skindualgen.data.phantom import write_phantom_folder
+from skindualgen.sample.pipeline import SkinDualGenPipeline
+
+SMALL = ["--set", "lora.rank=4", "--set", "sampling.default_steps=2", "--set", "sampling.default_segment_steps=2"]
+QUICK = ["--set", "views=2", "--set", "validate_every=4", "--set", "warmup_steps=1", "--set", "lora.alpha=4", *SMALL]
+
+
+def run(*arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "120"}
+    command = [sys.executable, "-m", "skindualgen", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, env=environment, check=False)
+    assert done.returncode == expect, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def chain(source: Path, base: Path, work: Path, tmp_cache: Path) -> None:
+    """Run every command on ``source`` and check what each leaves."""
+    from datasets import load_dataset
+
+    run("prepare", source, work / "data", "--size", 64, "--seed", 1, "--ignore-official-split")
+    records = read_metadata(work / "data")
+    assert {"train", "val"} <= {record.split for record in records}
+    train = [record for record in records if record.split == "train"]
+
+    options = ["--base", base, "--steps", 4, "--batch-size", 4, "--precision", "fp32", *QUICK]
+    trained = run("train", "--data", work / "data", "--out", work / "run", *options)
+    assert "4/4" in trained.stdout and f"Run folder: {work / 'run'}" in trained.stdout
+    assert json.loads((work / "run" / "adapter" / "train_ids.json").read_text()) == sorted(r.isic_id for r in train)
+    assert json.loads((work / "run" / "metrics.jsonl").read_text().splitlines()[-1])["val_loss"] > 0
+
+    made = run("generate", "--adapter", work / "run", "--like", work / "data", "-n", 3, "--out", work / "generated")
+    assert "3 pairs in" in made.stdout
+    assert "Warning" not in made.stderr and "generating" in made.stderr
+    drawn = read_metadata(work / "generated", "train")
+    assert {record.diagnosis for record in drawn} <= {record.diagnosis for record in train}
+    rows = load_dataset("imagefolder", data_dir=str(work / "generated"), split="train", cache_dir=str(tmp_cache))
+    assert len(rows) == 3 and rows[0]["image"].size == rows[0]["mask"].size == (64, 64)
+
+    segmented = run(
+        "segment", "--adapter", work / "run", "--images", work / "generated" / "images", "--out", work / "masks",
+        "--ensemble", 2,
+    )  # fmt: skip
+    assert "3 masks written, 0 were there, 0 photographs refused" in segmented.stdout
+    assert {path.stem for path in (work / "masks" / "masks").iterdir()} == {record.isic_id for record in drawn}
+
+    # The same adapter in another process, without the command line: the first pair again.
+    pipe = SkinDualGenPipeline.from_adapter(work / "run")
+    pipe.set_progress_bar_config(disable=True)
+    import torch
+
+    first = drawn[0]
+    again = pipe([r.prompt for r in drawn], generator=[torch.Generator().manual_seed(r.seed or 0) for r in drawn])
+    with Image.open(work / "generated" / first.file_name) as image:
+        assert np.abs(np.asarray(again.images[0], int) - np.asarray(image, int)).max() <= 1
+
+
+def test_phantom_pairs(tiny_v_base: Path, tmp_path: Path) -> None:
+    write_phantom_folder(tmp_path / "source", 16, size=96)
+    chain(tmp_path / "source", tiny_v_base, tmp_path, tmp_path / "cache")
+
+
+@pytest.mark.real_data
+def test_real_pairs(real_data: Path, tiny_base: Path, tmp_path: Path) -> None:
+    """Twenty-four pairs of the real folder, laid out as it is, on a base of Stable Diffusion 2.0's classes."""
+    source = tmp_path / "source"
+    with (real_data / "metadata.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))[::60][:24]
+    for folder, suffix in (("images", "jpg"), ("masks", "png")):
+        (source / folder).mkdir(parents=True)
+        for row in rows:
+            shutil.copy(real_data / folder / f"{row['image_id']}.{suffix}", source / folder)
+    with (source / "metadata.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    chain(source, tiny_base, tmp_path, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--out", "x"], "data"),
+        (["train", "--data", "x", "--out", "y", "--set", "lora.rank=0"], "lora.rank = 0"),
+        (["train", "--data", "x", "--out", "y", "--set", "lora.rank"], "name=value"),
+        (["generate", "--out", "x"], "not exactly one of --prompt, --prompts and --like"),
+        (["generate", "--out", "x", "--prompt", "a", "--like", "y"], "not exactly one of"),
+        (["generate", "--out", "x", "--prompt", "a", "--adapter", "nowhere"], "adapter 'nowhere'"),
+        (["segment", "--out", "x", "--images", "y", "--adapter", "nowhere"], "adapter 'nowhere'"),
+    ],
+)
+def test_wrong_input_is_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
+    """Called as the command line is, in this process: a new one for each would take its start-up time seven times."""
+    from typer.testing import CliRunner
+
+    from skindualgen.cli import app
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2, done.output
+    assert done.stderr.startswith("Error: got ") and done.stderr.count("\n") == 1
+    assert message in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_effective_settings_are_shown(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from skindualgen.cli import app
+
+    (tmp_path / "c.toml").write_text('data = "d"\nsteps = 7\n[lora]\nrank = 8\n')
+    arguments = ["train", "--config", str(tmp_path / "c.toml"), "--out", "o", "--rank", "6", "--set", "noise.equal=1"]
+    done = CliRunner().invoke(app, [*arguments, "--dry-run"])
+    assert done.exit_code == 0
+    settings = json.loads(done.stdout)
+    assert (settings["steps"], settings["lora"]["rank"], settings["noise"]["equal"]) == (7, 6, 1)

@@ -1,0 +1,469 @@
+"""What diffusers' own suite asks of a pipeline, and what this one promises beyond: three directions and edits."""
+
+from __future__ import annotations
+
+import inspect
+import io
+from collections.abc import Callable
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
+from PIL import Image
+from torch import Tensor
+
+from skindualgen.codec import code_to_mask, mask_to_code
+from skindualgen.contracts import InputError
+from skindualgen.sample.inputs import mask_to_tensor
+from skindualgen.sample.pipeline import SkinDualGenPipeline, SkinDualGenPipelineOutput
+
+PROMPT = "a dermoscopic image of a nevus"
+SIZE_PX = 64
+SCHEDULERS = [DDIMScheduler, DDPMScheduler, UniPCMultistepScheduler, DPMSolverMultistepScheduler]
+
+
+def quiet(adapter: Path) -> SkinDualGenPipeline:
+    pipe = SkinDualGenPipeline.from_adapter(adapter)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="module")
+def pipe(tiny_adapter: Path) -> SkinDualGenPipeline:
+    """Epsilon prediction and the stock autoencoder, as Stable Diffusion 2.0-base."""
+    return quiet(tiny_adapter)
+
+
+@pytest.fixture(scope="module")
+def v_pipe(tiny_v_adapter: Path) -> SkinDualGenPipeline:
+    """Velocity prediction under zero terminal SNR, and the micro base's autoencoder."""
+    return quiet(tiny_v_adapter)
+
+
+@pytest.fixture(params=["epsilon", "v_prediction"])
+def either(
+    request: pytest.FixtureRequest, pipe: SkinDualGenPipeline, v_pipe: SkinDualGenPipeline
+) -> SkinDualGenPipeline:
+    return pipe if request.param == "epsilon" else v_pipe
+
+
+def generators(*seeds: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def call(pipe: SkinDualGenPipeline, prompt: Any = PROMPT, seeds: tuple[int, ...] = (0,), **given: Any) -> Any:
+    given = {"generator": generators(*seeds), "output_type": "np", "num_inference_steps": 2} | given
+    return pipe(prompt, **given)
+
+
+def difference(first: Any, second: Any) -> float:
+    """Largest difference of two outputs, or of two lists of arrays or tensors."""
+    pairs = [x.to_tuple() if isinstance(x, SkinDualGenPipelineOutput) else x for x in (first, second)]
+    return max(float(np.abs(np.asarray(a, np.float64) - np.asarray(b)).max()) for a, b in zip(*pairs, strict=True))
+
+
+def photograph(seed: int = 0) -> Image.Image:
+    rows, columns = np.mgrid[:SIZE_PX, :SIZE_PX]
+    inside = (rows - 28) ** 2 + (columns - 36) ** 2 < 300
+    skin = np.random.default_rng(seed).normal(0, 6, (SIZE_PX, SIZE_PX, 3)) + np.array([220, 180, 160])
+    return Image.fromarray(np.clip(skin - 90 * inside[..., None], 0, 255).astype(np.uint8))
+
+
+def disc(radius_px: float = 17) -> Image.Image:
+    rows, columns = np.mgrid[:SIZE_PX, :SIZE_PX]
+    return Image.fromarray((((rows - 28) ** 2 + (columns - 36) ** 2 < radius_px**2) * 255).astype(np.uint8))
+
+
+# --- what diffusers asks ---
+
+
+def test_it_takes_what_diffusers_pipelines_take() -> None:
+    parameters = inspect.signature(SkinDualGenPipeline.__call__).parameters
+    asked = {
+        "prompt", "negative_prompt", "num_inference_steps", "guidance_scale", "num_images_per_prompt", "generator",
+        "latents", "height", "width", "output_type", "return_dict", "callback_on_step_end",
+        "callback_on_step_end_tensor_inputs", "prompt_embeds", "negative_prompt_embeds",
+    }  # fmt: skip
+    assert asked <= set(parameters)
+    assert all(p.default is not inspect.Parameter.empty for name, p in parameters.items() if name != "self")
+
+
+def test_components(pipe: SkinDualGenPipeline) -> None:
+    assert set(pipe.components) == {"vae", "text_encoder", "tokenizer", "unet", "scheduler"}
+    again = SkinDualGenPipeline(**pipe.components)
+    again.set_progress_bar_config(disable=True)
+    assert difference(call(again, guidance_scale=2.0), call(pipe, guidance_scale=2.0)) == 0
+
+
+def test_a_batch_equals_single_calls(either: SkinDualGenPipeline) -> None:
+    """Prompts of unequal length, one generator each: at most one grey level apart in the PNG."""
+    prompts = [PROMPT, "a melanoma", "very long " * 100]
+    together = call(either, prompts, (0, 1, 2), output_type="pil", guidance_scale=3.0)
+    for i, prompt in enumerate(prompts):
+        alone = call(either, prompt, (i,), output_type="pil", guidance_scale=3.0)
+        grey = np.abs(np.asarray(together.images[i], int) - np.asarray(alone.images[0], int)).max()
+        assert grey <= 1
+        assert np.mean(np.asarray(together.masks[i]) != np.asarray(alone.masks[0])) < 0.002
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("copies", [1, 3])
+def test_the_batch_is_prompts_times_copies(pipe: SkinDualGenPipeline, count: int, copies: int) -> None:
+    seeds = tuple(range(count * copies))
+    images, masks = call(pipe, [PROMPT] * count, seeds, num_images_per_prompt=copies, return_dict=False)
+    assert images.shape == (count * copies, SIZE_PX, SIZE_PX, 3)
+    assert masks.shape == (count * copies, SIZE_PX, SIZE_PX, 1)
+
+
+def test_copies_stand_beside_their_prompt(pipe: SkinDualGenPipeline) -> None:
+    both = call(pipe, ["a nevus", "a melanoma"], (0, 1, 2, 3), num_images_per_prompt=2, output_type="latent")
+    third = call(pipe, "a melanoma", (2,), output_type="latent")
+    assert difference([both.images[2]], third.images) < 1e-4
+
+
+def test_dict_equals_tuple(either: SkinDualGenPipeline) -> None:
+    output = call(either)
+    assert isinstance(output, SkinDualGenPipelineOutput)
+    assert difference(output.to_tuple(), call(either, return_dict=False)) == 0
+
+
+def test_output_types_hold_the_same(either: SkinDualGenPipeline) -> None:
+    outputs = {kind: call(either, output_type=kind, clean=False) for kind in ("pil", "np", "pt", "latent")}
+    arrays = outputs["np"].images
+    assert arrays.min() >= 0 and arrays.max() <= 1 and set(np.unique(outputs["np"].masks)) <= {0.0, 1.0}
+    assert difference(outputs["pt"].images.permute(0, 2, 3, 1), arrays) == 0
+    assert difference(outputs["pt"].masks.permute(0, 2, 3, 1), outputs["np"].masks) == 0
+    (image,), (mask,) = outputs["pil"].images, outputs["pil"].masks
+    assert (image.mode, mask.mode, image.size, mask.size) == ("RGB", "L", (SIZE_PX, SIZE_PX), (SIZE_PX, SIZE_PX))
+    assert np.abs(np.asarray(image) / 255 - arrays[0]).max() <= 0.5 / 255 + 1e-6
+    assert set(np.unique(mask)) <= {0, 255}
+    assert np.array_equal(np.asarray(mask) == 255, outputs["np"].masks[0, ..., 0] == 1)
+    codes = outputs["latent"].masks
+    assert codes.shape == (1, 4, 8, 8) and outputs["latent"].images.shape == (1, 4, 8, 8)
+    assert torch.equal(code_to_mask(codes), outputs["pt"].masks)
+
+
+def test_it_loads_as_it_was_saved(either: SkinDualGenPipeline, tmp_path: Path) -> None:
+    either.save_pretrained(tmp_path)
+    loaded = SkinDualGenPipeline.from_pretrained(tmp_path)
+    loaded.set_progress_bar_config(disable=True)
+    assert difference(call(loaded), call(either)) == 0
+    assert loaded.config.default_steps == 3 and loaded.config.default_segment_steps == 2
+    assert dict(loaded.config.provenance) == dict(either.config.provenance)
+    assert type(loaded.scheduler) is type(either.scheduler)
+
+
+def test_callbacks_see_every_step(pipe: SkinDualGenPipeline) -> None:
+    seen: list[tuple[int, int, set[str]]] = []
+
+    def note(pipeline: DiffusionPipeline, step: int, timestep: int, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        assert pipeline is pipe and pipeline.num_timesteps == 3
+        seen.append((step, int(timestep), set(tensors)))
+        return {}
+
+    call(pipe, num_inference_steps=3, callback_on_step_end=note, callback_on_step_end_tensor_inputs=["mask_codes"])
+    assert [step for step, _, _ in seen] == [0, 1, 2]
+    assert [t for _, t, _ in seen] == sorted((t for _, t, _ in seen), reverse=True)
+    assert all(names == {"mask_codes"} for _, _, names in seen)
+
+
+def test_callbacks_change_tensors(pipe: SkinDualGenPipeline) -> None:
+    def last_to_zero(pipeline: DiffusionPipeline, step: int, _: int, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        assert set(tensors) == set(pipeline._callback_tensor_inputs)
+        if step == pipeline.num_timesteps - 1:
+            tensors["latents"] = torch.zeros_like(tensors["latents"])
+            tensors["mask_codes"] = torch.full_like(tensors["mask_codes"], 0.25)
+        return tensors
+
+    given = {"callback_on_step_end": last_to_zero, "callback_on_step_end_tensor_inputs": pipe._callback_tensor_inputs}
+    for extra in ({}, {"image": photograph(), "mask": disc(), "strength": 0.5, "num_inference_steps": 4}):
+        output = call(pipe, output_type="latent", **given, **extra)
+        assert output.images.abs().max() == 0
+        assert (output.masks == 0.25).all()
+
+
+def test_a_callback_can_change_guidance(pipe: SkinDualGenPipeline) -> None:
+    def raise_guidance(pipeline: Any, step: int, _: int, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        pipeline._guidance_scale += 4
+        return tensors
+
+    changed = call(pipe, guidance_scale=2.0, callback_on_step_end=raise_guidance)
+    assert difference(changed.images, call(pipe, guidance_scale=2.0).images) > 0
+    assert pipe.guidance_scale == 2.0  # each call sets its own
+
+
+def test_an_interrupted_call_ends_early(pipe: SkinDualGenPipeline) -> None:
+    states: list[Tensor] = []
+
+    def stop_at(last: int) -> Callable[..., dict[str, Tensor]]:
+        def callback(pipeline: Any, step: int, _: int, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            states.append(tensors["latents"].clone())
+            pipeline._interrupt = step == last
+            return tensors
+
+        return callback
+
+    output = call(pipe, num_inference_steps=4, callback_on_step_end=stop_at(1), output_type="latent")
+    assert len(states) == 2 and torch.equal(output.images, states[-1])
+    call(pipe, num_inference_steps=4, callback_on_step_end=stop_at(9))
+    assert len(states) == 6  # the next call runs through
+
+
+def test_the_progress_bar_can_be_switched_off(tiny_adapter: Path) -> None:
+    pipe = SkinDualGenPipeline.from_adapter(tiny_adapter)
+    with redirect_stderr(io.StringIO()) as shown:
+        call(pipe, image=photograph(), mask=disc(), strength=0.5, num_inference_steps=4)
+    assert "2/2" in shown.getvalue()
+    pipe.set_progress_bar_config(disable=True)
+    with redirect_stderr(io.StringIO()) as shown:
+        call(pipe)
+    assert shown.getvalue() == ""
+
+
+def test_guidance(pipe: SkinDualGenPipeline) -> None:
+    """1 is the conditional model alone; 0-weighted differences of equal texts vanish; more is another picture."""
+    off, on = call(pipe, guidance_scale=1.0), call(pipe, guidance_scale=5.0)
+    assert off.images.shape == on.images.shape
+    assert difference(off.images, on.images) > 1e-4
+    same = call(pipe, guidance_scale=5.0, negative_prompt=PROMPT)
+    assert difference(same.images, off.images) < 1e-3
+    assert difference(call(pipe).images, call(pipe, guidance_scale=2.0).images) == 0  # the adapter's default
+
+
+def test_given_embeddings_equal_text(pipe: SkinDualGenPipeline) -> None:
+    embeds = {"prompt_embeds": pipe.encode_prompt([PROMPT]), "negative_prompt_embeds": pipe.encode_prompt(["blurry"])}
+    expected = call(pipe, guidance_scale=3.0, negative_prompt="blurry")
+    assert difference(call(pipe, None, guidance_scale=3.0, **embeds), expected) == 0
+
+
+def test_given_noise_replaces_draws(pipe: SkinDualGenPipeline) -> None:
+    noise = torch.randn(1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    drawn = call(pipe, seeds=(0,))
+    assert difference(call(pipe, seeds=(5,), latents=noise), drawn) == 0
+
+
+def test_other_sizes(pipe: SkinDualGenPipeline) -> None:
+    images, masks = call(pipe, height=40, width=96, return_dict=False)
+    assert images.shape == (1, 40, 96, 3) and masks.shape == (1, 40, 96, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(tiny_adapter: Path, pipe: SkinDualGenPipeline, dtype: torch.dtype) -> None:
+    """diffusers' own bound for float16 is .05 of the range; here on every device that computes it."""
+    half = SkinDualGenPipeline.from_adapter(tiny_adapter, dtype=dtype)
+    half.set_progress_bar_config(disable=True)
+    assert {half.unet.dtype, half.vae.dtype, half.text_encoder.dtype} == {dtype}
+    output, expected = call(half), call(pipe)
+    assert output.images.dtype == np.float32 and np.isfinite(output.images).all()
+    assert difference(output.images, expected.images) < (0.05 if dtype == torch.float16 else 0.2)
+    moved = SkinDualGenPipeline.from_adapter(tiny_adapter).to(torch_dtype=dtype)
+    moved.set_progress_bar_config(disable=True)
+    assert difference(call(moved).images, output.images) < 0.05
+    assert half(image=photograph(), num_inference_steps=2).masks[0].size == (SIZE_PX, SIZE_PX)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="moves between devices: needs CUDA")
+def test_to_device(tiny_adapter: Path, pipe: SkinDualGenPipeline) -> None:
+    moved = quiet(tiny_adapter).to("cuda")
+    assert difference(call(moved).images, call(pipe).images) < 1e-2
+
+
+def test_to_the_cpu(tiny_adapter: Path, pipe: SkinDualGenPipeline) -> None:
+    assert quiet(tiny_adapter).to("cpu").device.type == "cpu"
+    assert pipe._execution_device.type == "cpu"
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS, ids=lambda kind: kind.__name__)
+def test_schedulers(either: SkinDualGenPipeline, scheduler: Any) -> None:
+    """Each draws finite pairs, independent of the batch, in all three directions."""
+    own = SkinDualGenPipeline(**{**either.components, "scheduler": scheduler.from_config(either.scheduler.config)})
+    own.set_progress_bar_config(disable=True)
+    both = call(own, [PROMPT, "a melanoma"], (0, 1), num_inference_steps=4, output_type="latent")
+    assert torch.isfinite(both.images).all() and torch.isfinite(both.masks).all()
+    alone = call(own, "a melanoma", (1,), num_inference_steps=4, output_type="latent")
+    assert difference([both.images[1]], alone.images) < 1e-3
+    assert torch.isfinite(call(own, None, image=photograph(), output_type="latent").masks).all()
+    assert np.isfinite(call(own, mask=disc()).images).all()
+
+
+def test_ddim_by_hand(v_pipe: SkinDualGenPipeline) -> None:
+    """One step from pure noise under zero terminal SNR: both halves become the clean estimate, x0 = -v."""
+    one = SkinDualGenPipeline(**{**v_pipe.components, "scheduler": DDIMScheduler.from_config(v_pipe.scheduler.config)})
+    one.set_progress_bar_config(disable=True)
+    noise = torch.randn(1, 8, 8, 8, generator=torch.Generator().manual_seed(4))
+    output = call(one, latents=noise, num_inference_steps=1, guidance_scale=1.0, output_type="latent")
+    t = torch.tensor([999])
+    with torch.no_grad():
+        v = one.unet(noise, t, encoder_hidden_states=one.encode_prompt([PROMPT]), class_labels=t).sample
+    torch.testing.assert_close(output.images, -v[:, :4], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(output.masks, -v[:, 4:], rtol=1e-3, atol=1e-4)
+
+
+# --- three directions, and edits ---
+
+
+def test_image_to_mask_keeps_the_photograph(either: SkinDualGenPipeline) -> None:
+    latents, codes = call(either, None, image=photograph(), output_type="latent", return_dict=False)
+    pixels = either.image_processor.preprocess(photograph())
+    with torch.no_grad():
+        expected = either.vae.encode(pixels).latent_dist.mode() * either.vae.config.scaling_factor
+    torch.testing.assert_close(latents, expected)
+    assert codes.shape == (1, 4, 8, 8)
+    other = call(either, None, image=photograph().transpose(Image.Transpose.FLIP_TOP_BOTTOM), output_type="latent")
+    assert difference([codes], [other.masks]) > 1e-4  # the photograph is read
+
+
+def test_mask_to_image_keeps_the_mask(either: SkinDualGenPipeline) -> None:
+    output = call(either, mask=disc(), output_type="latent")
+    expected = mask_to_code(mask_to_tensor(disc(), SIZE_PX, SIZE_PX))
+    assert torch.equal(output.masks, expected)
+    shown = call(either, mask=disc(), output_type="pil")
+    assert np.mean(np.asarray(shown.masks[0]) != np.asarray(disc())) < 0.01
+    other = call(either, mask=disc(8), output_type="latent")
+    assert difference([output.images], [other.images]) > 1e-4  # the mask is read
+
+
+def test_one_prompt_for_many_masks(pipe: SkinDualGenPipeline) -> None:
+    images, masks = call(pipe, mask=[disc(9), disc(20)], seeds=(0, 1), return_dict=False)
+    assert images.shape[0] == 2 and masks[0].sum() < masks[1].sum()
+
+
+@pytest.mark.parametrize("kept", ["image", "mask"])
+def test_strength_0_keeps_a_half(either: SkinDualGenPipeline, kept: str) -> None:
+    strength = (0.0, 0.75) if kept == "image" else (0.75, 0.0)
+    given = {"image": photograph(), "mask": disc(), "output_type": "latent", "num_inference_steps": 4}
+    edited = call(either, strength=strength, **given)
+    codes = mask_to_code(mask_to_tensor(disc(), SIZE_PX, SIZE_PX))
+    latents = call(either, None, image=photograph(), output_type="latent").images
+    assert torch.equal(edited.images, latents) == (kept == "image")
+    assert torch.equal(edited.masks, codes) == (kept == "mask")
+
+
+def test_full_strength_forgets(v_pipe: SkinDualGenPipeline) -> None:
+    """Under zero terminal SNR nothing of the given pair is left: the result is a fresh draw."""
+    edited = call(v_pipe, image=photograph(), mask=disc(), strength=1.0)
+    assert difference(edited, call(v_pipe)) < 1e-2
+
+
+def test_more_strength_changes_more(v_pipe: SkinDualGenPipeline) -> None:
+    given = {"image": photograph(), "mask": disc(), "num_inference_steps": 10, "output_type": "latent"}
+    start = call(v_pipe, None, image=photograph(), output_type="latent").images
+    changes = [(call(v_pipe, strength=s, **given).images - start).abs().mean().item() for s in (0.1, 0.5, 1.0)]
+    assert changes == sorted(changes)
+    steps: list[int] = []
+    count = lambda pipe, step, t, tensors: steps.append(step) or tensors  # noqa: E731
+    call(v_pipe, strength=(0.3, 0.5), callback_on_step_end=count, **given)
+    assert steps == [0, 1, 2, 3, 4]
+
+
+def test_an_ensemble_is_a_mean_over_flips(v_pipe: SkinDualGenPipeline) -> None:
+    """Guards the flip's inverse: each draw's codes, flipped back, average to the ensemble's."""
+    from skindualgen.codec import flip_code
+
+    source = torch.Generator().manual_seed(7)
+    draws = []
+    for dims in ([], [-1], [-2], [-2, -1]):
+        pixels = torch.from_numpy(np.asarray(photograph(), np.float32) / 255).permute(2, 0, 1)[None]
+        codes = call(v_pipe, None, image=pixels.flip(dims), generator=source, output_type="latent").masks
+        draws.append(flip_code(codes, dims))
+    given = {"image": photograph(), "generator": torch.Generator().manual_seed(7), "output_type": "latent"}
+    latents, ensemble = call(v_pipe, None, ensemble_size=4, return_dict=False, **given)
+    torch.testing.assert_close(ensemble, torch.stack(draws).mean(0), rtol=1e-4, atol=1e-4)
+    assert torch.equal(latents, call(v_pipe, None, image=photograph(), output_type="latent").images)
+
+
+def test_clean_can_be_switched_off(either: SkinDualGenPipeline) -> None:
+    from skindualgen.codec import clean_mask
+
+    raw, cleaned = (call(either, clean=clean).masks[0, ..., 0] for clean in (False, True))
+    assert np.array_equal(clean_mask(raw > 0), cleaned > 0)
+
+
+def test_masks_in_any_form_are_one_mask() -> None:
+    array = (np.asarray(disc()) >= 128).astype(np.float32)
+    expected = torch.from_numpy(array)[None, None]
+    forms = [
+        disc(), disc().convert("1"), disc().convert("RGB"), array, array.astype(bool), array[None],
+        array[None, ..., None], torch.from_numpy(array), torch.from_numpy(array)[None, None], [disc()],
+    ]  # fmt: skip
+    for form in forms:
+        assert torch.equal(mask_to_tensor(form, SIZE_PX, SIZE_PX), expected)
+    assert mask_to_tensor([disc(), array], 32, 48).shape == (2, 1, 32, 48)
+    assert set(mask_to_tensor(disc(), 24, 40).unique().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.full((8, 8), 255.0), "0/255"),
+        (np.full((8, 8), -1.0), "from -1"),
+        (torch.zeros(1, 3, 8, 8), r"\(1, 3, 8, 8\)"),
+    ],
+)
+def test_masks_out_of_range_are_refused(mask: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        mask_to_tensor(mask, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"prompt": None}, "neither prompt nor image"),
+        ({"prompt": None, "mask": disc()}, "neither prompt nor image"),
+        ({"prompt_embeds": torch.zeros(1, 77, 32)}, "both prompt and prompt_embeds"),
+        ({"negative_prompt": "x", "negative_prompt_embeds": torch.zeros(1, 77, 32)}, "both negative_prompt"),
+        ({"height": 60}, "60 x 64"),
+        ({"image": photograph(), "mask": disc()}, "without strength"),
+        ({"strength": 0.5}, "strength without both"),
+        ({"image": photograph(), "strength": 0.5}, "strength without both"),
+        ({"image": photograph(), "mask": disc(), "strength": 1.5}, "strength 1.5"),
+        ({"image": photograph(), "mask": disc(), "strength": (0.0, 0.0)}, "not all 0"),
+        ({"image": photograph(), "mask": disc(), "strength": (0.5, 0.01)}, "no step"),
+        ({"callback_on_step_end_tensor_inputs": ["noise"]}, "noise"),
+        ({"prompt": ["a", "b", "c"], "image": [photograph()] * 2}, "2 and 3|3 and 2"),
+        ({"prompt": ["a", "b"], "mask": [disc()] * 3}, "2 and 3"),
+        ({"generator": generators(0, 1)}, "2 generators"),
+        ({"latents": torch.zeros(1, 4, 8, 8)}, r"\(1, 4, 8, 8\)"),
+        ({"num_inference_steps": 0}, "num_inference_steps 0"),
+        ({"num_images_per_prompt": 0}, "num_images_per_prompt 0"),
+        ({"image": photograph(), "ensemble_size": 0}, "ensemble_size 0"),
+    ],
+)
+def test_contradictory_calls_are_refused(pipe: SkinDualGenPipeline, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        call(pipe, **given)
+
+
+def test_a_scheduler_of_another_kind_is_refused(pipe: SkinDualGenPipeline) -> None:
+    euler = SkinDualGenPipeline(
+        **{**pipe.components, "scheduler": EulerDiscreteScheduler.from_config(pipe.scheduler.config)}
+    )
+    with pytest.raises(InputError, match="EulerDiscreteScheduler"):
+        call(euler)
+
+
+def test_the_adapters_base_is_found_by_itself_and_can_be_given(
+    tiny_adapter: Path, tiny_base: Path, tiny_v_base: Path, pipe: SkinDualGenPipeline
+) -> None:
+    assert SkinDualGenPipeline.from_adapter(tiny_adapter, tiny_base).config.provenance == pipe.config.provenance
+    with pytest.raises(InputError, match="an adapter of base"):
+        SkinDualGenPipeline.from_adapter(tiny_adapter, tiny_v_base)
+
+
+def test_the_callers_scheduler_and_the_global_generator_are_left_alone(pipe: SkinDualGenPipeline) -> None:
+    before, state = dict(pipe.scheduler.__dict__), torch.get_rng_state()
+    call(pipe)
+    assert pipe.scheduler.__dict__.keys() == before.keys()
+    assert pipe.scheduler.num_inference_steps == before["num_inference_steps"]
+    assert torch.equal(torch.get_rng_state(), state)

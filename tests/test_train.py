@@ -1,0 +1,341 @@
+"""A training run resumes exactly, refuses what would corrupt it, says when it fails, and learns."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from safetensors.torch import load_file
+
+from skindualgen.config import TrainConfig
+from skindualgen.contracts import InputError
+from skindualgen.data.manifest import read_metadata, write_dataset
+from skindualgen.data.pairs import read_pairs
+from skindualgen.model.adapter import WEIGHTS_FILE, read_header, trainable_parameters
+from skindualgen.model.bases import load_base
+from skindualgen.train import loop
+from skindualgen.train.checkpoint import complete_checkpoints, load_newest
+from skindualgen.train.latents import LatentCache, draw_probabilities, encode_pairs
+from skindualgen.train.loop import NonFiniteLossError, Trainer, seed_of, train
+from tiny import tiny_config, write_phantom_data
+
+STEPS = 8
+EVERY_SETTING_THAT_DRAWS = {
+    "steps": STEPS, "accumulation": 2, "batch_size": 2, "checkpoint_every": 1, "validate_every": 4,
+    "prompt_variants": 2, "lora": {"rank": 2, "alpha": 4, "dropout": 0.2}, "loss": {"consistency": 0.1, "lesion": 0.5},
+}  # fmt: skip
+"""the run that is interrupted in every way: dropout, accumulation, moving average and validation included"""
+
+
+def rows(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "adapter" / WEIGHTS_FILE)
+
+
+def assert_same_run(run: Path, whole: Path) -> None:
+    """Bit for bit: the adapter, the last checkpoint, and every number logged but the speed."""
+    ours, theirs = weights(run), weights(whole)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    states = [load_newest(folder / "checkpoints") for folder in (run, whole)]
+    assert states[0] is not None and states[1] is not None
+    assert all(torch.equal(a, b) for a, b in zip(states[0]["parameters"], states[1]["parameters"], strict=True))
+    plain = [[{k: v for k, v in row.items() if k != "pairs_per_second"} for row in rows(x)] for x in (run, whole)]
+    assert plain[0] == plain[1]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, phantom_data: Path, tiny_v_base: Path) -> Path:
+    """The uninterrupted run that interrupted ones must equal; read-only."""
+    config = tiny_config(
+        phantom_data, tmp_path_factory.mktemp("whole") / "run", tiny_v_base, **EVERY_SETTING_THAT_DRAWS
+    )
+    return train(config)
+
+
+def trainer_of(config: TrainConfig) -> tuple[Trainer, LatentCache]:
+    base = load_base(config.base)
+    torch.manual_seed(config.seed)
+    trainer = Trainer(config, base, Accelerator())
+    *_, cache = encode_pairs(
+        config.data, read_pairs(config.data, "train"), base, size=64, views=1, min_zoom=1.0, prompt_variants=1, seed=0
+    )
+    assert isinstance(cache, LatentCache)
+    return trainer, cache
+
+
+def test_a_run_folder_is_complete(whole: Path, phantom_data: Path, tiny_v_base: Path) -> None:
+    assert {path.name for path in whole.iterdir()} == {
+        "adapter", "checkpoints", "config.json", "metrics.jsonl", "samples", "tensorboard",
+    }  # fmt: skip
+    logged = rows(whole)
+    assert [row["step"] for row in logged] == [4, 8]
+    terms = {"image", "mask", "dice", "bce", "boundary", "consistency"}
+    assert set(logged[0]) >= {"loss", "lr", "grad_norm", "val_loss", "val_dice_read", "pairs_per_second"} | terms
+    assert set(logged[0]) >= {f"val_{name}" for name in terms}
+    assert all(math.isfinite(value) for row in logged for value in row.values())
+    for step in (4, 8):
+        with Image.open(whole / "samples" / f"step-{step:07d}.png") as sheet:
+            assert sheet.size == (4 * 68 - 4, 2 * 64)  # four validation prompts: image above outline
+    assert list((whole / "tensorboard").glob("events.out.tfevents.*"))
+    header = read_header(whole / "adapter")
+    assert header["base_sha256"] == load_base(tiny_v_base).sha256
+    assert header["recipe"]["train_pairs"] == 12 and header["recipe"]["steps"] == STEPS
+    assert header["recipe"]["sampling"]["default_steps"] == 2
+    ids = json.loads((whole / "adapter" / "train_ids.json").read_text())
+    assert ids == sorted(record.isic_id for record in read_metadata(phantom_data, "train"))
+
+
+def test_stopping_and_resuming_changes_nothing(
+    whole: Path, tmp_path: Path, phantom_data: Path, tiny_v_base: Path
+) -> None:
+    """Also: checkpoint_every may differ, and what a killed run logged beyond its checkpoint is not logged twice."""
+    settings = EVERY_SETTING_THAT_DRAWS | {"checkpoint_every": 100}
+    config = tiny_config(phantom_data, tmp_path / "run", tiny_v_base, **settings)
+    train(config, stop_after=5)
+    assert not (config.out / "adapter").exists()
+    assert [path.name for path in complete_checkpoints(config.out / "checkpoints")] == ["step-0000005"]
+    with (config.out / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 8, "loss": 1.0}\n{"step": 9, "lo')
+    torch.manual_seed(99)  # the state of the global generator is not what a run hangs on
+    train(config.model_copy(update={"checkpoint_every": 3}))
+    assert_same_run(config.out, whole)
+
+
+def start(config_file: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "skindualgen", "train", "--config", str(config_file)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "TERM": "dumb"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+def wait_for_step(process: subprocess.Popen[str], out: Path, step: int) -> None:
+    deadline = time.monotonic() + 200
+    while not any(int(p.name[5:]) >= step for p in complete_checkpoints(out / "checkpoints")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends signals to another process")
+def test_kill_and_terminate_and_resume(whole: Path, tmp_path: Path, phantom_data: Path, tiny_v_base: Path) -> None:
+    """kill -9, then the same command ended by SIGTERM (exit 0, a checkpoint), then to the end: the same adapter."""
+    out = tmp_path / "run"
+    config = tiny_config(phantom_data, out, tiny_v_base, **EVERY_SETTING_THAT_DRAWS)
+    config_file = tmp_path / "c.toml"
+    config_file.write_text(toml(config.model_dump(mode="json", exclude_none=True)))
+
+    with start(config_file) as process:
+        wait_for_step(process, out, 1)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    killed_at = int(complete_checkpoints(out / "checkpoints")[-1].name[5:])
+    assert killed_at < STEPS
+
+    with start(config_file) as process:
+        wait_for_step(process, out, killed_at + 1)
+        process.terminate()
+        output, errors = process.communicate(timeout=100)
+    assert process.returncode == 0, errors
+    newest = load_newest(out / "checkpoints")
+    assert newest is not None
+    assert f"Stopped at step {newest['step']}." in output
+    assert killed_at < newest["step"] < STEPS
+    assert not (out / "adapter").exists()
+
+    train(config)
+    assert_same_run(out, whole)
+    assert not list((out / "checkpoints").glob(".*"))
+
+
+def toml(values: dict[str, Any]) -> str:
+    flat = [f"{name} = {json.dumps(value)}" for name, value in values.items() if not isinstance(value, dict)]
+    tables = [f"[{name}]\n{toml(value)}" for name, value in values.items() if isinstance(value, dict)]
+    return "\n".join(flat + tables)
+
+
+def test_a_finished_run_returns_at_once(whole: Path, phantom_data: Path, tiny_v_base: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()}
+    settings = EVERY_SETTING_THAT_DRAWS
+    train(tiny_config(phantom_data, whole, tiny_v_base, **settings))
+    after = {path: path.stat().st_mtime_ns for path in whole.rglob("*") if path.is_file()}
+    assert before == after
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [({"seed": 1}, "seed"), ({"lora": {"rank": 4}}, "lora"), ({"steps": STEPS + 1}, "steps"), ({"size": 128}, "size")],
+)
+def test_other_settings_are_refused(
+    whole: Path, phantom_data: Path, tiny_v_base: Path, change: dict[str, Any], named: str
+) -> None:
+    config = tiny_config(phantom_data, whole, tiny_v_base, **(EVERY_SETTING_THAT_DRAWS | change))
+    with pytest.raises(InputError, match=rf"other settings \({named}\)"):
+        train(config)
+
+
+def test_other_data_and_another_base_are_refused(
+    whole: Path, tmp_path: Path, phantom_data: Path, tiny_v_base: Path, tiny_base: Path
+) -> None:
+    records = read_metadata(phantom_data)
+    shutil.copytree(phantom_data, tmp_path / "data")
+    write_dataset(tmp_path / "data", records[1:], made_by={})
+    with pytest.raises(InputError, match="train_manifest_sha256"):
+        train(tiny_config(tmp_path / "data", whole, tiny_v_base, **EVERY_SETTING_THAT_DRAWS))
+    with pytest.raises(InputError, match="base, base_sha256"):
+        train(tiny_config(phantom_data, whole, tiny_base, **EVERY_SETTING_THAT_DRAWS))
+
+
+def test_a_poisoned_latent_is_found_and_named(tmp_path: Path, phantom_data: Path, tiny_base: Path) -> None:
+    trainer, cache = trainer_of(tiny_config(phantom_data, tmp_path, tiny_base))
+    cache.latents[3] = math.nan
+    only_poison = torch.zeros(len(cache), dtype=torch.float64)
+    only_poison[3] = 1
+    before = [p.detach().clone() for p in trainer.parameters]
+    with pytest.raises(NonFiniteLossError, match=rf"step 0, pairs {cache.records[3].isic_id}"):
+        trainer.train_step(cache, only_poison)
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.parameters, strict=True))
+
+
+def test_an_exploding_gradient_is_found(tmp_path: Path, phantom_data: Path, tiny_base: Path) -> None:
+    """A finite loss whose gradient is not: the step is refused before the weights are touched."""
+    trainer, cache = trainer_of(tiny_config(phantom_data, tmp_path, tiny_base))
+    trainer.parameters[0].register_hook(lambda gradient: gradient * math.inf)
+    before = [p.detach().clone() for p in trainer.parameters]
+    with pytest.raises(NonFiniteLossError, match="gradient norm"):
+        trainer.train_step(cache, draw_probabilities(cache.records, 0))
+    assert all(torch.equal(a, b) for a, b in zip(before, trainer.parameters, strict=True))
+
+
+def test_the_loss_falls(tmp_path: Path, phantom_data: Path, tiny_v_base: Path) -> None:
+    """Sixty steps on twelve phantoms: the validation loss and the mask's denoising error fall."""
+    config = tiny_config(
+        phantom_data, tmp_path / "run", tiny_v_base, steps=60, batch_size=8, learning_rate=5e-3, warmup_steps=5,
+        ema_decay=0.8, validate_every=6, schedule="constant",
+    )  # fmt: skip
+    logged = [row for row in rows(train(config)) if "val_loss" in row]
+    assert [row["step"] for row in logged] == list(range(6, 61, 6))
+    assert logged[-1]["val_loss"] < 0.9 * logged[0]["val_loss"]
+    assert logged[-1]["val_mask"] < 0.8 * logged[0]["val_mask"]
+
+
+def test_the_adapter_is_the_moving_average(whole: Path) -> None:
+    """And the average moves as it should: shadow <- d shadow + (1 - d) w with d = 8/17 at the eighth step."""
+    before, after = (
+        torch.load(path / "state.pt", weights_only=True) for path in complete_checkpoints(whole / "checkpoints")
+    )
+    assert (before["step"], after["step"]) == (7, 8)
+    shadows = [state["ema"]["shadow_params"] for state in (before, after)]
+    d = (1 + 7) / (10 + 7)
+    for old, new, weight in zip(*shadows, after["parameters"], strict=True):
+        torch.testing.assert_close(new, d * old + (1 - d) * weight)
+    assert any(not torch.equal(a, b) for a, b in zip(shadows[1], after["parameters"], strict=True))
+    saved = sorted(float(t.double().sum()) for t in weights(whole).values())
+    assert saved == pytest.approx(sorted(float(t.double().sum()) for t in shadows[1]), rel=1e-6, abs=1e-9)
+
+
+def test_without_moving_average_the_weights_themselves_are_saved(
+    tmp_path: Path, phantom_data: Path, tiny_base: Path
+) -> None:
+    run = train(tiny_config(phantom_data, tmp_path / "run", tiny_base, steps=2, ema_decay=0))
+    state = load_newest(run / "checkpoints")
+    assert state is not None and state["ema"] is None
+    saved = sorted(float(t.double().sum()) for t in weights(run).values())
+    assert saved == pytest.approx(sorted(float(t.double().sum()) for t in state["parameters"]), rel=1e-9, abs=1e-12)
+
+
+def test_photographs_without_masks_train_the_image_half(tmp_path: Path, tiny_base: Path) -> None:
+    data = write_phantom_data(tmp_path / "data", train=3, val=2, masks=False)
+    run = train(tiny_config(data, tmp_path / "run", tiny_base, steps=2, validate_every=2))
+    (row,) = rows(run)
+    assert row["image"] > 0 and row["loss"] == pytest.approx(row["val_image"], rel=2)
+    assert all(row[name] == 0 for name in ("mask", "dice", "bce", "boundary", "val_mask"))
+    assert "val_dice_read" not in row
+
+
+def test_training_goes_on_from_an_adapter(
+    tmp_path: Path, phantom_data: Path, tiny_base: Path, tiny_adapter: Path
+) -> None:
+    config = tiny_config(phantom_data, tmp_path / "run", tiny_base, init_adapter=str(tiny_adapter), steps=1)
+    trainer, _ = trainer_of(config)
+    saved = load_file(tiny_adapter / WEIGHTS_FILE)
+    named = trainable_parameters(trainer.model)
+    assert len(named) == len(saved)
+    assert sorted(float(t.detach().sum()) for t in named.values()) == sorted(float(t.sum()) for t in saved.values())
+    run = train(config)
+    assert weights(run).keys() == saved.keys()
+    assert any(not torch.equal(weights(run)[name], saved[name]) for name in saved)
+
+
+def test_without_a_validation_split_it_logs_and_draws(tmp_path: Path, tiny_base: Path) -> None:
+    data = write_phantom_data(tmp_path / "data", train=3, val=0)
+    run = train(tiny_config(data, tmp_path / "run", tiny_base, steps=1))
+    assert "val_loss" not in rows(run)[0]
+    assert (run / "samples" / "step-0000001.png").is_file()
+
+
+def test_data_without_a_training_split_are_refused(tmp_path: Path, tiny_base: Path) -> None:
+    data = write_phantom_data(tmp_path / "data", train=0, val=1)
+    with pytest.raises(InputError, match="'train'"):
+        train(tiny_config(data, tmp_path / "run", tiny_base))
+    assert not (tmp_path / "run").exists()
+
+
+def test_automatic_precision_is_measured_once(
+    tmp_path: Path, phantom_data: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards exactness: a resumed run must not measure another winner. And this process has trained in fp32 before."""
+    monkeypatch.setattr(loop, "measured_precision", lambda: "bf16")
+    config = tiny_config(phantom_data, tmp_path / "run", tiny_base, steps=2, precision="auto")
+    train(config, stop_after=1)
+    monkeypatch.setattr(loop, "measured_precision", lambda: pytest.fail("measured again"))
+    run = train(config)
+    assert json.loads((run / "config.json").read_text())["settings"]["precision_used"] == "bf16"
+    assert {t.dtype for t in weights(run).values()} == {torch.float32}
+
+
+def test_the_measured_precision_is_one_of_ours() -> None:
+    from skindualgen.train.precision import NAMES
+
+    assert set(NAMES.values()) == {"fp32", "bf16", "fp16"}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    # two warm-up steps, then ten: constant, or 1 % + 99 % of a cosine's half
+    [("constant", {0: 0.5, 1: 1, 2: 1, 12: 1}), ("cosine", {0: 0.5, 1: 1, 2: 1, 7: 0.505, 12: 0.01, 20: 0.01})],
+)
+def test_the_learning_rate(schedule: str, expected: dict[int, float]) -> None:
+    config = TrainConfig(data="d", out="o", steps=12, warmup_steps=2, schedule=schedule)
+    assert {step: loop._rate_factor(step, config) for step in expected} == pytest.approx(expected)
+
+
+def test_new_layers_have_a_rate_of_their_own(tmp_path: Path, phantom_data: Path, tiny_base: Path) -> None:
+    config = tiny_config(phantom_data, tmp_path, tiny_base, learning_rate=1e-4, new_layer_learning_rate=1e-3)
+    trainer, _ = trainer_of(config)
+    rates = [group["initial_lr"] for group in trainer.optimizer.param_groups]
+    counts = [len(group["params"]) for group in trainer.optimizer.param_groups]
+    assert rates == [1e-4, 1e-3]
+    assert counts[1] == 8  # weight and bias of conv_in, conv_out, linear_1 and linear_2
+    assert sum(counts) == len(trainer.parameters)
+
+
+def test_no_two_places_of_a_run_share_a_seed() -> None:
+    seeds = {seed_of(*place) for place in [(0, s, p, r) for s in range(100) for p in range(3) for r in range(3)]}
+    assert len(seeds) == 900
+    assert seed_of(0, 1) == seed_of(0, 1) and seed_of(0, 1) < 2**63
