@@ -86,8 +86,8 @@ DEFAULT_CODEC = SignedDistanceCodec()
 def signed_distance_field(masks: Tensor) -> Tensor:
     """Truncated signed distance to the contour, tanh(d / (shorter side / 16)): positive inside the lesion.
 
-    A pixel's distance is the Euclidean one to the nearest pixel centre on the other side, less the half pixel from there
-    to the contour: exact along rows and columns. An empty mask is -1 everywhere, a full one +1.
+    A pixel's distance is the Euclidean one to the nearest pixel centre on the other side, less the half pixel from
+    there to the contour: exact along rows and columns. An empty mask is -1 everywhere, a full one +1.
 
     Args:
         masks: [b, k, h, w] in {0, 1}; h and w multiples of 8.

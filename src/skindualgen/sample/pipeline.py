@@ -206,7 +206,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
         text, negative = self._texts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
         count = max(len(t) for t in (text, pixels, given_codes) if t is not None)
         batch = count * num_images_per_prompt
-        text, negative, pixels, given_codes = (
+        text, negative, pixels, given_codes = (  # type: ignore[assignment]
             self._repeat(t, count, num_images_per_prompt) for t in (text, negative, pixels, given_codes)
         )
         embeds = text if self.guidance_scale <= 1 else torch.cat([negative, text])  # [b or 2b, 77, width]
