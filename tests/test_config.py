@@ -47,9 +47,9 @@ def test_an_assignment_without_a_value_is_refused() -> None:
 
 def test_options_win_over_the_file(tmp_path: Path) -> None:
     file = tmp_path / "c.toml"
-    file.write_text('data = "d"\nout = "o"\nsteps = 7\n[lora]\nrank = 4\nalpha = 8.0\n[loss]\ndice = 0\n')
+    file.write_text('data = "d"\nout = "o"\nsteps = 7\n[lora]\nrank = 4\nalpha = 8\n[loss]\ndice = 0\n')
     config = load_train_config(file, {"steps": 9, "lora.rank": 6})
-    assert (config.steps, config.lora.rank, config.lora.alpha, config.loss.dice) == (9, 6, 8.0, 0)
+    assert (config.steps, config.lora.rank, config.lora.alpha, config.loss.dice) == (9, 6, 8, 0)
     assert config.data == Path("d")
     assert config.loss.image == LossSettings().image
 
