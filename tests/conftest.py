@@ -12,11 +12,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 
-from skindualgen.model.adapter import attach_adapter, save_adapter, trainable_parameters
-from skindualgen.model.bases import load_base
-from skindualgen.model.joint_unet import widen_unet
-from tiny import write_tiny_base
-
 torch.set_num_threads(1)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -75,13 +70,3 @@ def phantom_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny import write_phantom_data
 
     return write_phantom_data(tmp_path_factory.mktemp("phantom") / "data", train=12, val=4)
-
-
-@pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory: pytest.TempPathFactory, tiny_v_base: Path, phantom_data: Path) -> Path:
-    """The run folder of a finished training of four steps; read-only."""
-    from tiny import tiny_config
-
-    from skindualgen.train.loop import train
-
-    return train(tiny_config(phantom_data, tmp_path_factory.mktemp("tiny") / "run", tiny_v_base, steps=4))

@@ -14,7 +14,7 @@ from skindualgen.data.pairs import draw_view, load_pair, read_pairs
 from skindualgen.data.prompts import prompt_for
 from skindualgen.model.bases import load_base
 from skindualgen.train import latents as module
-from skindualgen.train.latents import LatentCache, cache_bytes, draw_batch, draw_probabilities, encode_pairs
+from skindualgen.train.latents import LatentCache, draw_batch, draw_probabilities, encode_pairs
 from tiny import write_phantom_data
 
 OPTIONS = {"size": 64, "views": 3, "min_zoom": 0.8, "prompt_variants": 2, "seed": 5}
@@ -22,9 +22,7 @@ OPTIONS = {"size": 64, "views": 3, "min_zoom": 0.8, "prompt_variants": 2, "seed"
 
 @pytest.fixture(scope="module")
 def cache(phantom_data: Path, tiny_base: Path) -> LatentCache:
-    *_, cache = encode_pairs(phantom_data, read_pairs(phantom_data, "train"), load_base(tiny_base), **OPTIONS)
-    assert isinstance(cache, LatentCache)
-    return cache
+    return encode_pairs(phantom_data, read_pairs(phantom_data, "train"), load_base(tiny_base), **OPTIONS)
 
 
 @torch.no_grad()
@@ -51,24 +49,18 @@ def test_progress_counts_pairs_and_batches_do_not_matter(
     cache: LatentCache, phantom_data: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ENCODE_BATCH", 5)
-    *counts, other = encode_pairs(phantom_data, cache.records, load_base(tiny_base), **OPTIONS)
+    counts: list[int] = []
+    other = encode_pairs(phantom_data, cache.records, load_base(tiny_base), report=counts.append, **OPTIONS)
     assert counts == [5, 10, 12]
-    assert isinstance(other, LatentCache)
     torch.testing.assert_close(other.latents, cache.latents, rtol=2e-3, atol=1e-3)
     assert torch.equal(other.codes, cache.codes)
 
 
 def test_pairs_without_mask(tmp_path: Path, tiny_base: Path) -> None:
     root = write_phantom_data(tmp_path, train=2, val=1, masks=False)
-    *_, cache = encode_pairs(root, read_pairs(root, "train"), load_base(tiny_base), **OPTIONS)
-    assert isinstance(cache, LatentCache)
+    cache = encode_pairs(root, read_pairs(root, "train"), load_base(tiny_base), **OPTIONS)
     assert not cache.has_mask.any()
     assert cache.codes.abs().max() == 0
-
-
-def test_cache_bytes(cache: LatentCache) -> None:
-    held = sum(t.numel() * t.element_size() for t in (cache.latents, cache.codes))
-    assert cache_bytes(12, 3, 4, 64) == held
 
 
 def records_of(**counts: int) -> list[PairRecord]:

@@ -25,10 +25,11 @@ from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.data.pairs import read_pairs
 from skindualgen.model.adapter import WEIGHTS_FILE, read_header, trainable_parameters
 from skindualgen.model.bases import load_base
-from skindualgen.train import loop
+from skindualgen.train import run_folder
 from skindualgen.train.checkpoint import complete_checkpoints, load_newest
 from skindualgen.train.latents import LatentCache, draw_probabilities, encode_pairs
-from skindualgen.train.loop import NonFiniteLossError, Trainer, seed_of, train
+from skindualgen.train.loop import train
+from skindualgen.train.trainer import NonFiniteLossError, Trainer, rate_factor, seed_of
 from tiny import tiny_config, write_phantom_data
 
 STEPS = 8
@@ -72,10 +73,9 @@ def trainer_of(config: TrainConfig) -> tuple[Trainer, LatentCache]:
     base = load_base(config.base)
     torch.manual_seed(config.seed)
     trainer = Trainer(config, base, Accelerator())
-    *_, cache = encode_pairs(
+    cache = encode_pairs(
         config.data, read_pairs(config.data, "train"), base, size=64, views=1, min_zoom=1.0, prompt_variants=1, seed=0
     )
-    assert isinstance(cache, LatentCache)
     return trainer, cache
 
 
@@ -300,10 +300,10 @@ def test_automatic_precision_is_measured_once(
     tmp_path: Path, phantom_data: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guards exactness: a resumed run must not measure another winner. And this process has trained in fp32 before."""
-    monkeypatch.setattr(loop, "measured_precision", lambda: "bf16")
+    monkeypatch.setattr(run_folder, "measured_precision", lambda: "bf16")
     config = tiny_config(phantom_data, tmp_path / "run", tiny_base, steps=2, precision="auto")
     train(config, stop_after=1)
-    monkeypatch.setattr(loop, "measured_precision", lambda: pytest.fail("measured again"))
+    monkeypatch.setattr(run_folder, "measured_precision", lambda: pytest.fail("measured again"))
     run = train(config)
     assert json.loads((run / "config.json").read_text())["settings"]["precision_used"] == "bf16"
     assert {t.dtype for t in weights(run).values()} == {torch.float32}
@@ -322,7 +322,7 @@ def test_the_measured_precision_is_one_of_ours() -> None:
 )
 def test_the_learning_rate(schedule: str, expected: dict[int, float]) -> None:
     config = TrainConfig(data="d", out="o", steps=12, warmup_steps=2, schedule=schedule)
-    assert {step: loop._rate_factor(step, config) for step in expected} == pytest.approx(expected)
+    assert {step: rate_factor(step, config) for step in expected} == pytest.approx(expected)
 
 
 def test_new_layers_have_a_rate_of_their_own(tmp_path: Path, phantom_data: Path, tiny_base: Path) -> None:

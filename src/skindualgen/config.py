@@ -21,7 +21,7 @@ class LoraSettings(Settings):
     """Low-rank updates of the UNet."""
 
     rank: int = Field(32, ge=1, description="LoRA r")
-    alpha: float = Field(32.0, gt=0, description="LoRA alpha; updates are scaled by alpha / rank")
+    alpha: int = Field(32, ge=1, description="LoRA alpha; updates are scaled by alpha / rank")
     targets: Literal["attention", "attention+ff", "all"] = Field(
         "attention+ff", description="layers with LoRA; 'all' adds the convolutions"
     )
@@ -101,7 +101,7 @@ class TrainConfig(Settings):
 
 
 FREE_TO_CHANGE = {"out", "data", "threads", "validate_every", "checkpoint_every", "keep_checkpoints"}
-"""settings that may differ when a run is resumed, as they do not touch the weights (data is held by its hash)"""
+"""settings that may differ when a run is resumed: they do not touch the weights (data are held by their hash)"""
 
 
 def load_train_config(file: Path | None, overrides: dict[str, Any]) -> TrainConfig:
@@ -122,7 +122,9 @@ def load_train_config(file: Path | None, overrides: dict[str, Any]) -> TrainConf
         for table in tables:
             target = target.setdefault(table, {})
             if not isinstance(target, dict):
-                raise InputError(f"{table} = {target!r}", "a table", f"write it as [{table}], or leave out --set {name}")
+                raise InputError(
+                    f"{table} = {target!r}", "a table", f"write it as [{table}], or leave out --set {name}"
+                )
         target[last] = value
     try:
         return TrainConfig(**values)

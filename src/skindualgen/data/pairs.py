@@ -35,7 +35,7 @@ class View:
 
 
 def draw_view(index: int, view: int, *, seed: int, min_zoom: float) -> View:
-    """Augmentation number ``view`` of pair ``index``: a function of these and the seed; number 0 is the plain picture."""
+    """Augmentation number ``view`` of pair ``index``: a function of these and the seed; 0 is the plain picture."""
     if view == 0:
         return View()
     rng = np.random.default_rng([seed, index, view])

@@ -12,7 +12,8 @@ from skindualgen.config import TrainConfig
 from skindualgen.demo.results import Training
 from skindualgen.model.adapter import read_header
 from skindualgen.model.bases import BUILTIN_ADAPTER
-from skindualgen.train.loop import ADAPTER_DIR, METRICS_FILE, train
+from skindualgen.train.loop import train
+from skindualgen.train.run_folder import ADAPTER_DIR, METRICS_FILE
 
 BATCH_SIZE = 8
 LEARNING_RATE = 3e-4

@@ -35,7 +35,7 @@ LORA_TARGETS = {
 
 
 def attach_adapter(
-    joint: UNet2DConditionModel, *, rank: int, alpha: float, targets: str = "attention+ff", dropout: float = 0.0
+    joint: UNet2DConditionModel, *, rank: int, alpha: int, targets: str = "attention+ff", dropout: float = 0.0
 ) -> PeftModel:
     """Put LoRA on ``joint`` and make exactly LoRA and the new layers trainable, in float32.
 

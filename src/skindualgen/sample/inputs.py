@@ -1,15 +1,74 @@
-"""Masks as callers have them -> tensors as the codec wants them."""
+"""What callers of the pipeline give: checked, settled, brought to tensors of one batch."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers import SchedulerMixin
 from diffusers.image_processor import PipelineImageInput
 from PIL import Image
 from torch import Tensor
 
+from skindualgen.codec import CELL_PX
 from skindualgen.contracts import InputError
+
+FULL_NOISE = 1.0
+"""strength of a half that is drawn from nothing"""
+
+
+def check_call(
+    prompt: object,
+    prompt_embeds: object,
+    image: object,
+    mask: object,
+    strength: float | tuple[float, float] | None,
+    height: int,
+    width: int,
+    callback_names: Sequence[str],
+    known_names: Sequence[str],
+) -> None:
+    """Refuse arguments of a call that contradict each other; see ``SkinDualGenPipeline.__call__``.
+
+    Raises:
+        InputError: which ones, and what to give instead.
+    """
+    if prompt is None and prompt_embeds is None and image is None:
+        raise InputError("neither prompt nor image", "a prompt, an image, or both", "give prompt=...")
+    if prompt is not None and prompt_embeds is not None:
+        raise InputError("both prompt and prompt_embeds", "one of them", "leave one out")
+    if height % CELL_PX or width % CELL_PX:
+        raise InputError(f"size {height} x {width}", f"multiples of {CELL_PX} px", "round height and width")
+    both = image is not None and mask is not None
+    if both != (strength is not None):
+        raise InputError(
+            "image and mask without strength" if both else "strength without both image and mask",
+            "image, mask and strength for an edit; image alone for a mask; mask alone for an image",
+            "add strength=0.5" if both else "give image and mask, or leave strength out",
+        )
+    if strength is not None:
+        pair = strength if isinstance(strength, tuple) else (strength, strength)
+        if len(pair) != 2 or not all(0 <= s <= 1 for s in pair) or max(pair) == 0:
+            raise InputError(f"strength {strength}", "numbers in [0, 1], not all 0", "try 0.5")
+    unknown = [name for name in callback_names if name not in known_names]
+    if unknown:
+        raise InputError(f"callback inputs {unknown}", f"names of {known_names}", "mend the list")
+
+
+def check_scheduler(scheduler: SchedulerMixin) -> None:
+    """Refuse a scheduler whose samples are not sqrt(abar) x0 + sqrt(1 - abar) noise.
+
+    Raises:
+        InputError: it is not variance preserving.
+    """
+    if scheduler.init_noise_sigma != 1 or not hasattr(scheduler, "alphas_cumprod"):
+        raise InputError(
+            f"scheduler {type(scheduler).__name__}",
+            "a variance preserving one, as the mask's velocity is converted by its alphas",
+            "use DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler or UniPCMultistepScheduler",
+        )
 
 
 def check_counts(
@@ -49,6 +108,26 @@ def check_batch(
         raise InputError(f"{len(generator)} generators", f"one, or {shape[0]}: one per sample", "match the batch")
     if noise is not None and tuple(noise.shape) != shape:
         raise InputError(f"latents of shape {tuple(noise.shape)}", f"{shape}", "draw noise of that shape")
+
+
+def strengths(strength: float | tuple[float, float] | None, has_image: bool, has_mask: bool) -> tuple[float, float]:
+    """Share of the noise schedule that image and mask go through."""
+    if strength is not None:
+        return strength if isinstance(strength, tuple) else (strength, strength)
+    return (0.0 if has_image else FULL_NOISE, 0.0 if has_mask else FULL_NOISE)
+
+
+def repeat(tensor: Tensor | None, count: int, copies: int) -> Tensor | None:
+    """[1 or count, ...] to [count * copies, ...], copies of one item side by side."""
+    if tensor is None:
+        return None
+    if len(tensor) not in (1, count):
+        raise InputError(
+            f"{len(tensor)} and {count} of prompts, negative prompts, images or masks",
+            "equal numbers, or one for all",
+            "give one of each per sample",
+        )
+    return tensor.expand(count, *tensor.shape[1:]).repeat_interleave(copies, dim=0)
 
 
 def mask_to_tensor(mask: PipelineImageInput, height: int, width: int) -> Tensor:

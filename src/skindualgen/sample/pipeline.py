@@ -4,47 +4,38 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from diffusers import DiffusionPipeline, DPMSolverMultistepScheduler, SchedulerMixin, UNet2DConditionModel
 from diffusers.image_processor import PipelineImageInput, VaeImageProcessor
 from diffusers.models.modeling_utils import ModelMixin
-from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
-from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from skindualgen.codec import CELL_PX, CODE_CHANNELS, clean_mask, code_to_sdf, flip_code, mask_to_code
+from skindualgen.codec import CELL_PX, CODE_CHANNELS, flip_code, mask_to_code
 from skindualgen.contracts import InputError
 from skindualgen.losses import add_noise, velocity_to
 from skindualgen.model.adapter import WEIGHTS_FILE, load_adapter, read_header
 from skindualgen.model.bases import BUILTIN_ADAPTER, embed_prompts, load_base
 from skindualgen.model.joint_unet import CLEAN_TIMESTEP, joint_prediction
 from skindualgen.provenance import sha256_file
-from skindualgen.sample.inputs import check_batch, check_counts, mask_to_tensor
+from skindualgen.sample.inputs import (
+    check_batch,
+    check_call,
+    check_counts,
+    check_scheduler,
+    mask_to_tensor,
+    repeat,
+    strengths,
+)
+from skindualgen.sample.outputs import SkinDualGenPipelineOutput, codes_to_masks
 
 Generators = torch.Generator | list[torch.Generator] | None
-FULL_NOISE = 1.0
 FLIPS: tuple[list[int], ...] = ([], [-1], [-2], [-2, -1])
 """dimensions that the draws of an ensemble flip"""
-
-
-@dataclass
-class SkinDualGenPipelineOutput(BaseOutput):
-    """Pairs of equal size.
-
-    Args:
-        images: list of PIL RGB, or np.ndarray / Tensor [b, h, w, 3] / [b, 3, h, w] in [0, 1], or latents.
-        masks: list of PIL L (0 or 255), or np.ndarray / Tensor [b, h, w, 1] / [b, 1, h, w] in {0, 1}, or codes.
-    """
-
-    images: list[Image.Image] | np.ndarray | Tensor
-    masks: list[Image.Image] | np.ndarray | Tensor
 
 
 class SkinDualGenPipeline(DiffusionPipeline):
@@ -186,7 +177,11 @@ class SkinDualGenPipeline(DiffusionPipeline):
         """
         # 1. Check the call and settle defaults.
         height, width = height or self._native_px(), width or self._native_px()
-        self._check(prompt, prompt_embeds, image, mask, strength, height, width, callback_on_step_end_tensor_inputs)
+        check_call(
+            prompt, prompt_embeds, image, mask, strength, height, width,
+            callback_on_step_end_tensor_inputs, self._callback_tensor_inputs,
+        )  # fmt: skip
+        check_scheduler(self.scheduler)
         if negative_prompt is not None and negative_prompt_embeds is not None:
             raise InputError("both negative_prompt and negative_prompt_embeds", "one of them", "leave one out")
         reads_mask = image is not None and mask is None
@@ -207,12 +202,12 @@ class SkinDualGenPipeline(DiffusionPipeline):
         count = max(len(t) for t in (text, pixels, given_codes) if t is not None)
         batch = count * num_images_per_prompt
         text, negative, pixels, given_codes = (  # type: ignore[assignment]
-            self._repeat(t, count, num_images_per_prompt) for t in (text, negative, pixels, given_codes)
+            repeat(t, count, num_images_per_prompt) for t in (text, negative, pixels, given_codes)
         )
         embeds = text if self.guidance_scale <= 1 else torch.cat([negative, text])  # [b or 2b, 77, width]
 
         # 3. One pass of the denoising loop; to average masks, several over flips of the photographs.
-        start_image, start_mask = self._strengths(strength, image is not None, mask is not None)
+        start_image, start_mask = strengths(strength, image is not None, mask is not None)
         shape = (batch, self.unet.config.in_channels, height // CELL_PX, width // CELL_PX)
         check_batch(generator, latents, shape)
         draws = ensemble_size if reads_mask else 1
@@ -314,14 +309,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
             return latents, codes
         pixels = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype), return_dict=False)[0]
         images = self.image_processor.postprocess(pixels.float(), output_type=output_type)
-        masks = (code_to_sdf(codes) > 0).cpu().numpy()  # [b, 1, h, w]
-        if clean:
-            masks = np.stack([clean_mask(mask[0])[None] for mask in masks])
-        if output_type == "pt":
-            return images, torch.from_numpy(masks).float()
-        if output_type == "np":
-            return images, masks.transpose(0, 2, 3, 1).astype(np.float32)
-        return images, [Image.fromarray(mask[0].astype(np.uint8) * 255) for mask in masks]
+        return images, codes_to_masks(codes, output_type, clean=clean)
 
     def _native_px(self) -> int:
         return int(self.unet.config.sample_size) * self.vae_scale_factor
@@ -354,66 +342,6 @@ class SkinDualGenPipeline(DiffusionPipeline):
 
         dtype = self.unet.dtype
         return embed(prompt, prompt_embeds).to(dtype), embed(negative_prompt, negative_prompt_embeds).to(dtype)
-
-    @staticmethod
-    def _repeat(tensor: Tensor | None, count: int, copies: int) -> Tensor | None:
-        """[1 or count, ...] to [count * copies, ...], copies of one item side by side."""
-        if tensor is None:
-            return None
-        if len(tensor) not in (1, count):
-            raise InputError(
-                f"{len(tensor)} and {count} of prompts, negative prompts, images or masks",
-                "equal numbers, or one for all",
-                "give one of each per sample",
-            )
-        return tensor.expand(count, *tensor.shape[1:]).repeat_interleave(copies, dim=0)
-
-    @staticmethod
-    def _strengths(
-        strength: float | tuple[float, float] | None, has_image: bool, has_mask: bool
-    ) -> tuple[float, float]:
-        """Share of the noise schedule that image and mask go through."""
-        if strength is not None:
-            return strength if isinstance(strength, tuple) else (strength, strength)
-        return (0.0 if has_image else FULL_NOISE, 0.0 if has_mask else FULL_NOISE)
-
-    def _check(
-        self,
-        prompt: object,
-        prompt_embeds: object,
-        image: object,
-        mask: object,
-        strength: float | tuple[float, float] | None,
-        height: int,
-        width: int,
-        callback_names: Sequence[str],
-    ) -> None:
-        if prompt is None and prompt_embeds is None and image is None:
-            raise InputError("neither prompt nor image", "a prompt, an image, or both", "give prompt=...")
-        if prompt is not None and prompt_embeds is not None:
-            raise InputError("both prompt and prompt_embeds", "one of them", "leave one out")
-        if height % CELL_PX or width % CELL_PX:
-            raise InputError(f"size {height} x {width}", f"multiples of {CELL_PX} px", "round height and width")
-        both = image is not None and mask is not None
-        if both != (strength is not None):
-            raise InputError(
-                "image and mask without strength" if both else "strength without both image and mask",
-                "image, mask and strength for an edit; image alone for a mask; mask alone for an image",
-                "add strength=0.5" if both else "give image and mask, or leave strength out",
-            )
-        if strength is not None:
-            pair = strength if isinstance(strength, tuple) else (strength, strength)
-            if len(pair) != 2 or not all(0 <= s <= 1 for s in pair) or max(pair) == 0:
-                raise InputError(f"strength {strength}", "numbers in [0, 1], not all 0", "try 0.5")
-        unknown = [name for name in callback_names if name not in self._callback_tensor_inputs]
-        if unknown:
-            raise InputError(f"callback inputs {unknown}", f"names of {self._callback_tensor_inputs}", "mend the list")
-        if self.scheduler.init_noise_sigma != 1 or not hasattr(self.scheduler, "alphas_cumprod"):
-            raise InputError(
-                f"scheduler {type(self.scheduler).__name__}",
-                "a variance preserving one, as the mask's velocity is converted by its alphas",
-                "use DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler or UniPCMultistepScheduler",
-            )
 
 
 def _takes_generator(scheduler: SchedulerMixin) -> bool:

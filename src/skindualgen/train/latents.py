@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from skindualgen.codec import CODE_CHANNELS, mask_to_code
+from skindualgen.codec import mask_to_code
 from skindualgen.contracts import PairRecord
 from skindualgen.data.pairs import draw_view, load_pair
 from skindualgen.data.prompts import prompt_for
@@ -53,8 +52,9 @@ def encode_pairs(
     min_zoom: float,
     prompt_variants: int,
     seed: int,
-) -> Iterator[int | LatentCache]:
-    """Encode every pair in ``views`` augmentations; yields how many pairs are done, and the cache last."""
+    report: Callable[[int], None] = lambda done: None,
+) -> LatentCache:
+    """Encode every pair in ``views`` augmentations; ``report`` is told how many pairs are done."""
     latents, codes, has_mask = [], [], []
     for start in range(0, len(records), ENCODE_BATCH):
         part = list(enumerate(records))[start : start + ENCODE_BATCH]
@@ -71,9 +71,9 @@ def encode_pairs(
         known = torch.tensor([record.mask_file_name is not None for _, record in part])
         codes.append((encoded_masks * known[:, None, None, None, None]).half())
         has_mask.append(known)
-        yield start + len(part)
+        report(start + len(part))
     prompts = [_prompts(record, prompt_variants) for record in records]
-    yield LatentCache(list(records), torch.cat(latents), torch.cat(codes), torch.cat(has_mask), prompts)
+    return LatentCache(list(records), torch.cat(latents), torch.cat(codes), torch.cat(has_mask), prompts)
 
 
 def draw_probabilities(records: Sequence[PairRecord], balance: float) -> Tensor:
@@ -108,8 +108,3 @@ def draw_batch(
 def _prompts(record: PairRecord, variants: int) -> list[str]:
     own = record.prompt or prompt_for(record)
     return [own, *(prompt_for(record, seed=seed) for seed in range(1, variants))]
-
-
-def cache_bytes(count: int, views: int, channels: int, size: int) -> int:
-    """Memory that the cache of ``count`` pairs takes, in bytes."""
-    return count * views * (channels + CODE_CHANNELS) * (size // 8) ** 2 * np.dtype(np.float16).itemsize

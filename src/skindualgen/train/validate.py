@@ -34,7 +34,7 @@ class Validator:
         self.cache: LatentCache | None = None
         if records:
             step = max(1, len(records) // MAX_PAIRS)
-            *_, self.cache = encode_pairs(  # type: ignore[assignment]
+            self.cache = encode_pairs(
                 config.data, records[::step][:MAX_PAIRS], base, size=size, views=1, min_zoom=1.0,
                 prompt_variants=1, seed=0,
             )  # fmt: skip

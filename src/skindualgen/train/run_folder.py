@@ -1,0 +1,59 @@
+"""The run folder: whose settings it holds, what it has logged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from skindualgen.config import FREE_TO_CHANGE, TrainConfig
+from skindualgen.contracts import InputError
+from skindualgen.model.bases import Base
+from skindualgen.provenance import atomic_write_json, atomic_write_text, run_record
+from skindualgen.train.precision import measured_precision
+
+ADAPTER_DIR = "adapter"
+CHECKPOINT_DIR = "checkpoints"
+METRICS_FILE = "metrics.jsonl"
+CONFIG_FILE = "config.json"
+
+
+def run_precision(config: TrainConfig) -> str:
+    """The asked precision; under "auto" what the run recorded, so that resuming does not change it, else measured."""
+    if config.precision != "auto":
+        return config.precision
+    path = config.out / CONFIG_FILE
+    return json.loads(path.read_text())["settings"]["precision_used"] if path.is_file() else measured_precision()
+
+
+def claim_folder(config: TrainConfig, base: Base, manifest: str, precision: str) -> None:
+    """Record the settings of a new run, or refuse a folder that holds a run of others."""
+    settings = config.model_dump(mode="json", exclude=FREE_TO_CHANGE)
+    settings |= {"base_sha256": base.sha256, "train_manifest_sha256": manifest, "precision_used": precision}
+    path = config.out / CONFIG_FILE
+    if not path.is_file():
+        config.out.mkdir(parents=True, exist_ok=True)
+        atomic_write_json(path, {"settings": settings, "run": run_record()})
+        return
+    before = json.loads(path.read_text())["settings"]
+    changed = sorted(name for name in settings if before.get(name) != settings[name])
+    if changed:
+        raise InputError(
+            f"{config.out} with a run of other settings ({', '.join(changed)})",
+            "the same settings, to resume it",
+            "use them again, or another --out",
+        )
+
+
+def drop_rows_after(path: Path, step: int) -> None:
+    """Remove what a killed run logged beyond its last checkpoint, a line cut short included: it is done again."""
+    if not path.is_file():
+        return
+    lines, kept = path.read_text().splitlines(keepends=True), []
+    for line in lines:
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except ValueError:
+            break
+    if kept != lines:
+        atomic_write_text(path, "".join(kept))
