@@ -125,8 +125,9 @@ def set_distances(*, real: Features, generated: Features, pool: Features, seed: 
             "floor_low": float(floor.min()),
             "floor_high": float(floor.max()),
             "floor_repeats": len(floor),
-            "ratio_to_floor": value / float(floor.mean()),
         }
+    # the kernel distance's floor is 0 in expectation: no ratio to it means anything
+    table["frechet"]["ratio_to_floor"] = table["frechet"]["value"] / table["frechet"]["floor_mean"]
     return table
 
 

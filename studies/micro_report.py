@@ -80,15 +80,15 @@ def _definitions(results: dict[str, Any]) -> str:
     near, far = results["fidelity"]["against_val"], results["fidelity"]["against_train"]
     budgets = results["judges"]
     counts = ", ".join(f"{name} {count}" for name, count in sorted(results["generated"].items()))
-    return f"""* Real: the lesion-disjoint parts of [micro_split.csv](micro_split.csv). The judges
-  trained on the train part; all numbers are on the val part, which neither they nor the generator have seen.
-  Photographs are compared at 128 x 128 px.
-* Generated: pairs for the captions of the val photographs ({counts}). The prompted diagnosis is scored on all of
-  them, every class weighing the same. All else is measured on the largest part of them with the val part's class
-  proportions ({near["n_generated"]} pairs), since a set with more of the rare classes would be charged for that.
+    return f"""* Real: the lesion-disjoint parts of [micro_split.csv](micro_split.csv). The judges trained on
+  its train part; all numbers are on the val part, which neither they nor the generator have seen. Photographs are
+  compared at 128 x 128 px.
+* Generated: {counts}; by default the captions of the val photographs, twice each, rare classes more often. The prompted
+  diagnosis is scored on all of them, every class weighing the same. All else is measured on the largest part of them
+  with the val part's class proportions ({near["n_generated"]} pairs): more of the rare classes would count as a fault.
 * Features: {results["fidelity"]["extractor"]}, {results["fidelity"]["preprocessing"]}.
   These are not Inception's, so the Frechet distance is not the FID. Floor: random disjoint parts of the real
-  photographs of the same two sizes ({near["n_generated"]} and {near["n_real"]}), mean and range of
+  photographs of the same two sizes ({near["n_generated"]} and {near["n_real"]}), mean and range over
   {near["frechet"]["floor_repeats"]} draws.
 * Against the train part, {far["n_generated"]} generated to {far["n_real"]} real: kernel distance
   {far["kernel"]["value"]:.4f} (floor {far["kernel"]["floor_mean"]:.4f}), Frechet distance {far["frechet"]["value"]:.1f}

@@ -1,0 +1,93 @@
+"""The study of the micro model compares like with like, and keeps its parts apart."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "studies"))
+
+from micro_judges import real_records
+from micro_measures import Photographs, class_fidelity, class_matched, mask_shapes, set_distances
+from micro_quality import wanted_records
+from micro_report import Target
+
+from skindualgen.contracts import InputError, PairRecord
+from skindualgen.quality.fidelity import frechet_distance
+
+
+def test_class_matched_part_is_the_largest_with_the_wanted_proportions():
+    made = ["a"] * 10 + ["b"] * 10 + ["c"] * 3
+    chosen = class_matched(made, ["a"] * 6 + ["b"] * 2, seed=0)
+    assert Counter(made[i] for i in chosen) == {"a": 10, "b": 3}
+    assert chosen.tolist() == sorted(set(chosen.tolist()))
+    assert class_matched(made, made, seed=0).tolist() == list(range(23))
+    with pytest.raises(InputError, match="generate every diagnosis"):
+        class_matched(made, ["a", "d"], seed=0)
+
+
+def test_wanted_captions_cover_every_photograph_and_fill_rare_classes():
+    val = [
+        PairRecord(file_name=f"images/{i}.jpg", isic_id=f"I{i}", diagnosis="nevus" if i < 90 else "melanoma")
+        for i in range(100)
+    ]
+    wanted = wanted_records(val)
+    assert Counter(record.diagnosis for record in wanted) == {"nevus": 180, "melanoma": 100}
+    assert len({record.isic_id for record in wanted}) == len({record.file_name for record in wanted}) == 280
+
+
+def test_floor_stands_beside_the_distance_at_the_same_sizes():
+    pool = np.random.default_rng(0).normal(size=(200, 4))
+    shifted = np.random.default_rng(1).normal(1.0, size=(60, 4))
+    table = set_distances(real=pool[:40], generated=shifted, pool=pool, seed=0)
+    assert (table["n_generated"], table["n_real"]) == (60, 40)
+    assert table["frechet"]["value"] == frechet_distance(real=pool[:40], generated=shifted)
+    assert table["frechet"]["floor_low"] <= table["frechet"]["floor_mean"] <= table["frechet"]["floor_high"]
+    assert table["frechet"]["ratio_to_floor"] > 5
+    assert abs(table["kernel"]["floor_mean"]) < table["kernel"]["value"] / 10
+
+
+def test_classifier_table_has_the_true_class_in_rows():
+    class Fixed:
+        classes = ("a", "b")
+
+        def diagnoses(self, images):
+            return ["a", "b", "b", "b", "b", "a"]
+
+    truth = ["a", "a", "b", "b", "b", "b"]
+    photographs = Photographs(np.zeros((6, 4, 4, 3), np.uint8), np.zeros((6, 4, 4), bool), truth)
+    table = class_fidelity(Fixed(), photographs)
+    assert table["confusion"] == [[1, 1], [1, 3]]
+    assert table["recall"] == {"a": 0.5, "b": 0.75}
+    assert table["balanced_accuracy"]["value"] == pytest.approx((0.5 + 0.75) / 2)
+
+
+def test_mask_shapes_of_equal_sets_do_not_differ():
+    masks = np.zeros((5, 16, 16), bool)
+    for i in range(5):
+        masks[i, 4 : 8 + i, 4:9] = True
+    one = Photographs(np.zeros((5, 16, 16, 3), np.uint8), masks, ["a"] * 5)
+    table = mask_shapes(one, one)
+    assert {table[name]["ks_distance"] for name in ("area_fraction", "eccentricity", "compactness")} == {0.0}
+    moved = mask_shapes(one, Photographs(one.images, np.ones((5, 16, 16), bool), one.diagnoses))
+    assert moved["area_fraction"]["ks_distance"] == 1.0
+    assert moved["touches_border"] == {"generated_mean": 0.0, "real_mean": 1.0, "ks_distance": 1.0}
+
+
+def test_a_target_knows_its_direction():
+    assert Target("Dice", 0.84, "", 0.84, True, "").reached
+    assert not Target("Dice", 0.83, "", 0.84, True, "").reached
+    assert Target("KID", 0.1, "", 0.1, False, "").reached
+    assert not Target("KID", 0.2, "", 0.1, False, "").reached
+
+
+@pytest.mark.real_data
+def test_parts_of_the_split_share_no_photograph_and_no_lesion(real_data):
+    train, val = (real_records(real_data, part) for part in ("train", "val"))
+    assert (len(train), len(val)) == (1325, 234)
+    assert not {record.isic_id for record in train} & {record.isic_id for record in val}
+    lesions = [{record.lesion_id for record in part if record.lesion_id} for part in (train, val)]
+    assert all(lesions)
+    assert not lesions[0] & lesions[1]
