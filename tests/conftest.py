@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +14,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 
 torch.set_num_threads(1)
+
+if TYPE_CHECKING:
+    from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REAL_DATA = Path(os.environ.get("SKINDUALGEN_REAL_DATA", REPOSITORY.parent / "shared" / "data" / "dermoscopy"))
@@ -70,3 +74,27 @@ def phantom_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny import write_phantom_data
 
     return write_phantom_data(tmp_path_factory.mktemp("phantom") / "data", train=12, val=4)
+
+
+@pytest.fixture(scope="session")
+def pipe(tiny_adapter: Path) -> SkinDualGenPipeline:
+    """Epsilon prediction and the stock autoencoder, as Stable Diffusion 2.0-base."""
+    from pipeline_calls import quiet_pipeline
+
+    return quiet_pipeline(tiny_adapter)
+
+
+@pytest.fixture(scope="session")
+def v_pipe(tiny_v_adapter: Path) -> SkinDualGenPipeline:
+    """Velocity prediction under zero terminal SNR, and the micro base's autoencoder."""
+    from pipeline_calls import quiet_pipeline
+
+    return quiet_pipeline(tiny_v_adapter)
+
+
+@pytest.fixture(params=["epsilon", "v_prediction"])
+def either(
+    request: pytest.FixtureRequest, pipe: SkinDualGenPipeline, v_pipe: SkinDualGenPipeline
+) -> SkinDualGenPipeline:
+    """Both of them, one after the other."""
+    return pipe if request.param == "epsilon" else v_pipe

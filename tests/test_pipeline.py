@@ -1,4 +1,4 @@
-"""What diffusers' own suite asks of a pipeline, and what this one promises beyond: three directions and edits."""
+"""What diffusers' own suite asks of a pipeline, and what schedulers and precisions have to hold."""
 
 from __future__ import annotations
 
@@ -17,75 +17,15 @@ from diffusers import (
     DDPMScheduler,
     DiffusionPipeline,
     DPMSolverMultistepScheduler,
-    EulerDiscreteScheduler,
     UniPCMultistepScheduler,
 )
-from PIL import Image
 from torch import Tensor
 
-from skindualgen.codec import code_to_mask, mask_to_code
-from skindualgen.contracts import InputError
-from skindualgen.sample.inputs import mask_to_tensor
+from pipeline_calls import PROMPT, SIZE_PX, call, difference, disc, photograph, quiet_pipeline
+from skindualgen.codec import code_to_mask
 from skindualgen.sample.pipeline import SkinDualGenPipeline, SkinDualGenPipelineOutput
 
-PROMPT = "a dermoscopic image of a nevus"
-SIZE_PX = 64
 SCHEDULERS = [DDIMScheduler, DDPMScheduler, UniPCMultistepScheduler, DPMSolverMultistepScheduler]
-
-
-def quiet(adapter: Path) -> SkinDualGenPipeline:
-    pipe = SkinDualGenPipeline.from_adapter(adapter)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-@pytest.fixture(scope="module")
-def pipe(tiny_adapter: Path) -> SkinDualGenPipeline:
-    """Epsilon prediction and the stock autoencoder, as Stable Diffusion 2.0-base."""
-    return quiet(tiny_adapter)
-
-
-@pytest.fixture(scope="module")
-def v_pipe(tiny_v_adapter: Path) -> SkinDualGenPipeline:
-    """Velocity prediction under zero terminal SNR, and the micro base's autoencoder."""
-    return quiet(tiny_v_adapter)
-
-
-@pytest.fixture(params=["epsilon", "v_prediction"])
-def either(
-    request: pytest.FixtureRequest, pipe: SkinDualGenPipeline, v_pipe: SkinDualGenPipeline
-) -> SkinDualGenPipeline:
-    return pipe if request.param == "epsilon" else v_pipe
-
-
-def generators(*seeds: int) -> list[torch.Generator]:
-    return [torch.Generator().manual_seed(seed) for seed in seeds]
-
-
-def call(pipe: SkinDualGenPipeline, prompt: Any = PROMPT, seeds: tuple[int, ...] = (0,), **given: Any) -> Any:
-    given = {"generator": generators(*seeds), "output_type": "np", "num_inference_steps": 2} | given
-    return pipe(prompt, **given)
-
-
-def difference(first: Any, second: Any) -> float:
-    """Largest difference of two outputs, or of two lists of arrays or tensors."""
-    pairs = [x.to_tuple() if isinstance(x, SkinDualGenPipelineOutput) else x for x in (first, second)]
-    return max(float(np.abs(np.asarray(a, np.float64) - np.asarray(b)).max()) for a, b in zip(*pairs, strict=True))
-
-
-def photograph(seed: int = 0) -> Image.Image:
-    rows, columns = np.mgrid[:SIZE_PX, :SIZE_PX]
-    inside = (rows - 28) ** 2 + (columns - 36) ** 2 < 300
-    skin = np.random.default_rng(seed).normal(0, 6, (SIZE_PX, SIZE_PX, 3)) + np.array([220, 180, 160])
-    return Image.fromarray(np.clip(skin - 90 * inside[..., None], 0, 255).astype(np.uint8))
-
-
-def disc(radius_px: float = 17) -> Image.Image:
-    rows, columns = np.mgrid[:SIZE_PX, :SIZE_PX]
-    return Image.fromarray((((rows - 28) ** 2 + (columns - 36) ** 2 < radius_px**2) * 255).astype(np.uint8))
-
-
-# --- what diffusers asks ---
 
 
 def test_it_takes_what_diffusers_pipelines_take() -> None:
@@ -275,12 +215,12 @@ def test_half_precision(tiny_adapter: Path, pipe: SkinDualGenPipeline, dtype: to
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="moves between devices: needs CUDA")
 def test_to_device(tiny_adapter: Path, pipe: SkinDualGenPipeline) -> None:
-    moved = quiet(tiny_adapter).to("cuda")
+    moved = quiet_pipeline(tiny_adapter).to("cuda")
     assert difference(call(moved).images, call(pipe).images) < 1e-2
 
 
 def test_to_the_cpu(tiny_adapter: Path, pipe: SkinDualGenPipeline) -> None:
-    assert quiet(tiny_adapter).to("cpu").device.type == "cpu"
+    assert quiet_pipeline(tiny_adapter).to("cpu").device.type == "cpu"
     assert pipe._execution_device.type == "cpu"
 
 
@@ -308,162 +248,3 @@ def test_ddim_by_hand(v_pipe: SkinDualGenPipeline) -> None:
         v = one.unet(noise, t, encoder_hidden_states=one.encode_prompt([PROMPT]), class_labels=t).sample
     torch.testing.assert_close(output.images, -v[:, :4], rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(output.masks, -v[:, 4:], rtol=1e-3, atol=1e-4)
-
-
-# --- three directions, and edits ---
-
-
-def test_image_to_mask_keeps_the_photograph(either: SkinDualGenPipeline) -> None:
-    latents, codes = call(either, None, image=photograph(), output_type="latent", return_dict=False)
-    pixels = either.image_processor.preprocess(photograph())
-    with torch.no_grad():
-        expected = either.vae.encode(pixels).latent_dist.mode() * either.vae.config.scaling_factor
-    torch.testing.assert_close(latents, expected)
-    assert codes.shape == (1, 4, 8, 8)
-    other = call(either, None, image=photograph().transpose(Image.Transpose.FLIP_TOP_BOTTOM), output_type="latent")
-    assert difference([codes], [other.masks]) > 1e-4  # the photograph is read
-
-
-def test_mask_to_image_keeps_the_mask(either: SkinDualGenPipeline) -> None:
-    output = call(either, mask=disc(), output_type="latent")
-    expected = mask_to_code(mask_to_tensor(disc(), SIZE_PX, SIZE_PX))
-    assert torch.equal(output.masks, expected)
-    shown = call(either, mask=disc(), output_type="pil")
-    assert np.mean(np.asarray(shown.masks[0]) != np.asarray(disc())) < 0.01
-    other = call(either, mask=disc(8), output_type="latent")
-    assert difference([output.images], [other.images]) > 1e-4  # the mask is read
-
-
-def test_one_prompt_for_many_masks(pipe: SkinDualGenPipeline) -> None:
-    images, masks = call(pipe, mask=[disc(9), disc(20)], seeds=(0, 1), return_dict=False)
-    assert images.shape[0] == 2 and masks[0].sum() < masks[1].sum()
-
-
-@pytest.mark.parametrize("kept", ["image", "mask"])
-def test_strength_0_keeps_a_half(either: SkinDualGenPipeline, kept: str) -> None:
-    strength = (0.0, 0.75) if kept == "image" else (0.75, 0.0)
-    given = {"image": photograph(), "mask": disc(), "output_type": "latent", "num_inference_steps": 4}
-    edited = call(either, strength=strength, **given)
-    codes = mask_to_code(mask_to_tensor(disc(), SIZE_PX, SIZE_PX))
-    latents = call(either, None, image=photograph(), output_type="latent").images
-    assert torch.equal(edited.images, latents) == (kept == "image")
-    assert torch.equal(edited.masks, codes) == (kept == "mask")
-
-
-def test_full_strength_forgets(v_pipe: SkinDualGenPipeline) -> None:
-    """Under zero terminal SNR nothing of the given pair is left: the result is a fresh draw."""
-    edited = call(v_pipe, image=photograph(), mask=disc(), strength=1.0)
-    assert difference(edited, call(v_pipe)) < 1e-2
-
-
-def test_more_strength_changes_more(v_pipe: SkinDualGenPipeline) -> None:
-    given = {"image": photograph(), "mask": disc(), "num_inference_steps": 10, "output_type": "latent"}
-    start = call(v_pipe, None, image=photograph(), output_type="latent").images
-    changes = [(call(v_pipe, strength=s, **given).images - start).abs().mean().item() for s in (0.1, 0.5, 1.0)]
-    assert changes == sorted(changes)
-    steps: list[int] = []
-    count = lambda pipe, step, t, tensors: steps.append(step) or tensors  # noqa: E731
-    call(v_pipe, strength=(0.3, 0.5), callback_on_step_end=count, **given)
-    assert steps == [0, 1, 2, 3, 4]
-
-
-def test_an_ensemble_is_a_mean_over_flips(v_pipe: SkinDualGenPipeline) -> None:
-    """Guards the flip's inverse: each draw's codes, flipped back, average to the ensemble's."""
-    from skindualgen.codec import flip_code
-
-    source = torch.Generator().manual_seed(7)
-    draws = []
-    for dims in ([], [-1], [-2], [-2, -1]):
-        pixels = torch.from_numpy(np.asarray(photograph(), np.float32) / 255).permute(2, 0, 1)[None]
-        codes = call(v_pipe, None, image=pixels.flip(dims), generator=source, output_type="latent").masks
-        draws.append(flip_code(codes, dims))
-    given = {"image": photograph(), "generator": torch.Generator().manual_seed(7), "output_type": "latent"}
-    latents, ensemble = call(v_pipe, None, ensemble_size=4, return_dict=False, **given)
-    torch.testing.assert_close(ensemble, torch.stack(draws).mean(0), rtol=1e-4, atol=1e-4)
-    assert torch.equal(latents, call(v_pipe, None, image=photograph(), output_type="latent").images)
-
-
-def test_clean_can_be_switched_off(either: SkinDualGenPipeline) -> None:
-    from skindualgen.codec import clean_mask
-
-    raw, cleaned = (call(either, clean=clean).masks[0, ..., 0] for clean in (False, True))
-    assert np.array_equal(clean_mask(raw > 0), cleaned > 0)
-
-
-def test_masks_in_any_form_are_one_mask() -> None:
-    array = (np.asarray(disc()) >= 128).astype(np.float32)
-    expected = torch.from_numpy(array)[None, None]
-    forms = [
-        disc(), disc().convert("1"), disc().convert("RGB"), array, array.astype(bool), array[None],
-        array[None, ..., None], torch.from_numpy(array), torch.from_numpy(array)[None, None], [disc()],
-    ]  # fmt: skip
-    for form in forms:
-        assert torch.equal(mask_to_tensor(form, SIZE_PX, SIZE_PX), expected)
-    assert mask_to_tensor([disc(), array], 32, 48).shape == (2, 1, 32, 48)
-    assert set(mask_to_tensor(disc(), 24, 40).unique().tolist()) == {0.0, 1.0}
-
-
-@pytest.mark.parametrize(
-    ("mask", "message"),
-    [
-        (np.full((8, 8), 255.0), "0/255"),
-        (np.full((8, 8), -1.0), "from -1"),
-        (torch.zeros(1, 3, 8, 8), r"\(1, 3, 8, 8\)"),
-    ],
-)
-def test_masks_out_of_range_are_refused(mask: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        mask_to_tensor(mask, 8, 8)
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"prompt": None}, "neither prompt nor image"),
-        ({"prompt": None, "mask": disc()}, "neither prompt nor image"),
-        ({"prompt_embeds": torch.zeros(1, 77, 32)}, "both prompt and prompt_embeds"),
-        ({"negative_prompt": "x", "negative_prompt_embeds": torch.zeros(1, 77, 32)}, "both negative_prompt"),
-        ({"height": 60}, "60 x 64"),
-        ({"image": photograph(), "mask": disc()}, "without strength"),
-        ({"strength": 0.5}, "strength without both"),
-        ({"image": photograph(), "strength": 0.5}, "strength without both"),
-        ({"image": photograph(), "mask": disc(), "strength": 1.5}, "strength 1.5"),
-        ({"image": photograph(), "mask": disc(), "strength": (0.0, 0.0)}, "not all 0"),
-        ({"image": photograph(), "mask": disc(), "strength": (0.5, 0.01)}, "no step"),
-        ({"callback_on_step_end_tensor_inputs": ["noise"]}, "noise"),
-        ({"prompt": ["a", "b", "c"], "image": [photograph()] * 2}, "2 and 3|3 and 2"),
-        ({"prompt": ["a", "b"], "mask": [disc()] * 3}, "2 and 3"),
-        ({"generator": generators(0, 1)}, "2 generators"),
-        ({"latents": torch.zeros(1, 4, 8, 8)}, r"\(1, 4, 8, 8\)"),
-        ({"num_inference_steps": 0}, "num_inference_steps 0"),
-        ({"num_images_per_prompt": 0}, "num_images_per_prompt 0"),
-        ({"image": photograph(), "ensemble_size": 0}, "ensemble_size 0"),
-    ],
-)
-def test_contradictory_calls_are_refused(pipe: SkinDualGenPipeline, given: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        call(pipe, **given)
-
-
-def test_a_scheduler_of_another_kind_is_refused(pipe: SkinDualGenPipeline) -> None:
-    euler = SkinDualGenPipeline(
-        **{**pipe.components, "scheduler": EulerDiscreteScheduler.from_config(pipe.scheduler.config)}
-    )
-    with pytest.raises(InputError, match="EulerDiscreteScheduler"):
-        call(euler)
-
-
-def test_the_adapters_base_is_found_by_itself_and_can_be_given(
-    tiny_adapter: Path, tiny_base: Path, tiny_v_base: Path, pipe: SkinDualGenPipeline
-) -> None:
-    assert SkinDualGenPipeline.from_adapter(tiny_adapter, tiny_base).config.provenance == pipe.config.provenance
-    with pytest.raises(InputError, match="an adapter of base"):
-        SkinDualGenPipeline.from_adapter(tiny_adapter, tiny_v_base)
-
-
-def test_the_callers_scheduler_and_the_global_generator_are_left_alone(pipe: SkinDualGenPipeline) -> None:
-    before, state = dict(pipe.scheduler.__dict__), torch.get_rng_state()
-    call(pipe)
-    assert pipe.scheduler.__dict__.keys() == before.keys()
-    assert pipe.scheduler.num_inference_steps == before["num_inference_steps"]
-    assert torch.equal(torch.get_rng_state(), state)
