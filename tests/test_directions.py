@@ -41,6 +41,52 @@ def test_mask_to_image_keeps_the_mask(either: SkinDualGenPipeline) -> None:
     assert difference([output.images], [other.images]) > 1e-4  # the mask is read
 
 
+@pytest.mark.parametrize(
+    ("given", "image_clean", "mask_clean"),
+    [
+        ({}, False, False),
+        ({"image": photograph()}, True, False),
+        ({"mask": disc()}, False, True),
+        ({"image": photograph(), "mask": disc(), "strength": (0.0, 1.0)}, True, False),
+        ({"image": photograph(), "mask": disc(), "strength": (1.0, 0.0)}, False, True),
+    ],
+)
+def test_a_given_half_is_told_to_be_clean(
+    v_pipe: SkinDualGenPipeline, given: dict[str, Any], image_clean: bool, mask_clean: bool
+) -> None:
+    """As in training: timestep 0 for the half that is given, the scheduler's for what is drawn."""
+    told: list[tuple[int, int]] = []
+
+    def note(_: torch.nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        told.append((int(args[1][0]), int(named["class_labels"][0])))
+
+    steps: list[int] = []
+    handle = v_pipe.unet.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        call(v_pipe, **given, callback_on_step_end=lambda pipe, step, t, tensors: steps.append(int(t)) or tensors)
+    finally:
+        handle.remove()
+    assert told == [(0 if image_clean else t, 0 if mask_clean else t) for t in steps]
+    assert len(steps) == 2 and min(steps) > 0
+
+
+def test_a_half_that_waits_keeps_its_own_level(v_pipe: SkinDualGenPipeline) -> None:
+    """Strength (.5, 1) of four steps: the photograph stays at the noise of its first step until the mask is there."""
+    told: list[tuple[int, int]] = []
+
+    def note(_: torch.nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        told.append((int(args[1][0]), int(named["class_labels"][0])))
+
+    handle = v_pipe.unet.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        call(v_pipe, image=photograph(), mask=disc(), strength=(0.5, 1.0), num_inference_steps=4)
+    finally:
+        handle.remove()
+    t_mask = [mask for _, mask in told]
+    assert [image for image, _ in told] == [t_mask[2], t_mask[2], t_mask[2], t_mask[3]]
+    assert t_mask == sorted(t_mask, reverse=True)
+
+
 def test_one_prompt_for_many_masks(pipe: SkinDualGenPipeline) -> None:
     images, masks = call(pipe, mask=[disc(9), disc(20)], seeds=(0, 1), return_dict=False)
     assert images.shape[0] == 2 and masks[0].sum() < masks[1].sum()
