@@ -13,6 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from processes import interruptible
 from skindualgen import __version__
 from skindualgen.cli import app
 from skindualgen.contracts import InputError
@@ -131,7 +132,8 @@ def test_interrupt_is_one_line_and_exit_code_130() -> None:
         "app(['wait'])\n"
     )
     pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True) as process:
+    line = [sys.executable, "-c", code]
+    with subprocess.Popen(line, stdout=pipe, stderr=pipe, text=True, preexec_fn=interruptible) as process:
         assert process.stdout is not None and process.stderr is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)
