@@ -153,6 +153,7 @@ def main() -> None:
         timestep_spacing="trailing",
         clip_sample=False,
         set_alpha_to_one=True,
+        steps_offset=1,
     )
     snr = snr_of(scheduler.alphas_cumprod)
     if args.init:
@@ -237,7 +238,7 @@ def main() -> None:
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipeline.half().save_pretrained(args.out, safe_serialization=True)
+    pipeline.to(torch.float16).save_pretrained(args.out, safe_serialization=True)
     print("step", step, "saved", args.out)
 
 

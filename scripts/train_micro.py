@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 BUNDLED = ROOT / "src" / "skindualgen" / "bundled"
 SPLIT_FILE = ROOT / "docs" / "results" / "micro_split.csv"
-ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "run.json", "train_ids.json")
+ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "run.json", "train_ids.json", "README.md")
 BUNDLE_LIMIT_BYTES = 30_000_000
 
 

@@ -203,3 +203,12 @@ def test_what_is_no_adapter_is_refused(tmp_path: Path, tiny_adapter: Path) -> No
     save_file(load_file(tiny_adapter / WEIGHTS_FILE), foreign / WEIGHTS_FILE, metadata={"format": "pt"})
     with pytest.raises(InputError, match="without a skindualgen header"):
         read_header(foreign)
+
+
+def test_the_card_names_base_and_data_and_forbids_medical_use(tiny_base: Path, tmp_path: Path) -> None:
+    base = load_base(tiny_base)
+    recipe = {"train_pairs": 12, "steps": 4, "size": 64, "train_manifest_sha256": "abc"}
+    save_adapter(attach_adapter(widen_unet(base.unet), rank=2, alpha=2), tmp_path, recipe=recipe, base=base)
+    card = (tmp_path / "README.md").read_text()
+    assert base.sha256 in card and "12 pairs, manifest sha256 abc" in card and "4, 64 px" in card
+    assert "not a medical device" in card

@@ -18,11 +18,29 @@ from torch import Tensor, nn
 from skindualgen.contracts import InputError
 from skindualgen.model.bases import Base
 from skindualgen.model.joint_unet import NEW_MODULES, widen_unet
-from skindualgen.provenance import atomic_path, atomic_write_json, sha256_file
+from skindualgen.provenance import atomic_path, atomic_write_json, atomic_write_text, sha256_file
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 RUN_FILE = "run.json"
+CARD_FILE = "README.md"
+CARD = """\
+# SkinDualGen adapter
+
+LoRA and new layers that make a text-to-image model draw, fill and read dermoscopic image-mask pairs.
+Load it with `SkinDualGenPipeline.from_adapter(FOLDER)`.
+
+| | |
+| --- | --- |
+| base | {base}, sha256 {base_sha256} |
+| trained on | {pairs} pairs, manifest sha256 {manifest}; ids in `train_ids.json` |
+| steps, size | {steps}, {size} |
+| recipe | `run.json`, and the header of the weights |
+
+**Research software, not a medical device.** Not for diagnosis or for decisions about a person. The licences of the base and of
+the training data apply to these weights: an adapter of Stable Diffusion is a derivative under its Open RAIL licence, whose
+use restrictions must be passed on. Before publishing generated pictures, check them for copies of training photographs.
+"""
 ATTENTION = ("to_q", "to_k", "to_v", r"to_out\.0")
 FEED_FORWARD = (r"ff\.net\.0\.proj", r"ff\.net\.2", "proj_in", "proj_out")
 CONVOLUTION = ("conv1", "conv2", "conv_shortcut", "time_emb_proj", r"(?:down|up)samplers\.0\.conv")
@@ -69,7 +87,7 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 def save_adapter(
     model: PeftModel, folder: Path, *, recipe: Mapping[str, Any], base: Base, dtype: torch.dtype | None = None
 ) -> Path:
-    """Write ``adapter_model.safetensors``, ``adapter_config.json`` and ``run.json``; weights appear last, at once.
+    """Write ``adapter_model.safetensors``, ``adapter_config.json``, ``run.json`` and a card.
 
     Args:
         model: with the weights to save in place.
@@ -89,7 +107,22 @@ def save_adapter(
     with atomic_path(folder / WEIGHTS_FILE) as temporary:
         save_file(state, temporary, metadata={"format": "pt", "skindualgen": json.dumps(header, sort_keys=True)})
     atomic_write_json(folder / RUN_FILE, header | {"weights_sha256": sha256_file(folder / WEIGHTS_FILE)})
+    atomic_write_text(folder / CARD_FILE, adapter_card(header))
     return folder
+
+
+def adapter_card(header: Mapping[str, Any]) -> str:
+    """The folder's README.md: what it is, what it belongs to, and what it must not be used for."""
+    recipe = header["recipe"]
+    size = f"{recipe['size']} px" if "size" in recipe else "not recorded"
+    return CARD.format(
+        base=header["base_id"],
+        base_sha256=header["base_sha256"],
+        pairs=recipe.get("train_pairs", "not recorded"),
+        manifest=recipe.get("train_manifest_sha256", "not recorded"),
+        steps=recipe.get("steps", "not recorded"),
+        size=size,
+    )
 
 
 def read_header(folder: Path) -> dict[str, Any]:

@@ -58,9 +58,9 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
     """Image <-> latents at 1/8 size: principal components of 8 x 8 patches in, a learned deblocking decoder out.
 
     The analysis is one stride-8 convolution whose filters are the leading principal components of real patches, each
-    scaled to unit variance. It is exact, costs nothing, never drifts, and turns with the picture under flips and
-    quarter turns. The decoder adds a learned residual to the transposed convolution that inverts the analysis in the
-    least-squares sense, so reconstruction is never worse than linear at the start of training.
+    scaled to unit variance. It costs nothing and never drifts, so the decoder can be trained further while a model of
+    the latents stays as it is. The decoder adds a learned residual to the transposed convolution that inverts the
+    analysis in the least-squares sense, so reconstruction is never worse than linear at the start of training.
 
     Has the interface of diffusers' ``AutoencoderKL``: ``encode(x).latent_dist``, ``decode(z).sample``, ``config``.
 

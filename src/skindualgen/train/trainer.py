@@ -55,6 +55,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
+            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -68,6 +69,8 @@ class Trainer:
         if self.ema:
             self.ema.load_state_dict(state["ema"])
             self.ema.to(self.accelerator.device)
+        if self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
 
     def train_step(self, cache: LatentCache, probabilities: Tensor) -> dict[str, float]:
         """One optimiser step over all batches that it accumulates; returns the mean of each term."""
@@ -96,7 +99,8 @@ class Trainer:
             for name, value in {"loss": loss.detach(), **terms}.items():
                 means[name] = means.get(name, 0.0) + value.item() / config.accumulation
         norm = self.accelerator.clip_grad_norm_(self.parameters, config.max_grad_norm)
-        if not torch.isfinite(norm):
+        # Under fp16 an overflow is part of the loss scaling: the optimiser skips the step and the scale is halved.
+        if not torch.isfinite(norm) and self.accelerator.scaler is None:
             raise NonFiniteLossError(f"gradient norm {norm.item()} at step {self.step}")
         self.optimizer.step()
         self.schedule.step()
