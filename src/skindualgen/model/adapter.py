@@ -37,9 +37,10 @@ Load it with `SkinDualGenPipeline.from_adapter(FOLDER)`.
 | steps, size | {steps}, {size} |
 | recipe | `run.json`, and the header of the weights |
 
-**Research software, not a medical device.** Not for diagnosis or for decisions about a person. The licences of the base and of
-the training data apply to these weights: an adapter of Stable Diffusion is a derivative under its Open RAIL licence, whose
-use restrictions must be passed on. Before publishing generated pictures, check them for copies of training photographs.
+**Research software, not a medical device.** Not for diagnosis or for decisions about a person. The licences of the base
+and of the training data apply to these weights: an adapter of Stable Diffusion is a derivative under its Open RAIL
+licence, whose use restrictions must be passed on. Before publishing generated pictures, check them for copies of
+training photographs.
 """
 ATTENTION = ("to_q", "to_k", "to_v", r"to_out\.0")
 FEED_FORWARD = (r"ff\.net\.0\.proj", r"ff\.net\.2", "proj_in", "proj_out")
