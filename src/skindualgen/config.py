@@ -61,7 +61,7 @@ class SamplingSettings(Settings):
 
     default_steps: int = Field(20, ge=1)
     default_guidance: float = Field(2.0, ge=0)
-    default_segment_steps: int = Field(4, ge=1)
+    default_segment_steps: int = Field(1, ge=1)
 
 
 class TrainConfig(Settings):

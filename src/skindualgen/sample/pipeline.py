@@ -64,7 +64,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
         scheduler: SchedulerMixin,
         default_steps: int = 20,
         default_guidance: float = 2.0,
-        default_segment_steps: int = 4,
+        default_segment_steps: int = 1,
         provenance: dict[str, str] | None = None,
     ) -> None:
         super().__init__()

@@ -1,0 +1,89 @@
+"""The weights in the package: whole, small, the measured ones, and able to do all three directions."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from skindualgen.data.phantom import draw_phantom
+from skindualgen.model.bases import BUILTIN_ADAPTER, BUNDLED, MICRO_BASE, base_sha256
+from skindualgen.provenance import sha256_file
+from skindualgen.quality.masks import dice
+from skindualgen.sample.pipeline import SkinDualGenPipeline
+
+LIMIT_BYTES = 30_000_000
+SPLIT_FILE = Path(__file__).parent.parent / "docs" / "results" / "micro_split.csv"
+READ_PHOTOGRAPHS = 40
+LEAST_DICE = 0.75
+"""mean over the photographs read here; docs/results/micro.md has the measured value over all of val"""
+
+
+def split_of(name: str) -> list[str]:
+    with SPLIT_FILE.open(newline="") as file:
+        return [row["isic_id"] for row in csv.DictReader(file) if row["split"] == name]
+
+
+@pytest.fixture(scope="module")
+def builtin() -> SkinDualGenPipeline:
+    pipeline = SkinDualGenPipeline.from_adapter("builtin")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def test_all_bundled_weights_stay_under_the_limit() -> None:
+    files = [path for path in BUNDLED.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".safetensors" for path in files)
+    assert sum(path.stat().st_size for path in files) < LIMIT_BYTES
+    assert not [path for path in files if path.suffix in {".bin", ".pt", ".ckpt", ".pkl"}]
+
+
+def test_adapter_and_base_belong_together() -> None:
+    run = json.loads((BUILTIN_ADAPTER / "run.json").read_text())
+    assert run["base_sha256"] == base_sha256(MICRO_BASE)
+    assert run["weights_sha256"] == sha256_file(BUILTIN_ADAPTER / "adapter_model.safetensors")
+
+
+def test_no_validation_pair_was_trained_on() -> None:
+    trained = json.loads((BUILTIN_ADAPTER / "train_ids.json").read_text())
+    assert sorted(trained) == sorted(split_of("train"))
+    assert not set(trained) & set(split_of("val"))
+
+
+def test_text_gives_a_pair_with_a_lesion(builtin: SkinDualGenPipeline) -> None:
+    prompts = ["a dermoscopic image of a nevus", "a dermoscopic image of a melanoma"]
+    pairs = builtin(prompts, generator=[torch.Generator().manual_seed(seed) for seed in (0, 1)])
+    for image, mask in zip(pairs.images, pairs.masks, strict=True):
+        assert image.size == mask.size == (128, 128)
+        assert np.asarray(image).std() > 5  # not a flat picture
+        assert 0.005 < (np.asarray(mask) > 0).mean() < 0.98
+
+
+def test_a_phantom_is_read_and_filled(builtin: SkinDualGenPipeline) -> None:
+    phantom = draw_phantom(3, diagnosis="nevus")
+    read = builtin(image=Image.fromarray(phantom.image), generator=torch.Generator().manual_seed(0), ensemble_size=4)
+    assert dice(np.asarray(read.masks[0]) > 0, phantom.mask > 0) > 0.6
+    filled = builtin("a melanoma", mask=Image.fromarray(phantom.mask), generator=torch.Generator().manual_seed(0))
+    assert dice(np.asarray(filled.masks[0]) > 0, phantom.mask > 0) > 0.97  # the given mask stays, but for the codec
+    inside = np.asarray(filled.images[0].convert("L"), float)[phantom.mask > 0].mean()
+    outside = np.asarray(filled.images[0].convert("L"), float)[phantom.mask == 0].mean()
+    assert inside < outside  # a lesion is darker than the skin around it
+
+
+@pytest.mark.real_data
+def test_unseen_real_photographs_are_read(builtin: SkinDualGenPipeline, real_data: Path) -> None:
+    ids = split_of("val")[:READ_PHOTOGRAPHS]
+    photographs = [Image.open(real_data / "images" / f"{name}.jpg").convert("RGB") for name in ids]
+    masks = [
+        np.asarray(Image.open(real_data / "masks" / f"{name}.png").resize((128, 128), Image.Resampling.NEAREST)) > 0
+        for name in ids
+    ]
+    generators = [torch.Generator().manual_seed(0) for _ in ids]
+    read = builtin(image=photographs, generator=generators, ensemble_size=4).masks
+    scores = [dice(np.asarray(mask) > 0, given) for mask, given in zip(read, masks, strict=True)]
+    assert np.mean(scores) > LEAST_DICE
