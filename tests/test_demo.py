@@ -165,6 +165,11 @@ def test_moving_average() -> None:
     assert moving_average([1.0, 3.0, 5.0, 7.0], 2) == [1.0, 2.0, 4.0, 6.0]
 
 
+def test_a_pair_without_a_lesion_does_not_count_as_agreement() -> None:
+    empty = Image.new("L", (32, 32))
+    assert DrawnPair(Image.new("RGB", (32, 32)), empty, empty, "a nevus", "nevus", 0).agreement == 0.0
+
+
 def test_the_hero_is_the_pair_of_median_agreement() -> None:
     """Guards against showing the best one: three pairs that agree by 0, 1/2 and 1."""
     drawn = square_mask(0, 16)

@@ -13,8 +13,8 @@ DEFINITIONS = {
     "self": (
         "Self-agreement (Dice)",
         "The model draws photograph and mask together. Then it is shown the photograph alone and reads a mask from it. "
-        "The Dice of both says whether the drawn mask sits on the drawn lesion. It is the model judging itself; what "
-        "an independent segmenter says is in docs/results.",
+        "The Dice of both says whether the drawn mask sits on the drawn lesion; a pair without a lesion counts 0. It is "
+        "the model judging itself; what an independent segmenter says is in docs/results.",
     ),
     "plausible": (
         "Plausible mask",

@@ -31,8 +31,8 @@ class DrawnPair:
 
     @property
     def agreement(self) -> float:
-        """Dice in [0, 1] of the drawn mask and the one read back from the photograph."""
-        return agreement(self.reread, self.mask)
+        """Dice in [0, 1] of the drawn mask and the one read back; 0 where no lesion was drawn."""
+        return agreement(self.reread, self.mask) if self.mask.getbbox() else 0.0
 
     @property
     def shape(self) -> ShapeStatistics:
