@@ -13,7 +13,7 @@ DEFINITIONS = {
     "self": (
         "Self-agreement (Dice)",
         "The model draws photograph and mask together. Then it is shown the photograph alone and reads a mask from it. "
-        "The Dice of both says whether the drawn mask sits on the drawn lesion; a pair without a lesion counts 0. It is "
+        "The Dice of both says whether the drawn mask sits on the drawn lesion; no lesion counts 0. It is "
         "the model judging itself; what an independent segmenter says is in docs/results.",
     ),
     "plausible": (
