@@ -9,18 +9,24 @@ scripts/micro_adapter.toml; the adapter is made by the ordinary `skindualgen tra
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
+
+from skindualgen.model.adapter import CARD_FILE, RUN_FILE, WEIGHTS_FILE, adapter_card, read_header
+from skindualgen.model.bases import base_sha256
+from skindualgen.provenance import atomic_path, atomic_write_json, atomic_write_text, sha256_file
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 BUNDLED = ROOT / "src" / "skindualgen" / "bundled"
 SPLIT_FILE = ROOT / "docs" / "results" / "micro_split.csv"
-ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "run.json", "train_ids.json", "README.md")
+ADAPTER_FILES = (WEIGHTS_FILE, "adapter_config.json", RUN_FILE, "train_ids.json", CARD_FILE)
 BUNDLE_LIMIT_BYTES = 30_000_000
 
 
@@ -44,6 +50,31 @@ def bundle_base(base: Path) -> None:
     shutil.copytree(base, target)
 
 
+def bundle_decoder(autoencoder: Path) -> None:
+    """Put a better trained decoder into the bundled base and renew the base's hash in the bundled adapter.
+
+    Latents do not change, as the analysis is fixed; that it is the same is checked.
+    """
+    from skindualgen.model.autoencoder import PatchAutoencoder
+
+    target = BUNDLED / "micro" / "vae"
+    old, new = PatchAutoencoder.from_pretrained(target), PatchAutoencoder.from_pretrained(autoencoder)
+    new = new.to(torch.float16)
+    if not all(
+        torch.equal(a.half(), b) for a, b in zip(old.analysis.parameters(), new.analysis.parameters(), strict=True)
+    ):
+        raise SystemExit(f"{autoencoder} has another analysis than the bundled base: train base and adapter anew")
+    new.save_pretrained(target)
+    folder = BUNDLED / "adapter"
+    header = read_header(folder) | {"base_sha256": base_sha256(BUNDLED / "micro")}
+    weights = folder / WEIGHTS_FILE
+    state = load_file(weights)
+    with atomic_path(weights) as temporary:
+        save_file(state, temporary, metadata={"format": "pt", "skindualgen": json.dumps(header, sort_keys=True)})
+    atomic_write_json(folder / RUN_FILE, header | {"weights_sha256": sha256_file(weights)})
+    atomic_write_text(folder / CARD_FILE, adapter_card(header))
+
+
 def bundle_adapter(run_folder: Path) -> None:
     """Copy the adapter, stored in half precision, into the package. Checks the size of everything bundled."""
     target = BUNDLED / "adapter"
@@ -60,7 +91,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "dermoscopy")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "micro", help="checkpoints; kept between calls")
-    parser.add_argument("--stages", nargs="+", default=["autoencoder", "base", "adapter"])
+    parser.add_argument(
+        "--stages",
+        nargs="+",
+        default=["autoencoder", "base", "adapter"],
+        choices=["autoencoder", "base", "adapter", "decoder"],
+        help="'decoder' bundles a further trained autoencoder without training base and adapter again",
+    )
     parser.add_argument("--autoencoder-minutes", type=float, default=40)
     parser.add_argument("--base-minutes", type=float, default=120)
     parser.add_argument("--adapter-steps", type=int, default=4000)
@@ -80,6 +117,8 @@ def main() -> None:
             "--minutes", str(args.base_minutes), "--final-decay",
         )  # fmt: skip
         bundle_base(work / "base" / "out")
+    if "decoder" in args.stages:
+        bundle_decoder(work / "ae" / "out")
     if "adapter" in args.stages:
         prepare(args.data, work / "pairs")
         run(
