@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Thread
 
 import numpy as np
+import psutil
 import pytest
 from click.testing import Result
 from PIL import Image
@@ -218,9 +219,7 @@ def test_finished_folder_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_other_options_or_a_changed_source_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: bool
-) -> None:
+def test_pictures_of_another_size_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: bool) -> None:
     root = good_folder(tmp_path / "src", 3)
     with monkeypatch.context() as patch:
         if not finished:
@@ -231,9 +230,68 @@ def test_other_options_or_a_changed_source_are_refused(
             assert not finished
     with pytest.raises(InputError, match="size 32 instead of 40"):
         prepare(root, tmp_path / "out", PrepareOptions(size=40))
+
+
+def test_finished_folder_of_a_source_that_changed_is_refused(tmp_path: Path) -> None:
+    root = good_folder(tmp_path / "src", 3)
+    prepare(root, tmp_path / "out", SMALL)
     save(pixels("new"), root / "images" / "p09.png")
     with pytest.raises(InputError, match="unchanged source"):
         prepare(root, tmp_path / "out", SMALL)
+
+
+def test_interrupted_run_sees_what_changed_in_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = good_folder(tmp_path / "src", 4)
+    with monkeypatch.context() as patch:
+        stop_after(3, patch)
+        with pytest.raises(StoppedError):
+            prepare(root, tmp_path / "out", SMALL)
+    save(pixels("new", width=56), root / "images" / "p00.png")
+    save(disc(width=56), root / "masks" / "p00.png")
+    (root / "images" / "p01.png").unlink()
+    save(pixels("p09"), root / "images" / "p09.png")
+    prepare(root, tmp_path / "out", SMALL)
+    prepare(root, tmp_path / "whole", SMALL)
+    assert tree_bytes(tmp_path / "out") == tree_bytes(tmp_path / "whole")
+
+
+def test_refused_run_goes_on_with_the_options_that_its_message_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, mended = leaking_folder(tmp_path / "src"), PrepareOptions(size=32, ignore_official_split=True)
+    with pytest.raises(InputError, match="choose another --layout"):
+        prepare(root, tmp_path / "out", PrepareOptions(size=32, layout="isic2017"))
+    with pytest.raises(InputError, match="--ignore-official-split"):
+        prepare(root, tmp_path / "out", SMALL)
+    prepare(root, tmp_path / "whole", mended)
+    stop_after(0, monkeypatch)  # no picture is decoded again
+    prepare(root, tmp_path / "out", mended)
+    assert tree_bytes(tmp_path / "out") == tree_bytes(tmp_path / "whole")
+
+
+def test_strict_stops_at_a_finished_folder_too(tmp_path: Path) -> None:
+    root = good_folder(tmp_path / "src", 3)
+    (root / "images" / "bad.png").write_bytes(b"x")
+    prepare(root, tmp_path / "out", SMALL)
+    with pytest.raises(InputError, match="not_an_image"):
+        prepare(root, tmp_path / "out", SMALL, strict=True)
+
+
+def test_workers_end_when_the_command_is_killed(tmp_path: Path) -> None:
+    root = good_folder(tmp_path / "src", 60)
+    line = [sys.executable, "-m", "skindualgen", "prepare", str(root), str(tmp_path / "out"), "--workers", "2"]
+    process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("out/masks/*.png")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert len(workers) >= 2
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    for worker in alive:
+        worker.kill()
+    assert alive == []
 
 
 def test_interrupt_of_the_command_leaves_a_folder_that_it_can_finish(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import multiprocessing
+import os
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,9 +36,14 @@ IN_FLIGHT_PER_WORKER = 4
 
 @dataclass(frozen=True)
 class Task:
-    """One item to process: its id, its files, the stem of the new files, and how pictures are brought to size."""
+    """One item to process: its id, its files, the stem of the new files, and how pictures are brought to size.
+
+    ``source_sha256`` is a hash of what the files are called and when they were changed: an earlier result of the same id
+    is this task's if it has the same.
+    """
 
     isic_id: str
+    source_sha256: str
     image: Path
     mask: Path | None
     out: Path
@@ -52,6 +59,7 @@ class Result:
 
     Attributes:
         isic_id: the item's id.
+        source_sha256: the task's.
         file_name: POSIX path of the new image relative to the data set folder, None if rejected.
         mask_file_name: the same of the mask, None without one.
         sha256: hash of the new image file.
@@ -64,6 +72,7 @@ class Result:
     """
 
     isic_id: str
+    source_sha256: str
     file_name: str | None = None
     mask_file_name: str | None = None
     sha256: str | None = None
@@ -85,11 +94,12 @@ def process(task: Task) -> Result:
             mask, mask_adjustments = load_mask(task.mask, photograph, max_pixels=task.max_pixels)
         image, mask, fit_adjustments = fit(photograph.image, mask, size=task.size, crop=task.crop)
     except ItemError as error:
-        return Result(task.isic_id, reason=error.code, detail=error.detail)
+        return Result(task.isic_id, task.source_sha256, reason=error.code, detail=error.detail)
     file_name = f"{IMAGES_DIR}/{task.stem}.png"
     mask_file_name = f"{MASKS_DIR}/{task.stem}.png" if mask is not None else None
     return Result(
         task.isic_id,
+        task.source_sha256,
         file_name,
         mask_file_name,
         sha256=_write_png(image, task.out / file_name),
@@ -117,7 +127,7 @@ def run(tasks: Iterable[Task], *, workers: int) -> Iterator[Result]:
         yield from map(process, tasks)
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent)
     pending: set[Future[Result]] = set()
     try:
         for task in tasks:
@@ -139,27 +149,29 @@ class Journal:
         results: those of this and of earlier runs, by id.
     """
 
-    def __init__(self, out: Path, header: Mapping[str, Any]) -> None:
+    def __init__(self, out: Path, options: Mapping[str, Any], tasks: Sequence[Task]) -> None:
         """Open or begin the journal of a data set folder.
 
         Args:
             out: the data set folder.
-            header: what the results depend on.
+            options: those that the pictures depend on.
+            tasks: all that is to be done; results of other files are forgotten.
 
         Raises:
-            InputError: the folder was begun with another header.
+            InputError: the folder was begun with other options.
         """
         self.path = out / WORK_DIR / JOURNAL_FILE
         self.results: dict[str, Result] = {}
+        wanted = {(task.isic_id, task.source_sha256) for task in tasks}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
         if lines:
-            refuse_other_options(out, json.loads(lines[0]), header)
+            refuse_other_options(out, json.loads(lines[0]), options)
         for result in filter(None, map(_parse, lines[1:])):
-            if _still_there(out, result):
+            if (result.isic_id, result.source_sha256) in wanted and _still_there(out, result):
                 self.results[result.isic_id] = result
         # Written anew, since the last line of a killed run may be cut off.
-        kept = [json.dumps(header), *(_line(result) for result in self.results.values())]
+        kept = [json.dumps(dict(options)), *(_line(result) for result in self.results.values())]
         atomic_write_text(self.path, "".join(f"{line}\n" for line in kept))
         for folder in (IMAGES_DIR, MASKS_DIR):
             (out / folder).mkdir(exist_ok=True)
@@ -177,18 +189,11 @@ class Journal:
 
 
 def refuse_other_options(out: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise InputError if a data set folder was begun or made with other options or from other files."""
-    old, new = dict(before.get("options", {})), dict(now["options"])
-    changed = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    """Raise InputError if a data set folder was begun or made with other options."""
+    changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     if changed:
-        shown = ", ".join(f"{name} {old.get(name)!r} instead of {new.get(name)!r}" for name in changed[:4])
+        shown = ", ".join(f"{name} {before.get(name)!r} instead of {now.get(name)!r}" for name in changed[:4])
         raise InputError(f"{out}, made with {shown}", "the same options as before", "give these, or another folder")
-    if before.get("listing_sha256") != now["listing_sha256"]:
-        raise InputError(
-            f"{out}, made from other files or another table than SRC has now",
-            "an unchanged source",
-            "give another folder, or remove this one and start again",
-        )
 
 
 def _still_there(out: Path, result: Result) -> bool:
@@ -216,6 +221,14 @@ def _write_png(image: Image.Image, path: Path) -> str:
     return sha256_bytes(buffer.getvalue())
 
 
-def _ignore_interrupts() -> None:
-    """Ctrl-C reaches every process of the terminal: the main process alone decides what happens."""
+def _follow_parent() -> None:
+    """Leave Ctrl-C, which reaches every process of the terminal, to the main process, and end when that is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_after_parent, daemon=True).start()
+
+
+def _end_after_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -70,13 +70,13 @@ def prepare(
 ) -> Summary:
     """Turn a source folder into a data set folder.
 
-    An interrupted run goes on when it is started again with the same options, and ends with the same bytes. Rejected
+    An interrupted or refused run goes on when it is started again, and ends with the bytes of one that was not. Rejected
     items stand in ``rejected.csv``, changed ones in ``adjusted.csv``. The order of ids decides everything that could
     depend on an order, so the number of workers changes nothing.
 
     Args:
         source: the source folder; it is only read.
-        out: a new or empty folder, or one that was begun with the same options.
+        out: a new or empty folder, one that was begun with pictures of the same size and crop, or the finished result.
         options: all that decides the result.
         strict: stop at the first rejected item instead of leaving it out.
         workers: processes that decode; ``None`` takes one for each core.
@@ -93,11 +93,12 @@ def prepare(
     listing = list_source(source, layout=options.layout, options=Options(options.columns, options.labels))
     header = {"options": options.record(listing.layout), "listing_sha256": _fingerprint(source, listing)}
     if _is_finished(out, header):
+        _stop_if_strict(strict, _rejections(out))
         return _summary_of_finished(out, listing, with_audit)
     _stop_if_strict(strict, listing.rejections)
     candidates = _with_masks(listing) if options.require_masks else listing.candidates
-    journal = Journal(out, header)
-    tasks = _tasks(source.resolve(), out, candidates, options)
+    tasks = list(_tasks(source.resolve(), out, candidates, options))
+    journal = Journal(out, options.of_pictures(), tasks)
     todo = (task for task in tasks if task.isic_id not in journal.results)
     running = journal.record(run(todo, workers=workers or os.cpu_count() or 1))
     with _progress("pictures", len(candidates), show_progress) as advance:
@@ -151,14 +152,25 @@ def _is_finished(out: Path, header: Mapping[str, Any]) -> bool:
         return False
     if not (out / DATASET_FILE).is_file() or not (out / METADATA_FILE).is_file():
         raise InputError(f"OUT {out}, which holds other files", "a new or empty folder", "give another OUT")
-    refuse_other_options(out, read_dataset_info(out).get("made_by", {}), header)
+    made_by = read_dataset_info(out).get("made_by", {})
+    refuse_other_options(out, made_by.get("options", {}), header["options"])
+    if made_by.get("listing_sha256") != header["listing_sha256"]:
+        raise InputError(
+            f"{out}, made from other files or another table than SRC has now",
+            "an unchanged source",
+            "give another folder, or remove this one and start again",
+        )
     return True
+
+
+def _rejections(out: Path) -> list[Rejection]:
+    with (out / REJECTED_FILE).open(encoding="utf-8", newline="") as file:
+        return [Rejection(**row) for row in csv.DictReader(file)]
 
 
 def _summary_of_finished(out: Path, listing: Listing, with_audit: bool) -> Summary:
     info = read_dataset_info(out)
-    with (out / REJECTED_FILE).open(encoding="utf-8", newline="") as file:
-        rejected = Counter(row["reason"] for row in csv.DictReader(file))
+    rejected = Counter(rejection.reason for rejection in _rejections(out))
     with (out / ADJUSTED_FILE).open(encoding="utf-8", newline="") as file:
         adjusted = Counter(row["adjustment"] for row in csv.DictReader(file))
     notes = info["made_by"]["notes"]
@@ -168,12 +180,15 @@ def _summary_of_finished(out: Path, listing: Listing, with_audit: bool) -> Summa
 
 def _fingerprint(source: Path, listing: Listing) -> str:
     """Hash what the listing says and the size and time of each picture: a changed source is noticed before any work."""
-    lines = []
-    for candidate in listing.candidates:
-        stats = [(source / file).stat() for file in (candidate.image, candidate.mask) if file is not None]
-        lines.append(f"{candidate!r} {[(stat.st_size, stat.st_mtime_ns) for stat in stats]}")
+    lines = [f"{candidate!r} {_stats(source, candidate)}" for candidate in listing.candidates]
     lines += [repr(rejection) for rejection in listing.rejections]
-    return sha256_bytes("\n".join(lines).encode("utf-8", "surrogateescape"))
+    return sha256_bytes("\n".join(lines).encode())
+
+
+def _stats(source: Path, candidate: Candidate) -> list[tuple[int, int]]:
+    """Return size and time of an item's files."""
+    stats = [(source / file).stat() for file in (candidate.image, candidate.mask) if file is not None]
+    return [(stat.st_size, stat.st_mtime_ns) for stat in stats]
 
 
 def _with_masks(listing: Listing) -> list[Candidate]:
@@ -188,8 +203,10 @@ def _tasks(source: Path, out: Path, candidates: Sequence[Candidate], options: Pr
     stems = file_stems(candidate.isic_id for candidate in candidates)
     for candidate in candidates:
         mask = source / candidate.mask if candidate.mask is not None else None
+        files = f"{candidate.image!r} {candidate.mask!r} {stems[candidate.isic_id]} {_stats(source, candidate)}"
         yield Task(
             candidate.isic_id,
+            sha256_bytes(files.encode()),
             source / candidate.image,
             mask,
             out,

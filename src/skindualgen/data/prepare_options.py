@@ -82,6 +82,10 @@ class PrepareOptions:
         for template in self.templates:
             parse_template(template)
 
+    def of_pictures(self) -> dict[str, Any]:
+        """Return the options that decide a picture's pixels."""
+        return {"size": self.size, "crop": self.crop, "max_pixels": self.max_pixels}
+
     def record(self, layout: str) -> dict[str, Any]:
         """Return the options as they are written down; the split file by its hash, the layout as it was found.
 
@@ -89,8 +93,7 @@ class PrepareOptions:
         """
         return {
             "layout": layout,
-            "size": self.size,
-            "crop": self.crop,
+            **self.of_pictures(),
             "split": self.split,
             "split_file_sha256": sha256_file(self.split_file) if self.split_file else None,
             "keep_split": self.keep_split,
@@ -103,7 +106,6 @@ class PrepareOptions:
             "llm_model": self.llm_model,
             "license": self.license,
             "require_masks": self.require_masks,
-            "max_pixels": self.max_pixels,
         }
 
 
