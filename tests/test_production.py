@@ -208,6 +208,15 @@ def test_another_size(pipe: SkinDualGenPipeline, requests: list[PairRequest], tm
         assert image.size == (96, 96)
 
 
+def test_a_size_that_cannot_be_drawn_leaves_no_folder(
+    pipe: SkinDualGenPipeline, requests: list[PairRequest], tmp_path: Path
+) -> None:
+    """Guards against a folder that is claimed by wrong settings and then refuses the right ones."""
+    with pytest.raises(InputError, match="100 x 100"):
+        generate_pairs(pipe, requests[:1], tmp_path / "out", size=100)
+    assert not (tmp_path / "out").exists()
+
+
 def test_pairs_like_a_data_set(pipe: SkinDualGenPipeline, phantom_data: Path, tmp_path: Path) -> None:
     records = generate_pairs(pipe, requests_like(phantom_data, 2, 0), tmp_path / "out", num_inference_steps=1)
     real = {record.diagnosis for record in read_metadata(phantom_data, "train")}

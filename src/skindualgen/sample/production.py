@@ -20,6 +20,7 @@ from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord
 from skindualgen.data.images import SUFFIXES, ItemError, load_photograph
 from skindualgen.data.manifest import write_dataset
 from skindualgen.provenance import atomic_path, atomic_write_json, png_info, run_record, sha256_file
+from skindualgen.sample.inputs import check_size
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.sample.requests import PairRequest
 from skindualgen.sample.sheet import pair_sheet
@@ -68,8 +69,10 @@ def generate_pairs(
         report: progress.
 
     Raises:
-        InputError: ``out`` holds something else.
+        InputError: ``out`` holds something else, or ``size`` is no multiple of 8.
     """
+    if size is not None:
+        check_size(size, size)  # before the folder is claimed with it
     steps = num_inference_steps or pipeline.config.default_steps
     guidance = pipeline.config.default_guidance if guidance_scale is None else guidance_scale
     made_with = dict(pipeline.config.provenance or {})
