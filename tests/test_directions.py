@@ -16,7 +16,7 @@ from PIL import Image
 from pipeline_calls import SIZE_PX, call, difference, disc, generators, photograph
 from skindualgen.codec import mask_to_code
 from skindualgen.contracts import InputError
-from skindualgen.sample.inputs import mask_to_tensor
+from skindualgen.sample.inputs import image_to_tensor, mask_to_tensor
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 
@@ -143,12 +143,22 @@ def test_clean_can_be_switched_off(either: SkinDualGenPipeline) -> None:
     assert np.array_equal(clean_mask(raw > 0), cleaned > 0)
 
 
+def test_a_given_mask_is_not_cleaned(either: SkinDualGenPipeline) -> None:
+    """The photograph is drawn for both of its parts, so a pair with one of them would be labelled wrongly."""
+    mask = np.zeros((SIZE_PX, SIZE_PX), np.float32)
+    mask[8:24, 8:24] = mask[36:60, 36:60] = 1
+    for given in ({}, {"image": photograph(), "strength": (0.5, 0.0)}):
+        shown = call(either, mask=mask, **given).masks[0, ..., 0]
+        assert np.mean(shown != mask) < 0.01
+
+
 def test_masks_in_any_form_are_one_mask() -> None:
     array = (np.asarray(disc()) >= 128).astype(np.float32)
     expected = torch.from_numpy(array)[None, None]
     forms = [
         disc(), disc().convert("1"), disc().convert("RGB"), array, array.astype(bool), array[None],
-        array[None, ..., None], torch.from_numpy(array), torch.from_numpy(array)[None, None], [disc()],
+        array[..., None], array[None, ..., None], torch.from_numpy(array), torch.from_numpy(array)[None, None],
+        [disc()],
     ]  # fmt: skip
     for form in forms:
         assert torch.equal(mask_to_tensor(form, SIZE_PX, SIZE_PX), expected)
@@ -159,14 +169,46 @@ def test_masks_in_any_form_are_one_mask() -> None:
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (np.full((8, 8), 255.0), "0/255"),
+        (np.full((8, 8), 255.0), "by 255"),
         (np.full((8, 8), -1.0), "from -1"),
+        (np.full((8, 8), np.nan), "from nan"),
         (torch.zeros(1, 3, 8, 8), r"\(1, 3, 8, 8\)"),
+        (Image.fromarray(np.eye(8, dtype=np.uint8)), "grey values 0 and 1"),
+        ([], "empty list of masks"),
     ],
 )
 def test_masks_out_of_range_are_refused(mask: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         mask_to_tensor(mask, 8, 8)
+
+
+def test_photographs_in_any_form_are_one_photograph(pipe: SkinDualGenPipeline) -> None:
+    array = np.asarray(photograph(), np.float32) / 255
+    tensor = torch.from_numpy(array).permute(2, 0, 1)
+    forms = [photograph(), photograph().convert("RGBA"), array, array[None], tensor, tensor[None], [photograph()]]
+    processor = pipe.image_processor
+    for form in forms:
+        torch.testing.assert_close(image_to_tensor(form, SIZE_PX, SIZE_PX, processor), 2 * tensor[None] - 1)
+    grey = image_to_tensor(photograph().convert("L"), SIZE_PX, SIZE_PX, processor)
+    assert torch.equal(grey, grey[:, :1].expand(1, 3, -1, -1))
+    assert image_to_tensor([photograph(), array], 32, 48, processor).shape == (2, 3, 32, 48)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.asarray(photograph()), "by 255"),
+        (torch.full((1, 3, 8, 8), -0.5), "from -0.5"),
+        (np.zeros((8, 8)), r"\(8, 8\)"),
+        (torch.zeros(1, 8, 8, 3), r"\(1, 8, 8, 3\)"),
+        ("photo.png", "type str"),
+        ([], "empty list of images"),
+    ],
+)
+def test_photographs_out_of_range_are_refused(pipe: SkinDualGenPipeline, image: Any, message: str) -> None:
+    """Guards against a picture of 0 to 255 read as one of 0 to 1: no error, and a mask of nonsense."""
+    with pytest.raises(InputError, match=message):
+        call(pipe, None, image=image)
 
 
 @pytest.mark.parametrize(
@@ -177,11 +219,18 @@ def test_masks_out_of_range_are_refused(mask: Any, message: str) -> None:
         ({"prompt_embeds": torch.zeros(1, 77, 32)}, "both prompt and prompt_embeds"),
         ({"negative_prompt": "x", "negative_prompt_embeds": torch.zeros(1, 77, 32)}, "both negative_prompt"),
         ({"height": 60}, "60 x 64"),
+        ({"height": 0}, "0 x 64"),
+        ({"width": -8}, "64 x -8"),
+        ({"prompt": []}, "prompt \\[\\]"),
+        ({"prompt": ["a", 5]}, "prompt"),
+        ({"negative_prompt": 5}, "negative_prompt 5"),
+        ({"output_type": "PIL"}, "output_type 'PIL'"),
         ({"image": photograph(), "mask": disc()}, "without strength"),
         ({"strength": 0.5}, "strength without both"),
         ({"image": photograph(), "strength": 0.5}, "strength without both"),
         ({"image": photograph(), "mask": disc(), "strength": 1.5}, "strength 1.5"),
         ({"image": photograph(), "mask": disc(), "strength": (0.0, 0.0)}, "not all 0"),
+        ({"image": photograph(), "mask": disc(), "strength": [0.5, 0.5]}, "a tuple of two"),
         ({"image": photograph(), "mask": disc(), "strength": (0.5, 0.01)}, "no step"),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, "noise"),
         ({"prompt": ["a", "b", "c"], "image": [photograph()] * 2}, "2 and 3|3 and 2"),

@@ -27,6 +27,7 @@ from skindualgen.sample.inputs import (
     check_call,
     check_counts,
     check_scheduler,
+    image_to_tensor,
     mask_to_tensor,
     repeat,
     strengths,
@@ -158,14 +159,15 @@ class SkinDualGenPipeline(DiffusionPipeline):
             guidance_scale: classifier-free guidance; 1 or less switches it off.
             num_images_per_prompt: samples of each prompt, or of each given image or mask.
             generator: one per sample makes results independent of the batch they are made in.
-            image: photograph(s): PIL, np.ndarray [b, h, w, 3] or Tensor [b, 3, h, w] in [0, 1]. Alone: image -> mask.
+            image: photograph(s): PIL, np.ndarray [b, h, w, 3] or Tensor [b, 3, h, w] in [0, 1]. Alone: image -> mask;
+                what comes back as ``images`` has been through the autoencoder.
             mask: mask(s): PIL L, or array / Tensor in [0, 1], lesion where >= 0.5. Alone: mask -> image.
             strength: with both ``image`` and ``mask``: how far they are noised and drawn anew, in [0, 1]; a pair of
                 numbers for image and mask, where 0 keeps that half as it is.
             height, width: in px, multiples of 8; the model's own size if not given. Given pictures are resized.
             latents: initial noise [b, c + 4, h/8, w/8] in place of draws from ``generator``.
             prompt_embeds, negative_prompt_embeds: [b, 77, width], in place of text.
-            clean: keep the largest region of each mask and fill its holes.
+            clean: keep the largest region of each mask that was drawn, and fill its holes; a given one stays.
             ensemble_size: image -> mask only: mean over that many draws.
             output_type: "pil", "np", "pt" or "latent".
             return_dict: an output object, or the tuple (images, masks).
@@ -176,9 +178,10 @@ class SkinDualGenPipeline(DiffusionPipeline):
             InputError: arguments that contradict each other.
         """
         # 1. Check the call and settle defaults.
-        height, width = height or self._native_px(), width or self._native_px()
+        native = int(self.unet.config.sample_size) * self.vae_scale_factor
+        height, width = native if height is None else height, native if width is None else width
         check_call(
-            prompt, prompt_embeds, image, mask, strength, height, width,
+            prompt, negative_prompt, prompt_embeds, image, mask, strength, height, width, output_type,
             callback_on_step_end_tensor_inputs, self._callback_tensor_inputs,
         )  # fmt: skip
         check_scheduler(self.scheduler)
@@ -226,7 +229,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
             image_latents = self._encode(pixels)  # type: ignore[arg-type]
 
         # 4. Decode.
-        images, masks = self._decode(image_latents, codes, output_type, clean)
+        images, masks = self._decode(image_latents, codes, output_type, clean and start_mask > 0)
         self.maybe_free_model_hooks()
         return SkinDualGenPipelineOutput(images=images, masks=masks) if return_dict else (images, masks)
 
@@ -311,13 +314,10 @@ class SkinDualGenPipeline(DiffusionPipeline):
         images = self.image_processor.postprocess(pixels.float(), output_type=output_type)
         return images, codes_to_masks(codes, output_type, clean=clean)
 
-    def _native_px(self) -> int:
-        return int(self.unet.config.sample_size) * self.vae_scale_factor
-
     def _pixels(self, image: PipelineImageInput | None, height: int, width: int) -> Tensor | None:
         if image is None:
             return None
-        pixels = self.image_processor.preprocess(image, height=height, width=width)  # [n, 3, h, w] in [-1, 1]
+        pixels = image_to_tensor(image, height, width, self.image_processor)  # [n, 3, h, w] in [-1, 1]
         return pixels.to(self._execution_device, self.vae.dtype)
 
     def _encode(self, pixels: Tensor) -> Tensor:
