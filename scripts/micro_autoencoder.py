@@ -1,6 +1,8 @@
 """Train the micro base's autoencoder: fixed linear analysis, decoder by L1 + perceptual + adversarial loss.
 
-Only pairs of the split "train" are seen. Resumable: the same command goes on from the last checkpoint.
+Only pairs of the split "train" are seen. Resumable: the same command goes on from the last checkpoint. With --base,
+half of every batch are latents that a trained base has noised a little and denoised again, as those are what it will
+have to decode; the fixed analysis stays, so the base needs no training afterwards.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import argparse
 import copy
 import json
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +23,25 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from micro_data import load_images, random_views
+from skindualgen.losses import velocity_to_epsilon, velocity_to_x0
 from skindualgen.model.autoencoder import PatchAutoencoder
+from skindualgen.model.bases import load_base
 
 SIZE_PX = 128
 BATCH = 16
 LEARNING_RATE = 1e-3
 DISCRIMINATOR_LEARNING_RATE = 4e-4
 PERCEPTUAL_WEIGHT = 0.4
-ADVERSARIAL_WEIGHT = 0.05
+ADVERSARIAL_SHARE = 0.6
+"""gradient norm of the adversarial term at the output, as a share of that of L1 and perceptual distance together;
+a measured weight as in Esser et al. 2021, VQGAN, arXiv 2012.09841, equation 7"""
 ADVERSARIAL_FROM_STEP = 1500
+DISCRIMINATOR_LEAD_STEPS = 200
 LATENT_NOISE_MAX = 0.3
 """Generated latents are not perfect: the decoder learns to forgive noise up to this standard deviation."""
+REDRAWN = 4096
+REDRAWN_MIN_ZOOM = 0.85
+REDRAWN_LEAST_T, REDRAWN_MOST_T, REDRAWN_STEPS = 20, 350, 4
 EMA_DECAY = 0.998
 CHECKPOINT_SECONDS = 150
 
@@ -74,6 +85,35 @@ def make_discriminator() -> nn.Module:
 
 
 @torch.no_grad()
+def redraw(base: Path, autoencoder: PatchAutoencoder, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Noise latents of random views up to a random level and let the base denoise them again (DDIM, no prompt).
+
+    Returns:
+        Views [n, 3, s, s] uint8 and their redrawn latents [n, c, s/8, s/8] in half precision.
+    """
+    model = load_base(base)
+    text, alphas = model.embed([""]), model.scheduler.alphas_cumprod
+    generator, noise = np.random.default_rng(1), torch.Generator().manual_seed(1)
+    views, latents = [], []
+    for _ in range(REDRAWN // BATCH):
+        x = random_views(images, BATCH, SIZE_PX, generator, REDRAWN_MIN_ZOOM)
+        z = autoencoder.encode(x).latent_dist.mode()
+        start = torch.randint(REDRAWN_LEAST_T, REDRAWN_MOST_T, (BATCH,), generator=noise)
+        levels = [(start * (REDRAWN_STEPS - k)) // REDRAWN_STEPS for k in range(REDRAWN_STEPS + 1)]
+        a = alphas[start].view(-1, 1, 1, 1)
+        z = a.sqrt() * z + (1 - a).sqrt() * torch.randn(z.shape, generator=noise)
+        for here, there in pairwise(levels):
+            a = alphas[here].view(-1, 1, 1, 1)
+            with torch.autocast("cpu", torch.bfloat16):
+                v = model.unet(z, here, text.expand(BATCH, -1, -1)).sample.float()
+            b = torch.where(there > 0, alphas[there], 1.0).view(-1, 1, 1, 1)
+            z = b.sqrt() * velocity_to_x0(v, z, a) + (1 - b).sqrt() * velocity_to_epsilon(v, z, a)
+        views.append(((x + 1) * 127.5).round().to(torch.uint8))
+        latents.append(z.half())
+    return torch.cat(views), torch.cat(latents)
+
+
+@torch.no_grad()
 def psnr(autoencoder: PatchAutoencoder, images: Tensor) -> float:
     """Mean peak signal-to-noise ratio in dB over [n, 3, h, w] in [-1, 1], clipped and rounded as a PNG would be."""
     values = []
@@ -92,15 +132,21 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30, help="training time of this call")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--latent-channels", type=int, default=8)
+    parser.add_argument("--init", type=Path, help="autoencoder to start from where --work holds no checkpoint")
+    parser.add_argument("--base", type=Path, help="base whose redrawn latents half of every batch is decoded from")
     parser.add_argument("--final-decay", action="store_true", help="decay the learning rate to zero over this call")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     args.work.mkdir(parents=True, exist_ok=True)
+    adversarial_from = DISCRIMINATOR_LEAD_STEPS if args.init else ADVERSARIAL_FROM_STEP
     train = load_images(args.data, args.split_file, "train")
     val = load_images(args.data, args.split_file, "val")
     val_px = F.interpolate(val.permute(0, 3, 1, 2).float() / 127.5 - 1, SIZE_PX, mode="area")
-    autoencoder = PatchAutoencoder(latent_channels=args.latent_channels)
+    if args.init:
+        autoencoder = PatchAutoencoder.from_pretrained(args.init, torch_dtype=torch.float32)
+    else:
+        autoencoder = PatchAutoencoder(latent_channels=args.latent_channels)
     checkpoint = args.work / "checkpoint.pt"
     step, generator = 0, np.random.default_rng(0)
     discriminator, perceptual = make_discriminator(), PerceptualDistance()
@@ -114,12 +160,15 @@ def main() -> None:
             item.load_state_dict(state[name])
         step = state["step"]
         generator = np.random.default_rng(step)
-    else:
+    elif not args.init:
         autoencoder.fit_analysis(random_views(train, 2048, SIZE_PX, generator))
         ema.load_state_dict(autoencoder.state_dict())
         print("linear alone:", psnr(ema, val_px), "dB", flush=True)
     for module in (autoencoder, discriminator, perceptual, ema):
         module.to(memory_format=torch.channels_last)
+    redrawn_views = redrawn = None
+    if args.base:
+        redrawn_views, redrawn = redraw(args.base, autoencoder, train)
     start = saved = time.monotonic()
     first_step, sums = step, {}
     while (elapsed := time.monotonic() - start) < args.minutes * 60:
@@ -132,20 +181,28 @@ def main() -> None:
         with torch.no_grad():
             z = autoencoder.encode(x).latent_dist.mode()
             z = z + torch.randn_like(z) * torch.rand(len(z), 1, 1, 1) * LATENT_NOISE_MAX
+            if redrawn is not None:
+                chosen = torch.from_numpy(generator.integers(len(redrawn), size=BATCH // 2))
+                x[: BATCH // 2], z[: BATCH // 2] = redrawn_views[chosen].float() / 127.5 - 1, redrawn[chosen].float()
         with torch.autocast("cpu", torch.bfloat16):
             residual = autoencoder.decoder(z)
         out = autoencoder.synthesis(z) + residual.float()
         with torch.autocast("cpu", torch.bfloat16):
             distance = perceptual(out, x)
-            adversarial = -discriminator(out).float().mean() if step >= ADVERSARIAL_FROM_STEP else out.new_zeros(())
+            adversarial = -discriminator(out).float().mean() if step >= adversarial_from else None
         l1 = (out - x).abs().mean()
-        loss = l1 + PERCEPTUAL_WEIGHT * distance + ADVERSARIAL_WEIGHT * adversarial
-        loss.backward()
+        slope = torch.autograd.grad(l1 + PERCEPTUAL_WEIGHT * distance, out, retain_graph=True)[0]
+        if adversarial is not None:
+            pull = torch.autograd.grad(adversarial, out, retain_graph=True)[0]
+            slope = slope + pull * (ADVERSARIAL_SHARE * slope.norm() / pull.norm().clamp(min=1e-8))
+        out.backward(slope)
         nn.utils.clip_grad_norm_(autoencoder.decoder.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        terms = {"l1": l1, "perceptual": distance, "adversarial": adversarial}
-        if step >= ADVERSARIAL_FROM_STEP - 300:
+        terms = {"l1": l1, "perceptual": distance}
+        if adversarial is not None:
+            terms["adversarial"] = adversarial
+        if step >= adversarial_from - DISCRIMINATOR_LEAD_STEPS:
             with torch.autocast("cpu", torch.bfloat16):
                 real, fake = discriminator(x).float(), discriminator(out.detach()).float()
             terms["discriminator"] = F.relu(1 - real).mean() + F.relu(1 + fake).mean()

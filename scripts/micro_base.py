@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -93,6 +94,45 @@ def load_records(data: Path, ids: list[str]) -> list[PairRecord]:
     ]
 
 
+class MuonAdamW:
+    """Muon for the hidden matrices and convolutions (as matrices [out, in * k * k]), AdamW for everything else.
+
+    Updates are scaled to the size of AdamW's, so both share one learning rate. Source: Jordan et al. 2024,
+    https://kellerjordan.github.io/posts/muon; scaling of Liu et al. 2025, arXiv 2502.16982. Needs torch 2.9 or newer.
+    """
+
+    def __init__(self, models: nn.ModuleDict) -> None:
+        apart = ("conv_in", "conv_out", "embedding")
+        named = dict(models.named_parameters())
+        hidden = [n for n, p in named.items() if p.ndim >= 2 and not any(word in n for word in apart)]
+        self.source = [named[n] for n in hidden]
+        self.matrices = [nn.Parameter(p.data.flatten(1)) for p in self.source]
+        self.rest = [p for n, p in named.items() if n not in set(hidden)]
+        self.muon = torch.optim.Muon(self.matrices, LEARNING_RATE, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+        self.adamw = torch.optim.AdamW(self.rest, LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+
+    @property
+    def param_groups(self) -> list[dict]:
+        return self.muon.param_groups + self.adamw.param_groups
+
+    def step(self) -> None:
+        for matrix, source in zip(self.matrices, self.source, strict=True):
+            matrix.grad = source.grad.flatten(1)
+        self.muon.step()
+        self.adamw.step()
+
+    def zero_grad(self) -> None:
+        for p in [*self.source, *self.matrices, *self.rest]:
+            p.grad = None
+
+    def state_dict(self) -> dict:
+        return {"muon": self.muon.state_dict(), "adamw": self.adamw.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.muon.load_state_dict(state["muon"])
+        self.adamw.load_state_dict(state["adamw"])
+
+
 @torch.no_grad()
 def latent_views(autoencoder: PatchAutoencoder, images: Tensor, views: int, seed: int) -> Tensor:
     """Latents of random views, [views, n, c, h/8, w/8] in half precision."""
@@ -159,7 +199,9 @@ def main() -> None:
     if args.init:
         models["unet"].load_state_dict(UNet2DConditionModel.from_pretrained(args.init / "unet").state_dict())
         models["text_encoder"].load_state_dict(CLIPTextModel.from_pretrained(args.init / "text_encoder").state_dict())
-    optimizer = torch.optim.AdamW(models.parameters(), LEARNING_RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    # 1.4 times faster on a CPU than fused attention, whose backward pass is slow there at 256 tokens.
+    models["unet"].set_attn_processor(AttnProcessor())
+    optimizer = MuonAdamW(models)
     ema, step, checkpoint = copy.deepcopy(models), 0, args.work / "checkpoint.pt"
     parts = {"models": models, "ema": ema, "optimizer": optimizer}
     if checkpoint.exists():
@@ -208,7 +250,7 @@ def main() -> None:
         loss.backward()
         nn.utils.clip_grad_norm_(models.parameters(), 1.0)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         with torch.no_grad():
             decay = min(EMA_DECAY, (step + 1) / (step + 10))
             torch._foreach_lerp_(list(ema.parameters()), list(models.parameters()), 1 - decay)
