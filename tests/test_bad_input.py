@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import unicodedata
 import zlib
@@ -515,6 +516,28 @@ def test_symbolic_link_inside_the_folder_is_followed(source: Path) -> None:
     assert "linked" in Prepared(source).records
 
 
+def test_symbolic_link_to_a_folder_is_reported(source: Path) -> None:
+    (source / "masks").rename(source / "annotations")
+    (source / "masks").symlink_to("annotations")
+    assert ("", "folder_link") in Prepared(source).rejected
+
+
+def test_name_that_is_no_unicode(source: Path) -> None:
+    try:
+        (source / "images" / "good1.png").rename(source / "images" / os.fsdecode(b"bad\xff.png"))
+    except OSError:
+        pytest.skip("this file system takes Unicode names only")
+    (row,) = [row for row in read_csv(Prepared(source).out / "rejected.csv") if row["reason"] == "no_unicode"]
+    assert row["file"] == "images/bad\\xff.png"
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "zero\0byte.png"])
+def test_path_in_a_table_that_no_file_can_have(tmp_path: Path, name: str) -> None:
+    root = good_folder(tmp_path / "src", 2)
+    write_csv(root / "metadata.csv", [{"image_id": "p00", "mask": name}, {"image_id": "p01", "mask": ""}])
+    assert Prepared(root).rejected == {("p00", "no_file")}
+
+
 @pytest.mark.parametrize("name", ["train_1", "my test", "dots..", "a:b*c?", "x" * 200, "val"])
 def test_ids_that_make_poor_file_names_get_safe_ones(source: Path, name: str) -> None:
     save(pixels("odd"), source / "images" / f"{name}.png")
@@ -556,6 +579,18 @@ def test_table_in_utf16(tmp_path: Path) -> None:
 def test_tables_that_cannot_be_read(tmp_path: Path, data: bytes, message: str) -> None:
     root = good_folder(tmp_path / "src", 2)
     (root / "metadata.csv").write_bytes(data)
+    with pytest.raises(InputError, match=message):
+        Prepared(root)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [('{"file_name": "n\xe9vus"}'.encode("latin-1"), "UTF-8"), (b"none\n", "without a JSON object")],
+)
+def test_json_lines_that_cannot_be_read(tmp_path: Path, data: bytes, message: str) -> None:
+    root = good_folder(tmp_path / "src", 2)
+    (root / "metadata.csv").unlink()
+    (root / "metadata.jsonl").write_bytes(data)
     with pytest.raises(InputError, match=message):
         Prepared(root)
 

@@ -143,6 +143,14 @@ def test_prepared_folder_can_be_prepared_again(tmp_path: Path) -> None:
     assert [r.sha256 for r in read_metadata(tmp_path / "twice")] == [r.sha256 for r in read_metadata(tmp_path / "once")]
 
 
+def test_labels_that_were_admitted_once_are_admitted_again(tmp_path: Path) -> None:
+    for name in ("my_class/a.png", "nevus/b.png"):
+        save(pixels(name), tmp_path / "src" / name)
+    prepare(tmp_path / "src", tmp_path / "once", SMALL)
+    assert dict(prepare(tmp_path / "once", tmp_path / "twice", SMALL).rejected) == {}
+    assert [record.diagnosis for record in read_metadata(tmp_path / "twice")] == ["my class", "nevus"]
+
+
 def test_loader_finds_every_pair_whatever_the_ids(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     ids = ["test_1", "val", "a train b", "evaluation.2", "plain"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -243,6 +244,15 @@ def test_isic_archive(tmp_path: Path, schema: str) -> None:
     assert "histopathology" not in fields.values()
 
 
+def test_column_of_an_isic_archive_download_can_be_chosen(tmp_path: Path) -> None:
+    image(tmp_path, "ISIC_0000001.jpg")
+    row = {"isic_id": "ISIC_0000001", "attribution": "A", "diagnosis_3": "Melanoma in situ", "mine": "nv"}
+    write_csv(tmp_path / "metadata.csv", [row])
+    assert list_source(tmp_path).candidates[0].fields["diagnosis"] == "melanoma"
+    chosen = list_source(tmp_path, options=Options({"diagnosis": "mine"})).candidates[0]
+    assert chosen.fields["diagnosis"] == "nevus"
+
+
 def test_archive_download_in_a_folder_named_images_is_still_one(tmp_path: Path) -> None:
     image(tmp_path, "images/ISIC_0000001.jpg")
     write_csv(tmp_path / "images" / "metadata.csv", [{"isic_id": "ISIC_0000001", "attribution": "A"}])
@@ -293,6 +303,54 @@ def test_imagefolder_with_metadata(tmp_path: Path, kind: str) -> None:
     )
 
 
+def test_file_names_of_a_folder_of_photographs_need_no_path(tmp_path: Path) -> None:
+    root = good_folder(tmp_path, 2)
+    write_csv(root / "metadata.csv", [{"file_name": f"p0{i}.png", "diagnosis": "nevus"} for i in range(2)])
+    listing = list_source(root)
+    assert (listing.layout, listing.rejections) == ("folder", [])
+    assert [(c.mask, c.fields["diagnosis"]) for c in listing.candidates] == [
+        (f"masks/p0{i}.png", "nevus") for i in range(2)
+    ]
+
+
+def test_imagefolder_without_a_mask_column_finds_masks_by_name_and_rejects_what_no_row_names(tmp_path: Path) -> None:
+    root = good_folder(tmp_path, 2)
+    write_csv(root / "metadata.csv", [{"file_name": "images/p00.png"}])
+    for file in ("masks/other.png", "contact_sheet.png"):
+        mask(root, file)
+    listing = list_source(root)
+    assert (listing.layout, [c.mask for c in listing.candidates]) == ("imagefolder", ["masks/p00.png"])
+    assert reasons(listing) == {
+        ("p01", "image_without_row"),
+        ("p01", "mask_without_image"),
+        ("other", "mask_without_image"),
+    }
+
+
+def test_overview_that_generate_writes_is_no_picture() -> None:
+    from skindualgen.data.sources.folders import NOT_PICTURES
+    from skindualgen.sample.production import SHEET_FILE
+
+    assert re.fullmatch(NOT_PICTURES, SHEET_FILE)
+
+
+def test_folders_of_images_and_masks_are_no_classes(tmp_path: Path) -> None:
+    image(tmp_path, "data/images/a.png")
+    mask(tmp_path, "data/masks/a.png")
+    with pytest.raises(InputError, match=r"seen: data/ \(2\)"):
+        list_source(tmp_path)
+    with pytest.raises(InputError, match="folders named images, masks"):
+        list_source(tmp_path, layout="imagefolder")
+
+
+def test_folder_with_metadata_in_json_lines(tmp_path: Path) -> None:
+    (good_folder(tmp_path, 1) / "metadata.csv").unlink()
+    # A line separator inside a string is no end of a line.
+    (tmp_path / "metadata.jsonl").write_text('{"image_id": "p00", "prompt": "a\u2028b", "diagnosis": "bcc"}\n')
+    candidate = list_source(tmp_path).candidates[0]
+    assert candidate.fields == {"prompt": "a b", "diagnosis": "basal cell carcinoma"}
+
+
 def test_imagefolder_of_classes_with_splits_and_repeated_names(tmp_path: Path) -> None:
     for file in ("train/nevus/1.png", "train/melanoma/1.png", "test/my_own_class/1.png"):
         image(tmp_path, file)
@@ -334,6 +392,15 @@ def test_folder_with_an_impossible_column_option(tmp_path: Path, columns: dict[s
     good_folder(tmp_path, 1)
     with pytest.raises(InputError, match="--column"):
         list_source(tmp_path, options=Options(columns))
+
+
+def test_options_that_nothing_would_read_are_refused(tmp_path: Path, isic2017: Path) -> None:
+    for options in (Options({"diagnosis": "dx"}), Options(labels={"a": "nevus"})):
+        with pytest.raises(InputError, match="published columns"):
+            list_source(isic2017, options=options)
+    image(tmp_path / "plain", "a.png")
+    with pytest.raises(InputError, match="--column diagnosis, but no table"):
+        list_source(tmp_path / "plain", options=Options({"diagnosis": "dx"}))
 
 
 def test_real_folder_is_read_as_it_is(real_data: Path) -> None:

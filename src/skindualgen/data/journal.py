@@ -38,8 +38,8 @@ IN_FLIGHT_PER_WORKER = 4
 class Task:
     """One item to process: its id, its files, the stem of the new files, and how pictures are brought to size.
 
-    ``source_sha256`` is a hash of what the files are called and when they were changed: an earlier result of the same id
-    is this task's if it has the same.
+    ``source_sha256`` is a hash of the files' names, sizes and times: an earlier result of the same id is this task's if
+    it has the same.
     """
 
     isic_id: str

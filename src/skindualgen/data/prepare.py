@@ -70,9 +70,9 @@ def prepare(
 ) -> Summary:
     """Turn a source folder into a data set folder.
 
-    An interrupted or refused run goes on when it is started again, and ends with the bytes of one that was not. Rejected
-    items stand in ``rejected.csv``, changed ones in ``adjusted.csv``. The order of ids decides everything that could
-    depend on an order, so the number of workers changes nothing.
+    An interrupted or refused run goes on when it is started again, and ends with the bytes of one that was not.
+    Rejected items stand in ``rejected.csv``, changed ones in ``adjusted.csv``. The order of ids decides everything that
+    could depend on an order, so the number of workers changes nothing.
 
     Args:
         source: the source folder; it is only read.

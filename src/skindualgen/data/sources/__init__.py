@@ -41,7 +41,7 @@ READERS: dict[Layout, Callable[[Tree, Options], Listing]] = {
     "imagefolder": folders.read_imagefolder,
     "folder": folders.read_folder,
 }
-SHOWN_ENTRIES = 12
+FIXED_TABLES = frozenset({"isic2016", "isic2017", "isic2018", "ph2"})
 
 
 def detect(tree: Tree) -> Layout:
@@ -81,14 +81,22 @@ def list_source(root: Path, *, layout: Layout | Literal["auto"] = "auto", option
         Candidates by ascending id, rejections by file.
 
     Raises:
-        InputError: no folder, unknown or ambiguous layout, an unreadable table, a missing column.
+        InputError: no folder, unknown or ambiguous layout, an unreadable table, a missing column, options that this
+            layout has no use for.
     """
     if layout != "auto" and layout not in LAYOUTS:
         raise InputError(f"layout {layout!r}", f"auto or one of {', '.join(LAYOUTS)}", "choose one of these")
-    tree = Tree(root)
-    listing = READERS[detect(tree) if layout == "auto" else layout](tree, options or Options())
-    for file in tree.escapes:
-        listing.reject("", file, "leaves_folder", "a symbolic link out of the folder or to nothing")
+    tree, options = Tree(root), options or Options()
+    found = detect(tree) if layout == "auto" else layout
+    if found in FIXED_TABLES and (options.columns or options.labels):
+        raise InputError(
+            f"--column or --label for the layout {found}",
+            "neither: its tables have the published columns and labels",
+            "leave them out, or say another --layout",
+        )
+    listing = READERS[found](tree, options)
+    for file, reason, detail in tree.refused:
+        listing.reject("", file, reason, detail)
     listing.candidates.sort(key=lambda candidate: candidate.isic_id)
     listing.rejections.sort(key=lambda rejection: (rejection.file, rejection.isic_id, rejection.reason))
     return listing

@@ -16,6 +16,7 @@ from skindualgen.data.terms import DIAGNOSES, DIAGNOSIS_TERMS, NOT_KNOWN, UNKNOW
 
 IGNORED_FOLDERS = frozenset({"__MACOSX", "__pycache__"})
 MAX_AGE_YEARS = 120
+SHOWN_CHARACTERS = 200
 SPLIT_NAMES: Mapping[str, Split] = {
     "train": "train",
     "training": "train",
@@ -118,12 +119,13 @@ class Options:
 
 
 class Tree:
-    """The files below a folder, hidden ones left out; symbolic links are used only where they stay inside.
+    """The files below a folder, hidden ones left out; links to files are used only where they stay inside.
 
     Attributes:
         root: the folder, resolved.
         files: POSIX paths relative to it, sorted.
-        escapes: links that leave the folder or point nowhere.
+        refused: file, reason code and detail of what is not used: links that leave the folder, links to folders, names
+            that are no Unicode.
     """
 
     def __init__(self, root: Path) -> None:
@@ -131,19 +133,23 @@ class Tree:
             raise InputError(f"{root}, which is no folder", "a folder of photographs", "check the path")
         self.root = root.resolve()
         self.files: list[str] = []
-        self.escapes: list[str] = []
+        self.refused: list[tuple[str, str, str]] = []
         for folder, subfolders, names in os.walk(self.root):
             subfolders[:] = sorted(n for n in subfolders if not n.startswith(".") and n not in IGNORED_FOLDERS)
             for name in [n for n in subfolders if Path(folder, n).is_symlink()] + names:
                 if not name.startswith("."):
                     self._add(Path(folder, name))
         self.files.sort()
-        self.escapes.sort()
 
     def _add(self, path: Path) -> None:
         relative = path.relative_to(self.root).as_posix()
-        if path.is_symlink() and not (path.exists() and path.resolve().is_relative_to(self.root)):
-            self.escapes.append(relative)
+        shown = os.fsencode(relative).decode("utf-8", "backslashreplace")
+        if shown != relative:
+            self.refused.append((shown, "no_unicode", "the file's name is not UTF-8: rename it"))
+        elif path.is_symlink() and not (path.exists() and path.resolve().is_relative_to(self.root)):
+            self.refused.append((relative, "leaves_folder", "a symbolic link out of the folder or to nothing"))
+        elif path.is_symlink() and path.is_dir():
+            self.refused.append((relative, "folder_link", "symbolic links to folders are not followed"))
         elif path.is_file():
             self.files.append(relative)
 
@@ -166,10 +172,14 @@ class Tree:
         if pure.is_absolute() or ".." in pure.parts or re.match(r"[A-Za-z]:", value):
             raise ItemError("leaves_folder", f"{value!r} is absolute or holds '..'")
         path = self.root / pure
-        if path.exists() and not path.resolve().is_relative_to(self.root):
+        try:
+            there, stays = path.is_file(), path.resolve().is_relative_to(self.root)
+        except (OSError, ValueError):  # Longer than a path may be, or with a zero byte.
+            there, stays = False, True
+        if not stays:
             raise ItemError("leaves_folder", f"{value!r} is a link out of the folder")
-        if not path.is_file():
-            raise ItemError("no_file", f"{value!r} is not there")
+        if not there:
+            raise ItemError("no_file", f"{value[:SHOWN_CHARACTERS]!r} is not there")
         return pure.as_posix()
 
 

@@ -136,7 +136,8 @@ def read_archive(tree: Tree, options: Options) -> Listing:
 
     def describe(row: Mapping[str, str], raw: Mapping[str, str]) -> tuple[Fields, list[Adjustment]]:
         fields, adjustments = clinical_fields(row)
-        diagnosis, detail = archive_diagnosis(raw)
+        named = "diagnosis" in options.columns
+        diagnosis, detail = (row["diagnosis"], None) if named else archive_diagnosis(raw)
         name = diagnosis_name(diagnosis, options.labels, any_label=True)
         fields |= {"diagnosis": name} if name is not None else {}
         fields |= {"diagnosis_detail": detail} if detail is not None else {}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from skindualgen.contracts import Split
+from skindualgen.contracts import InputError, Split
 from skindualgen.data.images import SUFFIXES, Adjustment, ItemError
 from skindualgen.data.sources.base import Candidate, Listing, Options, Tree, key, known_value, split_name, stem
 from skindualgen.data.sources.tables import Row, Table
@@ -57,7 +57,17 @@ def masks_by_stem(files: Sequence[str], images: Mapping[str, str]) -> tuple[dict
 def add_candidates(
     listing: Listing, tree: Tree, tables: Sequence[Table], pictures: Pictures, options: Options, describe: Describe
 ) -> None:
-    """Add a candidate for each photograph, with the fields of its row if it has one, and reject what does not join."""
+    """Add a candidate for each photograph, with the fields of its row if it has one, and reject what does not join.
+
+    Raises:
+        InputError: columns are named, and there is no table or not these columns.
+    """
+    if options.columns and not tables:
+        raise InputError(
+            f"--column {', '.join(options.columns)}, but no table",
+            "a CSV beside the folders",
+            "add it, or leave --column",
+        )
     rows = _rows_by_key(listing, tree, tables, pictures, options)
     without_row = 0
     for name, file in sorted(pictures.images.items()):

@@ -97,7 +97,7 @@ def read_table(path: Path, header: Sequence[str] | None = None) -> Table:
     Raises:
         InputError: another encoding, no CSV, no line, or a column name twice.
     """
-    text = _decode(path)
+    text = read_text(path)
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = max(DELIMITERS, key=lambda sign: len(next(csv.reader([first], delimiter=sign), [])))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -123,7 +123,8 @@ def read_table(path: Path, header: Sequence[str] | None = None) -> Table:
     return Table(path, columns, tuple(rows), tuple(bad_lines))
 
 
-def _decode(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return the text of a file in UTF-8 or, with a byte order mark, UTF-16; raise InputError for another encoding."""
     data = path.read_bytes()
     try:
         return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
