@@ -19,12 +19,14 @@ from accelerate import Accelerator
 from PIL import Image
 from safetensors.torch import load_file
 
+from processes import interruptible
 from skindualgen.config import TrainConfig
 from skindualgen.contracts import InputError
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.data.pairs import read_pairs
 from skindualgen.model.adapter import WEIGHTS_FILE, read_header, trainable_parameters
 from skindualgen.model.bases import load_base
+from skindualgen.provenance import sha256_file
 from skindualgen.train import run_folder
 from skindualgen.train.checkpoint import complete_checkpoints, load_newest
 from skindualgen.train.latents import LatentCache, draw_probabilities, encode_pairs
@@ -121,7 +123,7 @@ def start(config_file: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "skindualgen", "train", "--config", str(config_file)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "TERM": "dumb"}
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment)
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, preexec_fn=interruptible)
 
 
 def wait_for_step(process: subprocess.Popen[str], out: Path, step: int) -> None:
@@ -133,8 +135,11 @@ def wait_for_step(process: subprocess.Popen[str], out: Path, step: int) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends signals to another process")
-def test_kill_and_terminate_and_resume(whole: Path, tmp_path: Path, phantom_data: Path, tiny_v_base: Path) -> None:
-    """kill -9, then the same command ended by SIGTERM (exit 0, a checkpoint), then to the end: the same adapter."""
+def test_kill_and_interrupt_and_resume(whole: Path, tmp_path: Path, phantom_data: Path, tiny_v_base: Path) -> None:
+    """kill -9, then the same command ended by Ctrl-C (130, a checkpoint), then to the end: the same adapter.
+
+    Guards against exit code 0: ``train && generate`` must not go on with a training that was stopped.
+    """
     out = tmp_path / "run"
     config = tiny_config(phantom_data, out, tiny_v_base, **EVERY_SETTING_THAT_DRAWS)
     config_file = tmp_path / "c.toml"
@@ -149,9 +154,9 @@ def test_kill_and_terminate_and_resume(whole: Path, tmp_path: Path, phantom_data
 
     with start(config_file) as process:
         wait_for_step(process, out, killed_at + 1)
-        process.terminate()
+        process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=100)
-    assert process.returncode == 0, errors
+    assert process.returncode == 130, errors
     newest = load_newest(out / "checkpoints")
     assert newest is not None
     assert f"Stopped at step {newest['step']}." in output
@@ -268,10 +273,42 @@ def test_photographs_without_masks_train_the_image_half(tmp_path: Path, tiny_bas
     assert "val_dice_read" not in row
 
 
+def test_an_adapter_that_a_kill_cut_short_is_written_again(
+    whole: Path, tmp_path: Path, phantom_data: Path, tiny_v_base: Path
+) -> None:
+    """Guards against a run that passes as finished although its adapter lacks files."""
+    run = shutil.copytree(whole, tmp_path / "run")
+    for name in (WEIGHTS_FILE, "train_ids.json"):
+        (run / "adapter" / name).unlink()
+    train(tiny_config(phantom_data, run, tiny_v_base, **EVERY_SETTING_THAT_DRAWS))
+    assert_same_run(run, whole)
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path, phantom_data: Path, tiny_base: Path) -> None:
+    for text in ('{"_class_name": "UNet2DConditionModel"}', "[]", "not json"):
+        (tmp_path / "config.json").write_text(text)
+        for precision in ("fp32", "auto"):
+            with pytest.raises(InputError, match="not the record of a run"):
+                train(tiny_config(phantom_data, tmp_path, tiny_base, precision=precision))
+        assert (tmp_path / "config.json").read_text() == text
+
+
+def test_tensorboard_shows_no_step_twice(whole: Path, tmp_path: Path, phantom_data: Path, tiny_v_base: Path) -> None:
+    """A run that logged step 8 beyond its checkpoint and died: resumed, the curve holds each step once."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = shutil.copytree(whole, tmp_path / "run")
+    shutil.rmtree(run / "adapter")
+    shutil.rmtree(complete_checkpoints(run / "checkpoints")[-1])
+    train(tiny_config(phantom_data, run, tiny_v_base, **EVERY_SETTING_THAT_DRAWS))
+    curve = EventAccumulator(str(run / "tensorboard")).Reload().Scalars("loss")
+    assert [event.step for event in curve] == [4, 8]
+
+
 def test_training_goes_on_from_an_adapter(
     tmp_path: Path, phantom_data: Path, tiny_base: Path, tiny_adapter: Path
 ) -> None:
-    config = tiny_config(phantom_data, tmp_path / "run", tiny_base, init_adapter=str(tiny_adapter), steps=1)
+    config = tiny_config(phantom_data, tmp_path / "run", tiny_base, init_adapter=str(tiny_adapter), steps=1, lora={})
     trainer, _ = trainer_of(config)
     saved = load_file(tiny_adapter / WEIGHTS_FILE)
     named = trainable_parameters(trainer.model)
@@ -280,6 +317,23 @@ def test_training_goes_on_from_an_adapter(
     run = train(config)
     assert weights(run).keys() == saved.keys()
     assert any(not torch.equal(weights(run)[name], saved[name]) for name in saved)
+    recipe = read_header(run / "adapter")["recipe"]
+    assert recipe["config"]["lora"] == {"rank": 2, "alpha": 4, "targets": "attention+ff", "dropout": 0.0}
+    assert recipe["init_adapter_sha256"] == sha256_file(tiny_adapter / WEIGHTS_FILE)
+    again = tiny_config(phantom_data, tmp_path / "again", tiny_base, init_adapter=str(run), steps=1, lora={"rank": 2})
+    assert (train(again) / "adapter" / WEIGHTS_FILE).is_file()  # from a run folder
+
+
+def test_an_adapter_to_start_from_must_fit(
+    tmp_path: Path, phantom_data: Path, tiny_base: Path, tiny_v_base: Path, tiny_adapter: Path
+) -> None:
+    """Guards against an asked rank that is passed over, and against an adapter of another base of the same shape."""
+    given = {"init_adapter": str(tiny_adapter), "steps": 1}
+    with pytest.raises(InputError, match=r"lora\.rank = 64"):
+        train(tiny_config(phantom_data, tmp_path / "run", tiny_base, lora={"rank": 64}, **given))
+    with pytest.raises(InputError, match="an adapter of base"):
+        train(tiny_config(phantom_data, tmp_path / "run", tiny_v_base, lora={}, **given))
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_a_validation_split_it_logs_and_draws(tmp_path: Path, tiny_base: Path) -> None:

@@ -70,7 +70,7 @@ class TrainConfig(Settings):
     data: Path = Field(description="data set folder as written by 'skindualgen prepare'")
     out: Path = Field(description="run folder")
     base: str = Field("micro", description="'micro' or the path of a diffusers folder")
-    init_adapter: str | None = Field(None, description="adapter folder (or 'builtin') to start from")
+    init_adapter: str | None = Field(None, description="'builtin', a run or an adapter folder to start from")
     size: int | None = Field(None, ge=64, multiple_of=8, description="px; the base's own if not given")
     steps: int = Field(1000, ge=1, description="optimiser steps")
     batch_size: int = Field(8, ge=1, description="pairs per step and process")

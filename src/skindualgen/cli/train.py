@@ -15,7 +15,7 @@ def train(
         str | None, typer.Option(help="'micro', or the path of a diffusers folder.  [default: micro]")
     ] = None,
     init_adapter: Annotated[
-        str | None, typer.Option(help="Adapter folder, or 'builtin', to start from instead of a fresh one.")
+        str | None, typer.Option(help="'builtin', a run or an adapter folder to start from, not afresh.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.  [default: 1000]")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pairs per step and process.  [default: 8]")] = None,

@@ -10,10 +10,9 @@ from rich.console import Console
 
 from skindualgen.config import TrainConfig
 from skindualgen.demo.results import Training
-from skindualgen.model.adapter import read_header
-from skindualgen.model.bases import BUILTIN_ADAPTER
+from skindualgen.model.adapter import adapter_folder, read_header
 from skindualgen.train.loop import train
-from skindualgen.train.run_folder import ADAPTER_DIR, METRICS_FILE
+from skindualgen.train.run_folder import METRICS_FILE
 
 BATCH_SIZE = 8
 LEARNING_RATE = 3e-4
@@ -53,8 +52,6 @@ def train_briefly(
     )
     start = time.perf_counter()
     run = train(config, console=console)
-    if not (run / ADAPTER_DIR).is_dir():
-        raise KeyboardInterrupt
     rows = [json.loads(line) for line in (run / METRICS_FILE).read_text().splitlines()]
     return Training(
         pairs=pairs,
@@ -62,9 +59,3 @@ def train_briefly(
         steps=[row["step"] for row in rows],
         losses=[row["loss"] for row in rows],
     )
-
-
-def adapter_folder(adapter: str) -> Path:
-    """Return the folder that holds the weights of "builtin", a run folder, or an adapter folder."""
-    folder = BUILTIN_ADAPTER if adapter == "builtin" else Path(adapter)
-    return folder / ADAPTER_DIR if (folder / ADAPTER_DIR).is_dir() else folder

@@ -11,15 +11,17 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from skindualgen.contracts import InputError
-from skindualgen.model.bases import Base
+from skindualgen.model.bases import BUILTIN_ADAPTER, Base
 from skindualgen.model.joint_unet import NEW_MODULES, widen_unet
 from skindualgen.provenance import atomic_path, atomic_write_json, atomic_write_text, sha256_file
 
+ADAPTER_DIR = "adapter"
+"""where a run folder holds its adapter"""
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 RUN_FILE = "run.json"
@@ -53,6 +55,12 @@ LORA_TARGETS = {
 """which layers of the UNet get low-rank updates; "all" adds the convolutions of the residual blocks"""
 
 
+def adapter_folder(adapter: str | Path) -> Path:
+    """Resolve "builtin", a run folder of ``skindualgen train``, or an adapter folder, which need not be there."""
+    folder = BUILTIN_ADAPTER if str(adapter) == "builtin" else Path(adapter)
+    return folder / ADAPTER_DIR if (folder / ADAPTER_DIR).is_dir() else folder
+
+
 def attach_adapter(
     joint: UNet2DConditionModel, *, rank: int, alpha: int, targets: str = "attention+ff", dropout: float = 0.0
 ) -> PeftModel:
@@ -71,7 +79,7 @@ def attach_adapter(
         r=rank,
         lora_alpha=alpha,
         lora_dropout=dropout,
-        target_modules=rf".*(?<![a-z])({'|'.join(LORA_TARGETS[targets])})$",
+        target_modules=_target_pattern(targets),
         modules_to_save=list(NEW_MODULES),
     )
     model = get_peft_model(joint, config)
@@ -139,34 +147,42 @@ def read_header(folder: Path) -> dict[str, Any]:
             "'builtin', a run folder of 'skindualgen train', or its adapter folder",
             "check the path, or train one with 'skindualgen train'",
         )
-    with safe_open(path, framework="pt") as file:
-        header = (file.metadata() or {}).get("skindualgen")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = (file.metadata() or {}).get("skindualgen")
+    except SafetensorError as error:
+        raise InputError(f"{path}, which is damaged ({error})", "an intact file", "copy or train it again") from error
     if header is None:
         raise InputError(f"{path} without a skindualgen header", "an adapter of 'skindualgen train'", "train one")
     return json.loads(header)
 
 
-def load_adapter(base: Base, folder: Path, *, allow_base_mismatch: bool = False) -> UNet2DConditionModel:
+def load_adapter(base: Base, folder: Path) -> UNet2DConditionModel:
     """Widen the base's UNet, apply the adapter and merge it: a stock UNet that denoises pairs.
 
     Raises:
         InputError: the adapter was trained on another base, or its tensors do not fit.
     """
+    return restore_adapter(base, folder).merge_and_unload().requires_grad_(False)
+
+
+def restore_adapter(base: Base, folder: Path) -> PeftModel:
+    """Widen the base's UNet, attach LoRA as configured in ``folder`` and load every tensor exactly, to train on.
+
+    Raises:
+        InputError: the adapter was trained on another base, or a tensor is missing, left over or of another shape.
+    """
     header = read_header(folder)
-    if header["base_sha256"] != base.sha256 and not allow_base_mismatch:
+    if header["base_sha256"] != base.sha256:
         raise InputError(
             f"an adapter of base {header['base_id']} ({header['base_sha256'][:12]})",
             f"one of base {base.base_id} ({base.sha256[:12]})",
             "give the adapter's own base with --base",
         )
-    return restore_adapter(widen_unet(base.unet), folder).merge_and_unload()
-
-
-def restore_adapter(joint: UNet2DConditionModel, folder: Path) -> PeftModel:
-    """Attach LoRA as configured in ``folder`` and load every tensor exactly; nothing may be missing or left over."""
     config = LoraConfig.from_pretrained(str(folder))
     config.base_model_name_or_path = None  # peft compares it with a name that a UNet in memory does not have, and warns
-    model = get_peft_model(joint.requires_grad_(False), config)
+    config.inference_mode = False  # peft's files say True, which would freeze what is to be trained further
+    model = get_peft_model(widen_unet(base.unet).requires_grad_(False), config)
     state = load_file(folder / WEIGHTS_FILE)
     expected = _adapter_state(model)
     wrong = sorted(set(state) ^ set(expected)) or sorted(k for k in state if state[k].shape != expected[k].shape)
@@ -178,6 +194,17 @@ def restore_adapter(joint: UNet2DConditionModel, folder: Path) -> PeftModel:
         )
     set_peft_model_state_dict(model, state)
     return model
+
+
+def lora_settings(model: PeftModel) -> dict[str, Any]:
+    """Rank, alpha, targets and dropout of an adapter, named as in ``config.LoraSettings``."""
+    config = model.peft_config["default"]
+    targets = {_target_pattern(name): name for name in LORA_TARGETS}[config.target_modules]
+    return {"rank": config.r, "alpha": config.lora_alpha, "targets": targets, "dropout": config.lora_dropout}
+
+
+def _target_pattern(targets: str) -> str:
+    return rf".*(?<![a-z])({'|'.join(LORA_TARGETS[targets])})$"
 
 
 def _adapter_state(model: PeftModel) -> dict[str, Tensor]:

@@ -18,8 +18,8 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from skindualgen.codec import CELL_PX, CODE_CHANNELS, flip_code, mask_to_code
 from skindualgen.contracts import InputError
 from skindualgen.losses import add_noise, velocity_to
-from skindualgen.model.adapter import WEIGHTS_FILE, load_adapter, read_header
-from skindualgen.model.bases import BUILTIN_ADAPTER, embed_prompts, load_base
+from skindualgen.model.adapter import WEIGHTS_FILE, adapter_folder, load_adapter, read_header
+from skindualgen.model.bases import embed_prompts, load_base
 from skindualgen.model.joint_unet import CLEAN_TIMESTEP, joint_prediction
 from skindualgen.provenance import sha256_file
 from skindualgen.sample.inputs import (
@@ -90,8 +90,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
             base: the base's path; as recorded in the adapter if not given.
             dtype: of all weights.
         """
-        folder = BUILTIN_ADAPTER if str(adapter) == "builtin" else Path(adapter)
-        folder = folder / "adapter" if (folder / "adapter").is_dir() else folder
+        folder = adapter_folder(adapter)
         header = read_header(folder)
         parts = load_base(base or header["recipe"].get("base", header["base_id"]), dtype=dtype)
         unet = load_adapter(parts, folder).eval()

@@ -22,13 +22,12 @@ from skindualgen.config import TrainConfig
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import manifest_sha256
 from skindualgen.data.pairs import read_pairs
-from skindualgen.model.adapter import save_adapter
+from skindualgen.model.adapter import ADAPTER_DIR, WEIGHTS_FILE, adapter_folder, lora_settings, save_adapter
 from skindualgen.model.bases import Base, load_base
-from skindualgen.provenance import atomic_write_json
+from skindualgen.provenance import atomic_write_json, sha256_file
 from skindualgen.train.checkpoint import load_newest, save_checkpoint
 from skindualgen.train.latents import LatentCache, draw_probabilities, encode_pairs
 from skindualgen.train.run_folder import (
-    ADAPTER_DIR,
     CHECKPOINT_DIR,
     METRICS_FILE,
     claim_folder,
@@ -39,6 +38,8 @@ from skindualgen.train.trainer import Trainer
 from skindualgen.train.validate import Validator
 
 ADAPTER_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+IDS_FILE = "train_ids.json"
+"""the last file of an adapter folder to be written"""
 LOG_EVERY = 10
 """steps between lines of metrics.jsonl"""
 
@@ -56,6 +57,7 @@ def train(config: TrainConfig, *, console: Console | None = None, stop_after: in
 
     Raises:
         InputError: unusable data, base or settings, or a run folder of other settings.
+        KeyboardInterrupt: told to stop by SIGINT or SIGTERM; a checkpoint is written first.
         NonFiniteLossError: the loss or a gradient stopped being a number.
     """
     if config.threads:
@@ -66,31 +68,35 @@ def train(config: TrainConfig, *, console: Console | None = None, stop_after: in
     accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
     records, val_records = read_pairs(config.data, "train"), _validation_records(config)
     base = load_base(config.base)
-    claim_folder(config, base, manifest_sha256(records), precision)
     trainer = Trainer(config, base, accelerator)
+    claim_folder(config, base, manifest_sha256(records), precision)
     if (state := load_newest(config.out / CHECKPOINT_DIR)) is not None:
         trainer.load_state(state)
     drop_rows_after(config.out / METRICS_FILE, trainer.step)
-    if trainer.step >= config.steps and (config.out / ADAPTER_DIR).is_dir():
+    if trainer.step >= config.steps and (config.out / ADAPTER_DIR / IDS_FILE).is_file():
         return config.out
     size = config.size or int(base.unet.config.sample_size) * 2 ** (len(base.vae.config.block_out_channels) - 1)
     progress = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"), console=console or Console(quiet=True),
     )  # fmt: skip
-    with progress, _stop_signals() as stopped:
+    with progress:
         cache = _encode(config, records, base, size, progress)
         validator = Validator(config, base, val_records, size)
         last = min(config.steps, stop_after or config.steps)
-        _run(trainer, cache, validator, last, progress, stopped)
+        with _stop_signals() as stopped:
+            _run(trainer, cache, validator, last, progress, stopped)
     if accelerator.is_main_process and trainer.step >= config.steps:
         with trainer.averaged() as model:
             recipe = {"base": config.base, "sampling": config.sampling.model_dump(), "steps": trainer.step}
             recipe |= {"train_manifest_sha256": manifest_sha256(records), "train_pairs": len(records), "size": size}
-            recipe |= {"config": config.model_dump(mode="json", exclude={"out", "data", "init_adapter"})}
+            settings = config.model_dump(mode="json", exclude={"out", "data", "init_adapter"})
+            recipe |= {"config": settings | {"lora": lora_settings(model)}}
+            if config.init_adapter is not None:
+                recipe["init_adapter_sha256"] = sha256_file(adapter_folder(config.init_adapter) / WEIGHTS_FILE)
             dtype = ADAPTER_DTYPES[config.adapter_dtype]
             save_adapter(model, config.out / ADAPTER_DIR, recipe=recipe, base=base, dtype=dtype)
-            atomic_write_json(config.out / ADAPTER_DIR / "train_ids.json", sorted(r.isic_id for r in records))
+            atomic_write_json(config.out / ADAPTER_DIR / IDS_FILE, sorted(r.isic_id for r in records))
     return config.out
 
 
@@ -101,7 +107,8 @@ def _run(
     config, main = trainer.config, trainer.accelerator.is_main_process
     probabilities = draw_probabilities(cache.records, config.balance)
     checkpoints = config.out / CHECKPOINT_DIR
-    writer = SummaryWriter(str(config.out / "tensorboard")) if main else None
+    # What a killed run drew beyond its last checkpoint is hidden, as it is drawn again.
+    writer = SummaryWriter(str(config.out / "tensorboard"), purge_step=trainer.step + 1) if main else None
     task = progress.add_task("training", total=config.steps, completed=trainer.step, note="")
     start, first = time.monotonic(), trainer.step
     while trainer.step < last and not stopped:
@@ -120,11 +127,13 @@ def _run(
                 writer.add_scalar(name, value, step)  # type: ignore[union-attr]
         if main and (step % config.checkpoint_every == 0 or done):
             save_checkpoint(checkpoints, step, trainer.state(), keep=config.keep_checkpoints)
-    if main and stopped:
-        save_checkpoint(checkpoints, trainer.step, trainer.state(), keep=config.keep_checkpoints)
-        progress.console.print(f"Stopped at step {trainer.step}. Run the same command again to go on.")
     if writer:
         writer.close()
+    if stopped and trainer.step < last:
+        if main:
+            save_checkpoint(checkpoints, trainer.step, trainer.state(), keep=config.keep_checkpoints)
+            progress.console.print(f"Stopped at step {trainer.step}. Run the same command again to go on.")
+        raise KeyboardInterrupt
 
 
 def _validation_records(config: TrainConfig) -> list[PairRecord]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from skindualgen.config import FREE_TO_CHANGE, TrainConfig
 from skindualgen.contracts import InputError
@@ -11,7 +12,6 @@ from skindualgen.model.bases import Base
 from skindualgen.provenance import atomic_write_json, atomic_write_text, run_record
 from skindualgen.train.precision import measured_precision
 
-ADAPTER_DIR = "adapter"
 CHECKPOINT_DIR = "checkpoints"
 METRICS_FILE = "metrics.jsonl"
 CONFIG_FILE = "config.json"
@@ -22,7 +22,7 @@ def run_precision(config: TrainConfig) -> str:
     if config.precision != "auto":
         return config.precision
     path = config.out / CONFIG_FILE
-    return json.loads(path.read_text())["settings"]["precision_used"] if path.is_file() else measured_precision()
+    return _recorded(path)["precision_used"] if path.is_file() else measured_precision()
 
 
 def claim_folder(config: TrainConfig, base: Base, manifest: str, precision: str) -> None:
@@ -34,7 +34,7 @@ def claim_folder(config: TrainConfig, base: Base, manifest: str, precision: str)
         config.out.mkdir(parents=True, exist_ok=True)
         atomic_write_json(path, {"settings": settings, "run": run_record()})
         return
-    before = json.loads(path.read_text())["settings"]
+    before = _recorded(path)
     changed = sorted(name for name in settings if before.get(name) != settings[name])
     if changed:
         raise InputError(
@@ -42,6 +42,15 @@ def claim_folder(config: TrainConfig, base: Base, manifest: str, precision: str)
             "the same settings, to resume it",
             "use them again, or another --out",
         )
+
+
+def _recorded(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text())["settings"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}, which is not the record of a run", "a new folder, or one of an earlier run", "use another --out"
+        ) from error
 
 
 def drop_rows_after(path: Path, step: int) -> None:

@@ -6,7 +6,6 @@ import hashlib
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,9 +15,15 @@ from peft import PeftModel
 from torch import Tensor
 
 from skindualgen.config import TrainConfig
-from skindualgen.contracts import SkinDualGenError
-from skindualgen.model.adapter import attach_adapter, restore_adapter, trainable_parameters
-from skindualgen.model.bases import BUILTIN_ADAPTER, Base
+from skindualgen.contracts import InputError, SkinDualGenError
+from skindualgen.model.adapter import (
+    adapter_folder,
+    attach_adapter,
+    lora_settings,
+    restore_adapter,
+    trainable_parameters,
+)
+from skindualgen.model.bases import Base
 from skindualgen.model.joint_unet import widen_unet
 from skindualgen.train.latents import LatentCache, draw_batch
 from skindualgen.train.objective import draw_noise, joint_loss
@@ -129,15 +134,21 @@ def seed_of(*place: int) -> int:
 
 
 def _adapted_unet(config: TrainConfig, base: Base) -> PeftModel:
-    joint = widen_unet(base.unet)
-    if config.init_adapter is not None:
-        folder = BUILTIN_ADAPTER if config.init_adapter == "builtin" else Path(config.init_adapter)
-        model = restore_adapter(joint, folder)
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_("lora_" in name or "modules_to_save" in name)
-        return model
     lora = config.lora
-    return attach_adapter(joint, rank=lora.rank, alpha=lora.alpha, targets=lora.targets, dropout=lora.dropout)
+    if config.init_adapter is not None:
+        model = restore_adapter(base, adapter_folder(config.init_adapter))
+        own = lora_settings(model)
+        for name in lora.model_fields_set:
+            if getattr(lora, name) != own[name]:
+                raise InputError(
+                    f"lora.{name} = {getattr(lora, name)!r} with init_adapter {config.init_adapter}",
+                    f"{own[name]!r}, which that adapter has",
+                    f"leave lora.{name} out, or start without init_adapter",
+                )
+        return model
+    return attach_adapter(
+        widen_unet(base.unet), rank=lora.rank, alpha=lora.alpha, targets=lora.targets, dropout=lora.dropout
+    )
 
 
 def _parameter_groups(model: PeftModel, config: TrainConfig) -> list[dict[str, Any]]:
