@@ -71,16 +71,35 @@ def test_what_is_read_was_kept_out_of_the_training(shown: Path) -> None:
 
 
 def test_an_earlier_show_is_replaced_and_other_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / run.MARKER).touch()
     (tmp_path / "pairs").mkdir()
     (tmp_path / "report.html").write_text("old")
     (tmp_path / ".report.html.x.tmp").write_text("left by a killed demo")
     run._empty_own_folder(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [run.MARKER]
     (tmp_path / "thesis.tex").write_text("mine")
     (tmp_path / "pairs").mkdir()
     with pytest.raises(InputError, match=r"thesis\.tex"):
         run._empty_own_folder(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["pairs", "thesis.tex"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [run.MARKER, "pairs", "thesis.tex"]
+
+
+def test_photographs_of_the_user_are_never_removed(tmp_path: Path, tiny_adapter: Path) -> None:
+    """Guards against losing them: their folder is called as one of the demo's own, and is its only neighbour."""
+    write_phantom_folder(tmp_path / "data", 2, size=64)
+    before = sorted(tmp_path.rglob("*"))
+    for data in (tmp_path / "data", None):
+        with pytest.raises(InputError):
+            run_show(ShowOptions(tmp_path, data=data, adapter=str(tiny_adapter)), console())
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_wrong_adapter_leaves_the_earlier_show(tmp_path: Path) -> None:
+    (tmp_path / run.MARKER).touch()
+    (tmp_path / "report.html").write_text("old")
+    with pytest.raises(InputError, match="nowhere"):
+        run_show(ShowOptions(tmp_path, adapter=str(tmp_path / "nowhere")), console())
+    assert (tmp_path / "report.html").read_text() == "old"
 
 
 def test_own_photographs_without_masks_are_read_and_not_trained_on(tmp_path: Path, tiny_adapter: Path) -> None:

@@ -34,7 +34,9 @@ from skindualgen.sample.pipeline import SkinDualGenPipeline
 REPORT_FILE = "report.html"
 PAIRS_DIR, SOURCE_DIR, DATA_DIR, RUN_DIR = "pairs", "phantoms", "data", "run"
 READ_DIR, READ_AGAIN_DIR = "read", "read_again"
-OWN_NAMES = frozenset({REPORT_FILE, PAIRS_DIR, SOURCE_DIR, DATA_DIR, RUN_DIR, READ_DIR, READ_AGAIN_DIR})
+MARKER = ".skindualgen-demo"
+"""marks a folder as a demo's: only what stands beside it may be removed"""
+OWN_NAMES = frozenset({MARKER, REPORT_FILE, PAIRS_DIR, SOURCE_DIR, DATA_DIR, RUN_DIR, READ_DIR, READ_AGAIN_DIR})
 
 PHANTOMS = 72
 """Phantoms drawn when no data are given: enough for the three parts of a split to hold every diagnosis."""
@@ -71,8 +73,10 @@ def run_show(options: ShowOptions, console: Console) -> Path:
     Raises:
         InputError: the output folder holds something else, the data folder cannot be used, or there is no such adapter.
     """
-    _empty_own_folder(options.out)
+    if options.data is not None and options.data.resolve().is_relative_to(options.out.resolve()):
+        raise InputError(f"--data {options.data} inside --out {options.out}", "two places", "give another --out")
     pipe = SkinDualGenPipeline.from_adapter(options.adapter)
+    _empty_own_folder(options.out)
     pipe.set_progress_bar_config(disable=True)
     defaults = pipe.config
     show = Show(
@@ -156,19 +160,21 @@ def open_in_browser(path: Path) -> bool:
 
 
 def _empty_own_folder(out: Path) -> None:
-    """Make the folder, or empty it of an earlier show; anything else in it is the user's and is refused."""
+    """Make the folder, or empty it of an earlier show, known by its marker; anything else is the user's and refused."""
     out.mkdir(parents=True, exist_ok=True)
+    own = OWN_NAMES if (out / MARKER).is_file() else frozenset()
     unfinished = tuple(f".{name}." for name in OWN_NAMES)  # what a killed demo leaves of an atomic write
     names = sorted(path.name for path in out.iterdir())
-    foreign = [name for name in names if name not in OWN_NAMES and not name.startswith(unfinished)]
+    foreign = [name for name in names if name not in own and not (own and name.startswith(unfinished))]
     if foreign:
         raise InputError(
             f"{out}, which holds {foreign[0]!r}", "a new folder, or one of an earlier demo", "give another --out"
         )
+    (out / MARKER).touch()
     for path in out.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
-        else:
+        elif path.name != MARKER:
             path.unlink()
 
 
