@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -44,6 +45,25 @@ def test_the_installed_script_is_the_module() -> None:
 def test_no_arguments_show_the_commands() -> None:
     done = run()
     assert all(f" {name} " in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "out"), "got out: Permission denied; expected access"),
+        (OSError(errno.ENOSPC, "No space left on device"), "got a file: No space left on device; expected access"),
+    ],
+)
+def test_folder_without_access_and_full_disk_are_wrong_input(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: OSError, said: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("skindualgen.data.prepare.list_source", fail)
+    done = CliRunner().invoke(app, ["prepare", str(tmp_path), str(tmp_path.parent / "out")])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert said in done.stderr
 
 
 @pytest.mark.parametrize("name", COMMANDS)

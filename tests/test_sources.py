@@ -113,6 +113,13 @@ def test_isic2017_row_with_two_diagnoses_is_rejected(isic2017: Path) -> None:
     assert reasons(list_source(isic2017)) == {("ISIC_0000003", "unknown_label")}
 
 
+def test_challenge_row_with_a_value_too_few_is_rejected(isic2017: Path) -> None:
+    table = isic2017 / "ISIC-2017_Validation_Part3_GroundTruth.csv"
+    table.write_text("image_id,melanoma,seborrheic_keratosis\nISIC_0000003,1.0\n")
+    (rejection,) = list_source(isic2017).rejections
+    assert (rejection.file, rejection.reason) == (f"{table.name}:2", "bad_row")
+
+
 def test_isic2018(tmp_path: Path) -> None:
     image(tmp_path, "ISIC2018_Task1-2_Training_Input/ISIC_0000000.jpg")
     mask(tmp_path, "ISIC2018_Task1_Training_GroundTruth/ISIC_0000000_segmentation.png")

@@ -8,6 +8,7 @@ function, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Annotated, Any
@@ -19,6 +20,9 @@ from skindualgen.cli import demo, doctor, generate, prepare, segment, train
 
 EXIT_WRONG_INPUT = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
+
+NO_ACCESS_OR_ROOM = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})
+"""Error numbers of a file or folder that this user may not use, and of a full disk."""
 
 QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error"}
 """Environment of the libraries, unless the user set it: their bars and remarks would tear our progress display."""
@@ -40,6 +44,11 @@ class CommandGroup(TyperGroup):
         except Exception as error:
             from skindualgen.contracts import InputError
 
+            if isinstance(error, OSError) and error.errno in NO_ACCESS_OR_ROOM:
+                got = f"{error.filename or 'a file'}: {error.strerror}"
+                error = InputError(
+                    got, "access and free space", "mend its permissions, make room or name another place"
+                )
             if not isinstance(error, InputError):
                 raise
             _say(f"Error: {' '.join(str(error).split())}", typer.colors.RED)

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from skindualgen.contracts import Split
 from skindualgen.data.images import Adjustment, ItemError
 from skindualgen.data.sources.base import Candidate, Listing, Options, Tree, clinical_fields, key, known_value, stem
+from skindualgen.data.sources.rows import reject_bad_lines
 from skindualgen.data.sources.tables import Row, read_table
 
 SPLITS: Mapping[str, Split] = {"training": "train", "validation": "val", "test": "test", "test_v2": "test"}
@@ -137,6 +138,7 @@ def _tables(tree: Tree, challenge: Challenge, listing: Listing) -> dict[str, _Kn
         # The tables of 2016 have no header line.
         header = ("image_id", "malignant") if challenge.year == 2016 else None
         table = read_table(tree.root / file, header)
+        reject_bad_lines(listing, file, table)
         for row in table.rows:
             entry = known.setdefault(key(row.values[table.columns[0]]), _Known())
             try:
@@ -144,13 +146,17 @@ def _tables(tree: Tree, challenge: Challenge, listing: Listing) -> dict[str, _Kn
             except ItemError as error:
                 entry.problem = error
     for file in tree.named(challenge.patients) if challenge.patients else ():
-        for row in read_table(tree.root / file).renamed({}, needed=("isic_id",)):
+        table = read_table(tree.root / file)
+        reject_bad_lines(listing, file, table)
+        for row in table.renamed({}, needed=("isic_id",)):
             entry = known.setdefault(key(row.values["isic_id"]), _Known())
             fields, adjustments = clinical_fields(row.values)
             _merge(entry, fields)
             entry.adjustments += adjustments
     for file in tree.named(challenge.lesions) if challenge.lesions else ():
-        for row in read_table(tree.root / file).renamed({}, needed=("isic_id", "lesion_id")):
+        table = read_table(tree.root / file)
+        reject_bad_lines(listing, file, table)
+        for row in table.renamed({}, needed=("isic_id", "lesion_id")):
             _merge(known.setdefault(key(row.values["isic_id"]), _Known()), {"lesion_id": row.values["lesion_id"]})
     if not known:
         listing.notes.append(f"no table of diagnoses (task 3) found: the diagnoses of {listing.layout} are not known")

@@ -116,8 +116,7 @@ def _rows_by_key(
     found: dict[str, list[tuple[str, Mapping[str, str], Mapping[str, str]]]] = {}
     for table in tables:
         file = table.path.relative_to(tree.root).as_posix()
-        for line in table.bad_lines:
-            listing.reject("", f"{file}:{line}", "bad_row", f"not {len(table.columns)} values")
+        reject_bad_lines(listing, file, table)
         raw: Row
         for raw, row in zip(table.rows, table.renamed(options.columns, needed=("isic_id",)), strict=True):
             where, value = f"{file}:{row.line}", row.values["isic_id"]
@@ -161,6 +160,12 @@ def _without_contradictions(
 def _mask_of(tree: Tree, row: Mapping[str, str]) -> str | None:
     value = known_value(row.get("mask"))
     return None if value is None else tree.inside(value)
+
+
+def reject_bad_lines(listing: Listing, file: str, table: Table) -> None:
+    """Reject the lines of a table, which is called ``file``, that have another number of values than its header."""
+    for line in table.bad_lines:
+        listing.reject("", f"{file}:{line}", "bad_row", f"not {len(table.columns)} values")
 
 
 def reject_masks(listing: Listing, masks: Sequence[str]) -> None:
