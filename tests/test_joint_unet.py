@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -96,8 +97,6 @@ def test_a_folder_without_a_base_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_base_with_an_unknown_autoencoder_is_refused(tmp_path: Path, tiny_base: Path) -> None:
-    import shutil
-
     shutil.copytree(tiny_base, tmp_path / "base")
     config = tmp_path / "base" / "vae" / "config.json"
     config.write_text(config.read_text().replace("AutoencoderKL", "VQModel"))
@@ -105,9 +104,23 @@ def test_a_base_with_an_unknown_autoencoder_is_refused(tmp_path: Path, tiny_base
         load_base(tmp_path / "base")
 
 
-def test_the_base_hash_sees_every_part(tmp_path: Path, tiny_base: Path) -> None:
-    import shutil
+def test_a_base_that_is_not_whole_is_refused(tmp_path: Path, tiny_base: Path) -> None:
+    """Guards against a traceback, and against asking a server for a part that the folder lacks."""
+    for name in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
+        folder = shutil.copytree(tiny_base, tmp_path / name)
+        shutil.rmtree(folder / name)
+        with pytest.raises(InputError, match=f"without.*{name}"):
+            load_base(folder)
+    weights = next((shutil.copytree(tiny_base, tmp_path / "damaged") / "unet").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_base(tmp_path / "damaged")
+    weights.rename(weights.with_suffix(".bin"))
+    with pytest.raises(InputError, match="safetensors"):
+        load_base(tmp_path / "damaged")
 
+
+def test_the_base_hash_sees_every_part(tmp_path: Path, tiny_base: Path) -> None:
     shutil.copytree(tiny_base, tmp_path / "base")
     assert base_sha256(tmp_path / "base") == base_sha256(tiny_base) == load_base(tiny_base).sha256
     for name in (
@@ -123,7 +136,7 @@ def test_the_base_hash_sees_every_part(tmp_path: Path, tiny_base: Path) -> None:
 
 
 @torch.no_grad()
-def test_a_loaded_base_is_frozen_and_long_prompts_are_cut(tiny_base: Path) -> None:
+def test_a_loaded_base_is_frozen_and_long_prompts_are_cut(tiny_base: Path, caplog: pytest.LogCaptureFixture) -> None:
     base = load_base(tiny_base)
     assert base.prediction_type == "epsilon"
     for part in (base.unet, base.vae, base.text_encoder):
@@ -132,3 +145,9 @@ def test_a_loaded_base_is_frozen_and_long_prompts_are_cut(tiny_base: Path) -> No
     assert base.embed(["", "a nevus", long]).shape == (3, 77, 32)
     # SD 2.0's text encoder is causal; the tokens that fit are read as if nothing followed.
     torch.testing.assert_close(base.embed([long]), base.embed([long + "on the back"]))
+    fits = "a " * 75
+    base.embed([fits])
+    cuts = [record.getMessage() for record in caplog.records]
+    assert [cut.split(" of the")[0] for cut in cuts] == [
+        f"The text encoder reads only 75 of {n} tokens" for n in (540, 549)
+    ]  # once

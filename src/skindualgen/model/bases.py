@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, SchedulerMixin, UNet2DConditionModel
 from diffusers.models.modeling_utils import ModelMixin
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from skindualgen.contracts import InputError
 from skindualgen.model.autoencoder import PatchAutoencoder
 
+logger = logging.getLogger(__name__)
+
 BUNDLED = Path(__file__).resolve().parent.parent / "bundled"
 MICRO_BASE = BUNDLED / "micro"
 BUILTIN_ADAPTER = BUNDLED / "adapter"
+START_AND_END = 2
+"""tokens that a tokenizer puts around each prompt"""
 AUTOENCODERS: dict[str, type[ModelMixin]] = {"AutoencoderKL": AutoencoderKL, "PatchAutoencoder": PatchAutoencoder}
+REMEDY = "download a Stable Diffusion 2.0 folder (README: Stable Diffusion 2.0) and give its path"
 HASHED_FOLDERS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
@@ -58,7 +66,7 @@ def base_folder(base: str | Path) -> Path:
         raise InputError(
             f"base {str(base)!r} without {folder / 'unet' / 'config.json'}",
             "'micro', or the path of a diffusers folder with unet, vae, text_encoder, tokenizer and scheduler",
-            "download a Stable Diffusion 2.0 folder (README: Stable Diffusion 2.0) and give its path",
+            REMEDY,
         )
     return folder
 
@@ -81,8 +89,21 @@ def load_base(base: str | Path = "micro", *, dtype: torch.dtype = torch.float32)
     Args:
         base: "micro" or a path.
         dtype: of the loaded weights; the file's own type is converted.
+
+    Raises:
+        InputError: no such folder, or a part of it is missing, damaged or of another kind.
     """
     folder = base_folder(base)
+    for name in HASHED_FOLDERS:
+        if not (folder / name).is_dir():  # else the libraries would take the path for an id and ask a server
+            raise InputError(f"base {folder} without {name}", f"a folder with {', '.join(HASHED_FOLDERS)}", REMEDY)
+    try:
+        return _load_parts(folder, "micro" if str(base) == "micro" else folder.name, dtype)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(f"base {folder} that cannot be loaded ({error})", "configs and safetensors", REMEDY) from error
+
+
+def _load_parts(folder: Path, base_id: str, dtype: torch.dtype) -> Base:
     vae_class = json.loads((folder / "vae" / "config.json").read_text())["_class_name"]
     if vae_class not in AUTOENCODERS:
         raise InputError(f"autoencoder class {vae_class}", " or ".join(AUTOENCODERS), "use another base")
@@ -94,7 +115,7 @@ def load_base(base: str | Path = "micro", *, dtype: torch.dtype = torch.float32)
         text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype, use_safetensors=True),
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
         scheduler=DDIMScheduler.from_config(scheduler_config),
-        base_id="micro" if str(base) == "micro" else folder.name,
+        base_id=base_id,
         sha256=base_sha256(folder),
     )
     for part in (parts.unet, parts.vae, parts.text_encoder):
@@ -103,12 +124,22 @@ def load_base(base: str | Path = "micro", *, dtype: torch.dtype = torch.float32)
 
 
 def embed_prompts(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompts: Sequence[str]) -> Tensor:
-    """Text encoder states [b, tokens, width] of b prompts, padded or cut to the tokenizer's length."""
-    ids = tokenizer(
+    """Text encoder states [b, tokens, width] of b prompts, padded or cut to the tokenizer's length; a cut is logged."""
+    read = tokenizer(
         list(prompts),
         padding="max_length",
         max_length=tokenizer.model_max_length,
         truncation=True,
         return_tensors="pt",
-    ).input_ids
-    return text_encoder(ids.to(text_encoder.device)).last_hidden_state
+    )
+    for prompt, full in zip(prompts, read.attention_mask.all(dim=1).tolist(), strict=True):
+        if full:
+            tokens = tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids
+            _warn_of_cut(prompt, len(tokens), tokenizer.model_max_length - START_AND_END)
+    return text_encoder(read.input_ids.to(text_encoder.device)).last_hidden_state
+
+
+@lru_cache(maxsize=1024)  # once for each prompt, not once a batch
+def _warn_of_cut(prompt: str, tokens: int, limit: int) -> None:
+    if tokens > limit:
+        logger.warning("The text encoder reads only %d of %d tokens of the prompt '%.40s ...'", limit, tokens, prompt)
