@@ -57,7 +57,7 @@ def test_options_win_over_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"stepps": 3}, "stepps = 3"),
+        ({"stepps": 3}, "stepps = 3; expected the name of a setting"),
         ({"lora.rang": 3}, r"lora\.rang = 3"),
         ({"steps": 0}, "steps = 0"),
         ({"steps": "many"}, "steps = 'many'"),
@@ -75,7 +75,7 @@ def test_wrong_settings_are_named(overrides: dict[str, Any], message: str) -> No
 
 
 def test_missing_settings_are_named() -> None:
-    with pytest.raises(InputError, match="data"):
+    with pytest.raises(InputError, match=r"got no data; expected the data set folder.*; give --data"):
         load_train_config(None, {"out": "o"})
 
 

@@ -131,9 +131,11 @@ def load_train_config(file: Path | None, overrides: dict[str, Any]) -> TrainConf
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise InputError(
-            f"{name} = {first['input']!r}", first["msg"], "see 'skindualgen train --help' for names and ranges"
-        ) from error
+        if first["type"] == "missing":
+            needed = TrainConfig.model_fields[name].description
+            raise InputError(f"no {name}", f"the {needed}", f"give --{name}") from error
+        message = "the name of a setting" if first["type"] == "extra_forbidden" else first["msg"]
+        raise InputError(f"{name} = {first['input']!r}", message, "mend it; --dry-run shows all settings") from error
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
