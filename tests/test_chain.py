@@ -93,6 +93,16 @@ def test_real_pairs(real_data: Path, tiny_base: Path, tmp_path: Path) -> None:
     chain(source, tiny_base, tmp_path, tmp_path / "cache")
 
 
+def test_nothing_readable_to_segment_is_wrong_input(tiny_adapter: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "broken.png").write_bytes(b"no picture")
+    adapter = ["--adapter", tiny_adapter]
+    done = run("segment", "--images", tmp_path / "in", "--out", tmp_path / "out", *adapter, expect=2)
+    lines = done.stderr.splitlines()
+    assert any("broken.png: not_an_image" in line for line in lines)
+    assert lines[-1].startswith("Error: got ") and "without a photograph that can be read" in lines[-1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

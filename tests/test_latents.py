@@ -49,9 +49,10 @@ def test_progress_counts_pairs_and_batches_do_not_matter(
     cache: LatentCache, phantom_data: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ENCODE_BATCH", 5)
-    counts: list[int] = []
-    other = encode_pairs(phantom_data, cache.records, load_base(tiny_base), report=counts.append, **OPTIONS)
-    assert counts == [5, 10, 12]
+    counts: list[tuple[int, int]] = []
+    note = lambda done, total: counts.append((done, total))  # noqa: E731
+    other = encode_pairs(phantom_data, cache.records, load_base(tiny_base), report=note, **OPTIONS)
+    assert counts == [(5, 12), (10, 12), (12, 12)]
     torch.testing.assert_close(other.latents, cache.latents, rtol=2e-3, atol=1e-3)
     assert torch.equal(other.codes, cache.codes)
 

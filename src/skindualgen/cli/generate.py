@@ -41,16 +41,18 @@ def generate(
         raise InputError(
             "not exactly one of --prompt, --prompts and --like", "one source of prompts", "try --prompt 'a melanoma'"
         )
-    from skindualgen.cli.progress import item_progress, load_pipeline
-    from skindualgen.sample.production import SHEET_FILE, generate_pairs
-    from skindualgen.sample.requests import read_prompt_file, requests_from_prompts, requests_like
+    from skindualgen.cli.progress import item_progress, load_pipeline, loading
 
-    if like is not None:
-        requests = requests_like(like, count, seed)
-    else:
-        texts = read_prompt_file(prompts) if prompts is not None else [(text, {}) for text in prompt or []]
-        requests = requests_from_prompts(texts, count, seed)
-    pipeline = load_pipeline(adapter, base)
+    with loading():
+        from skindualgen.sample.production import SHEET_FILE, generate_pairs
+        from skindualgen.sample.requests import read_prompt_file, requests_from_prompts, requests_like
+
+        if like is not None:
+            requests = requests_like(like, count, seed)
+        else:
+            texts = read_prompt_file(prompts) if prompts is not None else [(text, {}) for text in prompt or []]
+            requests = requests_from_prompts(texts, count, seed)
+        pipeline = load_pipeline(adapter, base)
     with item_progress("generating") as report:
         generate_pairs(
             pipeline, requests, out,

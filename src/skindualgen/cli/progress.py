@@ -23,6 +23,13 @@ def item_progress(name: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
+@contextmanager
+def loading() -> Iterator[None]:
+    """Show on stderr that libraries and weights are being loaded, which takes seconds."""
+    with Console(stderr=True).status("Loading the model ..."):
+        yield
+
+
 def load_pipeline(adapter: str, base: str | None) -> SkinDualGenPipeline:
     """Load an adapter on the fastest device, without progress bars of its own."""
     import torch

@@ -25,10 +25,13 @@ def segment(
 
     Masks that are there already stay. Interrupted: run it again. A research tool, not a medical device.
     """
-    from skindualgen.cli.progress import item_progress, load_pipeline
-    from skindualgen.sample.production import segment_folder
+    from skindualgen.cli.progress import item_progress, load_pipeline, loading
+    from skindualgen.contracts import InputError
 
-    pipeline = load_pipeline(adapter, base)
+    with loading():
+        from skindualgen.sample.production import segment_folder
+
+        pipeline = load_pipeline(adapter, base)
     with item_progress("segmenting") as report:
         summary = segment_folder(
             pipeline, images, out,
@@ -37,6 +40,8 @@ def segment(
         )  # fmt: skip
     for name, reason in summary.refused.items():
         typer.echo(f"refused {name}: {reason}", err=True)
+    if summary.refused and not summary.written + summary.kept:
+        raise InputError(f"{images} without a photograph that can be read", "at least one", "see the lines above")
     typer.echo(
         f"{summary.written} masks written, {summary.kept} were there, {len(summary.refused)} photographs refused: {out}"
     )

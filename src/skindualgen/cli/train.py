@@ -50,7 +50,10 @@ def train(
         typer.echo(settings.model_dump_json(indent=2))
         return
 
-    from skindualgen.train.loop import train as run
+    from skindualgen.cli.progress import loading
+
+    with loading():
+        from skindualgen.train.loop import train as run
 
     console = Console()
     run(settings, console=console)

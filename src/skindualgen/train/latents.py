@@ -52,9 +52,9 @@ def encode_pairs(
     min_zoom: float,
     prompt_variants: int,
     seed: int,
-    report: Callable[[int], None] = lambda done: None,
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> LatentCache:
-    """Encode every pair in ``views`` augmentations; ``report`` is told how many pairs are done."""
+    """Encode every pair in ``views`` augmentations; ``report`` is told how many pairs of how many are done."""
     latents, codes, has_mask = [], [], []
     for start in range(0, len(records), ENCODE_BATCH):
         part = list(enumerate(records))[start : start + ENCODE_BATCH]
@@ -71,7 +71,7 @@ def encode_pairs(
         known = torch.tensor([record.mask_file_name is not None for _, record in part])
         codes.append((encoded_masks * known[:, None, None, None, None]).half())
         has_mask.append(known)
-        report(start + len(part))
+        report(start + len(part), len(records))
     prompts = [_prompts(record, prompt_variants) for record in records]
     return LatentCache(list(records), torch.cat(latents), torch.cat(codes), torch.cat(has_mask), prompts)
 

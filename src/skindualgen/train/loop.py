@@ -6,7 +6,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -63,12 +63,14 @@ def train(config: TrainConfig, *, console: Console | None = None, stop_after: in
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    precision = run_precision(config)
-    AcceleratorState._reset_state()  # else a process could not train twice at different precisions
-    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
-    records, val_records = read_pairs(config.data, "train"), _validation_records(config)
-    base = load_base(config.base)
-    trainer = Trainer(config, base, accelerator)
+    console = console or Console(quiet=True)
+    with console.status("Loading the base ..."):
+        precision = run_precision(config)
+        AcceleratorState._reset_state()  # else a process could not train twice at different precisions
+        accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+        records, val_records = read_pairs(config.data, "train"), _validation_records(config)
+        base = load_base(config.base)
+        trainer = Trainer(config, base, accelerator)
     claim_folder(config, base, manifest_sha256(records), precision)
     if (state := load_newest(config.out / CHECKPOINT_DIR)) is not None:
         trainer.load_state(state)
@@ -78,11 +80,11 @@ def train(config: TrainConfig, *, console: Console | None = None, stop_after: in
     size = config.size or int(base.unet.config.sample_size) * 2 ** (len(base.vae.config.block_out_channels) - 1)
     progress = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"), console=console or Console(quiet=True),
+        TextColumn("{task.fields[note]}"), console=console,
     )  # fmt: skip
     with progress:
         cache = _encode(config, records, base, size, progress)
-        validator = Validator(config, base, val_records, size)
+        validator = Validator(config, base, val_records, size, _counter(progress, "encoding for validation"))
         last = min(config.steps, stop_after or config.steps)
         with _stop_signals() as stopped:
             _run(trainer, cache, validator, last, progress, stopped)
@@ -144,12 +146,15 @@ def _validation_records(config: TrainConfig) -> list[PairRecord]:
 
 
 def _encode(config: TrainConfig, records: list[PairRecord], base: Base, size: int, progress: Progress) -> LatentCache:
-    task = progress.add_task("encoding", total=len(records), note="")
     return encode_pairs(
         config.data, records, base, size=size, views=config.views, min_zoom=config.min_zoom,
-        prompt_variants=config.prompt_variants, seed=config.seed,
-        report=lambda done: progress.update(task, completed=done),
+        prompt_variants=config.prompt_variants, seed=config.seed, report=_counter(progress, "encoding"),
     )  # fmt: skip
+
+
+def _counter(progress: Progress, name: str) -> Callable[[int, int], None]:
+    task = progress.add_task(name, total=None, note="")
+    return lambda done, total: progress.update(task, completed=done, total=total)
 
 
 @contextmanager

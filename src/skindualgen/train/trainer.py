@@ -28,6 +28,8 @@ from skindualgen.model.joint_unet import widen_unet
 from skindualgen.train.latents import LatentCache, draw_batch
 from skindualgen.train.objective import draw_noise, joint_loss
 
+DIVERGED = "look at these pairs, or train anew with a lower learning rate"
+
 
 class NonFiniteLossError(SkinDualGenError):
     """The loss or a gradient stopped being a number: training ends, and the last checkpoint is what counts."""
@@ -99,14 +101,14 @@ class Trainer:
                     settings=config.loss,
                 )  # fmt: skip
             if not torch.isfinite(loss):
-                raise NonFiniteLossError(f"loss {loss.item()} at step {self.step}, pairs {', '.join(ids)}")
+                raise NonFiniteLossError(f"loss {loss.item()} at step {self.step}, pairs {', '.join(ids)}; {DIVERGED}")
             self.accelerator.backward(loss / config.accumulation)
             for name, value in {"loss": loss.detach(), **terms}.items():
                 means[name] = means.get(name, 0.0) + value.item() / config.accumulation
         norm = self.accelerator.clip_grad_norm_(self.parameters, config.max_grad_norm)
         # Under fp16 an overflow is part of the loss scaling: the optimiser skips the step and the scale is halved.
         if not torch.isfinite(norm) and self.accelerator.scaler is None:
-            raise NonFiniteLossError(f"gradient norm {norm.item()} at step {self.step}")
+            raise NonFiniteLossError(f"gradient norm {norm.item()} at step {self.step}; {DIVERGED}")
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad()

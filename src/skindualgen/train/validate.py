@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from diffusers import DDIMScheduler
@@ -28,16 +28,24 @@ VALIDATION_SEED = 20_250_719
 class Validator:
     """Measures a model on the same pairs with the same noise each time; without validation pairs it only draws."""
 
-    def __init__(self, config: TrainConfig, base: Base, records: Sequence[PairRecord], size: int) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        base: Base,
+        records: Sequence[PairRecord],
+        size: int,
+        report: Callable[[int, int], None],
+    ) -> None:
         self.config, self.base, self.size = config, base, size
-        self.prompts = [r.prompt or "" for r in records[:GRID_PAIRS]] or ["a dermoscopic image of a nevus"] * GRID_PAIRS
+        self.prompts = ["a dermoscopic image of a nevus"] * GRID_PAIRS
         self.cache: LatentCache | None = None
         if records:
             step = max(1, len(records) // MAX_PAIRS)
             self.cache = encode_pairs(
                 config.data, records[::step][:MAX_PAIRS], base, size=size, views=1, min_zoom=1.0,
-                prompt_variants=1, seed=0,
+                prompt_variants=1, seed=0, report=report,
             )  # fmt: skip
+            self.prompts = [prompts[0] for prompts in self.cache.prompts[:GRID_PAIRS]]
 
     @torch.no_grad()
     def run(self, model: PeftModel, step: int) -> dict[str, float]:
