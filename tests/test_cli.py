@@ -74,16 +74,18 @@ def test_every_command_has_help(name: str) -> None:
     assert done.stderr == ""
 
 
-def test_help_answers_at_once() -> None:
+@pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS)], ids=lambda arguments: " ".join(arguments))
+def test_help_answers_at_once(arguments: list[str]) -> None:
     """Guards against a heavy import at the top of a command's module.
 
-    Processor seconds, as other work may run beside; the best of five, as a first call compiles.
+    Processor seconds, as other work may run beside; the best of three, as a first call compiles.
     """
     variables = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
     times = []
-    for _ in range(5):
+    line = [sys.executable, "-m", "skindualgen", *arguments, "--help"]
+    for _ in range(3):
         before = os.times()
-        subprocess.run([sys.executable, "-m", "skindualgen", "--help"], capture_output=True, check=True, env=variables)
+        subprocess.run(line, capture_output=True, check=True, env=variables)
         after = os.times()
         times.append(after.children_user - before.children_user + after.children_system - before.children_system)
     assert 0 < min(times) < HELP_SECONDS
@@ -129,6 +131,28 @@ def test_wrong_input_is_one_line_and_exit_code_2() -> None:
     assert done.exit_code == 2
     assert done.stderr == "Error: got a folder without pictures; expected images/; pass another\n"
     assert done.stdout == ""
+
+
+def test_a_file_in_a_folders_place_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for action in (lambda: (tmp_path / "file").mkdir(), lambda: list((tmp_path / "file").iterdir())):
+        done = CliRunner().invoke(_app_with(action), ["go"])
+        assert done.exit_code == 2
+        assert str(tmp_path / "file") in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_training_that_diverged_is_one_line_and_exit_code_1() -> None:
+    def go() -> None:
+        from skindualgen.train.trainer import NonFiniteLossError
+
+        raise NonFiniteLossError("loss nan at step 3")
+
+    done = CliRunner().invoke(_app_with(go), ["go"])
+    assert (done.exit_code, done.stderr) == (1, "Error: loss nan at step 3\n")
+
+
+def test_every_command_is_registered_once() -> None:
+    assert len(COMMANDS) == len(set(COMMANDS))
 
 
 def test_a_defect_is_not_dressed_up_as_wrong_input() -> None:

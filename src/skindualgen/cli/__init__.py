@@ -1,6 +1,6 @@
 """The command line: one module a command, registered here.
 
-Exit codes: 0 done, 1 a defect, 2 wrong input, 130 interrupted.
+Exit codes: 0 done, 1 a defect or a training that diverged, 2 wrong input, 130 interrupted.
 
 A command's module may import only what costs nothing (typer, pathlib); everything heavy is imported inside the
 function, so that ``--help`` answers at once.
@@ -23,6 +23,8 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
 
 NO_ACCESS_OR_ROOM = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})
 """Error numbers of a file or folder that this user may not use, and of a full disk."""
+NO_FOLDER = frozenset({errno.EEXIST, errno.ENOTDIR, errno.EISDIR})
+"""Error numbers of a file where a folder is needed, or the other way round."""
 
 QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error"}
 """Environment of the libraries, unless the user set it: their bars and remarks would tear our progress display."""
@@ -42,17 +44,19 @@ class CommandGroup(TyperGroup):
             )
             raise typer.Exit(EXIT_INTERRUPTED) from None
         except Exception as error:
-            from skindualgen.contracts import InputError
+            from skindualgen.contracts import InputError, SkinDualGenError
 
+            if isinstance(error, OSError) and error.errno in NO_FOLDER:
+                error = InputError(f"{error.filename}: {error.strerror}", "a folder", "name another place")
             if isinstance(error, OSError) and error.errno in NO_ACCESS_OR_ROOM:
                 got = f"{error.filename or 'a file'}: {error.strerror}"
                 error = InputError(
                     got, "access and free space", "mend its permissions, make room or name another place"
                 )
-            if not isinstance(error, InputError):
+            if not isinstance(error, SkinDualGenError):
                 raise
             _say(f"Error: {' '.join(str(error).split())}", typer.colors.RED)
-            raise typer.Exit(EXIT_WRONG_INPUT) from None
+            raise typer.Exit(EXIT_WRONG_INPUT if isinstance(error, InputError) else 1) from None
 
 
 def _say(line: str, colour: str) -> None:
@@ -92,9 +96,6 @@ def main(
 
 
 app.command("prepare")(prepare.prepare)
-app.command("train")(train.train)
-app.command("generate")(generate.generate)
-app.command("segment")(segment.segment)
 app.command("train")(train.train)
 app.command("generate")(generate.generate)
 app.command("segment")(segment.segment)
