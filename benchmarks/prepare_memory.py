@@ -87,7 +87,8 @@ def main() -> None:
             done = subprocess.run(line, check=True, stdout=subprocess.PIPE, text=True)
             results.append(json.loads(done.stdout))
             print(results[-1])
-    for name in ("main_process_mib", "largest_worker_mib", "main_process_with_audit_mib"):
+    names = ("main_process_mib", "largest_worker_mib", "main_process_with_audit_mib")
+    for name in names if arguments.workers > 1 else names[::2]:  # One worker is the main process itself.
         print(f"{name}: x {results[1][name] / results[0][name]:.2f} for {results[1]['pictures']} pictures")
 
 

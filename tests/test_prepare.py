@@ -92,6 +92,12 @@ def test_own_templates_and_given_captions(tmp_path: Path) -> None:
     assert [record.prompt for record in read_metadata(tmp_path / "own")] == ["seen: melanoma", "seen: nevus"]
 
 
+def test_caption_that_the_text_encoder_would_cut_is_kept_and_reported(tmp_path: Path) -> None:
+    root = good_folder(tmp_path / "src", 2, prompt="a long story " * 40)
+    assert prepare(root, tmp_path / "out", SMALL).adjusted == {"prompt_long": 2}
+    assert "77" in read_csv(tmp_path / "out" / "adjusted.csv")[0]["detail"]
+
+
 class Paraphraser(BaseHTTPRequestHandler):
     """A chat endpoint that calls every lesion a melanoma."""
 
@@ -208,7 +214,7 @@ def test_stopped_run_is_finished_by_the_same_command_with_the_same_bytes(
     assert not (tmp_path / "out" / "metadata.jsonl").exists()
     # A killed process leaves a cut journal line, a temporary file and, after a power failure, a damaged picture.
     with (tmp_path / "out" / ".prepare" / "journal.jsonl").open("a") as file:
-        file.write('{"isic_id": "p0')
+        file.write('{"isic_id": "p04"}\n[1]\n\0\0\n{"isic_id": "p0')
     (tmp_path / "out" / "images" / ".p05.png.x.tmp").write_bytes(b"half")
     (tmp_path / "out" / "images" / "p01.png").write_bytes(b"")
     with monkeypatch.context() as patch:
@@ -337,6 +343,17 @@ def test_out_with_other_files_or_inside_the_source_is_refused(tmp_path: Path) ->
         prepare(root, tmp_path / "full" / "thesis.txt", SMALL)
     with pytest.raises(InputError, match="no folder"):
         prepare(tmp_path / "none", tmp_path / "out", SMALL)
+    prepare(root, tmp_path / "out", SMALL)
+    (tmp_path / "out" / "rejected.csv").unlink()
+    with pytest.raises(InputError, match="part of a data set"):
+        prepare(root, tmp_path / "out", SMALL)
+
+
+def test_journal_whose_beginning_is_lost_is_begun_anew(tmp_path: Path) -> None:
+    root = good_folder(tmp_path / "src", 2)
+    (tmp_path / "out" / ".prepare").mkdir(parents=True)
+    (tmp_path / "out" / ".prepare" / "journal.jsonl").write_bytes(b"\xff\0\0\0")
+    assert prepare(root, tmp_path / "out", SMALL).counts["records"] == 2
 
 
 @pytest.mark.parametrize(
@@ -528,6 +545,13 @@ def test_audit_refuses_what_it_cannot_check(tmp_path: Path) -> None:
     write_dataset(tmp_path, [PairRecord(file_name="images/a.png", isic_id="a")], made_by={})
     with pytest.raises(InputError, match="which is not in"):
         audit(tmp_path)
+    save(pixels("a"), tmp_path / "images" / "a.png").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"images/a\.png.*not_an_image"):
+        audit(tmp_path)
+    record = PairRecord(file_name="images/a.png", isic_id="a", perceptual_hash="xyz")  # type: ignore[call-arg]
+    write_dataset(tmp_path, [record], made_by={})
+    save(pixels("a"), tmp_path / "images" / "a.png")
+    assert audit(tmp_path).near == []
 
 
 # -- command line

@@ -11,7 +11,7 @@ from skindualgen.contracts import InputError, PairRecord, Split
 from skindualgen.data.images import Adjustment, ItemError
 from skindualgen.data.journal import Result
 from skindualgen.data.prepare_options import PrepareOptions, parse_ratios
-from skindualgen.data.prompts import prompt_for
+from skindualgen.data.prompts import MAX_CLIP_TOKENS, clip_token_bound, prompt_for
 from skindualgen.data.sources import Candidate, Listing, Rejection
 from skindualgen.data.sources.base import key, split_name
 from skindualgen.data.sources.rows import row_name
@@ -250,6 +250,9 @@ def _add_record(assembled: Assembled, item: _Item, split: str, options: PrepareO
             return
     assembled.records.append(record)
     changes = [*candidate.adjustments, *result.adjustments]
+    if record.prompt is not None and (tokens := clip_token_bound(record.prompt)) > MAX_CLIP_TOKENS:
+        detail = f"a caption of up to {tokens} CLIP tokens, of which the text encoder reads {MAX_CLIP_TOKENS}"
+        changes.append(Adjustment("prompt_long", detail))
     assembled.adjustments += [(candidate.isic_id, adjustment) for adjustment in changes]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.images import MAX_PIXELS, ItemError, open_image
 from skindualgen.data.journal import perceptual_hash
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.splits import Link, connected_components, crossing_components
@@ -73,7 +74,7 @@ def audit(root: Path, *, max_distance: int = MAX_DISTANCE_BITS) -> Audit:
         max_distance: bits, 0 to 512; see `MAX_DISTANCE_BITS`.
 
     Raises:
-        InputError: no data set folder, an image that is missing, or a distance out of range.
+        InputError: no data set folder, an image that is missing or damaged, or a distance out of range.
     """
     if not 0 <= max_distance <= HASH_BITS:
         raise InputError(f"a distance of {max_distance} bits", f"0 to {HASH_BITS}", f"use {MAX_DISTANCE_BITS}")
@@ -122,9 +123,14 @@ def _links(root: Path, record: PairRecord) -> list[Link]:
 def _hash(root: Path, record: PairRecord) -> list[int]:
     """Return the words of a record's perceptual hash: the stored one, or that of its image."""
     digits = (record.model_extra or {}).get("perceptual_hash")
-    if not isinstance(digits, str):
-        with Image.open(_image(root, record)) as image:
-            digits = perceptual_hash(image)
+    if not isinstance(digits, str) or not re.fullmatch(rf"[0-9a-f]{{{HASH_BITS // 4}}}", digits):
+        try:
+            image, _, _ = open_image(_image(root, record), MAX_PIXELS)
+        except ItemError as error:
+            raise InputError(
+                f"{record.file_name} in {root}: {error}", "pictures that can be decoded", "write the data set again"
+            ) from None
+        digits = perceptual_hash(image)
     return [int(digits[start : start + 16], 16) for start in range(0, HASH_BITS // 4, 16)]
 
 

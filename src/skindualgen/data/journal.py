@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -164,10 +164,12 @@ class Journal:
         self.results: dict[str, Result] = {}
         wanted = {(task.isic_id, task.source_sha256) for task in tasks}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-        if lines:
-            refuse_other_options(out, json.loads(lines[0]), options)
-        for result in filter(None, map(_parse, lines[1:])):
+        # A power failure can leave anything in the last blocks: what is no line of ours is done again.
+        text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else ""
+        header, *lines = map(_parse, text.splitlines() or [""])
+        if header is not None:
+            refuse_other_options(out, header, options)
+        for result in filter(None, map(_result, lines)):
             if (result.isic_id, result.source_sha256) in wanted and _still_there(out, result):
                 self.results[result.isic_id] = result
         # Written anew, since the last line of a killed run may be cut off.
@@ -205,10 +207,17 @@ def _line(result: Result) -> str:
     return json.dumps(asdict(result))
 
 
-def _parse(line: str) -> Result | None:
+def _parse(line: str) -> dict[str, Any] | None:
+    """Return a line's JSON object; None if it is none."""
     try:
         values = json.loads(line)
     except ValueError:
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def _result(values: Mapping[str, Any] | None) -> Result | None:
+    if values is None or values.keys() != {field.name for field in fields(Result)}:
         return None
     return Result(**{**values, "adjustments": tuple(Adjustment(*pair) for pair in values["adjustments"])})
 

@@ -150,8 +150,9 @@ def _is_finished(out: Path, header: Mapping[str, Any]) -> bool:
     if not out.is_dir() or (out / WORK_DIR).is_dir() or not any(out.iterdir()):
         out.mkdir(parents=True, exist_ok=True)
         return False
-    if not (out / DATASET_FILE).is_file() or not (out / METADATA_FILE).is_file():
-        raise InputError(f"OUT {out}, which holds other files", "a new or empty folder", "give another OUT")
+    if any(not (out / name).is_file() for name in (DATASET_FILE, METADATA_FILE, REJECTED_FILE, ADJUSTED_FILE)):
+        got = f"OUT {out}, which holds other files or a part of a data set"
+        raise InputError(got, "a new or empty folder, or the whole result", "give another OUT")
     made_by = read_dataset_info(out).get("made_by", {})
     refuse_other_options(out, made_by.get("options", {}), header["options"])
     if made_by.get("listing_sha256") != header["listing_sha256"]:
