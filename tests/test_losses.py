@@ -98,6 +98,10 @@ def test_the_epsilon_weight_falls_above_gamma() -> None:
     torch.testing.assert_close(min_snr_weight(torch.tensor([10.0, 50.0]), "epsilon", 5.0), torch.tensor([0.5, 0.1]))
 
 
+def test_the_epsilon_weight_never_exceeds_1() -> None:
+    assert min_snr_weight(torch.tensor([0.0, 1e-30, 5e-9, 1e-6]), "epsilon", 5.0).tolist() == [1, 1, 1, 1]
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.floats(0, allow_nan=False), st.sampled_from(TYPES), st.floats(0.5, 20))
 def test_no_weight_is_nan_or_negative(snr: float, kind: str, gamma: float) -> None:

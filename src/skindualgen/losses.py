@@ -11,7 +11,7 @@ from torch import Tensor
 
 MIN_SNR_GAMMA = 5.0
 """Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy", arXiv 2303.09556, section 3.4."""
-SMALLEST_SNR = 1e-8
+SMALLEST_ABAR = 1e-8
 
 
 def snr_of(alphas_cumprod: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ def prediction_to_x0(prediction: Tensor, noisy: Tensor, abar: Tensor, prediction
     """Return the clean estimate from any prediction. Epsilon at abar = 0 has none; abar is clamped to 1e-8 there."""
     match prediction_type:
         case "epsilon":
-            return (noisy - (1 - abar).sqrt() * prediction) / abar.clamp(min=SMALLEST_SNR).sqrt()
+            return (noisy - (1 - abar).sqrt() * prediction) / abar.clamp(min=SMALLEST_ABAR).sqrt()
         case "v_prediction":
             return velocity_to_x0(prediction, noisy, abar)
         case "sample":
@@ -86,11 +86,11 @@ def velocity_weight(snr: Tensor, gamma: float = MIN_SNR_GAMMA) -> Tensor:
 def min_snr_weight(snr: Tensor, prediction_type: str, gamma: float = MIN_SNR_GAMMA) -> Tensor:
     """Min-SNR weight for the given prediction type: epsilon min(SNR, g)/SNR, x0 min(SNR, g), v the stable form.
 
-    The epsilon weight is 1 at SNR 0 (its limit), never 0/0.
+    The epsilon weight is computed as min(1, g/SNR): 1 at SNR 0, never 0/0.
     """
     match prediction_type:
         case "epsilon":
-            return snr.clamp(max=gamma) / snr.clamp(min=SMALLEST_SNR) + (snr < SMALLEST_SNR).to(snr.dtype)
+            return (gamma / snr).clamp(max=1)
         case "v_prediction":
             return velocity_weight(snr, gamma)
         case "sample":
