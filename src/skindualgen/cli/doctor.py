@@ -22,9 +22,10 @@ def doctor(
     from rich.markup import escape
     from rich.table import Table
 
-    from skindualgen.doctor import examine
+    with Console(stderr=True).status("Looking at this machine ..."):
+        from skindualgen.doctor import examine
 
-    findings = examine(measure=not quick)
+        findings = examine(measure=not quick)
     if as_json:
         typer.echo(json.dumps([finding.as_dict() for finding in findings], indent=2))
     else:
