@@ -350,6 +350,15 @@ def test_folders_of_images_and_masks_are_no_classes(tmp_path: Path) -> None:
         list_source(tmp_path, layout="imagefolder")
 
 
+def test_folder_with_a_folder_for_each_split(tmp_path: Path) -> None:
+    for file in ("train/a.png", "val/b.png", "c.png"):
+        image(tmp_path, f"images/{file}")
+        mask(tmp_path, f"masks/{file}")
+    listing = list_source(tmp_path)
+    assert [(c.isic_id, c.split) for c in listing.candidates] == [("a", "train"), ("b", "val"), ("c", None)]
+    assert all(candidate.mask for candidate in listing.candidates)
+
+
 def test_folder_with_metadata_in_json_lines(tmp_path: Path) -> None:
     (good_folder(tmp_path, 1) / "metadata.csv").unlink()
     # A line separator inside a string is no end of a line.

@@ -99,6 +99,10 @@ def read_folder(tree: Tree, options: Options) -> Listing:
     if not image_folder:
         images = [file for file in images if "/" not in file]
     pictures = Pictures(unique_files(listing, images))
+    for name, file in pictures.images.items():
+        first = file.removeprefix(pictures_at).partition("/")[0].lower()
+        if first in SPLIT_NAMES:  # images/train/, images/val/, ...
+            pictures.splits[name] = SPLIT_NAMES[first]
     pictures.masks, unmatched = masks_by_stem(mask_files, pictures.images)
     reject_masks(listing, unmatched)
     _reject_other_files(listing, tree, pictures_at, mask_folder)
