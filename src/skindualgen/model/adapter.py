@@ -198,7 +198,7 @@ def restore_adapter(base: Base, folder: Path) -> PeftModel:
 
 def lora_settings(model: PeftModel) -> dict[str, Any]:
     """Rank, alpha, targets and dropout of an adapter, named as in ``config.LoraSettings``."""
-    config = model.peft_config["default"]
+    config: Any = model.peft_config["default"]
     targets = {_target_pattern(name): name for name in LORA_TARGETS}[config.target_modules]
     return {"rank": config.r, "alpha": config.lora_alpha, "targets": targets, "dropout": config.lora_dropout}
 
