@@ -26,12 +26,10 @@ from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.sample.production import (
     JOURNAL_FILE,
     SHEET_FILE,
-    field_to_mask,
     generate_pairs,
-    segment_folder,
-    working_size,
 )
 from skindualgen.sample.requests import PairRequest, requests_from_prompts, requests_like
+from skindualgen.sample.segmentation import field_to_mask, segment_folder, working_size
 
 PROMPTS = [("a dermoscopic image of a nevus", {}), ("a melanoma\u2028on the back", {"age_approx": 55})]
 QUICK = {"num_inference_steps": 2, "batch_size": 2}
@@ -131,8 +129,10 @@ def test_an_interrupted_run_is_usable_and_ends_the_same(
     journal = (out / JOURNAL_FILE).read_bytes()
     (out / JOURNAL_FILE).write_bytes(journal[:-30])
     (out / "masks" / "SDG_0000000.png").unlink()
+    (out / "masks" / ".SDG_0000004.png.x.tmp").write_text("left by a killed process")
     generate_pairs(pipe, requests, out, **QUICK)
     assert contents(out) == contents(generated)
+    assert not list(out.rglob("*.tmp"))
 
 
 def test_batches_do_not_matter(

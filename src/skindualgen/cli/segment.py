@@ -29,7 +29,7 @@ def segment(
     from skindualgen.contracts import InputError
 
     with loading():
-        from skindualgen.sample.production import segment_folder
+        from skindualgen.sample.segmentation import segment_folder
 
         pipeline = load_pipeline(adapter, base)
     with item_progress("segmenting") as report:

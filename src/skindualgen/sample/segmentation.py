@@ -1,0 +1,142 @@
+"""Folders of masks for photographs, which resume where they stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from skindualgen.codec import CELL_PX, clean_mask, code_to_sdf
+from skindualgen.contracts import MASKS_DIR, InputError
+from skindualgen.data.images import SUFFIXES, ItemError, load_photograph
+from skindualgen.provenance import atomic_path
+from skindualgen.sample.output_folder import Report, claim
+from skindualgen.sample.pipeline import SkinDualGenPipeline
+
+SEGMENT_FILE = "segment.json"
+
+
+@dataclass
+class SegmentSummary:
+    """What ``segment_folder`` did: masks written now, masks there before, files refused with the reason."""
+
+    written: int = 0
+    kept: int = 0
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+def segment_folder(
+    pipeline: SkinDualGenPipeline,
+    images: Path,
+    out: Path,
+    *,
+    num_inference_steps: int | None = None,
+    ensemble_size: int = 4,
+    batch_size: int = 8,
+    clean: bool = True,
+    seed: int = 0,
+    report: Report = lambda done, total: None,
+) -> SegmentSummary:
+    """Write ``masks/<stem>.png`` for every photograph of a folder, at the photograph's own size.
+
+    A photograph of any size is read at the model's own area, its aspect kept to the nearest 8 px; the field is then
+    brought back to the photograph's size and cut at 0, so outlines are smooth. Masks that are there already stay.
+
+    Args:
+        pipeline: image -> mask.
+        images: folder of photographs, not searched deeper.
+        out: folder of ``masks``; may hold those of an interrupted run of the same settings.
+        num_inference_steps: the pipeline's default if not given.
+        ensemble_size: draws, over flips of the photograph, whose fields are averaged.
+        batch_size: photographs read together.
+        clean: keep the largest region and fill its holes.
+        seed: of the run.
+        report: progress.
+
+    Raises:
+        InputError: no photograph there, two of one stem, or ``out`` holds masks of other settings.
+    """
+    paths = _photographs(images)
+    steps = num_inference_steps or pipeline.config.default_segment_steps
+    settings = {"steps": steps, "ensemble_size": ensemble_size, "clean": clean, "seed": seed}
+    claim(out, SEGMENT_FILE, settings | dict(pipeline.config.provenance or {}), (MASKS_DIR,))
+    summary = SegmentSummary()
+    for start, batch in _readable(paths, out, batch_size, summary):
+        report(start, len(paths))
+        native = int(pipeline.unet.config.sample_size) * pipeline.vae_scale_factor
+        by_size = groupby(
+            sorted(batch, key=lambda item: working_size(item[1].size, native)),
+            key=lambda item: working_size(item[1].size, native),
+        )
+        for (width, height), group in by_size:
+            items = list(group)
+            _, codes = pipeline(
+                image=[photograph.resize((width, height), Image.Resampling.LANCZOS) for _, photograph in items],
+                generator=[torch.Generator().manual_seed(seed) for _ in items],
+                num_inference_steps=steps, ensemble_size=ensemble_size, height=height, width=width,
+                output_type="latent", return_dict=False,
+            )  # fmt: skip
+            for (path, photograph), field_of in zip(items, code_to_sdf(codes), strict=True):
+                mask = field_to_mask(field_of, photograph.size, clean=clean)
+                with atomic_path(out / MASKS_DIR / f"{path.stem}.png", durable=False) as temporary:
+                    mask.save(temporary, format="PNG")
+                summary.written += 1
+    report(len(paths), len(paths))
+    return summary
+
+
+def working_size(size: tuple[int, int], native: int) -> tuple[int, int]:
+    """Width and height in px, multiples of 8, of about native^2 px and about the aspect of ``size``.
+
+    No side is shorter than half the native one: beyond an aspect of 4 the picture is squeezed.
+    """
+    ratio = min(4.0, max(0.25, size[0] / size[1]))
+    width, height = native * ratio**0.5, native / ratio**0.5
+    return max(1, round(width / CELL_PX)) * CELL_PX, max(1, round(height / CELL_PX)) * CELL_PX
+
+
+def field_to_mask(sdf: torch.Tensor, size: tuple[int, int], *, clean: bool) -> Image.Image:
+    """Field [1, h, w] to a PIL mask (0 / 255) of ``size`` (width, height)."""
+    large = F.interpolate(sdf[None].float(), (size[1], size[0]), mode="bilinear", align_corners=False)[0, 0]
+    inside = (large > 0).cpu().numpy()
+    return Image.fromarray((clean_mask(inside) if clean else inside).astype(np.uint8) * 255)
+
+
+def _photographs(images: Path) -> list[Path]:
+    if not images.is_dir():
+        raise InputError(f"--images {images}", "a folder of photographs", "check the path")
+    paths = sorted(path for path in images.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not paths:
+        raise InputError(f"{images} without photographs", f"files of {', '.join(SUFFIXES)}", "check the path")
+    stems: dict[str, Path] = {}
+    for path in paths:
+        if (other := stems.setdefault(path.stem, path)) != path:
+            raise InputError(
+                f"{other.name} and {path.name}, which would share masks/{path.stem}.png",
+                "one photograph per stem",
+                "rename one of them",
+            )
+    return paths
+
+
+def _readable(
+    paths: Sequence[Path], out: Path, batch_size: int, summary: SegmentSummary
+) -> Iterator[tuple[int, list[tuple[Path, Image.Image]]]]:
+    """Batches of photographs without a mask yet, decoded; counts what is skipped."""
+    for start in range(0, len(paths), batch_size):
+        batch = []
+        for path in paths[start : start + batch_size]:
+            if (out / MASKS_DIR / f"{path.stem}.png").is_file():
+                summary.kept += 1
+                continue
+            try:
+                batch.append((path, load_photograph(path).image))
+            except ItemError as error:
+                summary.refused[path.name] = str(error)
+        yield start, batch
