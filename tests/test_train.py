@@ -389,6 +389,25 @@ def test_new_layers_have_a_rate_of_their_own(tmp_path: Path, phantom_data: Path,
     assert sum(counts) == len(trainer.parameters)
 
 
+@pytest.mark.parametrize(("size", "processor"), [(128, "AttnProcessor"), (136, "AttnProcessor2_0")])
+def test_attention_is_unfused_where_it_is_small(
+    tmp_path: Path, phantom_data: Path, tiny_base: Path, size: int, processor: str
+) -> None:
+    trainer, _ = trainer_of(tiny_config(phantom_data, tmp_path, tiny_base, size=size))
+    unet = trainer.model.get_base_model()
+    assert {type(p).__name__ for p in unet.attn_processors.values()} == {processor}
+
+
+def test_unfused_attention_computes_the_same(tmp_path: Path, phantom_data: Path, tiny_base: Path) -> None:
+    trainer, _ = trainer_of(tiny_config(phantom_data, tmp_path, tiny_base))
+    unet, t = trainer.model.get_base_model().eval(), torch.tensor([300, 20])
+    x = torch.randn(2, unet.config.in_channels, 8, 8, generator=torch.Generator().manual_seed(0))
+    text = trainer.base.embed(["a nevus", "a melanoma"])
+    unfused = unet(x, t, text, class_labels=t).sample
+    unet.set_default_attn_processor()
+    assert torch.allclose(unfused, unet(x, t, text, class_labels=t).sample, atol=1e-5)
+
+
 def test_no_two_places_of_a_run_share_a_seed() -> None:
     seeds = {seed_of(*place) for place in [(0, s, p, r) for s in range(100) for p in range(3) for r in range(3)]}
     assert len(seeds) == 900

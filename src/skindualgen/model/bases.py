@@ -49,6 +49,11 @@ class Base:
         """ "epsilon" or "v_prediction"."""
         return self.scheduler.config.prediction_type
 
+    @property
+    def native_px(self) -> int:
+        """Side of the pictures that the base was trained on."""
+        return int(self.unet.config.sample_size) * 2 ** (len(self.vae.config.block_out_channels) - 1)
+
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Tensor:
         """Text encoder states [b, 77, width]; a longer prompt is cut, as CLIP cannot read on."""

@@ -77,7 +77,7 @@ def train(config: TrainConfig, *, console: Console | None = None, stop_after: in
     drop_rows_after(config.out / METRICS_FILE, trainer.step)
     if trainer.step >= config.steps and (config.out / ADAPTER_DIR / IDS_FILE).is_file():
         return config.out
-    size = config.size or int(base.unet.config.sample_size) * 2 ** (len(base.vae.config.block_out_channels) - 1)
+    size = trainer.size
     progress = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"), console=console,

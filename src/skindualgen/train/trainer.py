@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from diffusers.models.attention_processor import AttnProcessor
 from diffusers.training_utils import EMAModel
 from peft import PeftModel
 from torch import Tensor
 
+from skindualgen.codec import CELL_PX
 from skindualgen.config import TrainConfig
 from skindualgen.contracts import InputError, SkinDualGenError
 from skindualgen.model.adapter import (
@@ -30,6 +32,10 @@ from skindualgen.train.objective import draw_noise, joint_loss
 
 DIVERGED = "look at these pairs, or train anew with a lower learning rate"
 
+UNFUSED_ATTENTION_CELLS = 256
+"""Latent cells up to which a CPU trains with unfused attention: 1.4 times as fast there, as the fused backward pass is
+slow. Beyond, the score matrices that it holds would cost memory."""
+
 
 class NonFiniteLossError(SkinDualGenError):
     """The loss or a gradient stopped being a number: training ends, and the last checkpoint is what counts."""
@@ -40,7 +46,10 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, base: Base, accelerator: Accelerator) -> None:
         self.config, self.base, self.accelerator = config, base, accelerator
+        self.size = config.size or base.native_px
         self.model = _adapted_unet(config, base)
+        if accelerator.device.type == "cpu" and (self.size // CELL_PX) ** 2 <= UNFUSED_ATTENTION_CELLS:
+            self.model.get_base_model().set_attn_processor(AttnProcessor())
         groups = _parameter_groups(self.model, config)
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=config.weight_decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: rate_factor(step, config))
