@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from skindualgen.contracts import InputError
+from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_dataset_info, read_metadata
 from skindualgen.provenance import sha256_file
 from skindualgen.sample.pipeline import SkinDualGenPipeline
@@ -27,6 +27,7 @@ from skindualgen.sample.production import (
     JOURNAL_FILE,
     SHEET_FILE,
     generate_pairs,
+    without_lesion,
 )
 from skindualgen.sample.requests import PairRequest, requests_from_prompts, requests_like
 from skindualgen.sample.segmentation import field_to_mask, segment_folder, working_size
@@ -86,6 +87,20 @@ def test_the_folder_is_a_data_set(generated: Path, requests: list[PairRequest], 
     assert info["counts"]["records"] == 5 and info["made_by"]["settings"]["pairs"] == 5
     with Image.open(generated / SHEET_FILE) as sheet:
         assert sheet.size == (5 * 68 - 4, 128 + 14)
+
+
+def test_each_record_tells_how_much_is_lesion(generated: Path) -> None:
+    for record in read_metadata(generated):
+        with Image.open(generated / str(record.mask_file_name)) as mask:
+            assert record.scores == {"mask_area_fraction": round(float((np.asarray(mask) > 0).mean()), 4)}
+
+
+def test_pairs_without_a_lesion_are_found() -> None:
+    some, none = (
+        PairRecord(file_name=f"images/{name}.png", isic_id=name, scores={"mask_area_fraction": area})
+        for name, area in (("some", 0.0001), ("none", 0.0))
+    )
+    assert without_lesion([some, none]) == [none]
 
 
 def test_it_loads_with_datasets(generated: Path, tmp_path: Path) -> None:

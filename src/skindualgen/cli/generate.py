@@ -44,7 +44,7 @@ def generate(
     from skindualgen.cli.progress import item_progress, load_pipeline, loading
 
     with loading():
-        from skindualgen.sample.production import SHEET_FILE, generate_pairs
+        from skindualgen.sample.production import SHEET_FILE, generate_pairs, without_lesion
         from skindualgen.sample.requests import read_prompt_file, requests_from_prompts, requests_like
 
         if like is not None:
@@ -54,8 +54,13 @@ def generate(
             requests = requests_from_prompts(texts, count, seed)
         pipeline = load_pipeline(adapter, base)
     with item_progress("generating") as report:
-        generate_pairs(
+        records = generate_pairs(
             pipeline, requests, out,
             num_inference_steps=steps, guidance_scale=guidance, batch_size=batch_size, size=size, report=report,
         )  # fmt: skip
     typer.echo(f"{count} pairs in {out}, contact sheet {out / SHEET_FILE}")
+    if empty := without_lesion(records):
+        typer.echo(
+            f"{len(empty)} of them show no lesion (mask_area_fraction 0 in metadata.jsonl), first {empty[0].file_name}: "
+            "leave these out of a training set"
+        )

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -24,6 +25,8 @@ JOURNAL_FILE = ".generated.jsonl"
 SETTINGS_FILE = "generate.json"
 SHEET_FILE = "contact_sheet.png"
 SHEET_PAIRS = 48
+AREA_SCORE = "mask_area_fraction"
+"""share of the picture that the mask calls lesion, in each record's ``scores``"""
 
 
 def generate_pairs(
@@ -87,6 +90,11 @@ def generate_pairs(
     return [done[_pair_id(request)] for request in requests]
 
 
+def without_lesion(records: Sequence[PairRecord]) -> list[PairRecord]:
+    """Return the generated pairs whose mask is empty: labelled with a diagnosis, they would teach a wrong one."""
+    return [record for record in records if not (record.scores or {}).get(AREA_SCORE, 0.0)]
+
+
 def _pair_id(request: PairRequest) -> str:
     return f"SDG_{request.index:07d}"
 
@@ -107,6 +115,7 @@ def _write_pair(
         prompt=request.prompt, **request.attributes, split="train", origin="synthetic",
         source=f"skindualgen {__version__}", seed=request.seed, num_inference_steps=steps, guidance_scale=guidance,
         adapter_sha256=made_with.get("adapter_sha256"), base_sha256=made_with.get("base_sha256"),
+        scores={AREA_SCORE: round(float((np.asarray(mask) > 127).mean()), 4)},
     )  # fmt: skip
     with atomic_path(out / record.file_name, durable=False) as temporary:
         image.save(temporary, format="PNG", pnginfo=png_info(record.model_dump(exclude_none=True)))
