@@ -48,6 +48,15 @@ def bundle_base(base: Path) -> None:
     target = BUNDLED / "micro"
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(base, target)
+    drop_machine_paths(target)
+
+
+def drop_machine_paths(base: Path) -> None:
+    """Take out of every config where its weights were loaded from."""
+    for path in base.glob("*/config.json"):
+        config = json.loads(path.read_text())
+        config.pop("_name_or_path", None)
+        atomic_write_json(path, config)
 
 
 def bundle_decoder(autoencoder: Path) -> None:
@@ -65,6 +74,7 @@ def bundle_decoder(autoencoder: Path) -> None:
     ):
         raise SystemExit(f"{autoencoder} has another analysis than the bundled base: train base and adapter anew")
     new.save_pretrained(target)
+    drop_machine_paths(BUNDLED / "micro")
     folder = BUNDLED / "adapter"
     header = read_header(folder) | {"base_sha256": base_sha256(BUNDLED / "micro")}
     weights = folder / WEIGHTS_FILE

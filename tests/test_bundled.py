@@ -49,6 +49,12 @@ def test_adapter_and_base_belong_together() -> None:
     assert run["weights_sha256"] == sha256_file(BUILTIN_ADAPTER / "adapter_model.safetensors")
 
 
+def test_no_path_of_a_machine_is_inside() -> None:
+    configs = [json.loads(path.read_text()) for path in BUNDLED.glob("*/*/config.json")]
+    assert configs
+    assert not [config for config in configs if "_name_or_path" in config]
+
+
 def test_no_validation_pair_was_trained_on() -> None:
     trained = json.loads((BUILTIN_ADAPTER / "train_ids.json").read_text())
     assert sorted(trained) == sorted(split_of("train"))
