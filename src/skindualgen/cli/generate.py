@@ -61,6 +61,6 @@ def generate(
     typer.echo(f"{count} pairs in {out}, contact sheet {out / SHEET_FILE}")
     if empty := without_lesion(records):
         typer.echo(
-            f"{len(empty)} of them show no lesion (mask_area_fraction 0 in metadata.jsonl), first {empty[0].file_name}: "
-            "leave these out of a training set"
+            f"{len(empty)} of them show no lesion (mask_area_fraction 0 in metadata.jsonl), "
+            f"first {empty[0].file_name}: leave these out of a training set"
         )

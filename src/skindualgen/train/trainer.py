@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from diffusers.training_utils import EMAModel
 from peft import PeftModel
@@ -49,7 +50,8 @@ class Trainer:
         self.size = config.size or base.native_px
         self.model = _adapted_unet(config, base)
         if accelerator.device.type == "cpu" and (self.size // CELL_PX) ** 2 <= UNFUSED_ATTENTION_CELLS:
-            self.model.get_base_model().set_attn_processor(AttnProcessor())
+            unet: UNet2DConditionModel = self.model.get_base_model()
+            unet.set_attn_processor(AttnProcessor())
         groups = _parameter_groups(self.model, config)
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=config.weight_decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: rate_factor(step, config))
