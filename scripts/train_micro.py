@@ -106,7 +106,7 @@ def main() -> None:
         nargs="+",
         default=["autoencoder", "base", "adapter"],
         choices=["autoencoder", "base", "adapter", "decoder"],
-        help="'decoder' bundles a further trained autoencoder without training base and adapter again",
+        help="'decoder' trains the bundled decoder further, on latents that the bundled base has redrawn",
     )
     parser.add_argument("--autoencoder-minutes", type=float, default=40)
     parser.add_argument("--base-minutes", type=float, default=120)
@@ -128,7 +128,12 @@ def main() -> None:
         )  # fmt: skip
         bundle_base(work / "base" / "out")
     if "decoder" in args.stages:
-        bundle_decoder(work / "ae" / "out")
+        run(
+            sys.executable, HERE / "micro_autoencoder.py", *common, "--work", work / "decoder",
+            "--out", work / "decoder" / "out", "--minutes", str(args.autoencoder_minutes), "--final-decay",
+            "--init", BUNDLED / "micro" / "vae", "--base", BUNDLED / "micro",
+        )  # fmt: skip
+        bundle_decoder(work / "decoder" / "out")
     if "adapter" in args.stages:
         prepare(args.data, work / "pairs")
         run(
