@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from micro_data import load_images, random_views
-from skindualgen.losses import velocity_to_epsilon, velocity_to_x0
+from skindualgen.losses import add_noise, velocity_to_epsilon, velocity_to_x0
 from skindualgen.model.autoencoder import PatchAutoencoder
 from skindualgen.model.bases import load_base
 
@@ -104,13 +104,13 @@ def redraw(base: Path, autoencoder: PatchAutoencoder, images: Tensor) -> tuple[T
         start = torch.randint(REDRAWN_LEAST_T, REDRAWN_MOST_T, (BATCH,), generator=noise)
         levels = [(start * (REDRAWN_STEPS - k)) // REDRAWN_STEPS for k in range(REDRAWN_STEPS + 1)]
         a = alphas[start].view(-1, 1, 1, 1)
-        z = a.sqrt() * z + (1 - a).sqrt() * torch.randn(z.shape, generator=noise)
+        z = add_noise(z, torch.randn(z.shape, generator=noise), a)
         for here, there in pairwise(levels):
             a = alphas[here].view(-1, 1, 1, 1)
             with torch.autocast("cpu", torch.bfloat16):
                 v = model.unet(z, here, text.expand(BATCH, -1, -1)).sample.float()
             b = torch.where(there > 0, alphas[there], 1.0).view(-1, 1, 1, 1)
-            z = b.sqrt() * velocity_to_x0(v, z, a) + (1 - b).sqrt() * velocity_to_epsilon(v, z, a)
+            z = add_noise(velocity_to_x0(v, z, a), velocity_to_epsilon(v, z, a), b)
         views.append(((x + 1) * 127.5).round().to(torch.uint8))
         latents.append(z.half())
     return torch.cat(views), torch.cat(latents)

@@ -85,7 +85,7 @@ def run_show(options: ShowOptions, console: Console) -> Path:
         guidance_scale=defaults.default_guidance if options.guidance is None else options.guidance,
         source=_source_sentence(options.data),
     )
-    native = pipe.unet.config.sample_size * pipe.vae_scale_factor
+    native = pipe.native_px
     records = _prepare(options, native if options.data is None else max(native, SHOWN_SIZE_PX), show, console)
     report = options.out / REPORT_FILE
     for part in (_draw, _read, _fill, _train):

@@ -107,6 +107,11 @@ class SkinDualGenPipeline(DiffusionPipeline):
         )  # fmt: skip
 
     @property
+    def native_px(self) -> int:
+        """Side of the pictures that the model was trained on."""
+        return int(self.unet.config.sample_size) * self.vae_scale_factor
+
+    @property
     def guidance_scale(self) -> float:
         """Of the running call."""
         return self._guidance_scale
@@ -177,8 +182,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
             InputError: arguments that contradict each other.
         """
         # 1. Check the call and settle defaults.
-        native = int(self.unet.config.sample_size) * self.vae_scale_factor
-        height, width = native if height is None else height, native if width is None else width
+        height, width = (self.native_px if side is None else side for side in (height, width))
         check_call(
             prompt, negative_prompt, prompt_embeds, image, mask, strength, height, width, output_type,
             callback_on_step_end_tensor_inputs, self._callback_tensor_inputs,

@@ -67,13 +67,13 @@ def segment_folder(
     settings = {"steps": steps, "ensemble_size": ensemble_size, "clean": clean, "seed": seed}
     claim(out, SEGMENT_FILE, settings | dict(pipeline.config.provenance or {}), (MASKS_DIR,))
     summary = SegmentSummary()
+
+    def size_of(item: tuple[Path, Image.Image]) -> tuple[int, int]:
+        return working_size(item[1].size, pipeline.native_px)
+
     for start, batch in _readable(paths, out, batch_size, summary):
         report(start, len(paths))
-        native = int(pipeline.unet.config.sample_size) * pipeline.vae_scale_factor
-        by_size = groupby(
-            sorted(batch, key=lambda item: working_size(item[1].size, native)),
-            key=lambda item: working_size(item[1].size, native),
-        )
+        by_size = groupby(sorted(batch, key=size_of), key=size_of)
         for (width, height), group in by_size:
             items = list(group)
             _, codes = pipeline(
