@@ -16,11 +16,11 @@ import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from skindualgen.model.adapter import CARD_FILE, RUN_FILE, WEIGHTS_FILE, adapter_card, read_header
+from skindualgen.model.adapter import CARD_FILE, RUN_FILE, WEIGHTS_FILE, read_header, write_weights
 from skindualgen.model.bases import base_sha256
-from skindualgen.provenance import atomic_path, atomic_write_json, atomic_write_text, sha256_file
+from skindualgen.provenance import atomic_write_json
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -77,12 +77,7 @@ def bundle_decoder(autoencoder: Path) -> None:
     drop_machine_paths(BUNDLED / "micro")
     folder = BUNDLED / "adapter"
     header = read_header(folder) | {"base_sha256": base_sha256(BUNDLED / "micro")}
-    weights = folder / WEIGHTS_FILE
-    state = load_file(weights)
-    with atomic_path(weights) as temporary:
-        save_file(state, temporary, metadata={"format": "pt", "skindualgen": json.dumps(header, sort_keys=True)})
-    atomic_write_json(folder / RUN_FILE, header | {"weights_sha256": sha256_file(weights)})
-    atomic_write_text(folder / CARD_FILE, adapter_card(header))
+    write_weights(folder, load_file(folder / WEIGHTS_FILE), header)
 
 
 def bundle_adapter(run_folder: Path) -> None:

@@ -113,11 +113,16 @@ def save_adapter(
     header = {"base_id": base.base_id, "base_sha256": base.sha256, "recipe": dict(recipe)}
     model.peft_config["default"].save_pretrained(str(folder))
     _drop_machine_path(folder / CONFIG_FILE, base.base_id)
-    with atomic_path(folder / WEIGHTS_FILE) as temporary:
-        save_file(state, temporary, metadata={"format": "pt", "skindualgen": json.dumps(header, sort_keys=True)})
-    atomic_write_json(folder / RUN_FILE, header | {"weights_sha256": sha256_file(folder / WEIGHTS_FILE)})
-    atomic_write_text(folder / CARD_FILE, adapter_card(header))
+    write_weights(folder, state, header)
     return folder
+
+
+def write_weights(folder: Path, state: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write the weights with their header, and what repeats the header: ``run.json`` and the card."""
+    with atomic_path(folder / WEIGHTS_FILE) as temporary:
+        save_file(dict(state), temporary, metadata={"format": "pt", "skindualgen": json.dumps(header, sort_keys=True)})
+    atomic_write_json(folder / RUN_FILE, {**header, "weights_sha256": sha256_file(folder / WEIGHTS_FILE)})
+    atomic_write_text(folder / CARD_FILE, adapter_card(header))
 
 
 def adapter_card(header: Mapping[str, Any]) -> str:
