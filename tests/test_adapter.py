@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,12 @@ from skindualgen.model.adapter import (
     LORA_TARGETS,
     RUN_FILE,
     WEIGHTS_FILE,
+    adapter_folder,
     attach_adapter,
+    base_place,
     load_adapter,
     read_header,
+    recorded_base,
     restore_adapter,
     save_adapter,
     trainable_parameters,
@@ -28,6 +32,7 @@ from skindualgen.model.adapter import (
 from skindualgen.model.bases import load_base
 from skindualgen.model.joint_unet import joint_prediction, widen_unet
 from skindualgen.provenance import sha256_file
+from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 
 def tensors(batch: int = 2) -> tuple[torch.Tensor, ...]:
@@ -149,7 +154,8 @@ def test_the_header_says_what_it_is(tiny_base: Path, tmp_path: Path) -> None:
     base = load_base(tiny_base)
     model = attach_adapter(widen_unet(base.unet), rank=2, alpha=4)
     save_adapter(model, tmp_path, recipe={"steps": 7}, base=base)
-    assert read_header(tmp_path) == {"base_id": base.base_id, "base_sha256": base.sha256, "recipe": {"steps": 7}}
+    recorded = {"base_id": base.base_id, "base_revision": None, "base_sha256": base.sha256, "license": None}
+    assert read_header(tmp_path) == recorded | {"recipe": {"steps": 7}}
     run = json.loads((tmp_path / RUN_FILE).read_text())
     assert run["weights_sha256"] == sha256_file(tmp_path / WEIGHTS_FILE)
     config = json.loads((tmp_path / CONFIG_FILE).read_text())
@@ -177,6 +183,65 @@ def test_another_base_is_refused_by_name(tiny_adapter: Path, tiny_v_base: Path, 
     assert own.base_id in message and other.base_id in message
     with pytest.raises(InputError, match="an adapter of base"):  # its tensors would fit: only the hash tells
         restore_adapter(other, tiny_adapter)
+
+
+def test_another_base_can_be_allowed(
+    tiny_adapter: Path, tiny_v_base: Path, tmp_path: Path, tiny_base: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The tensors of both tiny bases fit; what was allowed is logged, and recorded where pictures get their origin."""
+    other = load_base(tiny_v_base)
+    load_adapter(other, tiny_adapter, allow_base_mismatch=True)
+    assert f"base base (sha256 {load_base(tiny_base).sha256[:12]}) is used on base v_base" in caplog.text
+    pipeline = SkinDualGenPipeline.from_adapter(tiny_adapter, tiny_v_base, allow_base_mismatch=True)
+    provenance = pipeline.config.provenance
+    assert provenance["base_sha256"] == other.sha256
+    assert provenance["adapter_base_sha256"] == read_header(tiny_adapter)["base_sha256"] != other.sha256
+    assert provenance["adapter_base"] == "base"
+    own = SkinDualGenPipeline.from_adapter(tiny_adapter, allow_base_mismatch=True)
+    assert not [name for name in own.config.provenance if name.startswith("adapter_base")]
+
+
+def test_a_base_whose_layers_differ_is_refused_even_when_allowed(tiny_adapter: Path) -> None:
+    with pytest.raises(InputError, match="tensors differ"):
+        load_adapter(load_base("micro"), tiny_adapter, allow_base_mismatch=True)
+
+
+def test_the_commit_of_the_base_is_recorded_and_named(tiny_base: Path, tmp_path: Path) -> None:
+    base = replace(load_base(tiny_base), base_id="owner/tiny", revision="f" * 40, license="openrail++")
+    save_adapter(attach_adapter(widen_unet(base.unet), rank=2, alpha=2), tmp_path, recipe={}, base=base)
+    header = read_header(tmp_path)
+    assert (header["base_revision"], header["license"]) == ("f" * 40, "openrail++")
+    card = (tmp_path / "README.md").read_text()
+    assert f"owner/tiny@{'f' * 40}" in card and "openrail++" in card
+    with pytest.raises(
+        InputError, match=f"an adapter of base owner/tiny@{'f' * 40}.*one of base owner/tiny@{'e' * 40}"
+    ):
+        load_adapter(replace(base, revision="e" * 40, sha256="0" * 64), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("typed", "base_id", "revision", "loaded"),
+    [
+        ("owner/tiny", "owner/tiny", "abc", "owner/tiny@abc"),  # the branch may have moved since
+        ("owner/tiny@v1", "owner/tiny", "abc", "owner/tiny@v1"),
+        ("sd2-base", "owner/mirror", "abc", "sd2-base"),  # another mirror may serve the same files
+        ("/some/folder", "folder", None, "/some/folder"),
+        ("models/sd2", "sd2", None, "models/sd2"),  # a folder that is not here: its name must not become a base's
+        (None, "micro", None, "micro"),
+    ],
+)
+def test_the_base_of_an_adapter_is_the_commit_it_was_trained_on(
+    typed: str | None, base_id: str, revision: str | None, loaded: str
+) -> None:
+    header = {"base_id": base_id, "base_revision": revision, "recipe": {"base": typed} if typed else {}}
+    assert recorded_base(header) == loaded
+
+
+def test_headers_of_version_0_1_are_read() -> None:
+    """They have neither revision nor licence."""
+    header = read_header(adapter_folder("builtin"))
+    assert "base_revision" not in header
+    assert (recorded_base(header), base_place(header)) == ("micro", "micro")
 
 
 def test_an_adapter_with_missing_or_misshapen_tensors_is_refused(

@@ -30,9 +30,6 @@ BUNDLED_DIR = Path(__file__).parent / "bundled"
 MICRO_MEMORY_GIB = 2.0
 """GiB of free memory that drawing with the bundled model and fine-tuning it need, torch itself included."""
 
-SD2_TRAINING_MEMORY_GIB = 5.6
-"""GiB, measured peak of a LoRA training step of Stable Diffusion 2.0 at 512 px: CPU, fp32, gradient checkpointing."""
-
 DISK_GIB = 10.0
 """GiB of free disk that Stable Diffusion 2.0 in fp32 (5 GB), a run and its samples ask for."""
 
@@ -89,6 +86,13 @@ def available_devices() -> list[str]:
     if torch.backends.mps.is_available():
         found.append("mps")
     return [*found, "cpu"]
+
+
+def free_memory(device: str) -> int:
+    """Return the bytes that are free on a torch device; on a processor, and on Apple's shared memory, the machine's."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
 
 
 def usable_cores() -> int:
@@ -188,12 +192,7 @@ def _memory() -> Finding:
     found = f"{free:.1f} of {memory.total / GIB:.1f} GiB free"
     if free < MICRO_MEMORY_GIB:
         return Finding("memory", "missing", found, f"free {MICRO_MEMORY_GIB:.0f} GiB: the bundled model needs that")
-    if free < SD2_TRAINING_MEMORY_GIB:
-        remedy = f"LoRA training of Stable Diffusion 2.0 at 512 px needs {SD2_TRAINING_MEMORY_GIB} GiB"
-        return Finding("memory", "limited", f"{found}: enough for the bundled model", remedy)
-    return Finding(
-        "memory", "ok", f"{found}: enough for the bundled model and for LoRA training of Stable Diffusion 2.0"
-    )
+    return Finding("memory", "ok", f"{found}: enough for the bundled model")
 
 
 def _disk(folder: Path) -> Finding:

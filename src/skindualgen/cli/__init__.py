@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from skindualgen.cli import demo, doctor, generate, prepare, segment, train
+from skindualgen.cli import demo, doctor, export, generate, prepare, segment, train
 
 EXIT_WRONG_INPUT = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
@@ -99,5 +99,6 @@ app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
 app.command("generate")(generate.generate)
 app.command("segment")(segment.segment)
+app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

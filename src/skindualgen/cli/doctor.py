@@ -11,7 +11,7 @@ def doctor(
     quick: Annotated[bool, typer.Option("--quick", help="Leave the speed measurement out.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, to paste into a bug report.")] = False,
 ) -> None:
-    """Show what this machine can run, what is missing, and the command that mends it.
+    """Show what this machine can run, which bases fit and are on disk, what is missing, and what mends it.
 
     Exit code 0 when the bundled model can run here, 1 when something it needs is missing.
     """
@@ -24,8 +24,9 @@ def doctor(
 
     with Console(stderr=True).status("Looking at this machine ..."):
         from skindualgen.doctor import examine
+        from skindualgen.model.footprint import base_findings
 
-        findings = examine(measure=not quick)
+        findings = [*examine(measure=not quick), *base_findings()]
     if as_json:
         typer.echo(json.dumps([finding.as_dict() for finding in findings], indent=2))
     else:

@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
+from skindualgen.cli.pipeline import BaseOption, MismatchOption, load_pipeline
+
 
 def generate(
     out: Annotated[Path, typer.Option(help="New folder, or that of an interrupted run.")],
     adapter: Annotated[str, typer.Option(help="'builtin', a run folder, or an adapter folder.")] = "builtin",
-    base: Annotated[str | None, typer.Option(help="Path of the base.  [default: as recorded in the adapter]")] = None,
+    base: BaseOption = None,
+    allow_base_mismatch: MismatchOption = False,
     prompt: Annotated[list[str] | None, typer.Option(help="Prompt; several are taken in turn. Repeatable.")] = None,
     prompts: Annotated[
         Path | None,
@@ -22,13 +25,13 @@ def generate(
     ] = None,
     count: Annotated[int, typer.Option("-n", "--count", min=1, help="Number of pairs.")] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Another seed draws other pairs.")] = 0,
-    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.  [default: the adapter's]")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.  (default: the adapter's)")] = None,
     guidance: Annotated[
-        float | None, typer.Option(min=0, help="Classifier-free guidance; 1 is off.  [default: the adapter's]")
+        float | None, typer.Option(min=0, help="Classifier-free guidance; 1 is off.  (default: the adapter's)")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs drawn together.")] = 8,
     size: Annotated[
-        int | None, typer.Option(min=64, help="Side in px, a multiple of 8.  [default: the base's]")
+        int | None, typer.Option(min=64, help="Side in px, a multiple of 8.  (default: the base's)")
     ] = None,
 ) -> None:
     """Draw image-mask pairs from prompts into OUT, which loads with `datasets` and everything here.
@@ -41,7 +44,7 @@ def generate(
         raise InputError(
             "not exactly one of --prompt, --prompts and --like", "one source of prompts", "try --prompt 'a melanoma'"
         )
-    from skindualgen.cli.progress import item_progress, load_pipeline, loading
+    from skindualgen.cli.progress import item_progress, loading
 
     with loading():
         from skindualgen.sample.production import SHEET_FILE, generate_pairs, without_lesion
@@ -52,7 +55,7 @@ def generate(
         else:
             texts = read_prompt_file(prompts) if prompts is not None else [(text, {}) for text in prompt or []]
             requests = requests_from_prompts(texts, count, seed)
-        pipeline = load_pipeline(adapter, base)
+        pipeline = load_pipeline(adapter, base, allow_base_mismatch=allow_base_mismatch)
     with item_progress("generating") as report:
         records = generate_pairs(
             pipeline, requests, out,

@@ -7,13 +7,16 @@ from typing import Annotated
 
 import typer
 
+from skindualgen.cli.pipeline import BaseOption, MismatchOption, load_pipeline
+
 
 def segment(
     images: Annotated[Path, typer.Option(help="Folder of photographs, any size and aspect.")],
     out: Annotated[Path, typer.Option(help="New folder, or that of an interrupted run; masks go to OUT/masks.")],
     adapter: Annotated[str, typer.Option(help="'builtin', a run folder, or an adapter folder.")] = "builtin",
-    base: Annotated[str | None, typer.Option(help="Path of the base.  [default: as recorded in the adapter]")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.  [default: the adapter's]")] = None,
+    base: BaseOption = None,
+    allow_base_mismatch: MismatchOption = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.  (default: the adapter's)")] = None,
     ensemble: Annotated[int, typer.Option(min=1, help="Draws over flips that are averaged.")] = 4,
     clean: Annotated[
         bool, typer.Option("--clean/--no-clean", help="Keep the largest region and fill its holes.")
@@ -25,13 +28,13 @@ def segment(
 
     Masks that are there already stay. Interrupted: run it again. A research tool, not a medical device.
     """
-    from skindualgen.cli.progress import item_progress, load_pipeline, loading
+    from skindualgen.cli.progress import item_progress, loading
     from skindualgen.contracts import InputError
 
     with loading():
         from skindualgen.sample.segmentation import segment_folder
 
-        pipeline = load_pipeline(adapter, base)
+        pipeline = load_pipeline(adapter, base, allow_base_mismatch=allow_base_mismatch)
     with item_progress("segmenting") as report:
         summary = segment_folder(
             pipeline, images, out,

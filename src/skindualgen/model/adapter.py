@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +18,12 @@ from torch import Tensor, nn
 
 from skindualgen.contracts import InputError
 from skindualgen.model.bases import BUILTIN_ADAPTER, Base
+from skindualgen.model.card import adapter_card, base_place
 from skindualgen.model.joint_unet import NEW_MODULES, widen_unet
+from skindualgen.model.registry import hub_candidates
 from skindualgen.provenance import atomic_path, atomic_write_json, atomic_write_text, sha256_file
+
+logger = logging.getLogger(__name__)
 
 ADAPTER_DIR = "adapter"
 """where a run folder holds its adapter"""
@@ -26,24 +31,6 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 RUN_FILE = "run.json"
 CARD_FILE = "README.md"
-CARD = """\
-# SkinDualGen adapter
-
-LoRA and new layers that make a text-to-image model draw, fill and read dermoscopic image-mask pairs.
-Load it with `SkinDualGenPipeline.from_adapter(FOLDER)`.
-
-| | |
-| --- | --- |
-| base | {base}, sha256 {base_sha256} |
-| trained on | {pairs} pairs, manifest sha256 {manifest}; ids in `train_ids.json` |
-| steps, size | {steps}, {size} |
-| recipe | `run.json`, and the header of the weights |
-
-**Research software, not a medical device.** Not for diagnosis or for decisions about a person. The licences of the base
-and of the training data apply to these weights: an adapter of Stable Diffusion is a derivative under its Open RAIL
-licence, whose use restrictions must be passed on. Before publishing generated pictures, check them for copies of
-training photographs.
-"""
 ATTENTION = ("to_q", "to_k", "to_v", r"to_out\.0")
 FEED_FORWARD = (r"ff\.net\.0\.proj", r"ff\.net\.2", "proj_in", "proj_out")
 CONVOLUTION = ("conv1", "conv2", "conv_shortcut", "time_emb_proj", r"(?:down|up)samplers\.0\.conv")
@@ -62,7 +49,14 @@ def adapter_folder(adapter: str | Path) -> Path:
 
 
 def attach_adapter(
-    joint: UNet2DConditionModel, *, rank: int, alpha: int, targets: str = "attention+ff", dropout: float = 0.0
+    joint: UNet2DConditionModel,
+    *,
+    rank: int,
+    alpha: int,
+    targets: str = "attention+ff",
+    dropout: float = 0.0,
+    rslora: bool = False,
+    dora: bool = False,
 ) -> PeftModel:
     """Put LoRA on ``joint`` and make exactly LoRA and the new layers trainable, in float32.
 
@@ -71,6 +65,8 @@ def attach_adapter(
         rank, alpha: LoRA's r and alpha; updates are scaled by alpha / r.
         targets: a key of ``LORA_TARGETS``.
         dropout: probability of dropping LoRA's input, in [0, 1).
+        rslora: scale by alpha / sqrt(r) (Kalajdzievski 2023, arXiv 2312.03732).
+        dora: train the magnitude of every weight's columns too (Liu et al. 2024, arXiv 2402.09353).
     """
     if targets not in LORA_TARGETS:
         raise InputError(f"LoRA targets {targets!r}", " or ".join(LORA_TARGETS), "choose one of them")
@@ -81,6 +77,8 @@ def attach_adapter(
         lora_dropout=dropout,
         target_modules=_target_pattern(targets),
         modules_to_save=list(NEW_MODULES),
+        use_rslora=rslora,
+        use_dora=dora,
     )
     model = get_peft_model(joint, config)
     for parameter in trainable_parameters(model).values():
@@ -102,7 +100,7 @@ def save_adapter(
         model: with the weights to save in place.
         folder: made if missing.
         recipe: training settings, into ``run.json`` and the weights' header.
-        base: what the adapter belongs to; its id and hash are recorded.
+        base: what the adapter belongs to; its id, revision, hash and licence are recorded.
         dtype: of the file; the weights' own if not given.
 
     Returns:
@@ -110,7 +108,13 @@ def save_adapter(
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: (v.to(dtype) if dtype else v).detach().contiguous().clone() for k, v in _adapter_state(model).items()}
-    header = {"base_id": base.base_id, "base_sha256": base.sha256, "recipe": dict(recipe)}
+    header = {
+        "base_id": base.base_id,
+        "base_revision": base.revision,
+        "base_sha256": base.sha256,
+        "license": base.license,
+        "recipe": dict(recipe),
+    }
     model.peft_config["default"].save_pretrained(str(folder))
     _drop_machine_path(folder / CONFIG_FILE, base.base_id)
     write_weights(folder, state, header)
@@ -123,20 +127,6 @@ def write_weights(folder: Path, state: Mapping[str, Tensor], header: Mapping[str
         save_file(dict(state), temporary, metadata={"format": "pt", "skindualgen": json.dumps(header, sort_keys=True)})
     atomic_write_json(folder / RUN_FILE, {**header, "weights_sha256": sha256_file(folder / WEIGHTS_FILE)})
     atomic_write_text(folder / CARD_FILE, adapter_card(header))
-
-
-def adapter_card(header: Mapping[str, Any]) -> str:
-    """The folder's README.md: what it is, what it belongs to, and what it must not be used for."""
-    recipe = header["recipe"]
-    size = f"{recipe['size']} px" if "size" in recipe else "not recorded"
-    return CARD.format(
-        base=header["base_id"],
-        base_sha256=header["base_sha256"],
-        pairs=recipe.get("train_pairs", "not recorded"),
-        manifest=recipe.get("train_manifest_sha256", "not recorded"),
-        steps=recipe.get("steps", "not recorded"),
-        size=size,
-    )
 
 
 def read_header(folder: Path) -> dict[str, Any]:
@@ -162,32 +152,61 @@ def read_header(folder: Path) -> dict[str, Any]:
     return json.loads(header)
 
 
-def load_adapter(base: Base, folder: Path) -> UNet2DConditionModel:
+def recorded_base(header: Mapping[str, Any]) -> str:
+    """The base to load for an adapter when none is given: as it was typed for training.
+
+    A repository of the hub that was typed without a revision is taken at the commit that was trained on, as its
+    branch may have moved since. A name keeps its choice of mirrors; the hash tells whether the files are the same.
+    """
+    typed = str(header["recipe"].get("base", header["base_id"]))
+    known, candidates = hub_candidates(typed)
+    if header.get("base_revision") and known is None and candidates and candidates[0].revision is None:
+        return base_place(header)
+    return typed
+
+
+def load_adapter(base: Base, folder: Path, *, allow_base_mismatch: bool = False) -> UNet2DConditionModel:
     """Widen the base's UNet, apply the adapter and merge it: a stock UNet that denoises pairs.
+
+    Args:
+        base: the adapter's own.
+        folder: of the adapter.
+        allow_base_mismatch: take another base that its tensors fit, with a warning.
 
     Raises:
         InputError: the adapter was trained on another base, or its tensors do not fit.
     """
-    return restore_adapter(base, folder).merge_and_unload().requires_grad_(False)
+    model = restore_adapter(base, folder, allow_base_mismatch=allow_base_mismatch)
+    return model.merge_and_unload().requires_grad_(False)
 
 
-def restore_adapter(base: Base, folder: Path) -> PeftModel:
+def restore_adapter(base: Base, folder: Path, *, allow_base_mismatch: bool = False, share: bool = False) -> PeftModel:
     """Widen the base's UNet, attach LoRA as configured in ``folder`` and load every tensor exactly, to train on.
+
+    Args:
+        base: the adapter's own.
+        folder: of the adapter.
+        allow_base_mismatch: take another base that its tensors fit, with a warning.
+        share: hold the base's weights once, in both (``widen_unet``).
 
     Raises:
         InputError: the adapter was trained on another base, or a tensor is missing, left over or of another shape.
     """
     header = read_header(folder)
     if header["base_sha256"] != base.sha256:
-        raise InputError(
-            f"an adapter of base {header['base_id']} ({header['base_sha256'][:12]})",
-            f"one of base {base.base_id} ({base.sha256[:12]})",
-            "give the adapter's own base with --base",
-        )
+        theirs = f"base {base_place(header)} (sha256 {header['base_sha256'][:12]})"
+        ours = f"base {base.place} (sha256 {base.sha256[:12]})"
+        if not allow_base_mismatch:
+            raise InputError(
+                f"an adapter of {theirs}",
+                f"one of {ours}",
+                "give the adapter's own base with --base; if you know that both are alike, --allow-base-mismatch",
+            )
+        logger.warning("An adapter of %s is used on %s, as was allowed", theirs, ours)
     config = LoraConfig.from_pretrained(str(folder))
     config.base_model_name_or_path = None  # peft compares it with a name that a UNet in memory does not have, and warns
     config.inference_mode = False  # peft's files say True, which would freeze what is to be trained further
-    model = get_peft_model(widen_unet(base.unet).requires_grad_(False), config)
+    model = get_peft_model(widen_unet(base.unet, share=share).requires_grad_(False), config)
     state = load_file(folder / WEIGHTS_FILE)
     expected = _adapter_state(model)
     wrong = sorted(set(state) ^ set(expected)) or sorted(k for k in state if state[k].shape != expected[k].shape)
@@ -202,10 +221,11 @@ def restore_adapter(base: Base, folder: Path) -> PeftModel:
 
 
 def lora_settings(model: PeftModel) -> dict[str, Any]:
-    """Rank, alpha, targets and dropout of an adapter, named as in ``config.LoraSettings``."""
+    """How an adapter's LoRA is configured, named as in ``config.LoraSettings``."""
     config: Any = model.peft_config["default"]
     targets = {_target_pattern(name): name for name in LORA_TARGETS}[config.target_modules]
-    return {"rank": config.r, "alpha": config.lora_alpha, "targets": targets, "dropout": config.lora_dropout}
+    settings = {"rank": config.r, "alpha": config.lora_alpha, "targets": targets, "dropout": config.lora_dropout}
+    return settings | {"rslora": config.use_rslora, "dora": config.use_dora}
 
 
 def _target_pattern(targets: str) -> str:

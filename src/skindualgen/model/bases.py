@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Sequence
@@ -19,6 +18,17 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from skindualgen.contracts import InputError
 from skindualgen.model.autoencoder import PatchAutoencoder
+from skindualgen.model.base_files import (
+    PARTS,
+    REMEDY,
+    WEIGHTS,
+    base_sha256,
+    folder_files,
+    loaded_files,
+    weights_file,
+)
+from skindualgen.model.hub import fetch_snapshot
+from skindualgen.model.registry import KNOWN_BASES, KnownBase, hub_candidates
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +38,6 @@ BUILTIN_ADAPTER = BUNDLED / "adapter"
 START_AND_END = 2
 """tokens that a tokenizer puts around each prompt"""
 AUTOENCODERS: dict[str, type[ModelMixin]] = {"AutoencoderKL": AutoencoderKL, "PatchAutoencoder": PatchAutoencoder}
-REMEDY = "download a Stable Diffusion 2.0 folder (README: Stable Diffusion 2.0) and give its path"
-HASHED_FOLDERS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
 @dataclass
@@ -42,7 +50,12 @@ class Base:
     tokenizer: CLIPTokenizer
     scheduler: SchedulerMixin
     base_id: str
+    """ "micro", a repository of the hub, or the name of a local folder"""
     sha256: str
+    revision: str | None = None
+    """commit of the hub's repository"""
+    license: str | None = None
+    """where it is known: of a base with a name, or as the hub's model card says"""
 
     @property
     def prediction_type(self) -> str:
@@ -54,10 +67,26 @@ class Base:
         """Side of the pictures that the base was trained on."""
         return int(self.unet.config.sample_size) * 2 ** (len(self.vae.config.block_out_channels) - 1)
 
+    @property
+    def place(self) -> str:
+        """As ``load_base`` takes it: the id, and the commit where there is one."""
+        return f"{self.base_id}@{self.revision}" if self.revision else self.base_id
+
     @torch.no_grad()
     def embed(self, prompts: Sequence[str]) -> Tensor:
         """Text encoder states [b, 77, width]; a longer prompt is cut, as CLIP cannot read on."""
         return embed_prompts(self.tokenizer, self.text_encoder, prompts)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a base lies on this machine, and what is known of it before it is loaded."""
+
+    folder: Path
+    base_id: str
+    revision: str | None = None
+    license: str | None = None
+    known: KnownBase | None = None
 
 
 def base_folder(base: str | Path) -> Path:
@@ -70,62 +99,91 @@ def base_folder(base: str | Path) -> Path:
     if not (folder / "unet" / "config.json").is_file():
         raise InputError(
             f"base {str(base)!r} without {folder / 'unet' / 'config.json'}",
-            "'micro', or the path of a diffusers folder with unet, vae, text_encoder, tokenizer and scheduler",
+            f"{', '.join(KNOWN_BASES)}, owner/name@revision of the hub, or the path of a diffusers folder with "
+            f"{', '.join(PARTS)}",
             REMEDY,
         )
     return folder
 
 
-def base_sha256(folder: Path) -> str:
-    """One hash over names and bytes of every component file that is loaded."""
-    digest = hashlib.sha256()
-    for name in HASHED_FOLDERS:
-        for path in sorted((folder / name).glob("*")):
-            if path.suffix in {".safetensors", ".json", ".txt"}:
-                digest.update(f"{name}/{path.name}\0".encode())
-                with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
-
-
 def load_base(base: str | Path = "micro", *, dtype: torch.dtype = torch.float32) -> Base:
-    """Load all parts of a base from a local diffusers folder; safetensors only.
+    """Load all parts of a base, from a local folder or by way of the hub's cache; safetensors only.
 
     Args:
-        base: "micro" or a path.
+        base: a name out of ``KNOWN_BASES`` or ``owner/name`` of the Hugging Face hub, either with ``@revision`` if
+            wanted, or the path of a diffusers folder. A folder of the name ``owner/name`` wins over the hub.
         dtype: of the loaded weights; the file's own type is converted.
 
     Raises:
-        InputError: no such folder, or a part of it is missing, damaged or of another kind.
+        InputError: no such folder; no repository that can be had; a part that is missing, damaged or of another
+            kind; or another model than the name says.
     """
-    folder = base_folder(base)
-    for name in HASHED_FOLDERS:
-        if not (folder / name).is_dir():  # else the libraries would take the path for an id and ask a server
-            raise InputError(f"base {folder} without {name}", f"a folder with {', '.join(HASHED_FOLDERS)}", REMEDY)
+    source = _find(base)
+    loaded_files(folder_files(source.folder), f"base {source.folder}")
     try:
-        return _load_parts(folder, "micro" if str(base) == "micro" else folder.name, dtype)
+        parts = _load_parts(source, dtype)
     except (OSError, ValueError, SafetensorError) as error:
-        raise InputError(f"base {folder} that cannot be loaded ({error})", "configs and safetensors", REMEDY) from error
+        raise InputError(
+            f"base {source.folder} that cannot be loaded ({error})", "configs and safetensors", REMEDY
+        ) from error
+    if source.known:
+        _check_is(parts, source.known)
+    return parts
 
 
-def _load_parts(folder: Path, base_id: str, dtype: torch.dtype) -> Base:
+def _find(base: str | Path) -> _Source:
+    if str(base) == "micro":
+        known = KNOWN_BASES["micro"]
+        return _Source(base_folder(base), known.name, license=known.license, known=known)
+    named, candidates = hub_candidates(base) if isinstance(base, str) else (None, ())
+    if not candidates or (named is None and Path(base).is_dir()):
+        folder = base_folder(base)
+        return _Source(folder, folder.name)
+    try:
+        snapshot = fetch_snapshot(candidates)
+    except InputError as error:
+        if named:
+            raise
+        raise InputError(f"{error.got}, nor a folder {base}", error.expected, error.remedy) from error
+    license_name = named.license if named else snapshot.license
+    return _Source(snapshot.folder, snapshot.repo, snapshot.revision, license_name, named)
+
+
+def _load_parts(source: _Source, dtype: torch.dtype) -> Base:
+    folder, names = source.folder, folder_files(source.folder)
     vae_class = json.loads((folder / "vae" / "config.json").read_text())["_class_name"]
     if vae_class not in AUTOENCODERS:
         raise InputError(f"autoencoder class {vae_class}", " or ".join(AUTOENCODERS), "use another base")
+    variants = {part: "fp16" if ".fp16." in weights_file(part, names, source.base_id) else None for part in WEIGHTS}
+    if any(variants.values()) and dtype == torch.float32:
+        logger.warning("%s has weights of half precision only; they are computed with in float32", source.base_id)
     options = {"torch_dtype": dtype, "use_safetensors": True}
-    scheduler_config = DDIMScheduler.load_config(folder / "scheduler")
     parts = Base(
-        unet=UNet2DConditionModel.from_pretrained(folder / "unet", **options),
-        vae=AUTOENCODERS[vae_class].from_pretrained(folder / "vae", **options),
-        text_encoder=CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=dtype, use_safetensors=True),
+        unet=UNet2DConditionModel.from_pretrained(folder / "unet", variant=variants["unet"], **options),
+        vae=AUTOENCODERS[vae_class].from_pretrained(folder / "vae", variant=variants["vae"], **options),
+        text_encoder=CLIPTextModel.from_pretrained(
+            folder / "text_encoder", dtype=dtype, use_safetensors=True, variant=variants["text_encoder"]
+        ),
         tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-        scheduler=DDIMScheduler.from_config(scheduler_config),
-        base_id=base_id,
+        scheduler=DDIMScheduler.from_config(DDIMScheduler.load_config(folder / "scheduler")),
+        base_id=source.base_id,
         sha256=base_sha256(folder),
+        revision=source.revision,
+        license=source.license,
     )
     for part in (parts.unet, parts.vae, parts.text_encoder):
         part.requires_grad_(False).eval()
     return parts
+
+
+def _check_is(base: Base, known: KnownBase) -> None:
+    """Refuse a repository that serves another model under the name: an adapter would be trained on the wrong target."""
+    if (base.prediction_type, base.native_px) != (known.prediction_type, known.native_px):
+        raise InputError(
+            f"{base.place}: {base.prediction_type}, {base.native_px} px",
+            f"{known.name}: {known.prediction_type}, {known.native_px} px",
+            f"pin another revision ({known.name}@COMMIT), or take it for what it is with --base {base.place}",
+        )
 
 
 def embed_prompts(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompts: Sequence[str]) -> Tensor:

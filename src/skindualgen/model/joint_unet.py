@@ -15,12 +15,20 @@ CLEAN_TIMESTEP = 0
 """Timestep of a half that is given: it enters without noise. Noisy halves have timesteps >= 1."""
 
 
-def widen_unet(base: UNet2DConditionModel, mask_channels: int = CODE_CHANNELS) -> UNet2DConditionModel:
+def widen_unet(
+    base: UNet2DConditionModel, mask_channels: int = CODE_CHANNELS, *, share: bool = False
+) -> UNet2DConditionModel:
     """Return a joint UNet whose image half equals ``base`` exactly, whatever the mask half holds.
 
     Input and output grow from C to C + ``mask_channels`` channels; the new filters of ``conv_in`` and ``conv_out`` are
     zero, the old ones copied. The mask's timestep enters as ``class_labels`` (``class_embed_type="timestep"``), the
     last layer of its embedding being zero. ``base`` is left as it is.
+
+    Args:
+        base: of the Stable Diffusion 1 or 2 family.
+        mask_channels: of the mask code.
+        share: hold the weights that stay once, in both: for training, which changes none of them. Merging an adapter
+            would change the base.
 
     Raises:
         InputError: ``base`` has a class embedding of its own, or unequal input and output channels.
@@ -42,19 +50,19 @@ def widen_unet(base: UNet2DConditionModel, mask_channels: int = CODE_CHANNELS) -
     channels = image_channels + mask_channels
     config |= {"in_channels": channels, "out_channels": channels, "class_embed_type": "timestep"}
     config = {name: value for name, value in config.items() if not name.startswith("_")}
-    joint = UNet2DConditionModel(**config).to(base.device)
-    if base.dtype != torch.float32:
-        joint = joint.to(base.dtype)
-    state = base.state_dict()
+    with torch.device("meta"):  # no second set of weights, and no time to draw it
+        joint = UNet2DConditionModel(**config)
+    state = base.state_dict() if share else {name: value.clone() for name, value in base.state_dict().items()}
     for name, dim in (("conv_in.weight", 1), ("conv_out.weight", 0), ("conv_out.bias", 0)):
-        wide = torch.zeros_like(joint.get_parameter(name))
+        wide = torch.zeros(joint.get_parameter(name).shape, dtype=base.dtype, device=base.device)
         wide.narrow(dim, 0, image_channels).copy_(state[name])
         state[name] = wide
-    embedding = joint.class_embedding
+    embedding = joint.class_embedding.to_empty(device=base.device).to(base.dtype)
+    embedding.linear_1.reset_parameters()
     nn.init.zeros_(embedding.linear_2.weight)
     nn.init.zeros_(embedding.linear_2.bias)
     state |= {f"class_embedding.{name}": value for name, value in embedding.state_dict().items()}
-    joint.load_state_dict(state)
+    joint.load_state_dict(state, assign=True)
     return joint
 
 

@@ -18,9 +18,17 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from skindualgen.codec import CELL_PX, CODE_CHANNELS, flip_code, mask_to_code
 from skindualgen.contracts import InputError
 from skindualgen.losses import add_noise, velocity_to
-from skindualgen.model.adapter import WEIGHTS_FILE, adapter_folder, load_adapter, read_header
+from skindualgen.model.adapter import (
+    WEIGHTS_FILE,
+    adapter_folder,
+    base_place,
+    load_adapter,
+    read_header,
+    recorded_base,
+)
 from skindualgen.model.bases import embed_prompts, load_base
 from skindualgen.model.joint_unet import CLEAN_TIMESTEP, joint_prediction
+from skindualgen.model.schedule import zero_terminal_snr
 from skindualgen.provenance import sha256_file
 from skindualgen.sample.inputs import (
     check_batch,
@@ -81,27 +89,48 @@ class SkinDualGenPipeline(DiffusionPipeline):
 
     @classmethod
     def from_adapter(
-        cls, adapter: str | Path = "builtin", base: str | Path | None = None, *, dtype: torch.dtype = torch.float32
+        cls,
+        adapter: str | Path = "builtin",
+        base: str | Path | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        allow_base_mismatch: bool = False,
     ) -> SkinDualGenPipeline:
-        """Build the pipeline from an adapter folder and its base.
+        """Build the pipeline from an adapter folder and its base, or from a folder that holds both, merged.
 
         Args:
-            adapter: "builtin", a run folder of ``skindualgen train``, or an adapter folder.
-            base: the base's path; as recorded in the adapter if not given.
+            adapter: "builtin", a run folder of ``skindualgen train``, an adapter folder, or a merged folder of
+                ``skindualgen export``.
+            base: a base's name, ``owner/name@revision`` of the hub, or a path; as recorded in the adapter if not given.
             dtype: of all weights.
+            allow_base_mismatch: use the adapter on another base than its own, with a warning; ``provenance`` then
+                names the adapter's own too.
         """
         folder = adapter_folder(adapter)
+        if (folder / cls.config_name).is_file():
+            if base is not None:
+                raise InputError(
+                    f"base {base} with the merged folder {folder}", "no base, as it holds one", "leave it out"
+                )
+            return cls.from_pretrained(folder, dtype=dtype)
         header = read_header(folder)
-        parts = load_base(base or header["recipe"].get("base", header["base_id"]), dtype=dtype)
-        unet = load_adapter(parts, folder).eval()
+        parts = load_base(base or recorded_base(header), dtype=dtype)
+        unet = load_adapter(parts, folder, allow_base_mismatch=allow_base_mismatch).eval()
         if dtype != torch.float32:
             unet = unet.to(dtype)
+        config = header["recipe"].get("config", {})
+        if config.get("noise", {}).get("zero_terminal_snr"):
+            parts.scheduler = zero_terminal_snr(parts.scheduler)
         scheduler = DPMSolverMultistepScheduler.from_config(
             parts.scheduler.config, algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero"
         )
         defaults = header["recipe"].get("sampling", {})
         made_of = {"base_id": parts.base_id, "base_sha256": parts.sha256}
         made_of["adapter_sha256"] = sha256_file(folder / WEIGHTS_FILE)
+        if parts.revision:
+            made_of["base_revision"] = parts.revision
+        if header["base_sha256"] != parts.sha256:
+            made_of |= {"adapter_base": base_place(header), "adapter_base_sha256": header["base_sha256"]}
         return cls(
             parts.vae, parts.text_encoder, parts.tokenizer, unet, scheduler, provenance=made_of, **defaults
         )  # fmt: skip

@@ -1,0 +1,65 @@
+"""``skindualgen export``: an adapter for other programs, merged, or for the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Format = Literal["diffusers-lora", "kohya", "merged", "hub"]
+Precision = Literal["fp32", "fp16", "bf16"]
+
+
+def export(
+    out: Annotated[Path, typer.Option(help="New folder.")],
+    format: Annotated[
+        Format,
+        typer.Option(
+            help="'diffusers-lora': images with plain diffusers; 'kohya': images with ComfyUI and A1111; "
+            "'merged': all in one folder; 'hub': the adapter, to upload."
+        ),
+    ],
+    adapter: Annotated[str, typer.Option(help="'builtin', a run folder, or an adapter folder.")] = "builtin",
+    base: Annotated[
+        str | None, typer.Option(help="To merge: name or path of the base; as recorded in the adapter if not given.")
+    ] = None,
+    dtype: Annotated[
+        Precision | None, typer.Option(help="Of the weights; if not given, the adapter's own, and fp32 when merged.")
+    ] = None,
+) -> None:
+    """Write an adapter into OUT in the format of other programs, with its card, licence and training ids.
+
+    A LoRA file draws images only; docs/export.md says what each format keeps.
+    """
+    from skindualgen.contracts import InputError
+
+    if base is not None and format != "merged":
+        raise InputError(f"--base with --format {format}", "it with merged, as nothing else needs it", "leave it out")
+    if dtype is not None and format == "hub":
+        raise InputError("--dtype with --format hub", "none, as the adapter's tensors are copied", "leave it out")
+    from skindualgen.cli.progress import loading
+
+    with loading():
+        import torch
+        from diffusers.utils.logging import disable_progress_bar
+
+        from skindualgen.model.adapter import adapter_folder
+        from skindualgen.model.export import export_diffusers_lora, export_hub, export_kohya
+        from skindualgen.sample.merged import export_merged
+
+        disable_progress_bar()
+        wanted = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, None: None}[dtype]
+        folder = adapter_folder(adapter)
+        if format == "merged":
+            done = export_merged(adapter, out, base=base, dtype=wanted or torch.float32)
+        elif format == "hub":
+            done = export_hub(folder, out)
+        else:
+            write = export_kohya if format == "kohya" else export_diffusers_lora
+            done = write(folder, out, dtype=wanted)
+    typer.echo(f"{done.tensors} tensors in {out / done.weights}; licence of the base: {done.license}")
+    for kind, count in done.left_out.items():
+        typer.echo(f"left out: {count} tensors, {kind}")
+    for note in done.notes:
+        typer.echo(" ".join(note.split()))

@@ -1,0 +1,44 @@
+"""The pipeline of the commands that draw: on the fastest device, without progress bars of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from skindualgen.sample.pipeline import SkinDualGenPipeline
+
+BaseOption = Annotated[
+    str | None,
+    typer.Option(
+        help="sd2-base, sd2, sd2.1-base, sd2.1, sd1.5, micro, owner/name@revision or a path.  "
+        "(default: as recorded in the adapter)"
+    ),
+]
+MismatchOption = Annotated[
+    bool,
+    typer.Option("--allow-base-mismatch", help="Use the adapter on another base than its own, if its tensors fit."),
+]
+
+
+def load_pipeline(adapter: str, base: str | None, *, allow_base_mismatch: bool) -> SkinDualGenPipeline:
+    """Load an adapter and its base; download the base if it has to come from the hub."""
+    import torch
+    from diffusers.utils.logging import disable_progress_bar
+    from transformers.utils.logging import disable_progress_bar as disable_transformers_bar
+
+    from skindualgen.sample.pipeline import SkinDualGenPipeline
+
+    disable_progress_bar()
+    disable_transformers_bar()
+    pipeline = SkinDualGenPipeline.from_adapter(
+        adapter if adapter == "builtin" else Path(adapter), base, allow_base_mismatch=allow_base_mismatch
+    )
+    if torch.cuda.is_available():
+        pipeline.to("cuda")
+    elif torch.backends.mps.is_available():
+        pipeline.to("mps")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
