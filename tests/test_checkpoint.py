@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,7 +62,7 @@ def test_a_failed_write_leaves_the_old_ones(tmp_path: Path, monkeypatch: pytest.
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint.torch, "save", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(InputError, match=r"full disk.*newest checkpoint is step-0000001.*free some"):
         save_checkpoint(tmp_path, 2, state(2), keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["step-0000001"]
 
@@ -95,7 +97,51 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["step-0000005"]
 
 
-def test_a_complete_one_that_is_unreadable_is_reported(tmp_path: Path) -> None:
+def test_a_disk_that_fills_up(tmp_path: Path) -> None:
+    """The real thing, as far as a process can have it: no file may grow beyond 20 kB, and the write fails midway."""
+    save_checkpoint(tmp_path, 1, state(1), keep=1)
+    script = (
+        "import resource, sys, torch; from pathlib import Path; from skindualgen.contracts import InputError\n"
+        "from skindualgen.train.checkpoint import save_checkpoint\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "try: save_checkpoint(Path(sys.argv[1]), 2, {'step': 2, 'parameters': [torch.zeros(100_000)]}, keep=1)\n"
+        "except InputError as error: print(error)"
+    )
+    out = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert "full disk" in out.stdout and "newest checkpoint is step-0000001" in out.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["step-0000001"]
+
+
+def test_an_error_that_is_not_a_full_disk_is_not_called_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for error in (OSError(5, "Input/output error"), RuntimeError("cannot be written")):
+
+        def fail(*_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(checkpoint.torch, "save", fail)
+        with pytest.raises(type(error), match=error.args[-1]):
+            save_checkpoint(tmp_path, 2, state(2), keep=1)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("damage", ["zeros", "one bit"])
+def test_a_damaged_one_of_the_right_size_is_passed_over(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_checkpoint(tmp_path, 1, state(1), keep=2)
+    path = save_checkpoint(tmp_path, 2, state(2), keep=2)
+    content = bytearray((path / STATE_FILE).read_bytes())
+    if damage == "zeros":
+        content = bytearray(len(content))
+    else:
+        content[len(content) // 2] ^= 1
+    (path / STATE_FILE).write_bytes(content)
+    loaded = load_newest(tmp_path)
+    assert loaded is not None and loaded["step"] == 1
+    assert "step-0000002 is damaged; going on from step-0000001" in caplog.text
+
+
+def test_damaged_ones_alone_are_reported(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path, 1, state(1), keep=1)
     size = (path / STATE_FILE).stat().st_size
     (path / STATE_FILE).write_bytes(b"\0" * size)

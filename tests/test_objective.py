@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from skindualgen.codec import code_to_sdf, mask_to_code
 from skindualgen.config import LossSettings, NoiseSettings
 from skindualgen.losses import add_noise, prediction_target, velocity_target
-from skindualgen.train.objective import FIELD_SHARPNESS, Noise, draw_noise, joint_loss, read_mask
+from skindualgen.train.objective import FIELD_SHARPNESS, Noise, draw_noise, joint_loss, read_mask, term_means
 
 ALPHAS = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").alphas_cumprod
 TIMESTEPS = len(ALPHAS)
@@ -50,12 +50,13 @@ def some_noise(t_image: list[int], t_mask: list[int]) -> Noise:
 
 def loss_of(
     unet: nn.Module, noise: Noise, *, kind: str = "epsilon", has_mask: Tensor | None = None, **settings: float
-) -> tuple[Tensor, dict[str, Tensor]]:
+) -> tuple[Tensor, dict[str, float]]:
     latents, codes = pairs()
-    return joint_loss(
+    loss, sums = joint_loss(
         unet, latents, codes, torch.ones(4, dtype=torch.bool) if has_mask is None else has_mask, TEXT, noise,
         alphas_cumprod=ALPHAS, prediction_type=kind, settings=LossSettings(**settings),
     )  # fmt: skip
+    return loss, term_means(sums)
 
 
 def perfect(noise: Noise, kind: str) -> Tensor:
@@ -71,7 +72,7 @@ def test_the_ways_have_their_shares() -> None:
     settings = NoiseSettings(equal=2, mask_given=1, image_given=4, independent=1)  # normalised: .25, .125, .5, .125
     b = 40_000
     noise = draw_noise(
-        torch.zeros(b, 4, 1, 1), torch.ones(b, dtype=torch.bool), settings, TIMESTEPS, torch.Generator().manual_seed(0)
+        (b, 4, 1, 1), torch.ones(b, dtype=torch.bool), settings, TIMESTEPS, torch.Generator().manual_seed(0)
     )
     shares = {
         "mask_given": (noise.t_mask == 0).float().mean().item(),
@@ -89,7 +90,7 @@ def test_the_ways_have_their_shares() -> None:
 
 def test_noise_is_white_and_a_function_of_the_generator() -> None:
     call = lambda: draw_noise(  # noqa: E731
-        torch.zeros(64, 6, 8, 8), torch.ones(64, dtype=torch.bool), NoiseSettings(), TIMESTEPS,
+        (64, 6, 8, 8), torch.ones(64, dtype=torch.bool), NoiseSettings(), TIMESTEPS,
         torch.Generator().manual_seed(3),
     )  # fmt: skip
     noise, again = call(), call()
@@ -99,9 +100,22 @@ def test_noise_is_white_and_a_function_of_the_generator() -> None:
     assert abs((noise.image[:, :4] * noise.mask).mean()) < 0.02
 
 
+def test_noise_offset_by_hand() -> None:
+    """One more normal number for each image channel, of deviation .5, shared within the channel; the mask's stays."""
+    draw = lambda offset: draw_noise(  # noqa: E731
+        (500, 2, 4, 4), torch.ones(500, dtype=torch.bool), NoiseSettings(offset=offset), TIMESTEPS,
+        torch.Generator().manual_seed(3),
+    )  # fmt: skip
+    plain, moved = draw(0.0), draw(0.5)
+    assert torch.equal(plain.mask, moved.mask) and torch.equal(plain.t_image, moved.t_image)
+    difference = moved.image - plain.image
+    assert (difference - difference[:, :, :1, :1]).abs().max() < 1e-5
+    assert difference[:, :, 0, 0].std().item() == pytest.approx(0.5, abs=0.03)
+
+
 def test_a_pair_without_mask_trains_text_to_image_only() -> None:
     known = torch.tensor([True, False] * 500)
-    noise = draw_noise(torch.zeros(1000, 4, 1, 1), known, NoiseSettings(), TIMESTEPS, torch.Generator().manual_seed(0))
+    noise = draw_noise((1000, 4, 1, 1), known, NoiseSettings(), TIMESTEPS, torch.Generator().manual_seed(0))
     assert (noise.t_mask[~known] == TIMESTEPS - 1).all()
     assert (noise.t_image[~known] > 0).all()
     assert (noise.t_image[known] == 0).any()
@@ -125,10 +139,10 @@ def test_a_given_half_enters_clean() -> None:
 def test_a_perfect_model_has_no_error(kind: str) -> None:
     noise = some_noise([0, 300, 500, 999], [400, 0, 500, 20])
     _, terms = loss_of(Recorder(perfect(noise, kind)), noise, kind=kind, lesion=1.0)
-    assert terms["image"].item() == pytest.approx(0, abs=1e-9)
-    assert terms["mask"].item() == pytest.approx(0, abs=1e-9)
-    assert terms["boundary"].item() < 1e-5
-    assert terms["dice"].item() < 0.1 and terms["bce"].item() < 0.1
+    assert terms["image"] == pytest.approx(0, abs=1e-9)
+    assert terms["mask"] == pytest.approx(0, abs=1e-9)
+    assert terms["boundary"] < 1e-5
+    assert terms["dice"] < 0.1 and terms["bce"] < 0.1
 
 
 def test_the_sum_by_hand() -> None:
@@ -165,9 +179,7 @@ def test_the_sum_by_hand() -> None:
                 asked[name] += 1
     assert asked == {"image": 3, "mask": 3, "dice": 3, "bce": 3, "boundary": 3}
     assert loss.item() == pytest.approx(sum(weights[name] * expected[name] / 4 for name in weights), rel=1e-4)
-    assert {name: value.item() for name, value in terms.items()} == pytest.approx(
-        {name: expected[name] / asked[name] for name in weights}, rel=1e-4
-    )
+    assert terms == pytest.approx({name: expected[name] / asked[name] for name in weights}, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["image", "mask", "dice", "bce", "boundary", "consistency"])
@@ -180,7 +192,7 @@ def test_each_term_can_be_switched_off(name: str) -> None:
     without, fewer = loss_of(off, noise, **{"consistency": 0.5, name: 0.0})
     assert set(terms) - set(fewer) == {name}
     weight = (LossSettings().model_dump() | {"consistency": 0.5})[name]
-    assert (full - without).item() == pytest.approx(weight * terms[name].item(), rel=1e-3, abs=1e-6)
+    assert (full - without).item() == pytest.approx(weight * terms[name], rel=1e-3, abs=1e-6)
     assert len(off.calls) == (1 if name == "consistency" else 2)  # the second pass is what consistency costs
 
 
@@ -212,7 +224,7 @@ def test_the_lesion_weighs_more() -> None:
     ratio = {}
     for lesion in (0.0, 3.0):
         terms = [loss_of(Recorder(x), noise, lesion=lesion, **ONLY_NOISE)[1]["image"] for x in (inside, outside)]
-        ratio[lesion] = (terms[0] / terms[1]).item()
+        ratio[lesion] = terms[0] / terms[1]
     assert ratio[3.0] > 2 * ratio[0.0]
     even = perfect(noise, "epsilon")
     even[:, :4] += 1

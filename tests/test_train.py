@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +29,24 @@ from skindualgen.model.adapter import WEIGHTS_FILE, read_header, trainable_param
 from skindualgen.model.bases import load_base
 from skindualgen.provenance import sha256_file
 from skindualgen.train import run_folder
+from skindualgen.train.batches import Batch, Batches, seed_of
+from skindualgen.train.cache import EncodeOptions, open_cache
 from skindualgen.train.checkpoint import complete_checkpoints, load_newest
-from skindualgen.train.latents import LatentCache, draw_probabilities, encode_pairs
 from skindualgen.train.loop import train
-from skindualgen.train.trainer import NonFiniteLossError, Trainer, rate_factor, seed_of
+from skindualgen.train.optimizer import rate_factor
+from skindualgen.train.trainer import NonFiniteLossError, Trainer
 from tiny import tiny_config, write_phantom_data
 
 STEPS = 8
 EVERY_SETTING_THAT_DRAWS = {
     "steps": STEPS, "accumulation": 2, "batch_size": 2, "checkpoint_every": 1, "validate_every": 4,
-    "prompt_variants": 2, "lora": {"rank": 2, "alpha": 4, "dropout": 0.2}, "loss": {"consistency": 0.1, "lesion": 0.5},
+    "prompt_variants": 2, "workers": 1, "colour": 0.5,
+    "lora": {"rank": 2, "alpha": 4, "dropout": 0.2}, "loss": {"consistency": 0.1, "lesion": 0.5},
 }  # fmt: skip
 """the run that is interrupted in every way: dropout, accumulation, moving average and validation included"""
+
+
+SPEED = {"pairs_per_second", "data_wait_share", "memory_gib"}
 
 
 def rows(run: Path) -> list[dict[str, Any]]:
@@ -58,7 +65,7 @@ def assert_same_run(run: Path, whole: Path) -> None:
     states = [load_newest(folder / "checkpoints") for folder in (run, whole)]
     assert states[0] is not None and states[1] is not None
     assert all(torch.equal(a, b) for a, b in zip(states[0]["parameters"], states[1]["parameters"], strict=True))
-    plain = [[{k: v for k, v in row.items() if k != "pairs_per_second"} for row in rows(x)] for x in (run, whole)]
+    plain = [[{k: v for k, v in row.items() if k not in SPEED} for row in rows(x)] for x in (run, whole)]
     assert plain[0] == plain[1]
 
 
@@ -71,24 +78,23 @@ def whole(tmp_path_factory: pytest.TempPathFactory, phantom_data: Path, tiny_v_b
     return train(config)
 
 
-def trainer_of(config: TrainConfig) -> tuple[Trainer, LatentCache]:
+def trainer_of(config: TrainConfig) -> tuple[Trainer, Iterator[Batch]]:
     base = load_base(config.base)
     torch.manual_seed(config.seed)
     trainer = Trainer(config, base, Accelerator())
-    cache = encode_pairs(
-        config.data, read_pairs(config.data, "train"), base, size=64, views=1, min_zoom=1.0, prompt_variants=1, seed=0
-    )
-    return trainer, cache
+    options = EncodeOptions(size=trainer.size)
+    cache = open_cache(config.out / "cache", config.data, read_pairs(config.data, "train"), base, options)
+    return trainer, iter(Batches(cache, config, len(trainer.alphas_cumprod)).loader(0))
 
 
 def test_a_run_folder_is_complete(whole: Path, phantom_data: Path, tiny_v_base: Path) -> None:
     assert {path.name for path in whole.iterdir()} == {
-        "adapter", "checkpoints", "config.json", "metrics.jsonl", "samples", "tensorboard",
+        "adapter", "best", "cache", "checkpoints", "config.json", "metrics.jsonl", "samples", "tensorboard",
     }  # fmt: skip
     logged = rows(whole)
     assert [row["step"] for row in logged] == [4, 8]
     terms = {"image", "mask", "dice", "bce", "boundary", "consistency"}
-    assert set(logged[0]) >= {"loss", "lr", "grad_norm", "val_loss", "val_dice_read", "pairs_per_second"} | terms
+    assert set(logged[0]) >= {"loss", "lr", "grad_norm", "val_loss", "val_dice_read"} | SPEED | terms
     assert set(logged[0]) >= {f"val_{name}" for name in terms}
     assert all(math.isfinite(value) for row in logged for value in row.values())
     for step in (4, 8):
@@ -136,9 +142,10 @@ def wait_for_step(process: subprocess.Popen[str], out: Path, step: int) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="sends signals to another process")
 def test_kill_and_interrupt_and_resume(whole: Path, tmp_path: Path, phantom_data: Path, tiny_v_base: Path) -> None:
-    """kill -9, then the same command ended by Ctrl-C (130, a checkpoint), then to the end: the same adapter.
+    """kill -9, then the same command ended by SIGINT, then by SIGTERM (0, a checkpoint), then to the end: one adapter.
 
-    Guards against exit code 0: ``train && generate`` must not go on with a training that was stopped.
+    0, as a scheduler that takes a machine back counts anything else as a failure; ``generate`` refuses a run without an
+    adapter, so nothing goes on with an unfinished one.
     """
     out = tmp_path / "run"
     config = tiny_config(phantom_data, out, tiny_v_base, **EVERY_SETTING_THAT_DRAWS)
@@ -149,18 +156,20 @@ def test_kill_and_interrupt_and_resume(whole: Path, tmp_path: Path, phantom_data
         wait_for_step(process, out, 1)
         process.kill()
     assert process.returncode == -signal.SIGKILL
-    killed_at = int(complete_checkpoints(out / "checkpoints")[-1].name[5:])
-    assert killed_at < STEPS
+    reached = int(complete_checkpoints(out / "checkpoints")[-1].name[5:])
+    assert reached < STEPS
 
-    with start(config_file) as process:
-        wait_for_step(process, out, killed_at + 1)
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=100)
-    assert process.returncode == 130, errors
-    newest = load_newest(out / "checkpoints")
-    assert newest is not None
-    assert f"Stopped at step {newest['step']}." in output
-    assert killed_at < newest["step"] < STEPS
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with start(config_file) as process:
+            wait_for_step(process, out, reached + 1)
+            process.send_signal(number)
+            output, errors = process.communicate(timeout=100)
+        assert process.returncode == 0, errors
+        newest = load_newest(out / "checkpoints")
+        assert newest is not None
+        assert f"Stopped at step {newest['step']}. To go on: skindualgen train --config {config_file}" in output
+        assert reached < newest["step"] < STEPS
+        reached = newest["step"]
     assert not (out / "adapter").exists()
 
     train(config)
@@ -206,25 +215,48 @@ def test_other_data_and_another_base_are_refused(
         train(tiny_config(phantom_data, whole, tiny_base, **EVERY_SETTING_THAT_DRAWS))
 
 
+def poisoned(batches: Iterator[Batch]) -> Iterator[Batch]:
+    for batch in batches:
+        batch.latents[1] = math.nan
+        yield batch
+
+
 def test_a_poisoned_latent_is_found_and_named(tmp_path: Path, phantom_data: Path, tiny_base: Path) -> None:
-    trainer, cache = trainer_of(tiny_config(phantom_data, tmp_path, tiny_base))
-    cache.latents[3] = math.nan
-    only_poison = torch.zeros(len(cache), dtype=torch.float64)
-    only_poison[3] = 1
+    trainer, batches = trainer_of(tiny_config(phantom_data, tmp_path, tiny_base))
     before = [p.detach().clone() for p in trainer.parameters]
-    with pytest.raises(NonFiniteLossError, match=rf"step 0, pairs {cache.records[3].isic_id}"):
-        trainer.train_step(cache, only_poison)
+    with pytest.raises(NonFiniteLossError, match="loss nan at step 0, pairs ") as caught:
+        trainer.train_step(poisoned(batches))
     assert all(torch.equal(a, b) for a, b in zip(before, trainer.parameters, strict=True))
+    report = caught.value.report
+    assert report["largest_latent"][1] == "nan" and report["largest_latent"][0] != "nan"
+    assert report["terms"]["image"] == "nan" and len(report["ids"]) == len(report["t_mask"]) == 4
 
 
 def test_an_exploding_gradient_is_found(tmp_path: Path, phantom_data: Path, tiny_base: Path) -> None:
     """A finite loss whose gradient is not: the step is refused before the weights are touched."""
-    trainer, cache = trainer_of(tiny_config(phantom_data, tmp_path, tiny_base))
+    trainer, batches = trainer_of(tiny_config(phantom_data, tmp_path, tiny_base))
     trainer.parameters[0].register_hook(lambda gradient: gradient * math.inf)
     before = [p.detach().clone() for p in trainer.parameters]
     with pytest.raises(NonFiniteLossError, match="gradient norm"):
-        trainer.train_step(cache, draw_probabilities(cache.records, 0))
+        trainer.train_step(batches)
     assert all(torch.equal(a, b) for a, b in zip(before, trainer.parameters, strict=True))
+
+
+def test_a_run_that_diverges_leaves_a_report_and_its_checkpoint(
+    tmp_path: Path, phantom_data: Path, tiny_base: Path
+) -> None:
+    config = tiny_config(
+        phantom_data, tmp_path / "run", tiny_base, steps=40, learning_rate=1e30, weight_decay=0, max_grad_norm=1e30,
+        checkpoint_every=1, schedule="constant", ema_decay=0,
+    )  # fmt: skip
+    with pytest.raises(NonFiniteLossError) as caught:
+        train(config)
+    step = caught.value.report["step"]
+    report = json.loads((config.out / f"nonfinite-step-{step:07d}-0.json").read_text())
+    assert report == caught.value.report
+    assert set(report["ids"]) <= {record.isic_id for record in read_metadata(phantom_data, "train")}
+    assert int(complete_checkpoints(config.out / "checkpoints")[-1].name[5:]) == step
+    assert not (config.out / "adapter").exists()
 
 
 def test_the_loss_falls(tmp_path: Path, phantom_data: Path, tiny_v_base: Path) -> None:
@@ -318,7 +350,9 @@ def test_training_goes_on_from_an_adapter(
     assert weights(run).keys() == saved.keys()
     assert any(not torch.equal(weights(run)[name], saved[name]) for name in saved)
     recipe = read_header(run / "adapter")["recipe"]
-    assert recipe["config"]["lora"] == {"rank": 2, "alpha": 4, "targets": "attention+ff", "dropout": 0.0}
+    assert recipe["config"]["lora"] == {"rank": 2, "alpha": 4, "targets": "attention+ff", "dropout": 0.0} | {
+        "rslora": False, "dora": False
+    }  # fmt: skip
     assert recipe["init_adapter_sha256"] == sha256_file(tiny_adapter / WEIGHTS_FILE)
     again = tiny_config(phantom_data, tmp_path / "again", tiny_base, init_adapter=str(run), steps=1, lora={"rank": 2})
     assert (train(again) / "adapter" / WEIGHTS_FILE).is_file()  # from a run folder
@@ -376,24 +410,30 @@ def test_the_measured_precision_is_one_of_ours() -> None:
 )
 def test_the_learning_rate(schedule: str, expected: dict[int, float]) -> None:
     config = TrainConfig(data="d", out="o", steps=12, warmup_steps=2, schedule=schedule)
-    assert {step: rate_factor(step, config) for step in expected} == pytest.approx(expected)
+    assert {step: rate_factor(step, config, config.warmup_steps) for step in expected} == pytest.approx(expected)
 
 
-def test_new_layers_have_a_rate_of_their_own(tmp_path: Path, phantom_data: Path, tiny_base: Path) -> None:
-    config = tiny_config(phantom_data, tmp_path, tiny_base, learning_rate=1e-4, new_layer_learning_rate=1e-3)
-    trainer, _ = trainer_of(config)
-    rates = [group["initial_lr"] for group in trainer.optimizer.param_groups]
-    counts = [len(group["params"]) for group in trainer.optimizer.param_groups]
-    assert rates == [1e-4, 1e-3]
-    assert counts[1] == 8  # weight and bias of conv_in, conv_out, linear_1 and linear_2
+def test_groups_have_rates_and_warm_ups_of_their_own(tmp_path: Path, phantom_data: Path, tiny_base: Path) -> None:
+    config = tiny_config(
+        phantom_data, tmp_path, tiny_base, learning_rate=1e-4, lora_plus_ratio=16, new_layer_learning_rate=1e-3,
+        warmup_steps=2, new_layer_warmup_steps=8, schedule="constant",
+    )  # fmt: skip
+    trainer, batches = trainer_of(config)
+    groups = trainer.optimizer.param_groups
+    assert [group["initial_lr"] for group in groups] == pytest.approx([1e-4, 1.6e-3, 1e-3])
+    assert [group["lr"] for group in groups] == pytest.approx([0.5e-4, 0.8e-3, 1e-3 / 8])
+    counts = [len(group["params"]) for group in groups]
+    assert counts[0] == counts[1] and counts[2] == 8  # weight and bias of conv_in, conv_out, linear_1 and linear_2
     assert sum(counts) == len(trainer.parameters)
+    trainer.train_step(batches)
+    assert [group["lr"] for group in groups] == pytest.approx([1e-4, 1.6e-3, 2e-3 / 8])
 
 
 @pytest.mark.parametrize(("size", "processor"), [(128, "AttnProcessor"), (136, "AttnProcessor2_0")])
 def test_attention_is_unfused_where_it_is_small(
     tmp_path: Path, phantom_data: Path, tiny_base: Path, size: int, processor: str
 ) -> None:
-    trainer, _ = trainer_of(tiny_config(phantom_data, tmp_path, tiny_base, size=size))
+    trainer = Trainer(tiny_config(phantom_data, tmp_path, tiny_base, size=size), load_base(tiny_base), Accelerator())
     unet = trainer.model.get_base_model()
     assert {type(p).__name__ for p in unet.attn_processors.values()} == {processor}
 

@@ -26,6 +26,8 @@ class LoraSettings(Settings):
         "attention+ff", description="layers with LoRA; 'all' adds the convolutions"
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout of LoRA's input")
+    rslora: bool = Field(False, description="scale by alpha / sqrt(rank)")
+    dora: bool = Field(False, description="decompose weights into magnitude and direction")
 
 
 class LossSettings(Settings):
@@ -42,12 +44,14 @@ class LossSettings(Settings):
 
 
 class NoiseSettings(Settings):
-    """Shares of the four ways of noising a pair; normalised to sum 1."""
+    """Shares of the four ways of noising a pair, normalised to sum 1; and what is done to noise and schedule."""
 
     equal: float = Field(0.45, ge=0, description="both halves at one level: text -> pair")
     mask_given: float = Field(0.15, ge=0, description="clean mask: mask -> image")
     image_given: float = Field(0.25, ge=0, description="clean image: image -> mask")
     independent: float = Field(0.15, ge=0, description="two levels drawn apart")
+    offset: float = Field(0.0, ge=0, lt=1, description="noise of one value per image channel, as a share of the noise")
+    zero_terminal_snr: bool = Field(False, description="rescale the schedule to end in pure noise; bases of velocity")
 
     @model_validator(mode="after")
     def _some_way(self) -> Self:
@@ -69,14 +73,17 @@ class TrainConfig(Settings):
 
     data: Path = Field(description="data set folder as written by 'skindualgen prepare'")
     out: Path = Field(description="run folder")
-    base: str = Field("micro", description="'micro' or the path of a diffusers folder")
+    base: str = Field("micro", description="name, owner/name@revision or path (docs/bases.md)")
     init_adapter: str | None = Field(None, description="'builtin', a run or an adapter folder to start from")
     size: int | None = Field(None, ge=64, multiple_of=8, description="px; the base's own if not given")
     steps: int = Field(1000, ge=1, description="optimiser steps")
     batch_size: int = Field(8, ge=1, description="pairs per step and process")
     accumulation: int = Field(1, ge=1, description="batches per optimiser step")
     learning_rate: float = Field(1e-4, gt=0, description="AdamW's, for LoRA")
+    lora_plus_ratio: float = Field(1.0, ge=1, description="LoRA+: rate of the B matrices over that of A")
     new_layer_learning_rate: float | None = Field(None, gt=0, description="for the new layers; LoRA's if not given")
+    new_layer_warmup_steps: int | None = Field(None, ge=0, description="of the new layers; warmup_steps if not given")
+    optimizer: Literal["adamw", "adamw8bit"] = Field("adamw", description="'adamw8bit' needs bitsandbytes and a GPU")
     schedule: Literal["constant", "cosine"] = Field("cosine", description="learning rate after the warm-up")
     warmup_steps: int = Field(50, ge=0)
     weight_decay: float = Field(0.01, ge=0)
@@ -86,21 +93,36 @@ class TrainConfig(Settings):
     prompt_variants: int = Field(1, ge=1, description="prompts per pair; more than 1 adds built-in templates")
     views: int = Field(8, ge=1, description="cached augmentations per pair; the first is the plain picture")
     min_zoom: float = Field(0.85, gt=0, le=1, description="smallest crop of an augmentation, as a share of the side")
+    colour: float = Field(
+        0.0, ge=0, le=1, description="strength of the colour augmentation: light and camera, not pigment"
+    )
     balance: float = Field(0.5, ge=0, le=1, description="0 draws as the data are, 1 draws classes equally often")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="'auto' measures what is fast")
+    base_dtype: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="of the frozen weights; 'auto': fp32 on a CPU, else the precision"
+    )
     adapter_dtype: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of the finished adapter's file")
     threads: int | None = Field(None, ge=1, description="CPU threads; torch's choice if not given")
+    workers: int = Field(0, ge=0, description="processes that fetch batches ahead")
+    cache: Path | None = Field(None, description="folder of encoded pairs, shared by runs; OUT/cache if not given")
+    gradient_checkpointing: bool = Field(False, description="less memory, about a third more time")
+    compile: bool = Field(False, description="torch.compile the UNet")
+    channels_last: bool = Field(False, description="memory layout that many GPUs convolve faster in")
     seed: int = 0
     validate_every: int = Field(250, ge=1, description="steps between validations")
+    best_by: Literal["val_loss", "val_dice_read"] = Field("val_loss", description="what names the best validation")
+    result: Literal["last", "best"] = Field("last", description="which validated weights become the adapter")
+    patience: int | None = Field(None, ge=1, description="validations without a better one that end the run early")
     checkpoint_every: int = Field(250, ge=1, description="steps between checkpoints")
     keep_checkpoints: int = Field(2, ge=1)
+    allow_base_mismatch: bool = Field(False, description="start from an init_adapter of another base all the same")
     lora: LoraSettings = LoraSettings()
     loss: LossSettings = LossSettings()
     noise: NoiseSettings = NoiseSettings()
     sampling: SamplingSettings = SamplingSettings()
 
 
-FREE_TO_CHANGE = {"out", "data", "threads", "validate_every", "checkpoint_every", "keep_checkpoints"}
+FREE_TO_CHANGE = {"out", "data", "threads", "workers", "cache", "checkpoint_every", "keep_checkpoints"}
 """settings that may differ when a run is resumed: they do not touch the weights (data are held by their hash)"""
 
 

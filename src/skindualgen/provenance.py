@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -24,6 +25,9 @@ TEMPORARY_SUFFIX = ".tmp"
 """Ending of the hidden files that `atomic_path` writes to; one left behind belongs to a killed process."""
 
 CHUNK_BYTES = 1 << 20
+
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""error numbers of a write that found no room: disk, quota, limit of the process"""
 
 RECORDED_PACKAGES = (
     "skindualgen",
@@ -103,6 +107,15 @@ def atomic_write_json(path: Path, obj: Any) -> None:
         TypeError: a value has no JSON form.
     """
     atomic_write_text(path, json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def found_no_room(error: BaseException | None) -> bool:
+    """Whether an error, or one that it was raised in handling of (torch's writers hide theirs), is of a full disk."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL_DISK:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def versions() -> dict[str, str]:

@@ -3,36 +3,56 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from skindualgen.config import TrainConfig
 
 
 def train(
     data: Annotated[Path | None, typer.Option(help="Data set folder of `skindualgen prepare`.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; an interrupted run's resumes it.")] = None,
     base: Annotated[
-        str | None, typer.Option(help="'micro', or the path of a diffusers folder.  [default: micro]")
+        str | None,
+        typer.Option(
+            help="micro, sd2-base, sd2, sd2.1-base, sd2.1, sd1.5, owner/name@revision or a path.  (default: micro)"
+        ),
     ] = None,
     init_adapter: Annotated[
         str | None, typer.Option(help="'builtin', a run or an adapter folder to start from, not afresh.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps.  [default: 1000]")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pairs per step and process.  [default: 8]")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="AdamW's peak rate.  [default: 1e-4]")] = None,
-    rank: Annotated[int | None, typer.Option(help="LoRA rank.  [default: 32]")] = None,
-    size: Annotated[int | None, typer.Option(help="Side in px.  [default: the base's own]")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto (measured), fp32, bf16 or fp16.  [default: auto]")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.  [default: 0]")] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.  (default: 1000)")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pairs per step and process.  (default: 8)")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="AdamW's peak rate.  (default: 1e-4)")] = None,
+    rank: Annotated[int | None, typer.Option(help="LoRA rank.  (default: 32)")] = None,
+    size: Annotated[int | None, typer.Option(help="Side in px.  (default: the base's own)")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto (measured), fp32, bf16 or fp16.  (default: auto)")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.  (default: 0)")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings; options win over it.")] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting: name=value, e.g. lora.targets=all. Repeatable.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the effective settings as JSON and stop.")] = False,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of encoded pairs, for runs to share.  (default: OUT/cache)")
+    ] = None,
+    allow_base_mismatch: Annotated[
+        bool, typer.Option("--allow-base-mismatch", help="Start from an --init-adapter of another base all the same.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Insist on resuming: an error where OUT holds no run.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print the settings as TOML, what would be trained and the memory, and stop."),
+    ] = False,
 ) -> None:
     """Adapt a base to image-mask pairs: LoRA and the new layers, one adapter for all three directions.
 
-    Run the same command again to resume. Writes OUT/adapter, metrics.jsonl, samples/, checkpoints/, tensorboard/.
+    Run the same command again to resume. Writes OUT/adapter, best/, metrics.jsonl, samples/, checkpoints/,
+    tensorboard/, cache/. SIGINT and SIGTERM end it after the step, with a checkpoint and exit code 0.
+    Several processes: accelerate launch -m skindualgen train ...
     """
     from rich.console import Console
 
@@ -41,20 +61,62 @@ def train(
     named: dict[str, Any] = {
         "data": data, "out": out, "base": base, "init_adapter": init_adapter, "steps": steps, "size": size,
         "batch_size": batch_size, "learning_rate": learning_rate, "lora.rank": rank, "precision": precision,
-        "seed": seed,
+        "seed": seed, "cache": cache,
     }  # fmt: skip
     overrides = {name: value for name, value in named.items() if value is not None}
+    overrides |= {"allow_base_mismatch": True} if allow_base_mismatch else {}
     overrides |= dict(parse_assignment(text) for text in assignments or [])
     settings = load_train_config(config, overrides)
     if dry_run:
-        typer.echo(settings.model_dump_json(indent=2))
+        _show(settings)
         return
+    if resume:
+        _insist(settings.out)
 
     from skindualgen.cli.progress import loading
 
     with loading():
         from skindualgen.train.loop import train as run
+        from skindualgen.train.stopping import TrainingStopped
 
     console = Console()
-    run(settings, console=console)
+    try:
+        run(settings, console=console)
+    except TrainingStopped as stop:
+        console.print(f"Stopped at step {stop.step}. To go on: {_command()}", soft_wrap=True, highlight=False)
+        return
     console.print(f"Run folder: {settings.out}", soft_wrap=True)
+
+
+def _command() -> str:
+    """The command that was typed, which resumes the run."""
+    import shlex
+    import sys
+
+    return shlex.join(["skindualgen", *sys.argv[1:]])
+
+
+def _insist(out: Path) -> None:
+    from skindualgen.contracts import InputError
+    from skindualgen.train.run_folder import CONFIG_FILE
+
+    if not (out / CONFIG_FILE).is_file():
+        raise InputError(
+            f"--resume with {out}, which holds no run", "the folder of a run", "mend --out, or leave --resume out"
+        )
+
+
+def _show(settings: TrainConfig) -> None:
+    """Print the effective settings, which ``--config`` reads back, and as comments what they would take."""
+    import tomli_w
+
+    typer.echo(tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True)))
+
+    from skindualgen.cli.progress import loading
+
+    with loading():
+        from skindualgen.train.estimate import estimate
+
+        lines = estimate(settings)
+    for line in lines:
+        typer.echo(f"# {line}")

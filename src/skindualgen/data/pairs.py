@@ -16,6 +16,9 @@ from skindualgen.data.manifest import read_metadata
 
 TURNS = 8
 """the symmetries of a square: four quarter turns, each with and without a flip"""
+MAX_LIGHT, MAX_GAIN, MAX_GAMMA = 0.15, 0.06, 0.15
+"""largest change of brightness, of one colour's gain and of gamma at full strength; the median skin of 520 photographs
+of ISIC 2017 has a standard deviation of 17 % in brightness, of 13 % and 8 % in red and blue over green"""
 
 
 @dataclass(frozen=True)
@@ -26,20 +29,33 @@ class View:
         zoom: side of the crop over side of the picture, in (0, 1].
         left, top: position of the crop over the room that it leaves, in [0, 1].
         turn: 0 to 7: quarter turns, then flipped for 4 to 7.
+        gains: of red, green and blue, as another light or white balance would have it.
+        gamma: of the camera's curve.
     """
 
     zoom: float = 1.0
     left: float = 0.0
     top: float = 0.0
     turn: int = 0
+    gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    gamma: float = 1.0
 
 
-def draw_view(index: int, view: int, *, seed: int, min_zoom: float) -> View:
-    """Augmentation number ``view`` of pair ``index``: a function of these and the seed; 0 is the plain picture."""
+def draw_view(index: int, view: int, *, seed: int, min_zoom: float, colour: float = 0.0) -> View:
+    """Augmentation number ``view`` of pair ``index``: a function of these and the seed; 0 is the plain picture.
+
+    Colour is changed as light and camera change it, for lesion and skin alike, and at most by ``MAX_LIGHT``,
+    ``MAX_GAIN`` and ``MAX_GAMMA`` times ``colour``: what a diagnosis is read from, colours beside each other, stays.
+    """
     if view == 0:
         return View()
     rng = np.random.default_rng([seed, index, view])
-    return View(float(rng.uniform(min_zoom, 1)), float(rng.random()), float(rng.random()), int(rng.integers(TURNS)))
+    crop = float(rng.uniform(min_zoom, 1)), float(rng.random()), float(rng.random()), int(rng.integers(TURNS))
+    if not colour:
+        return View(*crop)
+    light, *balance = rng.uniform(-1, 1, size=4)
+    red, green, blue = (1 + colour * (MAX_LIGHT * light + MAX_GAIN * value) for value in balance)
+    return View(*crop, (float(red), float(green), float(blue)), float(1 + colour * MAX_GAMMA * rng.uniform(-1, 1)))
 
 
 def read_pairs(root: Path, split: str | None) -> list[PairRecord]:
@@ -71,7 +87,7 @@ def load_pair(root: Path, record: PairRecord, size: int, view: View | None = Non
         image = torch.from_numpy(np.array(file.convert("RGB"))).permute(2, 0, 1)  # [3, h, w] uint8
     image = _crop(image, view)
     image = F.interpolate(image[None], (size, size), mode="bilinear", antialias=True, align_corners=False)[0]
-    image = _turn(image.float() / 127.5 - 1, view.turn)
+    image = _turn(_recolour(image.float() / 255, view) * 2 - 1, view.turn)
     if record.mask_file_name is None:
         return image, None
     with Image.open(root / record.mask_file_name) as file:
@@ -94,3 +110,10 @@ def _crop(picture: Tensor, view: View) -> Tensor:
 def _turn(picture: Tensor, turn: int) -> Tensor:
     picture = picture.rot90(turn % 4, (1, 2))
     return picture.flip(-1) if turn >= 4 else picture
+
+
+def _recolour(image: Tensor, view: View) -> Tensor:
+    """Gains and gamma of [3, h, w] in [0, 1]; a picture whose colours stay is returned as it is."""
+    if view.gains == (1.0, 1.0, 1.0) and view.gamma == 1.0:
+        return image
+    return (image * torch.tensor(view.gains)[:, None, None]).clamp(0, 1) ** view.gamma

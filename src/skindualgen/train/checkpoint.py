@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Mapping
@@ -11,6 +12,9 @@ from typing import Any
 import torch
 
 from skindualgen.contracts import InputError
+from skindualgen.provenance import found_no_room, sha256_file
+
+logger = logging.getLogger(__name__)
 
 MARKER = "COMPLETE"
 STATE_FILE = "state.pt"
@@ -38,13 +42,17 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], *, keep: 
             torch.save(dict(state), file)
             file.flush()
             os.fsync(file.fileno())
-        size = (temporary / STATE_FILE).stat().st_size
         with (temporary / MARKER).open("w") as file:
-            file.write(f"{size}\n")
+            file.write(f"{(temporary / STATE_FILE).stat().st_size} {sha256_file(temporary / STATE_FILE)}\n")
             file.flush()
             os.fsync(file.fileno())
         shutil.rmtree(final, ignore_errors=True)
         temporary.replace(final)
+    except (OSError, RuntimeError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if not found_no_room(error):
+            raise
+        raise full_disk(folder) from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -53,30 +61,49 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], *, keep: 
     return final
 
 
+def full_disk(folder: Path) -> InputError:
+    """What a checkpoint that found no room is answered with."""
+    found = complete_checkpoints(folder)
+    kept = f"the newest checkpoint is {found[-1].name}" if found else "there is no checkpoint yet"
+    return InputError(
+        f"a full disk at {folder}: no room for a checkpoint ({kept})",
+        "room for one more than keep_checkpoints",
+        "free some and run the same command again",
+    )
+
+
 def complete_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints whose state has the size that its marker names, oldest first."""
-    found = []
-    for path in sorted(folder.glob(f"{PREFIX}*")):
-        marker, state = path / MARKER, path / STATE_FILE
-        if marker.is_file() and state.is_file() and marker.read_text().strip() == str(state.stat().st_size):
-            found.append(path)
-    return found
+    return [path for path in sorted(folder.glob(f"{PREFIX}*")) if (marked := _marked(path)) and marked[0]]
+
+
+def _marked(path: Path) -> tuple[bool, str] | None:
+    """Whether the state has the size that the marker names, and the hash that it names; None without a marker."""
+    marker, state = path / MARKER, path / STATE_FILE
+    if not (marker.is_file() and state.is_file()):
+        return None
+    size, _, sha256 = marker.read_text().strip().partition(" ")
+    return size == str(state.stat().st_size), sha256
 
 
 def load_newest(folder: Path) -> dict[str, Any] | None:
-    """Load the newest complete checkpoint, or None where there is none.
+    """Load the newest intact checkpoint, or None where there is none; each damaged one that is passed over is named.
 
     Raises:
-        InputError: it cannot be read although it is complete.
+        InputError: there are checkpoints, and all of them are damaged.
     """
-    found = complete_checkpoints(folder)
-    if not found:
-        return None
-    try:
-        return torch.load(found[-1] / STATE_FILE, map_location="cpu", weights_only=True)
-    except Exception as error:
+    damaged: list[Path] = []
+    for path in sorted(folder.glob(f"{PREFIX}*"), reverse=True):
+        marked = _marked(path)
+        if marked is not None and marked[0] and sha256_file(path / STATE_FILE) == marked[1]:
+            for other in damaged:
+                logger.warning("The checkpoint %s is damaged; going on from %s.", other, path.name)
+            return torch.load(path / STATE_FILE, map_location="cpu", weights_only=True)
+        damaged.append(path)
+    if damaged:
         raise InputError(
-            f"checkpoint {found[-1]} that cannot be read ({error})",
+            f"damaged checkpoints and no intact one in {folder} ({', '.join(path.name for path in damaged)})",
             "an intact one",
-            f"remove {found[-1]} to go on from the one before",
-        ) from error
+            "remove them to start from the beginning, or copy an intact one back",
+        )
+    return None

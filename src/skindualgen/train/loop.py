@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +20,13 @@ from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import manifest_sha256
 from skindualgen.data.pairs import read_pairs
 from skindualgen.model.adapter import ADAPTER_DIR, WEIGHTS_FILE, adapter_folder, lora_settings, save_adapter
-from skindualgen.model.bases import Base, load_base
+from skindualgen.model.bases import load_base
+from skindualgen.model.card import IDS_FILE
 from skindualgen.provenance import atomic_write_json, sha256_file
+from skindualgen.train.batches import Batches
+from skindualgen.train.cache import EncodeOptions, open_cache
 from skindualgen.train.checkpoint import load_newest, save_checkpoint
-from skindualgen.train.latents import LatentCache, draw_probabilities, encode_pairs
+from skindualgen.train.precision import DTYPES
 from skindualgen.train.run_folder import (
     CHECKPOINT_DIR,
     METRICS_FILE,
@@ -34,12 +34,12 @@ from skindualgen.train.run_folder import (
     drop_rows_after,
     run_precision,
 )
-from skindualgen.train.trainer import Trainer
+from skindualgen.train.stopping import Best, TrainingStopped, any_process, stop_signals
+from skindualgen.train.throughput import Throughput
+from skindualgen.train.trainer import NonFiniteLossError, Trainer
 from skindualgen.train.validate import Validator
 
-ADAPTER_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-IDS_FILE = "train_ids.json"
-"""the last file of an adapter folder to be written"""
+CACHE_DIR, BEST_DIR = "cache", "best"
 LOG_EVERY = 10
 """steps between lines of metrics.jsonl"""
 
@@ -53,12 +53,13 @@ def train(config: TrainConfig, *, console: Console | None = None, stop_after: in
         stop_after: end this call, with a checkpoint, after that many steps of the run.
 
     Returns:
-        The run folder: ``adapter/``, ``metrics.jsonl``, ``samples/``, ``checkpoints/``, ``tensorboard/``, settings.
+        The run folder: ``adapter/``, ``best/``, ``metrics.jsonl``, ``samples/``, ``checkpoints/``, ``tensorboard/``,
+        ``cache/``, settings.
 
     Raises:
-        InputError: unusable data, base or settings, or a run folder of other settings.
-        KeyboardInterrupt: told to stop by SIGINT or SIGTERM; a checkpoint is written first.
-        NonFiniteLossError: the loss or a gradient stopped being a number.
+        InputError: unusable data, base or settings, a run folder of other settings, or a full disk.
+        TrainingStopped: told to stop by SIGINT or SIGTERM; a checkpoint is written first.
+        NonFiniteLossError: the loss or a gradient stopped being a number; a report of it is in the run folder.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -68,110 +69,170 @@ def train(config: TrainConfig, *, console: Console | None = None, stop_after: in
         precision = run_precision(config)
         AcceleratorState._reset_state()  # else a process could not train twice at different precisions
         accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+        if not accelerator.is_main_process:
+            console = Console(quiet=True)
         records, val_records = read_pairs(config.data, "train"), _validation_records(config)
         base = load_base(config.base)
         trainer = Trainer(config, base, accelerator)
-    claim_folder(config, base, manifest_sha256(records), precision)
-    if (state := load_newest(config.out / CHECKPOINT_DIR)) is not None:
-        trainer.load_state(state)
-    drop_rows_after(config.out / METRICS_FILE, trainer.step)
-    if trainer.step >= config.steps and (config.out / ADAPTER_DIR / IDS_FILE).is_file():
-        return config.out
-    size = trainer.size
-    progress = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"), console=console,
-    )  # fmt: skip
-    with progress:
-        cache = _encode(config, records, base, size, progress)
-        validator = Validator(config, base, val_records, size, _counter(progress, "encoding for validation"))
-        last = min(config.steps, stop_after or config.steps)
-        with _stop_signals() as stopped:
-            _run(trainer, cache, validator, last, progress, stopped)
-    if accelerator.is_main_process and trainer.step >= config.steps:
-        with trainer.averaged() as model:
-            recipe = {"base": config.base, "sampling": config.sampling.model_dump(), "steps": trainer.step}
-            recipe |= {"train_manifest_sha256": manifest_sha256(records), "train_pairs": len(records), "size": size}
-            settings = config.model_dump(mode="json", exclude={"out", "data", "init_adapter"})
-            recipe |= {"config": settings | {"lora": lora_settings(model)}}
-            if config.init_adapter is not None:
-                recipe["init_adapter_sha256"] = sha256_file(adapter_folder(config.init_adapter) / WEIGHTS_FILE)
-            dtype = ADAPTER_DTYPES[config.adapter_dtype]
-            save_adapter(model, config.out / ADAPTER_DIR, recipe=recipe, base=base, dtype=dtype)
-            atomic_write_json(config.out / ADAPTER_DIR / IDS_FILE, sorted(r.isic_id for r in records))
+    with accelerator.main_process_first():
+        claim_folder(config, base, manifest_sha256(records), precision, accelerator.num_processes)
+    run = Run(trainer, records, val_records, console)
+    if not run.finished():
+        run.go(min(config.steps, stop_after or config.steps))
     return config.out
 
 
-def _run(
-    trainer: Trainer, cache: LatentCache, validator: Validator, last: int, progress: Progress, stopped: list[int]
-) -> None:
-    """Step to ``last``, logging, validating and checkpointing on the way."""
-    config, main = trainer.config, trainer.accelerator.is_main_process
-    probabilities = draw_probabilities(cache.records, config.balance)
-    checkpoints = config.out / CHECKPOINT_DIR
-    # What a killed run drew beyond its last checkpoint is hidden, as it is drawn again.
-    writer = SummaryWriter(str(config.out / "tensorboard"), purge_step=trainer.step + 1) if main else None
-    task = progress.add_task("training", total=config.steps, completed=trainer.step, note="")
-    start, first = time.monotonic(), trainer.step
-    while trainer.step < last and not stopped:
-        row: dict[str, Any] = trainer.train_step(cache, probabilities)
-        step, done = trainer.step, trainer.step == last
-        rate = (step - first) * config.batch_size * config.accumulation / (time.monotonic() - start)
-        progress.update(task, completed=step, note=f"loss {row['loss']:.3f}  {rate:.1f} pairs/s")
-        if main and (step % config.validate_every == 0 or step == config.steps):
-            with trainer.averaged() as model:
-                row |= validator.run(model, step)
-        if main and (step % LOG_EVERY == 0 or step == config.steps or "val_loss" in row):
-            row = {"step": step, "lr": trainer.schedule.get_last_lr()[0], "pairs_per_second": rate} | row
-            with (config.out / METRICS_FILE).open("a") as file:
-                file.write(json.dumps(row) + "\n")
-            for name, value in row.items():
-                writer.add_scalar(name, value, step)  # type: ignore[union-attr]
-        if main and (step % config.checkpoint_every == 0 or done):
-            save_checkpoint(checkpoints, step, trainer.state(), keep=config.keep_checkpoints)
-    if writer:
-        writer.close()
-    if stopped and trainer.step < last:
-        if main:
-            save_checkpoint(checkpoints, trainer.step, trainer.state(), keep=config.keep_checkpoints)
-            progress.console.print(f"Stopped at step {trainer.step}. Run the same command again to go on.")
-        raise KeyboardInterrupt
+class Run:
+    """One call of ``train``: the trainer with its data, its validation, its files and its progress line."""
+
+    def __init__(
+        self, trainer: Trainer, records: list[PairRecord], val_records: list[PairRecord], console: Console
+    ) -> None:
+        self.trainer, self.config, self.console = trainer, trainer.config, console
+        self.records, self.val_records = records, val_records
+        self.accelerator = trainer.accelerator
+        self.main = self.accelerator.is_main_process
+        self.best = Best(self.config.best_by)
+        self.checkpoints = self.config.out / CHECKPOINT_DIR
+        if (state := load_newest(self.checkpoints)) is not None:
+            self.best = Best(**state.pop("best"))
+            trainer.load_state(state)
+        self.accelerator.wait_for_everyone()
+        if self.main:
+            drop_rows_after(self.config.out / METRICS_FILE, trainer.step)
+
+    def finished(self) -> bool:
+        """Whether the adapter of the last step is there."""
+        ids = self.config.out / ADAPTER_DIR / IDS_FILE
+        return (self.trainer.step >= self.config.steps or self._given_up()) and ids.is_file()
+
+    def go(self, last: int) -> None:
+        """Step to ``last``, logging, validating and checkpointing on the way; write the adapter after the last step."""
+        config = self.config
+        progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"), console=self.console,
+        )  # fmt: skip
+        with progress:
+            with self.accelerator.main_process_first():  # one process encodes, the others open what it wrote
+                batches, validator = self._open_data(progress)
+            with stop_signals() as stopped:
+                self._steps(batches, validator, last, progress, stopped)
+        if self.main and (self.trainer.step >= config.steps or self._given_up()):
+            best = config.out / BEST_DIR
+            if config.result == "best" and (best / IDS_FILE).is_file():
+                shutil.rmtree(config.out / ADAPTER_DIR, ignore_errors=True)
+                shutil.copytree(best, config.out / ADAPTER_DIR)
+            else:
+                self._save(config.out / ADAPTER_DIR)
+
+    def _open_data(self, progress: Progress) -> tuple[Batches, Validator]:
+        config, trainer = self.config, self.trainer
+        root = config.cache or config.out / CACHE_DIR
+        options = EncodeOptions(
+            trainer.size, config.views, config.min_zoom, config.colour, config.prompt_variants, config.seed
+        )
+        cache = open_cache(
+            root, config.data, self.records, trainer.base, options, report=_counter(progress, "encoding")
+        )  # fmt: skip
+        process, processes = self.accelerator.process_index, self.accelerator.num_processes
+        batches = Batches(cache, config, len(trainer.alphas_cumprod), process, processes)
+        report = _counter(progress, "encoding for validation")
+        validator = Validator(
+            config, trainer.base, self.val_records, trainer.size, root, self.accelerator.autocast, report
+        )
+        return batches, validator
+
+    def _steps(self, batches: Batches, validator: Validator, last: int, progress: Progress, stopped: list[int]) -> None:
+        config, trainer = self.config, self.trainer
+        # What a killed run drew beyond its last checkpoint is hidden, as it is drawn again.
+        writer = SummaryWriter(str(config.out / "tensorboard"), purge_step=trainer.step + 1) if self.main else None
+        task = progress.add_task("training", total=config.steps, completed=trainer.step, note="")
+        pairs = config.batch_size * config.accumulation * self.accelerator.num_processes
+        throughput = Throughput(iter(batches.loader(trainer.step)), pairs, self.accelerator.device)
+        stop = False
+        while trainer.step < last and not stop and not self._given_up():
+            try:
+                row: dict[str, Any] = trainer.train_step(throughput)
+            except NonFiniteLossError as error:
+                name = f"nonfinite-step-{error.report['step']:07d}-{self.accelerator.process_index}.json"
+                atomic_write_json(config.out / name, error.report)
+                error.args = (f"{error}. Report: {config.out / name}",)
+                raise
+            step, done = trainer.step, trainer.step == last
+            speed = throughput.step_done()
+            progress.update(task, completed=step, note=f"loss {row['loss']:.3f}  {throughput.line()}")
+            if step % config.validate_every == 0 or step == config.steps:
+                with throughput.paused():
+                    row |= self._validate(validator, step)
+            if self.main and (step % LOG_EVERY == 0 or step == config.steps or "val_loss" in row):
+                row = {"step": step, "lr": trainer.schedule.get_last_lr()[0]} | speed | row
+                with (config.out / METRICS_FILE).open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                for name, value in row.items():
+                    writer.add_scalar(name, value, step)  # type: ignore[union-attr]
+            stop = any_process(self.accelerator, bool(stopped))
+            if self.main and (step % config.checkpoint_every == 0 or done or stop or self._given_up()):
+                state = trainer.state() | {"best": self.best.state()}
+                with throughput.paused():
+                    save_checkpoint(self.checkpoints, step, state, keep=config.keep_checkpoints)
+        if writer:
+            writer.close()
+        if self._given_up():
+            self.console.print(f"No better {self.best.by} than {self.best.value:.4g} of step {self.best.step}: ended.")
+        elif stop and trainer.step < last:
+            raise TrainingStopped(trainer.step)
+
+    def _validate(self, validator: Validator, step: int) -> dict[str, float]:
+        """Measure on the main process, and tell the others what the decision to go on hangs on."""
+        row: dict[str, float] = {}
+        if self.main:
+            with self.trainer.averaged() as model:
+                row = validator.run(model, step)
+            if self.best.by in row and self.best.note(row[self.best.by], step):
+                shutil.rmtree(self.config.out / BEST_DIR, ignore_errors=True)
+                self._save(self.config.out / BEST_DIR)
+        if self.accelerator.num_processes > 1:
+            since = torch.tensor(float(self.best.since if self.main else 0), device=self.accelerator.device)
+            self.best.since = int(self.accelerator.reduce(since).item())
+        return row
+
+    def _given_up(self) -> bool:
+        return self.config.patience is not None and self.best.since >= self.config.patience
+
+    def _save(self, folder: Path) -> None:
+        config, trainer, base = self.config, self.trainer, self.trainer.base
+        with trainer.averaged() as model:
+            recipe = {"base": config.base, "sampling": config.sampling.model_dump(), "steps": trainer.step}
+            recipe |= {"train_manifest_sha256": manifest_sha256(self.records), "train_pairs": len(self.records)}
+            settings = config.model_dump(mode="json", exclude={"out", "data", "cache", "init_adapter"})
+            recipe |= {"size": trainer.size, "config": settings | {"lora": lora_settings(model)}}
+            if config.init_adapter is not None:
+                recipe["init_adapter_sha256"] = sha256_file(adapter_folder(config.init_adapter) / WEIGHTS_FILE)
+            save_adapter(model, folder, recipe=recipe, base=base, dtype=DTYPES[config.adapter_dtype])
+        atomic_write_json(folder / IDS_FILE, sorted(record.isic_id for record in self.records))
 
 
 def _validation_records(config: TrainConfig) -> list[PairRecord]:
+    """Records of the split "val", which may have none unless a choice hangs on it.
+
+    Raises:
+        InputError: the best validation is asked for, and there is nothing that ``best_by`` can be measured on.
+    """
     try:
-        return read_pairs(config.data, "val")
+        records = read_pairs(config.data, "val")
     except InputError:
-        return []
-
-
-def _encode(config: TrainConfig, records: list[PairRecord], base: Base, size: int, progress: Progress) -> LatentCache:
-    return encode_pairs(
-        config.data, records, base, size=size, views=config.views, min_zoom=config.min_zoom,
-        prompt_variants=config.prompt_variants, seed=config.seed, report=_counter(progress, "encoding"),
-    )  # fmt: skip
+        records = []
+    measurable = [record for record in records if config.best_by == "val_loss" or record.mask_file_name]
+    if not measurable and (config.result == "best" or config.patience):
+        raise InputError(
+            f"result = {config.result!r}, patience = {config.patience} by {config.best_by} without validation pairs",
+            "pairs (with masks, for val_dice_read) in the split 'val'",
+            "prepare the data with --split, or leave result and patience out",
+        )
+    return records
 
 
 def _counter(progress: Progress, name: str) -> Callable[[int, int], None]:
     task = progress.add_task(name, total=None, note="")
     return lambda done, total: progress.update(task, completed=done, total=total)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying; the loop looks after each step. A second one is not caught."""
-    received: list[int] = []
-    before: dict[int, Any] = {}
-
-    def note(number: int, _frame: object) -> None:
-        received.append(number)
-        signal.signal(number, before[number])
-
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, note)
-    try:
-        yield received
-    finally:
-        for caught, handler in before.items():
-            signal.signal(caught, handler)

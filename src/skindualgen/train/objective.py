@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,13 +42,19 @@ class Noise:
 
 
 def draw_noise(
-    latents: Tensor, has_mask: Tensor, settings: NoiseSettings, timesteps: int, generator: torch.Generator
+    shape: Sequence[int], has_mask: Tensor, settings: NoiseSettings, timesteps: int, generator: torch.Generator
 ) -> Noise:
     """Draw a way of noising, timesteps and noise for each pair.
 
-    A pair without mask always has its mask half in the noisiest state, whatever the way.
+    A pair without mask always has its mask half in the noisiest state, whatever the way. The noise offset, which lets a
+    model of epsilon draw very dark and very light pictures, is one more normal number per image channel, scaled
+    (https://www.crosslabs.org/blog/diffusion-with-offset-noise).
+
+    Args:
+        shape: [b, c, h/8, w/8] of the image latents.
+        has_mask: [b] bool.
     """
-    b, _, h, w = latents.shape
+    b, c, h, w = shape
     shares = torch.tensor([settings.equal, settings.mask_given, settings.image_given, settings.independent])
     way = torch.multinomial(shares, b, replacement=True, generator=generator)
     t, other = torch.randint(1, timesteps, (2, b), generator=generator)
@@ -55,8 +62,10 @@ def draw_noise(
     t_mask = torch.where(way == 1, CLEAN_TIMESTEP, torch.where(way == 3, other, t))
     t_image = torch.where(has_mask, t_image, t)
     t_mask = torch.where(has_mask, t_mask, timesteps - 1)
-    noise = torch.randn(b, latents.shape[1] + CODE_CHANNELS, h, w, generator=generator)
-    image, mask = noise.split([latents.shape[1], CODE_CHANNELS], dim=1)
+    noise = torch.randn(b, c + CODE_CHANNELS, h, w, generator=generator)
+    image, mask = noise.split([c, CODE_CHANNELS], dim=1)
+    if settings.offset:
+        image = image + settings.offset * torch.randn(b, c, 1, 1, generator=generator)
     return Noise(image, mask, t_image, t_mask)
 
 
@@ -85,7 +94,8 @@ def joint_loss(
         settings: weights of the terms.
 
     Returns:
-        The scalar loss, and each term's detached, unweighted mean over the pairs it applies to.
+        The scalar loss, and of each term, detached and unweighted, [2]: the sum over the pairs it applies to, and how
+        many these are.
     """
     clean = torch.ones((), device=latents.device)
     abar_image = torch.where(noise.t_image == CLEAN_TIMESTEP, clean, alphas_cumprod[noise.t_image])  # [b]
@@ -130,12 +140,17 @@ def joint_loss(
 
     weights = settings.model_dump()
     total = latents.new_zeros(())
-    means = {}
+    sums = {}
     for name, (values, asked) in per_sample.items():
         # Divided by the batch, not by the pairs asked: a term's weight does not swing with the draw of the ways.
         total = total + weights[name] * (values * asked).sum() / len(values)
-        means[name] = ((values * asked).sum() / asked.sum().clamp(min=1)).detach()
-    return total, means
+        sums[name] = torch.stack([(values * asked).sum(), asked.sum()]).detach()
+    return total, sums
+
+
+def term_means(sums: Mapping[str, Tensor]) -> dict[str, float]:
+    """Mean of each term of ``joint_loss`` over the pairs it applies to; 0 where these are none."""
+    return {name: (total / count.clamp(min=1)).item() for name, (total, count) in sums.items()}
 
 
 def read_mask(unet: nn.Module, latents: Tensor, noise: Tensor, text: Tensor, alphas_cumprod: Tensor) -> Tensor:

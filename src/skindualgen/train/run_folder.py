@@ -25,10 +25,11 @@ def run_precision(config: TrainConfig) -> str:
     return _recorded(path)["precision_used"] if path.is_file() else measured_precision()
 
 
-def claim_folder(config: TrainConfig, base: Base, manifest: str, precision: str) -> None:
+def claim_folder(config: TrainConfig, base: Base, manifest: str, precision: str, processes: int) -> None:
     """Record the settings of a new run, or refuse a folder that holds a run of others."""
     settings = config.model_dump(mode="json", exclude=FREE_TO_CHANGE)
     settings |= {"base_sha256": base.sha256, "train_manifest_sha256": manifest, "precision_used": precision}
+    settings["processes"] = processes
     path = config.out / CONFIG_FILE
     if not path.is_file():
         config.out.mkdir(parents=True, exist_ok=True)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,8 +27,11 @@ from skindualgen.model.adapter import (
 )
 from skindualgen.model.bases import Base
 from skindualgen.model.joint_unet import widen_unet
-from skindualgen.train.latents import LatentCache, draw_batch
-from skindualgen.train.objective import draw_noise, joint_loss
+from skindualgen.model.schedule import zero_terminal_snr
+from skindualgen.train.batches import Batch, seed_of
+from skindualgen.train.objective import joint_loss, term_means
+from skindualgen.train.optimizer import make_optimizer, parameter_groups, rate_factor
+from skindualgen.train.precision import frozen_dtype
 
 DIVERGED = "look at these pairs, or train anew with a lower learning rate"
 
@@ -39,7 +41,29 @@ slow. Beyond, the score matrices that it holds would cost memory."""
 
 
 class NonFiniteLossError(SkinDualGenError):
-    """The loss or a gradient stopped being a number: training ends, and the last checkpoint is what counts."""
+    """The loss or a gradient stopped being a number: training ends, and the last checkpoint is what counts.
+
+    Args:
+        what: "loss" or "gradient norm".
+        value: of it.
+        step: that was not done.
+        batch: of this process that was seen last.
+        terms: of its loss, as returned by ``joint_loss``.
+    """
+
+    def __init__(self, what: str, value: float, step: int, batch: Batch, terms: Mapping[str, Tensor]) -> None:
+        self.report: dict[str, Any] = {
+            "what": what,
+            "value": str(value),
+            "step": step,
+            "ids": batch.ids,
+            "prompts": batch.prompts,
+            "t_image": batch.noise.t_image.tolist(),
+            "t_mask": batch.noise.t_mask.tolist(),
+            "terms": {name: str((total / count.clamp(min=1)).item()) for name, (total, count) in terms.items()},
+            "largest_latent": [str(value) for value in batch.latents.abs().amax((1, 2, 3)).tolist()],
+        }
+        super().__init__(f"{what} {value} at step {step}, pairs {', '.join(batch.ids)}; {DIVERGED}")
 
 
 class Trainer:
@@ -48,19 +72,31 @@ class Trainer:
     def __init__(self, config: TrainConfig, base: Base, accelerator: Accelerator) -> None:
         self.config, self.base, self.accelerator = config, base, accelerator
         self.size = config.size or base.native_px
+        if config.noise.zero_terminal_snr:
+            base.scheduler = zero_terminal_snr(base.scheduler)
+        torch.nn.Module.to(base.unet, frozen_dtype(config, accelerator))  # diffusers' own warns of parts it has none of
         self.model = _adapted_unet(config, base)
+        unet: UNet2DConditionModel = self.model.get_base_model()
         if accelerator.device.type == "cpu" and (self.size // CELL_PX) ** 2 <= UNFUSED_ATTENTION_CELLS:
-            unet: UNet2DConditionModel = self.model.get_base_model()
             unet.set_attn_processor(AttnProcessor())
-        groups = _parameter_groups(self.model, config)
-        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=config.weight_decay)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: rate_factor(step, config))
+        if config.gradient_checkpointing:
+            unet.enable_gradient_checkpointing()
+        if config.channels_last:
+            unet.to(memory_format=torch.channels_last)
+        if config.compile:
+            unet.compile()
+        self.optimizer = make_optimizer(parameter_groups(self.model, config), config, accelerator.device)
+        factors: list[Callable[[int], float]] = [
+            partial(rate_factor, config=config, warmup=group["warmup"]) for group in self.optimizer.param_groups
+        ]
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factors)
         self.parameters = list(trainable_parameters(self.model).values())
         self.ema = EMAModel(self.parameters, decay=config.ema_decay) if config.ema_decay else None
         self.step = 0
         for part in (base.vae, base.text_encoder):
             part.to(accelerator.device)
         self.model, self.optimizer = accelerator.prepare(self.model, self.optimizer)
+        self.model.train()
         if self.ema:
             self.ema.to(accelerator.device)
         self.alphas_cumprod = base.scheduler.alphas_cumprod.to(accelerator.device)
@@ -90,43 +126,44 @@ class Trainer:
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(state["scaler"])
 
-    def train_step(self, cache: LatentCache, probabilities: Tensor) -> dict[str, float]:
-        """One optimiser step over all batches that it accumulates; returns the mean of each term."""
-        config, device = self.config, self.accelerator.device
-        means: dict[str, float] = {}
+    def train_step(self, batches: Iterator[Batch]) -> dict[str, float]:
+        """One optimiser step over all batches that it accumulates; returns the mean of each term over all processes."""
+        config, accelerator = self.config, self.accelerator
+        loss_sum = torch.zeros((), device=accelerator.device)
+        sums: dict[str, Tensor] = {}
         for part in range(config.accumulation):
-            place = [config.seed, self.step, part, self.accelerator.process_index]
-            generator = torch.Generator().manual_seed(seed_of(*place))
-            torch.manual_seed(seed_of(*place, 1))  # LoRA's dropout draws from the global generator
-            *tensors, prompts, ids = draw_batch(
-                cache, probabilities, config.batch_size, config.caption_dropout, generator
-            )
-            noise = draw_noise(tensors[0], tensors[2], config.noise, len(self.alphas_cumprod), generator)
-            latents, codes, has_mask = (t.to(device) for t in tensors)
-            noise = type(noise)(*(t.to(device) for t in (noise.image, noise.mask, noise.t_image, noise.t_mask)))
-            with self.accelerator.autocast():
-                loss, terms = joint_loss(
-                    self.model, latents, codes, has_mask, self.base.embed(prompts), noise,
-                    alphas_cumprod=self.alphas_cumprod,
-                    prediction_type=self.base.prediction_type,
-                    settings=config.loss,
-                )  # fmt: skip
-            if not torch.isfinite(loss):
-                raise NonFiniteLossError(f"loss {loss.item()} at step {self.step}, pairs {', '.join(ids)}; {DIVERGED}")
-            self.accelerator.backward(loss / config.accumulation)
-            for name, value in {"loss": loss.detach(), **terms}.items():
-                means[name] = means.get(name, 0.0) + value.item() / config.accumulation
-        norm = self.accelerator.clip_grad_norm_(self.parameters, config.max_grad_norm)
+            # LoRA's dropout draws from the global generator.
+            torch.manual_seed(seed_of(config.seed, self.step, part, accelerator.process_index, 1))
+            batch = next(batches).to(accelerator.device)
+            last = part == config.accumulation - 1
+            with nullcontext() if last else accelerator.no_sync(self.model):
+                with accelerator.autocast():
+                    loss, terms = joint_loss(
+                        self.model, batch.latents, batch.codes, batch.has_mask, batch.text, batch.noise,
+                        alphas_cumprod=self.alphas_cumprod,
+                        prediction_type=self.base.prediction_type,
+                        settings=config.loss,
+                    )  # fmt: skip
+                if not torch.isfinite(loss):
+                    raise NonFiniteLossError("loss", loss.item(), self.step, batch, terms)
+                accelerator.backward(loss / config.accumulation)
+            loss_sum += loss.detach() / config.accumulation
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0) + value
+        norm = accelerator.clip_grad_norm_(self.parameters, config.max_grad_norm)
         # Under fp16 an overflow is part of the loss scaling: the optimiser skips the step and the scale is halved.
-        if not torch.isfinite(norm) and self.accelerator.scaler is None:
-            raise NonFiniteLossError(f"gradient norm {norm.item()} at step {self.step}; {DIVERGED}")
+        if not torch.isfinite(norm) and accelerator.scaler is None:
+            raise NonFiniteLossError("gradient norm", norm.item(), self.step, batch, terms)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad()
         if self.ema:
             self.ema.step(self.parameters)
         self.step += 1
-        return means | {"grad_norm": float(norm)}
+        if accelerator.num_processes > 1:
+            loss_sum = accelerator.reduce(loss_sum, "mean")
+            sums = {name: accelerator.reduce(value) for name, value in sums.items()}
+        return {"loss": loss_sum.item(), **term_means(sums), "grad_norm": float(norm)}
 
     @contextmanager
     def averaged(self) -> Iterator[PeftModel]:
@@ -141,15 +178,12 @@ class Trainer:
                 self.ema.restore(self.parameters)
 
 
-def seed_of(*place: int) -> int:
-    """A seed for the random numbers at one place of the run; 63 bits, no two places alike in practice."""
-    return int.from_bytes(hashlib.sha256(repr(place).encode()).digest()[:8], "little") >> 1
-
-
 def _adapted_unet(config: TrainConfig, base: Base) -> PeftModel:
     lora = config.lora
     if config.init_adapter is not None:
-        model = restore_adapter(base, adapter_folder(config.init_adapter))
+        model = restore_adapter(
+            base, adapter_folder(config.init_adapter), allow_base_mismatch=config.allow_base_mismatch, share=True
+        )
         own = lora_settings(model)
         for name in lora.model_fields_set:
             if getattr(lora, name) != own[name]:
@@ -159,24 +193,4 @@ def _adapted_unet(config: TrainConfig, base: Base) -> PeftModel:
                     f"leave lora.{name} out, or start without init_adapter",
                 )
         return model
-    return attach_adapter(
-        widen_unet(base.unet), rank=lora.rank, alpha=lora.alpha, targets=lora.targets, dropout=lora.dropout
-    )
-
-
-def _parameter_groups(model: PeftModel, config: TrainConfig) -> list[dict[str, Any]]:
-    named = trainable_parameters(model)
-    lora = [p for name, p in named.items() if "lora_" in name]
-    new = [p for name, p in named.items() if "lora_" not in name]
-    new_rate = config.new_layer_learning_rate or config.learning_rate
-    return [{"params": lora, "lr": config.learning_rate}, {"params": new, "lr": new_rate}]
-
-
-def rate_factor(step: int, config: TrainConfig) -> float:
-    """Learning rate as a share of its peak: linear warm-up, then constant, or a cosine to 1 % of it."""
-    if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
-    if config.schedule == "constant":
-        return 1.0
-    share = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+    return attach_adapter(widen_unet(base.unet, share=True), **lora.model_dump())

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DDIMScheduler
@@ -16,8 +20,8 @@ from skindualgen.contracts import PairRecord
 from skindualgen.model.bases import Base
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.sample.sheet import pair_sheet
-from skindualgen.train.latents import LatentCache, encode_pairs
-from skindualgen.train.objective import draw_noise, joint_loss, read_mask
+from skindualgen.train.cache import EncodeOptions, PairCache, open_cache
+from skindualgen.train.objective import Noise, draw_noise, joint_loss, read_mask, term_means
 
 MAX_PAIRS = 64
 """validation pairs that the loss is measured on"""
@@ -26,7 +30,17 @@ VALIDATION_SEED = 20_250_719
 
 
 class Validator:
-    """Measures a model on the same pairs with the same noise each time; without validation pairs it only draws."""
+    """Measures a model on the same pairs with the same noise each time; without validation pairs it only draws.
+
+    Args:
+        config: of the run.
+        base: whose autoencoder and text encoder are used.
+        records: pairs to measure on.
+        size: side in px.
+        cache_root: where encoded pairs are kept.
+        autocast: context that the model runs in.
+        report: told how many pairs of how many are encoded.
+    """
 
     def __init__(
         self,
@@ -34,47 +48,52 @@ class Validator:
         base: Base,
         records: Sequence[PairRecord],
         size: int,
+        cache_root: Path,
+        autocast: Callable[[], AbstractContextManager[Any]],
         report: Callable[[int, int], None],
     ) -> None:
-        self.config, self.base, self.size = config, base, size
+        self.config, self.base, self.size, self.autocast = config, base, size, autocast
         self.prompts = ["a dermoscopic image of a nevus"] * GRID_PAIRS
-        self.cache: LatentCache | None = None
+        self.cache: PairCache | None = None
         if records:
             step = max(1, len(records) // MAX_PAIRS)
-            self.cache = encode_pairs(
-                config.data, records[::step][:MAX_PAIRS], base, size=size, views=1, min_zoom=1.0,
-                prompt_variants=1, seed=0, report=report,
-            )  # fmt: skip
-            self.prompts = [prompts[0] for prompts in self.cache.prompts[:GRID_PAIRS]]
+            chosen = records[::step][:MAX_PAIRS]
+            self.cache = open_cache(cache_root, config.data, chosen, base, EncodeOptions(size), report=report)
+            self.prompts = [self.cache.prompts[places[0]] for places in self.cache.prompt_places[:GRID_PAIRS]]
 
     @torch.no_grad()
     def run(self, model: PeftModel, step: int) -> dict[str, float]:
         """Return ``val_loss``, ``val_<term>`` and ``val_dice_read`` and write ``samples/step-XXXXXXX.png``."""
         model.eval()
-        row = {} if self.cache is None else self._measure(model, self.cache)
-        self._draw(model).save(self._path(step))
+        with self.autocast():
+            row = {} if self.cache is None else self._measure(model, self.cache)
+            self._draw(model).save(self._path(step))
         model.train()
         return row
 
-    def _measure(self, model: PeftModel, cache: LatentCache) -> dict[str, float]:
+    def _measure(self, model: PeftModel, cache: PairCache) -> dict[str, float]:
         device = self.base.vae.device
         generator = torch.Generator().manual_seed(VALIDATION_SEED)
         alphas = self.base.scheduler.alphas_cumprod.to(device)
-        latents, codes = cache.latents[:, 0].float().to(device), cache.codes[:, 0].float().to(device)
-        has_mask = cache.has_mask.to(device)
-        text = self.base.embed([prompts[0] for prompts in cache.prompts])
-        noise = draw_noise(latents.cpu(), cache.has_mask, self.config.noise, len(alphas), generator)
-        noise = type(noise)(*(t.to(device) for t in (noise.image, noise.mask, noise.t_image, noise.t_mask)))
-        loss, terms = joint_loss(
-            model, latents, codes, has_mask, text, noise,
-            alphas_cumprod=alphas, prediction_type=self.base.prediction_type, settings=self.config.loss,
-        )  # fmt: skip
-        row = {"val_loss": loss.item()} | {f"val_{name}": value.item() for name, value in terms.items()}
-        if bool(has_mask.any()):
-            empty = self.base.embed([""]).expand(len(latents), -1, -1)
-            read = (read_mask(model, latents, noise.mask, empty, alphas) > 0).float()
-            row["val_dice_read"] = _mean_dice(read[has_mask], code_to_mask(codes)[has_mask])
-        return row
+        latents, codes = (torch.from_numpy(array[:, 0].copy()).float() for array in (cache.latents, cache.codes))
+        text = torch.from_numpy(cache.text[[places[0] for places in cache.prompt_places]]).float()
+        noise = draw_noise(latents.shape, cache.has_mask, self.config.noise, len(alphas), generator)
+        empty = torch.from_numpy(cache.text[:1].copy()).float().to(device)
+        total, sums, dice = 0.0, dict[str, Tensor](), list[Tensor]()
+        for part in torch.arange(len(cache)).split(self.config.batch_size):
+            image, code, has_mask, states = (t[part].to(device) for t in (latents, codes, cache.has_mask, text))
+            some = Noise(*(getattr(noise, field.name)[part].to(device) for field in fields(Noise)))
+            loss, terms = joint_loss(
+                model, image, code, has_mask, states, some,
+                alphas_cumprod=alphas, prediction_type=self.base.prediction_type, settings=self.config.loss,
+            )  # fmt: skip
+            total += loss.item() * len(part) / len(cache)
+            sums = {name: sums.get(name, 0) + value for name, value in terms.items()}
+            if bool(has_mask.any()):
+                read = (read_mask(model, image, some.mask, empty.expand(len(part), -1, -1), alphas) > 0).float()
+                dice.append(_dice(read, code_to_mask(code))[has_mask])
+        row = {"val_loss": total} | {f"val_{name}": value for name, value in term_means(sums).items()}
+        return row | ({"val_dice_read": torch.cat(dice).mean().item()} if dice else {})
 
     def _draw(self, model: PeftModel) -> Image.Image:
         """A grid of generated pairs: fixed prompts, fixed seeds, the modules in memory."""
@@ -97,7 +116,8 @@ class Validator:
         return str(folder / f"step-{step:07d}.png")
 
 
-def _mean_dice(read: Tensor, target: Tensor) -> float:
+def _dice(read: Tensor, target: Tensor) -> Tensor:
+    """Dice of each pair [b] of [b, 1, h, w]; 1 where both are empty."""
     overlap = (read * target).sum(dim=(1, 2, 3))
     total = (read + target).sum(dim=(1, 2, 3))
-    return float((2 * overlap / total.clamp(min=1)).mean())
+    return torch.where(total > 0, 2 * overlap / total.clamp(min=1), 1.0)

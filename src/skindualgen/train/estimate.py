@@ -1,0 +1,166 @@
+"""What a run would train and take, before it starts: a pass over tensors without content counts what would be held."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from peft import PeftModel
+from safetensors import safe_open
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from skindualgen.codec import CELL_PX
+from skindualgen.config import TrainConfig
+from skindualgen.model.adapter import adapter_folder, attach_adapter, read_header, trainable_parameters
+from skindualgen.model.bases import base_folder
+from skindualgen.model.hub import cached_snapshot
+from skindualgen.model.joint_unet import joint_prediction, widen_unet
+from skindualgen.model.registry import hub_candidates
+from skindualgen.train.precision import DTYPES
+from skindualgen.train.run_folder import run_precision
+from skindualgen.train.trainer import UNFUSED_ATTENTION_CELLS
+
+GIB = 1024**3
+BYTES_PER_TRAINED = 16
+"""float32 weight, gradient and AdamW's two moments"""
+BYTES_PER_AVERAGED = 4
+LIBRARIES_GIB = 0.7
+"""of a Python process with torch, diffusers and transformers, measured on a CPU"""
+TOKENS = 77
+
+
+def estimate(config: TrainConfig) -> list[str]:
+    """Lines that say how many parameters would be trained and how much memory it would take, in GiB.
+
+    Raises:
+        InputError: no such base or adapter.
+    """
+    _, candidates = hub_candidates(config.base)
+    if candidates:
+        snapshot = next(filter(None, map(cached_snapshot, candidates)), None)
+        if snapshot is None:
+            return [
+                f"base {config.base} is not on this disk yet: the first training downloads it; skindualgen doctor says",
+                "what its training would take",
+            ]
+        folder = snapshot.folder
+    else:
+        folder = base_folder(config.base)
+    precision = run_precision(config)
+    on_cpu = not torch.cuda.is_available()
+    frozen = DTYPES[config.base_dtype if config.base_dtype != "auto" else "fp32" if on_cpu else precision]
+    lora = config.lora.model_dump()
+    if config.init_adapter is not None:
+        lora |= read_header(adapter_folder(config.init_adapter))["recipe"].get("config", {}).get("lora", {})
+    with torch.device("meta"):
+        unet_config = UNet2DConditionModel.load_config(folder / "unet")
+        model = attach_adapter(widen_unet(UNet2DConditionModel.from_config(unet_config)), **lora)
+    trained = sum(p.numel() for p in trainable_parameters(model).values())
+    total = sum(p.numel() for p in model.parameters()) - trained
+    size = config.size or unet_config["sample_size"] * CELL_PX
+    unfused = on_cpu and (size // CELL_PX) ** 2 <= UNFUSED_ATTENTION_CELLS
+    held = activation_bytes(
+        model, size // CELL_PX, DTYPES[precision], checkpointing=config.gradient_checkpointing, unfused=unfused
+    )
+    parts = {
+        "frozen weights": total * frozen.itemsize + sum(_weight_bytes(folder / n) for n in ("vae", "text_encoder")),
+        "trained weights, gradients, optimiser": trained * BYTES_PER_TRAINED,
+        "moving average": trained * BYTES_PER_AVERAGED if config.ema_decay else 0,
+        f"activations of {config.batch_size} pairs of {size} px in {precision}": held * config.batch_size,
+        "libraries": int(LIBRARIES_GIB * GIB),
+    }
+    lines = [f"trained parameters: {trained:,} of {trained + total:,} ({trained / (trained + total):.2%})"]
+    lines.append(f"memory, estimated: {sum(parts.values()) / GIB:.2f} GiB in each process")
+    return lines + [f"  {name}: {value / GIB:.2f} GiB" for name, value in parts.items()]
+
+
+def activation_bytes(
+    model: PeftModel, side: int, dtype: torch.dtype, *, checkpointing: bool, unfused: bool = False
+) -> int:
+    """Bytes that the backward pass of one pair needs held, by a pass of a model on the meta device.
+
+    With gradient checkpointing these are the inputs of every block, and all that the largest block holds.
+
+    Args:
+        model: joint UNet with an adapter, on the meta device; changed in place.
+        side: of the latents.
+        dtype: of the activations.
+        checkpointing: whether blocks are computed again in the backward pass.
+        unfused: attention that holds its score matrices.
+    """
+    unet: Any = model.get_base_model()
+    if unfused:
+        unet.set_attn_processor(AttnProcessor())
+    model = model.to(dtype)
+    ledger = _Ledger(model)
+    c, width = unet.config.in_channels, unet.config.cross_attention_dim
+    image, code = torch.zeros(1, c, side, side, device="meta", dtype=dtype).split([c - 4, 4], dim=1)
+    t = torch.zeros(1, dtype=torch.long, device="meta")
+    text = torch.zeros(1, TOKENS, width, device="meta", dtype=dtype)
+    for block in _checkpointed(unet):
+        block.register_forward_pre_hook(ledger.enter)
+        block.register_forward_hook(ledger.leave)
+    with torch.autograd.graph.saved_tensors_hooks(ledger.save, lambda tensor: tensor), _FusedAttention():
+        joint_prediction(model, image, code, t, t, text)
+    if checkpointing:
+        return ledger.inputs + ledger.held[None] + max(v for k, v in ledger.held.items() if k is not None)
+    return sum(ledger.held.values())
+
+
+def _checkpointed(unet: Any) -> list[nn.Module]:
+    """The modules that diffusers computes again under gradient checkpointing."""
+    blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
+    return [module for block in blocks for name in ("resnets", "attentions") for module in getattr(block, name, [])]
+
+
+class _FusedAttention(TorchFunctionMode):
+    """Without content no device chooses fused attention, and torch would take the one that holds its scores."""
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function is F.scaled_dot_product_attention:
+            return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*args)[0]
+        return function(*args, **(kwargs or {}))
+
+
+class _Ledger:
+    """Sums what autograd saves, by the block that it is saved in (None: outside of all); parameters do not count."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.seen = {p.untyped_storage()._cdata for p in model.parameters()}
+        self.keep: list[Tensor] = []  # storages are told apart by address, so none may be freed and used again
+        self.held: dict[int | None, int] = defaultdict(int)
+        self.inputs = 0
+        self.block: int | None = None
+
+    def enter(self, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self.block = id(module)
+        self.inputs += sum(x.numel() * x.element_size() for x in inputs if isinstance(x, Tensor))
+
+    def leave(self, *_: object) -> None:
+        self.block = None
+
+    def save(self, tensor: Tensor) -> Tensor:
+        place = tensor.untyped_storage()._cdata
+        if place not in self.seen:
+            self.seen.add(place)
+            self.keep.append(tensor)
+            self.held[self.block] += tensor.untyped_storage().nbytes()
+        return tensor
+
+
+def _weight_bytes(folder: Path) -> int:
+    """Of the weights in a component folder once loaded in float32."""
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            total += sum(4 * torch.Size(file.get_slice(name).get_shape()).numel() for name in file.keys())  # noqa: SIM118
+    return total
