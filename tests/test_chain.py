@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -136,8 +137,22 @@ def test_the_effective_settings_are_shown(tmp_path: Path) -> None:
     from skindualgen.cli import app
 
     (tmp_path / "c.toml").write_text('data = "d"\nsteps = 7\n[lora]\nrank = 8\n')
-    arguments = ["train", "--config", str(tmp_path / "c.toml"), "--out", "o", "--rank", "6", "--set", "noise.equal=1"]
-    done = CliRunner().invoke(app, [*arguments, "--dry-run"])
-    assert done.exit_code == 0
-    settings = json.loads(done.stdout)
+    out = str(tmp_path / "o")
+    arguments = ["train", "--config", str(tmp_path / "c.toml"), "--out", out, "--rank", "6", "--set", "noise.equal=1"]
+    done = CliRunner().invoke(app, [*arguments, "--set", "precision=fp32", "--dry-run"])
+    assert done.exit_code == 0, done.output
+    settings = tomllib.loads(done.stdout)  # what it would take stands there as comments
     assert (settings["steps"], settings["lora"]["rank"], settings["noise"]["equal"]) == (7, 6, 1)
+    assert "# trained parameters: " in done.stdout and "# memory, estimated: " in done.stdout
+    assert not (tmp_path / "o").exists()
+
+
+def test_resuming_what_is_not_there_is_wrong_input(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from skindualgen.cli import app
+
+    arguments = ["train", "--data", str(tmp_path), "--out", str(tmp_path / "none"), "--resume"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2
+    assert "holds no run" in done.stderr and not (tmp_path / "none").exists()

@@ -143,9 +143,9 @@ def test_a_file_in_a_folders_place_is_one_line_and_exit_code_2(tmp_path: Path) -
 
 def test_a_training_that_diverged_is_one_line_and_exit_code_1() -> None:
     def go() -> None:
-        from skindualgen.train.trainer import NonFiniteLossError
+        from skindualgen.contracts import SkinDualGenError
 
-        raise NonFiniteLossError("loss nan at step 3")
+        raise SkinDualGenError("loss nan at step 3")
 
     done = CliRunner().invoke(_app_with(go), ["go"])
     assert (done.exit_code, done.stderr) == (1, "Error: loss nan at step 3\n")

@@ -49,8 +49,10 @@ def test_memory_options_change_no_number(tmp_path: Path, phantom_data: Path, tin
     plain, logged = step_of(tiny_config(phantom_data, tmp_path, tiny_base))
     saving, same = step_of(tiny_config(phantom_data, tmp_path, tiny_base, **{option: True}))
     assert same == pytest.approx(logged, rel=1e-4)
-    for a, b in zip(plain.parameters, saving.parameters, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+    # The gradients, which AdamW's first moments hold: its first step is their sign alone, where rounding can turn one.
+    gradients = [[t.optimizer.state[p]["exp_avg"] for p in t.parameters] for t in (plain, saving)]
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
 
 
 def test_checkpointing_holds_less(tmp_path: Path, phantom_data: Path, tiny_base: Path) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from skindualgen.cli.pipeline import MismatchOption
+
 Format = Literal["diffusers-lora", "kohya", "merged", "hub"]
 Precision = Literal["fp32", "fp16", "bf16"]
 
@@ -27,6 +29,7 @@ def export(
     dtype: Annotated[
         Precision | None, typer.Option(help="Of the weights; if not given, the adapter's own, and fp32 when merged.")
     ] = None,
+    allow_base_mismatch: MismatchOption = False,
 ) -> None:
     """Write an adapter into OUT in the format of other programs, with its card, licence and training ids.
 
@@ -52,7 +55,9 @@ def export(
         wanted = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, None: None}[dtype]
         folder = adapter_folder(adapter)
         if format == "merged":
-            done = export_merged(adapter, out, base=base, dtype=wanted or torch.float32)
+            done = export_merged(
+                adapter, out, base=base, dtype=wanted or torch.float32, allow_base_mismatch=allow_base_mismatch
+            )
         elif format == "hub":
             done = export_hub(folder, out)
         else:

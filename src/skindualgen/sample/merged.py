@@ -36,7 +36,12 @@ plain `StableDiffusionPipeline` cannot use it.""",
 
 
 def export_merged(
-    adapter: str | Path, out: Path, *, base: str | Path | None = None, dtype: torch.dtype = torch.float32
+    adapter: str | Path,
+    out: Path,
+    *,
+    base: str | Path | None = None,
+    dtype: torch.dtype = torch.float32,
+    allow_base_mismatch: bool = False,
 ) -> Exported:
     """Write base and adapter as one folder that needs neither of them, nor an adapter step.
 
@@ -45,6 +50,7 @@ def export_merged(
         out: new folder.
         base: the base's path; as recorded in the adapter if not given.
         dtype: of the files. It is merged in float32.
+        allow_base_mismatch: merge into another base than the adapter's own, with a warning.
 
     Raises:
         InputError: no adapter, another base, or ``out`` holds something.
@@ -52,7 +58,8 @@ def export_merged(
     folder = adapter_folder(adapter)
     header = public_header(folder) | {"format": "merged"}
     with new_folder(out) as temporary:
-        SkinDualGenPipeline.from_adapter(adapter, base).to(dtype=dtype).save_pretrained(temporary)
+        pipeline = SkinDualGenPipeline.from_adapter(adapter, base, allow_base_mismatch=allow_base_mismatch)
+        pipeline.to(dtype=dtype).save_pretrained(temporary)
         for path in sorted(temporary.rglob("*.json")):
             _drop_paths(path)
         write_papers(temporary, folder, header, TEXT)

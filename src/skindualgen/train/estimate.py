@@ -31,7 +31,7 @@ GIB = 1024**3
 BYTES_PER_TRAINED = 16
 """float32 weight, gradient and AdamW's two moments"""
 BYTES_PER_AVERAGED = 4
-LIBRARIES_GIB = 0.7
+LIBRARIES_GIB = 0.95
 """of a Python process with torch, diffusers and transformers, measured on a CPU"""
 TOKENS = 77
 
