@@ -13,10 +13,12 @@ from micro_measures import Photographs
 from numpy.typing import NDArray
 from PIL import Image
 
+from skindualgen.contracts import InputError
 from skindualgen.provenance import atomic_path, atomic_write_json, atomic_write_text
 from skindualgen.quality.novelty import picture_grid
 
 SAMPLES_PER_CLASS = 8
+README_MARKS = ("<!-- table of docs/results/micro.md -->", "<!-- end of the table -->")
 
 
 @dataclass(frozen=True)
@@ -159,15 +161,31 @@ def _masks(results: dict[str, Any]) -> str:
     return "\n".join([*head, *rows, "", *shape_head, *shape_rows])
 
 
+def goals_table(results: dict[str, Any]) -> str:
+    """Return the goals with what was measured, as a table."""
+    rows = [goal.row() for goal in targets(results)]
+    return "\n".join(
+        ["| measure | generated | real, same judge | target | reached |", "| --- | --- | --- | --- | --- |", *rows]
+    )
+
+
+def fill_readme(readme: Path, results: dict[str, Any]) -> None:
+    """Put the table of goals between the two marks in the README."""
+    before, _, rest = readme.read_text(encoding="utf-8").partition(README_MARKS[0])
+    _, _, after = rest.partition(README_MARKS[1])
+    if not after:
+        raise InputError(
+            f"{readme} without {' and '.join(README_MARKS)}", "both marks", "put them where the table goes"
+        )
+    atomic_write_text(readme, f"{before}{README_MARKS[0]}\n{goals_table(results)}\n{README_MARKS[1]}{after}")
+
+
 def markdown(results: dict[str, Any]) -> str:
     """Return the text of micro.md."""
     run = results["run"]
-    goals = "\n".join(goal.row() for goal in targets(results))
     return f"""# Micro model: measured quality
 
-| measure | generated | real, same judge | target | reached |
-| --- | --- | --- | --- | --- |
-{goals}
+{goals_table(results)}
 
 ![generated pairs, a row of photographs and a row of masks for each diagnosis](micro_samples.png)
 

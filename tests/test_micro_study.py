@@ -1,5 +1,6 @@
 """The study of the micro model compares like with like, and keeps its parts apart."""
 
+import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -12,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "studies"))
 from micro_judges import real_records
 from micro_measures import Photographs, class_fidelity, class_matched, mask_shapes, set_distances
 from micro_quality import wanted_records
-from micro_report import Target
+from micro_report import Target, fill_readme
 
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.quality.fidelity import frechet_distance
@@ -81,6 +82,23 @@ def test_a_target_knows_its_direction():
     assert not Target("Dice", 0.83, "", 0.84, True, "").reached
     assert Target("KID", 0.1, "", 0.1, False, "").reached
     assert not Target("KID", 0.2, "", 0.1, False, "").reached
+
+
+def test_the_readme_says_what_was_measured(tmp_path):
+    """The table is what the last measurement wrote, and renewing it changes nothing else."""
+    root = Path(__file__).resolve().parents[1]
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    results = json.loads((root / "docs" / "results" / "micro.json").read_text())
+    (tmp_path / "README.md").write_text(readme, encoding="utf-8")
+    fill_readme(tmp_path / "README.md", results)
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == readme
+    results["speed"]["cpu_seconds_per_pair"] = 123.0
+    fill_readme(tmp_path / "README.md", results)
+    changed = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "| 123.00 |" in changed and changed.count("\n") == readme.count("\n")
+    (tmp_path / "README.md").write_text("no marks")
+    with pytest.raises(InputError, match="both marks"):
+        fill_readme(tmp_path / "README.md", results)
 
 
 @pytest.mark.real_data
