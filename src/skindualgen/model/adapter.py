@@ -165,18 +165,21 @@ def recorded_base(header: Mapping[str, Any]) -> str:
     return typed
 
 
-def load_adapter(base: Base, folder: Path, *, allow_base_mismatch: bool = False) -> UNet2DConditionModel:
+def load_adapter(
+    base: Base, folder: Path, *, allow_base_mismatch: bool = False, share: bool = False
+) -> UNet2DConditionModel:
     """Widen the base's UNet, apply the adapter and merge it: a stock UNet that denoises pairs.
 
     Args:
         base: the adapter's own.
         folder: of the adapter.
         allow_base_mismatch: take another base that its tensors fit, with a warning.
+        share: merge into the base's own weights, which saves a second set of them; the base is not to be used then.
 
     Raises:
         InputError: the adapter was trained on another base, or its tensors do not fit.
     """
-    model = restore_adapter(base, folder, allow_base_mismatch=allow_base_mismatch)
+    model = restore_adapter(base, folder, allow_base_mismatch=allow_base_mismatch, share=share)
     return model.merge_and_unload().requires_grad_(False)
 
 

@@ -23,7 +23,7 @@ REFERENCE_PX = 512
 BYTES_PER_WEIGHT = {"cpu": 4, "mps": 4, "cuda": 2}
 """float32; on CUDA the frozen weights are held in half precision"""
 BASIS = (
-    "memory of the bases is estimated: their weights, the UNet a second time while it is widened, "
+    "memory of the bases is estimated: their weights, "
     f"{RUNTIME_BYTES / GIB:.1f} GiB for the libraries, and for each picture of {REFERENCE_PX} px "
     f"{DRAW_BYTES / GIB:.2f} GiB to draw, {TRAIN_BYTES / GIB:.1f} GiB to train (LoRA, gradient checkpointing); "
     "measured at full size with random weights on a CPU, never on a GPU"
@@ -31,8 +31,8 @@ BASIS = (
 
 
 def fixed_bytes(base: KnownBase, *, bytes_per_weight: int) -> float:
-    """Memory that a loaded base takes whatever is drawn: the libraries, all weights, and the UNet once more."""
-    return RUNTIME_BYTES + bytes_per_weight * (2 * base.unet_parameters + base.other_parameters)
+    """Memory that a loaded base takes whatever is drawn: the libraries and all weights."""
+    return RUNTIME_BYTES + bytes_per_weight * (base.unet_parameters + base.other_parameters)
 
 
 def largest_batch(base: KnownBase, free_bytes: float, *, px: int, train: bool, bytes_per_weight: int) -> int:

@@ -115,7 +115,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
             return cls.from_pretrained(folder, dtype=dtype)
         header = read_header(folder)
         parts = load_base(base or recorded_base(header), dtype=dtype)
-        unet = load_adapter(parts, folder, allow_base_mismatch=allow_base_mismatch).eval()
+        unet = load_adapter(parts, folder, allow_base_mismatch=allow_base_mismatch, share=True).eval()
         if dtype != torch.float32:
             unet = unet.to(dtype)
         config = header["recipe"].get("config", {})
