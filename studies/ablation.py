@@ -159,7 +159,7 @@ def write(rows: list[dict[str, Any]], out: Path, steps: int) -> None:
         f"Real pairs (ISIC 2017), {SIZE_PX} px; {steps} steps of {BATCH_SIZE} each, far from convergence, so "
         "speed of learning counts; judged on the 234 val pairs and on "
         f"{PAIRS} generated pairs, one draw, one step for image -> mask. In brackets the difference to the default, "
-        "paired by seed, with Student's 95 % interval over seeds (infinite for one seed, wide for three). "
+        "paired by seed, with Student's 95 % interval over seeds (nan for one seed, wide for three). "
         f"Written by `studies/ablation.py` on {record['date_utc'][:10]}, {record['cores']} cores, "
         f"{record['platform']}.", "",
         *table(rows), "",
