@@ -28,7 +28,7 @@ def test_the_interval_by_hand() -> None:
 def test_differences_are_paired_by_seed() -> None:
     """Seeds differ by 1 and arms by .1: the difference is .1 with no width, whatever the seeds do."""
     rows = [
-        {"arm": arm, "seed": seed} | {name: seed + shift for name in MEASURES}
+        {"arm": arm, "seed": seed} | dict.fromkeys(MEASURES, seed + shift)
         for arm, shift in (("default", 0.0), ("rank 8", 0.1))
         for seed in (0, 1)
     ]
