@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -35,7 +34,7 @@ from skindualgen.train.checkpoint import complete_checkpoints, load_newest
 from skindualgen.train.loop import train
 from skindualgen.train.optimizer import rate_factor
 from skindualgen.train.trainer import NonFiniteLossError, Trainer
-from tiny import tiny_config, write_phantom_data
+from tiny import accelerator_of, tiny_config, write_phantom_data
 
 STEPS = 8
 EVERY_SETTING_THAT_DRAWS = {
@@ -81,7 +80,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, phantom_data: Path, tiny_v_b
 def trainer_of(config: TrainConfig) -> tuple[Trainer, Iterator[Batch]]:
     base = load_base(config.base)
     torch.manual_seed(config.seed)
-    trainer = Trainer(config, base, Accelerator())
+    trainer = Trainer(config, base, accelerator_of(config))
     options = EncodeOptions(size=trainer.size)
     cache = open_cache(config.out / "cache", config.data, read_pairs(config.data, "train"), base, options)
     return trainer, iter(Batches(cache, config, len(trainer.alphas_cumprod)).loader(0))
@@ -433,7 +432,8 @@ def test_groups_have_rates_and_warm_ups_of_their_own(tmp_path: Path, phantom_dat
 def test_attention_is_unfused_where_it_is_small(
     tmp_path: Path, phantom_data: Path, tiny_base: Path, size: int, processor: str
 ) -> None:
-    trainer = Trainer(tiny_config(phantom_data, tmp_path, tiny_base, size=size), load_base(tiny_base), Accelerator())
+    config = tiny_config(phantom_data, tmp_path, tiny_base, size=size)
+    trainer = Trainer(config, load_base(tiny_base), accelerator_of(config))
     unet = trainer.model.get_base_model()
     assert {type(p).__name__ for p in unet.attn_processors.values()} == {processor}
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from skindualgen.config import TrainConfig, load_train_config
@@ -26,7 +25,7 @@ from skindualgen.train.loop import train
 from skindualgen.train.optimizer import make_optimizer
 from skindualgen.train.stopping import Best
 from skindualgen.train.trainer import Trainer
-from tiny import tiny_config, tiny_unet, write_phantom_data
+from tiny import accelerator_of, tiny_config, tiny_unet, write_phantom_data
 
 
 def rows(run: Path) -> list[dict[str, Any]]:
@@ -37,7 +36,7 @@ def step_of(config: TrainConfig) -> tuple[Trainer, dict[str, float]]:
     """Do one step of a run; the trainer, and what it logged."""
     base = load_base(config.base)
     torch.manual_seed(0)
-    trainer = Trainer(config, base, Accelerator())
+    trainer = Trainer(config, base, accelerator_of(config))
     cache = open_cache(
         config.out / "cache", config.data, read_pairs(config.data, "train"), base, EncodeOptions(size=64)
     )
@@ -201,7 +200,7 @@ def test_validation_does_not_hang_on_the_batch_size(tmp_path: Path, phantom_data
         config = tiny_config(phantom_data, tmp_path, tiny_base, batch_size=batch_size)
         base = load_base(tiny_base)
         torch.manual_seed(0)
-        trainer = Trainer(config, base, Accelerator())
+        trainer = Trainer(config, base, accelerator_of(config))
         records = read_pairs(phantom_data, "val")
         validator = Validator(config, base, records, 64, tmp_path / "cache", nullcontext, lambda *_: None)
         measured.append(validator.run(trainer.model, 0))

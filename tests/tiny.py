@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -134,3 +136,9 @@ def tiny_config(data: Path, out: Path, base: Path, **settings: Any) -> TrainConf
     quick |= {"checkpoint_every": 100, "lora": {"rank": 4, "alpha": 8}}
     quick |= {"sampling": {"default_steps": 2, "default_segment_steps": 2}}
     return TrainConfig(data=data, out=out, base=str(base), **(quick | settings))
+
+
+def accelerator_of(config: TrainConfig) -> Accelerator:
+    """An accelerator at the configuration's precision; the state that it shares would keep that of an earlier test."""
+    AcceleratorState._reset_state()
+    return Accelerator(mixed_precision="no" if config.precision == "fp32" else config.precision)
