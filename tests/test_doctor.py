@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from skindualgen import doctor
 from skindualgen.doctor import GIB, Finding, Speed
-from skindualgen.model import footprint
+from skindualgen.model import footprint, hub
 from skindualgen.model.hub import Snapshot
 from skindualgen.model.registry import KNOWN_BASES, Candidate
 
@@ -179,7 +179,7 @@ def test_each_base_is_judged_by_memory_disk_and_cache(monkeypatch: pytest.Monkey
         return Snapshot(tmp_path, candidate.repo, commit, None) if there else None
 
     monkeypatch.setattr(footprint, "available_devices", lambda: ["cpu"])
-    monkeypatch.setattr(footprint, "cached_snapshot", only_second_mirror)
+    monkeypatch.setattr(hub, "cached_snapshot", only_second_mirror)
     monkeypatch.setattr(footprint, "free_memory", lambda device: 16 * GIB)
     monkeypatch.setattr(footprint, "free_cache_bytes", lambda: 10**9)
     findings = by_topic(footprint.base_findings())

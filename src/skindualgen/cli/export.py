@@ -50,9 +50,10 @@ def export(
         from skindualgen.model.adapter import adapter_folder
         from skindualgen.model.export import export_diffusers_lora, export_hub, export_kohya
         from skindualgen.sample.merged import export_merged
+        from skindualgen.train.precision import DTYPES
 
         disable_progress_bar()
-        wanted = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, None: None}[dtype]
+        wanted = None if dtype is None else DTYPES[dtype]
         folder = adapter_folder(adapter)
         if format == "merged":
             done = export_merged(

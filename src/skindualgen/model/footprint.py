@@ -7,7 +7,7 @@ random weights, on a CPU in float32 (docs/bases.md has the table). Nothing of it
 from __future__ import annotations
 
 from skindualgen.doctor import GIB, Finding, available_devices, free_memory
-from skindualgen.model.hub import GB, cached_snapshot, free_cache_bytes
+from skindualgen.model.hub import GB, first_cached, free_cache_bytes
 from skindualgen.model.registry import KNOWN_BASES, KnownBase
 
 RUNTIME_BYTES = 0.8 * GIB
@@ -35,11 +35,18 @@ def fixed_bytes(base: KnownBase, *, bytes_per_weight: int) -> float:
     return RUNTIME_BYTES + bytes_per_weight * (base.unet_parameters + base.other_parameters)
 
 
+def needed_bytes(base: KnownBase, count: int, *, px: int, train: bool, bytes_per_weight: int) -> float:
+    """Memory to draw ``count`` pictures of ``px`` at once, or to train on as many pairs."""
+    each = (TRAIN_BYTES if train else DRAW_BYTES) * (px / REFERENCE_PX) ** 2
+    fixed = fixed_bytes(base, bytes_per_weight=bytes_per_weight) + (TRAINED_BYTES if train else 0)
+    return fixed + count * each
+
+
 def largest_batch(base: KnownBase, free_bytes: float, *, px: int, train: bool, bytes_per_weight: int) -> int:
     """How many pictures (or pairs to train on) of ``px`` fit at once into ``free_bytes``; 0 if not even one does."""
-    each = (TRAIN_BYTES if train else DRAW_BYTES) * (px / REFERENCE_PX) ** 2
-    left = free_bytes - fixed_bytes(base, bytes_per_weight=bytes_per_weight) - (TRAINED_BYTES if train else 0)
-    return max(int(left // each), 0)
+    none = needed_bytes(base, 0, px=px, train=train, bytes_per_weight=bytes_per_weight)
+    one = needed_bytes(base, 1, px=px, train=train, bytes_per_weight=bytes_per_weight)
+    return max(int((free_bytes - none) // (one - none)), 0)
 
 
 def base_findings() -> list[Finding]:
@@ -63,10 +70,9 @@ def _finding(base: KnownBase, device: str, free: int) -> Finding:
         if not any(batches.values()):
             fits[-1] = f"{doing} nothing"
         if not batches[base.native_px]:
-            each = (TRAIN_BYTES if train else DRAW_BYTES) * (base.native_px / REFERENCE_PX) ** 2
-            needed = fixed_bytes(base, bytes_per_weight=width) + each + (TRAINED_BYTES if train else 0)
+            needed = needed_bytes(base, 1, px=base.native_px, train=train, bytes_per_weight=width)
             remedies.append(f"have {needed / GIB:.1f} GiB free to {doing.removesuffix('s')} at {base.native_px} px")
-    snapshot = next(filter(None, map(cached_snapshot, base.candidates)), None)
+    snapshot = first_cached(base.candidates)
     if snapshot:
         place = f"on disk: {snapshot.repo}@{snapshot.revision[:7]}"
     else:

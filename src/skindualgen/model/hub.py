@@ -6,7 +6,6 @@ its documentation says. No torch is imported here.
 
 from __future__ import annotations
 
-import errno
 import logging
 import shutil
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from huggingface_hub.errors import (
 from skindualgen.contracts import InputError
 from skindualgen.model.base_files import CONFIGS, WEIGHTS, folder_files, loaded_files
 from skindualgen.model.registry import Candidate
+from skindualgen.provenance import found_no_room
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,6 @@ BESIDE_THE_PARTS = ("model_index.json", "README.md")
 DENIED = (401, 403)
 NOT_GIVEN = (*DENIED, 404)
 """The hub tells a stranger 401 for what it does not have as for what it will not show."""
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 REMEDY = (
     "go on with a mirror (HF_ENDPOINT=https://..., or --base owner/name@revision), a downloaded diffusers folder "
     "(--base PATH), HF_TOKEN for a gated repository, or the cache of another machine (HF_HOME, HF_HUB_OFFLINE=1); "
@@ -115,6 +114,11 @@ def cached_snapshot(candidate: Candidate) -> Snapshot | None:
     return _snapshot(candidate, Path(folder))
 
 
+def first_cached(candidates: Sequence[Candidate]) -> Snapshot | None:
+    """Return what the cache holds of the first candidate that it holds, without asking anybody."""
+    return next(filter(None, map(cached_snapshot, candidates)), None)
+
+
 def free_cache_bytes() -> int:
     """Free bytes of the disk that the hub's cache lies on, or will."""
     cache = Path(constants.HF_HUB_CACHE).absolute()
@@ -150,7 +154,7 @@ def _download(candidate: Candidate) -> Snapshot:
         status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
         if status in DENIED:  # a gated repository describes itself to everybody, and denies its files
             raise _UnusableError(_reason(error, candidate)) from error
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
+        if found_no_room(error):
             raise _no_room(candidate, needed) from error
         raise InputError(
             f"a download of {candidate} that broke off ({_reason(error, candidate)})",

@@ -16,18 +16,18 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from skindualgen.codec import CELL_PX
+from skindualgen.codec import CELL_PX, CODE_CHANNELS
 from skindualgen.config import TrainConfig
+from skindualgen.doctor import GIB
 from skindualgen.model.adapter import adapter_folder, attach_adapter, read_header, trainable_parameters
 from skindualgen.model.bases import base_folder
-from skindualgen.model.hub import cached_snapshot
+from skindualgen.model.hub import first_cached
 from skindualgen.model.joint_unet import joint_prediction, widen_unet
 from skindualgen.model.registry import hub_candidates
-from skindualgen.train.precision import DTYPES
+from skindualgen.train.precision import DTYPES, frozen_dtype
 from skindualgen.train.run_folder import run_precision
-from skindualgen.train.trainer import UNFUSED_ATTENTION_CELLS
+from skindualgen.train.trainer import trains_unfused
 
-GIB = 1024**3
 BYTES_PER_TRAINED = 16
 """float32 weight, gradient and AdamW's two moments"""
 BYTES_PER_AVERAGED = 4
@@ -40,11 +40,11 @@ def estimate(config: TrainConfig) -> list[str]:
     """Lines that say how many parameters would be trained and how much memory it would take, in GiB.
 
     Raises:
-        InputError: no such base or adapter.
+        InputError: no such base or adapter, or a type of the frozen weights that the training would refuse.
     """
     _, candidates = hub_candidates(config.base)
     if candidates:
-        snapshot = next(filter(None, map(cached_snapshot, candidates)), None)
+        snapshot = first_cached(candidates)
         if snapshot is None:
             return [
                 f"base {config.base} is not on this disk yet: the first training downloads it; skindualgen doctor says",
@@ -55,7 +55,7 @@ def estimate(config: TrainConfig) -> list[str]:
         folder = base_folder(config.base)
     precision = run_precision(config)
     on_cpu = not torch.cuda.is_available()
-    frozen = DTYPES[config.base_dtype if config.base_dtype != "auto" else "fp32" if on_cpu else precision]
+    frozen = frozen_dtype(config, precision, on_cpu=on_cpu)
     lora = config.lora.model_dump()
     if config.init_adapter is not None:
         lora |= read_header(adapter_folder(config.init_adapter))["recipe"].get("config", {}).get("lora", {})
@@ -65,9 +65,12 @@ def estimate(config: TrainConfig) -> list[str]:
     trained = sum(p.numel() for p in trainable_parameters(model).values())
     total = sum(p.numel() for p in model.parameters()) - trained
     size = config.size or unet_config["sample_size"] * CELL_PX
-    unfused = on_cpu and (size // CELL_PX) ** 2 <= UNFUSED_ATTENTION_CELLS
     held = activation_bytes(
-        model, size // CELL_PX, DTYPES[precision], checkpointing=config.gradient_checkpointing, unfused=unfused
+        model,
+        size // CELL_PX,
+        DTYPES[precision],
+        checkpointing=config.gradient_checkpointing,
+        unfused=trains_unfused(size, on_cpu=on_cpu),
     )
     parts = {
         "frozen weights": total * frozen.itemsize + sum(_weight_bytes(folder / n) for n in ("vae", "text_encoder")),
@@ -101,7 +104,9 @@ def activation_bytes(
     model = model.to(dtype)
     ledger = _Ledger(model)
     c, width = unet.config.in_channels, unet.config.cross_attention_dim
-    image, code = torch.zeros(1, c, side, side, device="meta", dtype=dtype).split([c - 4, 4], dim=1)
+    image, code = torch.zeros(1, c, side, side, device="meta", dtype=dtype).split(
+        [c - CODE_CHANNELS, CODE_CHANNELS], dim=1
+    )
     t = torch.zeros(1, dtype=torch.long, device="meta")
     text = torch.zeros(1, TOKENS, width, device="meta", dtype=dtype)
     for block in _checkpointed(unet):

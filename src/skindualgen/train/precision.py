@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from accelerate import Accelerator
 
 from skindualgen.config import TrainConfig
 from skindualgen.contracts import InputError
@@ -21,15 +20,14 @@ def measured_precision() -> Precision:
     return NAMES[fastest_precision(measure_speeds(available_devices()[0])).dtype]
 
 
-def frozen_dtype(config: TrainConfig, accelerator: Accelerator) -> torch.dtype:
-    """Type of the base's weights, which are not trained.
+def frozen_dtype(config: TrainConfig, trained_in: str, *, on_cpu: bool) -> torch.dtype:
+    """Type of the base's weights, which are not trained, beside a training in the precision ``trained_in``.
 
     Raises:
         InputError: a half precision without the autocast that goes with it.
     """
-    trained_in = {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
     if config.base_dtype == "auto":
-        return DTYPES["fp32" if accelerator.device.type == "cpu" else trained_in]
+        return DTYPES["fp32" if on_cpu else trained_in]
     if config.base_dtype not in ("fp32", trained_in):
         raise InputError(
             f"base_dtype {config.base_dtype} with precision {trained_in}",

@@ -9,9 +9,8 @@ from contextlib import contextmanager
 import psutil
 import torch
 
+from skindualgen.doctor import GIB
 from skindualgen.train.batches import Batch
-
-GIB = 1024**3
 
 
 class Throughput:

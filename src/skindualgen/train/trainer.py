@@ -60,7 +60,7 @@ class NonFiniteLossError(SkinDualGenError):
             "prompts": batch.prompts,
             "t_image": batch.noise.t_image.tolist(),
             "t_mask": batch.noise.t_mask.tolist(),
-            "terms": {name: str((total / count.clamp(min=1)).item()) for name, (total, count) in terms.items()},
+            "terms": {name: str(value) for name, value in term_means(terms).items()},
             "largest_latent": [str(value) for value in batch.latents.abs().amax((1, 2, 3)).tolist()],
         }
         super().__init__(f"{what} {value} at step {step}, pairs {', '.join(batch.ids)}; {DIVERGED}")
@@ -74,10 +74,13 @@ class Trainer:
         self.size = config.size or base.native_px
         if config.noise.zero_terminal_snr:
             base.scheduler = zero_terminal_snr(base.scheduler)
-        torch.nn.Module.to(base.unet, frozen_dtype(config, accelerator))  # diffusers' own warns of parts it has none of
+        on_cpu = accelerator.device.type == "cpu"
+        trained_in = "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
+        frozen = frozen_dtype(config, trained_in, on_cpu=on_cpu)
+        torch.nn.Module.to(base.unet, frozen)  # diffusers' own warns of parts it has none of
         self.model = _adapted_unet(config, base)
         unet: UNet2DConditionModel = self.model.get_base_model()
-        if accelerator.device.type == "cpu" and (self.size // CELL_PX) ** 2 <= UNFUSED_ATTENTION_CELLS:
+        if trains_unfused(self.size, on_cpu=on_cpu):
             unet.set_attn_processor(AttnProcessor())
         if config.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
@@ -176,6 +179,11 @@ class Trainer:
         finally:
             if self.ema:
                 self.ema.restore(self.parameters)
+
+
+def trains_unfused(size: int, *, on_cpu: bool) -> bool:
+    """Whether attention is trained unfused at this side in px."""
+    return on_cpu and (size // CELL_PX) ** 2 <= UNFUSED_ATTENTION_CELLS
 
 
 def _adapted_unet(config: TrainConfig, base: Base) -> PeftModel:
