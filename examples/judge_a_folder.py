@@ -14,7 +14,8 @@ from PIL import Image
 
 from skindualgen.data.manifest import read_metadata
 from skindualgen.quality.masks import shape_statistics
-from skindualgen.report import Column, Group, Headline, Outline, Report, Section, Table, Tile, write_report
+from skindualgen.report.page import Column, Group, Headline, Outline, Report, Section, Table, Tile
+from skindualgen.report.render import write_report
 
 
 def main() -> None:
@@ -40,7 +41,7 @@ def main() -> None:
         headlines=[Headline(f"{mean(row[1][0] for row in rows):.0f} %", "mean lesion area")],
         sections=[
             Section("pairs", "Pairs", "As they stand in the folder.", [Group("All", tiles)]),
-            Section("shapes", "Shapes", "One row for each mask.", table=Table("Pair", columns, rows)),
+            Section("shapes", "Shapes", "One row for each mask.", tables=[Table("Pair", columns, rows)]),
         ],
         definitions={"compactness": ("Compactness", "4π area / perimeter²: 1 for a disc, less for a ragged border.")},
         next_steps=[],

@@ -16,25 +16,23 @@ from skimage.draw import polygon2mask
 
 from skindualgen.contracts import InputError
 from skindualgen.data.phantom import draw_phantom
-from skindualgen.report import (
+from skindualgen.quality.intervals import Estimate
+from skindualgen.report.figures import figure_style, figure_svg, new_figure
+from skindualgen.report.page import (
     Chart,
     Column,
     Curve,
     Group,
     Headline,
     Outline,
+    Plot,
     Report,
     Section,
     Step,
     Table,
     Tile,
-    chart_geometry,
-    nice_ticks,
-    outline_path,
-    picture_data,
-    render,
-    write_report,
 )
+from skindualgen.report.render import chart_geometry, nice_ticks, outline_path, picture_data, render, write_report
 
 VOID = {"meta", "img", "rect", "path", "line", "br"}
 
@@ -54,9 +52,9 @@ def small_report() -> Report:
         "Lead.",
         [Group("nevus", [tile], quote='a "quoted" <prompt>')],
         badge_label="agreement",
-        table=Table(
-            "Class", [Column("Agreement", "dice", best=1.0, unit="%")], [("nevus", [0.5]), ("x", [float("nan")])]
-        ),
+        tables=[
+            Table("Class", [Column("Agreement", "dice", best=1.0, unit="%")], [("nevus", [0.5]), ("x", [float("nan")])])
+        ],
         chart=Chart("step", "loss", [Curve("raw", [0, 1, 2], [3.0, 2.0, 1.5])]),
     )
     return Report(
@@ -161,7 +159,7 @@ def test_every_term_used_is_defined() -> None:
 
 
 def test_a_ragged_table_is_refused() -> None:
-    with pytest.raises(InputError, match="2 numbers"):
+    with pytest.raises(InputError, match="2 cells"):
         Table("Class", [Column("a"), Column("b")], [("nevus", [1.0])])
 
 
@@ -188,3 +186,32 @@ def test_a_curve_that_cannot_be_drawn_is_refused(values: list[float]) -> None:
 )
 def test_ticks_are_round_and_enclose(low: float, high: float, expected: list[float]) -> None:
     assert nice_ticks(low, high) == pytest.approx(expected)
+
+
+def test_an_estimate_shows_its_interval_and_a_row_its_definition() -> None:
+    table = Table(
+        "Measure", [Column("Value", digits=3)], [("kid", [Estimate(0.0784, 0.07, 0.0861)])], "Fidelity", {"kid": "dice"}
+    )
+    html = render(replace(small_report(), sections=[Section("f", "Fidelity", "Lead.", tables=[table])]))
+    assert "0.078" in html and "0.070 to 0.086" in html and 'popovertarget="term-dice"' in html
+
+
+def test_an_undefined_term_of_a_row_or_a_plot_is_refused() -> None:
+    plot = Plot("<svg></svg>", "nothing", "caption", term="unheard")
+    with pytest.raises(InputError, match="unheard"):
+        render(replace(small_report(), sections=[Section("f", "Fidelity", "Lead.", plots=[plot])]))
+
+
+def test_a_figure_takes_the_page_s_colours_and_loads_nothing() -> None:
+    with figure_style():
+        figure = new_figure()
+        axes = figure.add_subplot(title="title")
+        axes.plot([0, 1], [0, 1], label="line")
+        axes.legend()
+    svg = figure_svg(figure, "one")
+    assert svg.startswith("<svg") and "var(--accent)" in svg and "#0100" not in svg
+    assert not re.search(r"<svg[^>]* width=", svg) and "viewBox" in svg
+    assert ">title</text>" in svg  # text stays text
+    assert svg == figure_svg(figure, "one")
+    html = render(replace(small_report(), sections=[Section("f", "F", "Lead.", plots=[Plot(svg, "a line", "A line")])]))
+    assert "<svg" in html and not re.search(r"(?:src|href)=\"http", html)

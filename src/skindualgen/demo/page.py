@@ -18,7 +18,7 @@ from skindualgen.demo.results import (
     variety,
 )
 from skindualgen.provenance import versions
-from skindualgen.report import (
+from skindualgen.report.page import (
     Chart,
     Column,
     Curve,
@@ -128,7 +128,7 @@ def _scores_section(pairs: Sequence[DrawnPair]) -> Section:
         "Scores",
         "Cheap checks that run without any outside model. They find masks off the lesion, implausible shapes and a "
         "model that repeats itself; they do not tell whether a dermatologist would believe the picture.",
-        table=Table("Diagnosis", columns, [*rows, ("all", _scores(pairs))]),
+        tables=[Table("Diagnosis", columns, [*rows, ("all", _scores(pairs))])],
         note="What independent judges say (a segmenter, a classifier, distances to real photographs) is in "
         "docs/results/micro.md.",
     )
@@ -202,11 +202,11 @@ def _training_section(training: Training, before: Sequence[Reading], source: str
         "The photographs read here were kept out of it." if training.held_out else "It saw the photographs read here."
     )
     count = sum(reading.given is not None for reading in training.readings)
-    table = None
+    tables = []
     if count:
         columns = [Column("Photographs", digits=0), Column("Mean Dice", "dice", digits=3, best=1.0)]
         rows = [("before", [count, _mean_agreement(before)]), ("after", [count, _mean_agreement(training.readings)])]
-        table = Table("Photograph → mask", columns, rows)
+        tables.append(Table("Photograph → mask", columns, rows))
     return Section(
         "training",
         "Training",
@@ -214,7 +214,7 @@ def _training_section(training: Training, before: Sequence[Reading], source: str
         f"prepare and train commands. {source} {kept_out}",
         groups=[Group("Read again after the training", [_reading_tile(reading) for reading in training.readings])],
         badge_label="Dice with the given mask" if count else "",
-        table=table,
+        tables=tables,
         chart=Chart("training step", "loss", curves) if len(training.losses) > 1 else None,
         note="So short a run shows that training works, not how good it gets.",
     )

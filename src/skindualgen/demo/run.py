@@ -28,7 +28,7 @@ from skindualgen.demo.results import Show
 from skindualgen.demo.show import Progress as Report
 from skindualgen.demo.show import draw_pairs, fill_masks, read_photographs
 from skindualgen.demo.training import train_briefly
-from skindualgen.report import write_report
+from skindualgen.report.render import write_report
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 REPORT_FILE = "report.html"

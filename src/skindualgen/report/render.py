@@ -1,7 +1,6 @@
-"""A self-contained HTML report from measured results: pictures with mask outlines, tables, curves, definitions.
+"""A report as one self-contained HTML file.
 
-Plain inputs only (PIL pictures, numbers, strings), so that it can show anybody's results. Nothing is loaded from
-elsewhere: pictures are in the file as base64, outlines are vector paths over them.
+Nothing is loaded from elsewhere: pictures are in the file as base64, outlines are vector paths over them.
 """
 
 from __future__ import annotations
@@ -9,10 +8,8 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -22,9 +19,8 @@ from skimage.measure import find_contours
 
 from skindualgen.contracts import InputError
 from skindualgen.provenance import atomic_write_text
-
-Ink = Literal["model", "given"]
-"""Colour and line of an outline: ``model`` = drawn by the model, ``given`` = the input or the expert's."""
+from skindualgen.quality.intervals import Estimate
+from skindualgen.report.page import Chart, Outline, Report
 
 LONGEST_SIDE_PX = 512
 """Larger pictures are reduced to this side inside the report, to keep the file small."""
@@ -35,145 +31,6 @@ pixel stairs and moves no outline visibly. Scores are computed elsewhere, on the
 
 CHART_WIDTH, CHART_HEIGHT = 640.0, 220.0
 """Inner size of a curve's drawing area in SVG units."""
-
-
-@dataclass(frozen=True)
-class Outline:
-    """A mask to draw as an outline: ``mask`` is a PIL picture of any size with the tile's aspect, 0 = background."""
-
-    mask: Image.Image
-    label: str
-    ink: Ink = "model"
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One picture with its outlines.
-
-    Attributes:
-        image: RGB photograph, or a mask on its own.
-        outlines: drawn above it, in this order.
-        badge: one short figure in the corner, such as ``"0.93"``.
-        facts: shown when the tile is opened: name -> value.
-    """
-
-    image: Image.Image
-    alt: str
-    outlines: Sequence[Outline] = ()
-    caption: str = ""
-    badge: str = ""
-    facts: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Group:
-    """A titled row of tiles; ``quote`` is the prompt they were drawn from."""
-
-    title: str
-    tiles: Sequence[Tile]
-    quote: str = ""
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table: ``term`` is the key of its definition, ``best`` the value of a full bar (None = no bar)."""
-
-    title: str
-    term: str = ""
-    digits: int = 2
-    best: float | None = None
-    unit: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of a label and one number for each column; NaN stands for "not measured" and shows as a dash."""
-
-    head: str
-    columns: Sequence[Column]
-    rows: Sequence[tuple[str, Sequence[float]]]
-
-    def __post_init__(self) -> None:
-        for label, values in self.rows:
-            if len(values) != len(self.columns):
-                got = f"a row {label!r} of {len(values)} numbers"
-                raise InputError(got, f"{len(self.columns)} numbers, one for each column", "complete the row")
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Values over training steps; ``emphasis`` marks the line to read (the other is drawn faint)."""
-
-    label: str
-    steps: Sequence[float]
-    values: Sequence[float]
-    emphasis: bool = True
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Curves over one pair of axes."""
-
-    x_label: str
-    y_label: str
-    curves: Sequence[Curve]
-
-
-@dataclass(frozen=True)
-class Section:
-    """A chapter: a lead paragraph, then groups of tiles, a table, a chart, a closing note, whichever there are.
-
-    ``badge_label`` says what the figure in the tiles' corners is.
-    """
-
-    anchor: str
-    title: str
-    lead: str
-    groups: Sequence[Group] = ()
-    badge_label: str = ""
-    table: Table | None = None
-    chart: Chart | None = None
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Headline:
-    """One large figure at the top; ``term`` is the key of its definition."""
-
-    value: str
-    label: str
-    term: str = ""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A next step with the command for it."""
-
-    title: str
-    text: str
-    command: str = ""
-
-
-@dataclass(frozen=True)
-class Report:
-    """Everything one report says.
-
-    Attributes:
-        hero: up to three tiles shown large at the top, half photograph, half mask (their first outline).
-        definitions: term -> (name, explanation); every ``term`` used elsewhere must stand here.
-        record: how the results were made, name -> value, shown at the end.
-    """
-
-    title: str
-    subtitle: str
-    hero: Sequence[Tile]
-    headlines: Sequence[Headline]
-    sections: Sequence[Section]
-    definitions: Mapping[str, tuple[str, str]]
-    next_steps: Sequence[Step]
-    record: Mapping[str, str]
-    disclaimer: str = "Research software. Not a medical device; no picture here may guide a diagnosis or a treatment."
 
 
 def write_report(report: Report, path: Path) -> None:
@@ -199,12 +56,16 @@ def render(report: Report) -> str:
     environment.filters.update(
         picture=picture_data, outline=outline_path, number=_number, share=_share, chart=chart_geometry
     )
+    environment.tests.update(estimate=lambda cell: isinstance(cell, Estimate))
     return environment.get_template("report.html.j2").render(report=report)
 
 
 def _refuse_undefined_terms(report: Report) -> None:
     used = {headline.term for headline in report.headlines}
-    used |= {column.term for section in report.sections if section.table for column in section.table.columns}
+    for section in report.sections:
+        used |= {column.term for table in section.tables for column in table.columns}
+        used |= {term for table in section.tables for term in table.terms.values()}
+        used |= {plot.term for plot in section.plots}
     missing = sorted(used - {""} - set(report.definitions))
     if missing:
         raise InputError(f"terms without a definition: {missing}", "one in `definitions` for each", "define them")
@@ -257,8 +118,9 @@ def _number(value: float, digits: int = 2) -> str:
     return "–" if math.isnan(value) else f"{value:,.{digits}f}"
 
 
-def _share(value: float, best: float) -> float:
+def _share(value: float | Estimate, best: float) -> float:
     """Return the length of a bar in percent, [0, 100]; NaN has none."""
+    value = value.value if isinstance(value, Estimate) else value
     return 0.0 if math.isnan(value) else float(np.clip(100 * value / best, 0, 100))
 
 
