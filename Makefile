@@ -35,6 +35,8 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "Installing skindualgen and its test tools into $(VENV) (the first time this fetches PyTorch, which is large) ..."
 	@$(PIP) install --quiet --progress-bar off -e '.[dev]'
+	@$(PIP) install --quiet --progress-bar off isic-challenge-scoring==5.6.0 || \
+		echo "isic-challenge-scoring could not be installed (it needs a C compiler): the comparison with it will be skipped."
 	@touch $@ $(VENV)/.installed
 
 install: $(VENV)/.installed

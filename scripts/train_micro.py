@@ -18,6 +18,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from skindualgen.data.manifest import read_metadata
+from skindualgen.data.training_items import TRAINING_ITEMS_FILE, write_training_items
 from skindualgen.model.adapter import CARD_FILE, RUN_FILE, WEIGHTS_FILE, read_header, write_weights
 from skindualgen.model.bases import base_sha256
 from skindualgen.provenance import atomic_write_json
@@ -26,7 +28,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 BUNDLED = ROOT / "src" / "skindualgen" / "bundled"
 SPLIT_FILE = ROOT / "docs" / "results" / "micro_split.csv"
-ADAPTER_FILES = (WEIGHTS_FILE, "adapter_config.json", RUN_FILE, "train_ids.json", CARD_FILE)
+ADAPTER_FILES = (WEIGHTS_FILE, "adapter_config.json", RUN_FILE, "train_ids.json", TRAINING_ITEMS_FILE, CARD_FILE)
 BUNDLE_LIMIT_BYTES = 30_000_000
 
 
@@ -43,12 +45,13 @@ def prepare(data: Path, out: Path) -> None:
         run(*command, "--split-file", SPLIT_FILE)
 
 
-def bundle_base(base: Path) -> None:
-    """Copy the base, which is stored in half precision, into the package."""
+def bundle_base(base: Path, pairs: Path) -> None:
+    """Copy the base, which is stored in half precision, into the package, with the record of what it has seen."""
     target = BUNDLED / "micro"
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(base, target)
     drop_machine_paths(target)
+    write_training_items(target, read_metadata(pairs, "train"))
 
 
 def drop_machine_paths(base: Path) -> None:
@@ -121,7 +124,8 @@ def main() -> None:
             "--work", work / "base", "--out", work / "base" / "out",
             "--minutes", str(args.base_minutes), "--final-decay",
         )  # fmt: skip
-        bundle_base(work / "base" / "out")
+        prepare(args.data, work / "pairs")
+        bundle_base(work / "base" / "out", work / "pairs")
     if "decoder" in args.stages:
         run(
             sys.executable, HERE / "micro_autoencoder.py", *common, "--work", work / "decoder",

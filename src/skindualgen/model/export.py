@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from skindualgen.contracts import InputError
+from skindualgen.data.training_items import TRAINING_ITEMS_FILE
 from skindualgen.model.adapter import CARD_FILE, CONFIG_FILE, RUN_FILE, WEIGHTS_FILE, read_header, write_weights
 from skindualgen.model.card import IDS_FILE, LICENCE_FILE, LICENCES, CardText, license_of, model_card
 from skindualgen.model.export_keys import Layers, attention_only, left_out, lora_layers, to_diffusers, to_kohya
@@ -154,9 +155,10 @@ def write_papers(out: Path, folder: Path, header: Mapping[str, Any], text: CardT
 
 
 def copy_papers(out: Path, folder: Path, header: Mapping[str, Any]) -> None:
-    """Copy the ids of the training pairs, if recorded, and the licence, if this package carries its text."""
-    if (folder / IDS_FILE).is_file():
-        shutil.copyfile(folder / IDS_FILE, out / IDS_FILE)
+    """Copy what is recorded of the training pairs, and the licence, if this package carries its text."""
+    for name in (IDS_FILE, TRAINING_ITEMS_FILE):
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, out / name)
     licence = LICENCES.get(header["license"])
     if licence is not None and licence.file is not None:
         shutil.copyfile(licence.file, out / LICENCE_FILE)

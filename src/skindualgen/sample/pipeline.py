@@ -131,9 +131,11 @@ class SkinDualGenPipeline(DiffusionPipeline):
             made_of["base_revision"] = parts.revision
         if header["base_sha256"] != parts.sha256:
             made_of |= {"adapter_base": base_place(header), "adapter_base_sha256": header["base_sha256"]}
-        return cls(
+        pipeline = cls(
             parts.vae, parts.text_encoder, parts.tokenizer, unet, scheduler, provenance=made_of, **defaults
         )  # fmt: skip
+        pipeline.register_to_config(_name_or_path=str(folder))  # as from_pretrained does: name_or_path
+        return pipeline
 
     @property
     def native_px(self) -> int:

@@ -14,7 +14,8 @@ from PIL import Image
 from skindualgen import __version__
 from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, PairRecord
 from skindualgen.data.manifest import write_dataset
-from skindualgen.provenance import atomic_path, png_info, run_record, sha256_file
+from skindualgen.data.training_items import TRAINING_ITEMS_FILE
+from skindualgen.provenance import atomic_path, atomic_write_bytes, png_info, run_record, sha256_file
 from skindualgen.sample.inputs import check_size
 from skindualgen.sample.output_folder import Report, claim
 from skindualgen.sample.pipeline import SkinDualGenPipeline
@@ -42,6 +43,8 @@ def generate_pairs(
 ) -> list[PairRecord]:
     """Generate pairs into a data set folder: images, masks, ``metadata.jsonl``, ``dataset.json``, a contact sheet.
 
+    What the adapter's folder records of its training items is copied there as well.
+
     Batches are cut by the requests' order, not by what is left, so an interrupted run that is called again with the
     same arguments ends with the same files. Whatever ends it, the folder loads with the pairs that are there.
 
@@ -65,6 +68,7 @@ def generate_pairs(
     settings = {"steps": steps, "guidance": guidance, "batch_size": batch_size, "size": size, **made_with}
     settings["requests"] = [asdict(request) for request in requests]
     claim(out, SETTINGS_FILE, settings, (IMAGES_DIR, MASKS_DIR))
+    _copy_training_items(pipeline, out)
     done = {record.isic_id: record for record in _journalled(out)}
     try:
         for start in range(0, len(requests), batch_size):
@@ -93,6 +97,13 @@ def generate_pairs(
 def without_lesion(records: Sequence[PairRecord]) -> list[PairRecord]:
     """Return the generated pairs whose mask is empty: labelled with a diagnosis, they would teach a wrong one."""
     return [record for record in records if not (record.scores or {}).get(AREA_SCORE, 0.0)]
+
+
+def _copy_training_items(pipeline: SkinDualGenPipeline, out: Path) -> None:
+    """Pass on what the generator was trained on, if that is recorded: a benchmark refuses to test on it."""
+    source = pipeline.name_or_path  # None if it was put together by hand
+    if source is not None and (recorded := Path(source) / TRAINING_ITEMS_FILE).is_file():
+        atomic_write_bytes(out / TRAINING_ITEMS_FILE, recorded.read_bytes())
 
 
 def _pair_id(request: PairRequest) -> str:
