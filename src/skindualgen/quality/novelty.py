@@ -1,7 +1,9 @@
 """Are generated photographs new, or copies of training photographs? Measured against what unseen real ones show.
 
-A generated picture may copy a flipped or turned training picture, so each nearest neighbour is the best over the 8
-flips and quarter turns of the picture asked about.
+A copy may be flipped, turned, compressed, cropped or recoloured. So two rules look for it, each over the 8 flips and
+quarter turns: distance in a network's feature space, which knows what a photograph looks like, and the fit after laying
+the two over each other (:mod:`skindualgen.quality.alignment`), which survives compression and crops. Each rule may flag
+half of :data:`NEAR_COPY_QUANTILE` of unseen real photographs.
 """
 
 from __future__ import annotations
@@ -14,55 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import stats
-from sklearn.metrics.pairwise import euclidean_distances
 
 from skindualgen.contracts import InputError
+from skindualgen.quality.alignment import nearest_aligned
 from skindualgen.quality.features import FeatureExtractor, dihedral_views
 from skindualgen.quality.intervals import Estimate, rate
+from skindualgen.quality.neighbours import Neighbours, distance_to, nearest
 
 NEAR_COPY_QUANTILE = 0.01
-"""A near-copy is nearer to a training photograph than this share of unseen real photographs is."""
+"""Share of unseen real photographs that may be flagged as near-copies."""
 
 HASH_SIDE = 8
 """Perceptual hashes have 8 x 8 = 64 bits."""
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """For each of n pictures its nearest one among others.
-
-    Attributes:
-        index: [n] positions of the nearest.
-        distance: [n] distances to them, in the unit of the space.
-    """
-
-    index: NDArray[np.int64]
-    distance: NDArray[np.float64]
-
-
-def nearest(views: Sequence[NDArray[np.floating]], reference: NDArray[np.floating]) -> Neighbours:
-    """Find the nearest of ``reference`` [m, d] for n pictures, each given in one or more views [n, d].
-
-    Raises:
-        InputError: no views or no reference.
-    """
-    if not views or not len(reference):
-        raise InputError("nothing to compare with", "one view and one reference picture or more", "check the folders")
-    distances = np.full((len(views[0]), len(reference)), np.inf)  # [n, m]
-    for view in views:
-        np.minimum(distances, euclidean_distances(view.astype(np.float64), reference.astype(np.float64)), out=distances)
-    index = distances.argmin(1)
-    return Neighbours(index.astype(np.int64), distances[np.arange(len(index)), index])
-
-
-def nearest_within(features: NDArray[np.floating]) -> Neighbours:
-    """Find for each picture the nearest OTHER one of the same set [n, d], n of 2 or more."""
-    if len(features) < 2:
-        raise InputError(f"{len(features)} pictures", "2 or more", "add pictures")
-    distances = euclidean_distances(features.astype(np.float64))
-    np.fill_diagonal(distances, np.inf)
-    index = distances.argmin(1)
-    return Neighbours(index.astype(np.int64), distances[np.arange(len(index)), index])
 
 
 def perceptual_hashes(images: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -75,27 +40,85 @@ def perceptual_hashes(images: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
+class Match:
+    """A photograph that is a near-copy of another one.
+
+    Attributes:
+        index: position of the photograph.
+        other: position of what it is a copy of, among the training (or for duplicates the generated) photographs.
+        feature_distance: between the two, over flips and turns.
+        hash_bits: the same by perceptual hash, of 64.
+        misfit_ratio: see :func:`skindualgen.quality.alignment.nearest_aligned`; 0 is a copy.
+        by_features, by_alignment: which rules found it.
+    """
+
+    index: int
+    other: int
+    feature_distance: float
+    hash_bits: int
+    misfit_ratio: float
+    by_features: bool
+    by_alignment: bool
+
+
+@dataclass(frozen=True)
 class Novelty:
     """How far generated photographs are from the training photographs, beside unseen real ones; see :func:`novelty`.
 
     Attributes:
         generated, held_out: nearest training photograph of each, in feature space.
         generated_bits, held_out_bits: the same by perceptual hash, distance in bits of 64.
+        generated_fit, held_out_fit: the same by alignment, distance as misfit ratio.
         threshold: feature distance below which a photograph counts as a near-copy.
-        near_copy_rate: of the generated photographs; unseen real ones have :data:`NEAR_COPY_QUANTILE` by definition.
-        closer_than_held_out: chance that a generated photograph is nearer to its training neighbour than an unseen real
-            one is to its own: 0.5 if as new as real ones, 1 if all are copies.
-        duplicate_rate: share of generated photographs with another generated one nearer than the threshold.
+        fit_threshold: misfit ratio below which it does.
+        is_near_copy: [n] by either rule.
+        near_copies: them, the clearest copies first.
+        near_copy_rate: their share.
+        expected_rate: upper bound of the share that unseen real photographs are expected to have. It is
+            :data:`NEAR_COPY_QUANTILE` or less from 199 held-out photographs on, and 2 / (n + 1) for fewer.
+        closer_than_held_out: chance that a generated photograph is nearer to its training neighbour in feature space
+            than an unseen real one is to its own: 0.5 if as new as real ones, 1 if all are copies.
+        fits_better_than_held_out: the same by misfit ratio.
+        duplicates: generated photographs with another generated one nearer than a threshold, each couple once.
+        duplicate_rate: share of generated photographs in such a couple.
+        held_out_duplicate_rate: the same among the held-out photographs, which are often fewer.
     """
 
     generated: Neighbours
     held_out: Neighbours
     generated_bits: Neighbours
     held_out_bits: Neighbours
+    generated_fit: Neighbours
+    held_out_fit: Neighbours
     threshold: float
+    fit_threshold: float
+    is_near_copy: NDArray[np.bool_]
+    near_copies: tuple[Match, ...]
     near_copy_rate: Estimate
+    expected_rate: float
     closer_than_held_out: float
+    fits_better_than_held_out: float
+    duplicates: tuple[Match, ...]
     duplicate_rate: Estimate
+    held_out_duplicate_rate: Estimate
+
+
+@dataclass(frozen=True)
+class _Described:
+    """Photographs [n, s, s, 3] with the features [n, d] and hash bits [n, 64] of each of their views."""
+
+    images: NDArray[np.uint8]
+    features: Sequence[NDArray[np.float32]]
+    bits: Sequence[NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class _Nearest:
+    """Nearest of a reference by each measure."""
+
+    features: Neighbours
+    bits: Neighbours
+    fit: Neighbours
 
 
 def novelty(
@@ -108,34 +131,109 @@ def novelty(
     """Compare generated photographs with the training photographs, against held-out real ones.
 
     Args:
-        generated: [n, s, s, 3], 2 or more.
-        held_out: [m, s, s, 3] real photographs that the generator has not seen.
-        train: [k, s, s, 3] those that it has.
+        generated: [n, s, s, 3], 3 or more.
+        held_out: [m, s, s, 3] real photographs that the generator has not seen, 3 or more.
+        train: [k, s, s, 3] those that it has, 2 or more.
         extractor: the feature space.
+
+    Raises:
+        InputError: too few photographs.
     """
-    train_features, train_bits = extractor(train), perceptual_hashes(train)
-
-    def to_train(images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], Neighbours, Neighbours]:
-        views = dihedral_views(images)
-        features = [extractor(view) for view in views]
-        by_bits = nearest([perceptual_hashes(view) for view in views], train_bits)
-        return features[0], nearest(features, train_features), Neighbours(by_bits.index, np.rint(by_bits.distance**2))
-
-    features, generated_near, generated_bits = to_train(generated)
-    _, held_out_near, held_out_bits = to_train(held_out)
-    threshold = float(np.quantile(held_out_near.distance, NEAR_COPY_QUANTILE))
-    # Mann-Whitney's U over the number of couples; a tie counts one half
-    wins = stats.mannwhitneyu(held_out_near.distance, generated_near.distance).statistic
+    known = _Described(train, [extractor(train)], [perceptual_hashes(train)])
+    made, unseen = _describe(generated, extractor), _describe(held_out, extractor)
+    of_made, of_unseen = _nearest(made, known), _nearest(unseen, known)
+    thresholds = (_least(of_unseen.features), _least(of_unseen.fit))
+    near_copies = _matches(made, known, of_made, thresholds)
+    flagged = np.zeros(len(generated), bool)
+    flagged[[match.index for match in near_copies]] = True
+    duplicates = _matches(made, made, _nearest(made, made), thresholds)
+    real_duplicates = _matches(unseen, unseen, _nearest(unseen, unseen), thresholds)
+    rank = _rank(len(held_out))
     return Novelty(
-        generated=generated_near,
-        held_out=held_out_near,
-        generated_bits=generated_bits,
-        held_out_bits=held_out_bits,
-        threshold=threshold,
-        near_copy_rate=rate(int((generated_near.distance < threshold).sum()), len(generated)),
-        closer_than_held_out=float(wins / (len(generated) * len(held_out))),
-        duplicate_rate=rate(int((nearest_within(features).distance < threshold).sum()), len(generated)),
+        generated=of_made.features,
+        held_out=of_unseen.features,
+        generated_bits=of_made.bits,
+        held_out_bits=of_unseen.bits,
+        generated_fit=of_made.fit,
+        held_out_fit=of_unseen.fit,
+        threshold=thresholds[0],
+        fit_threshold=thresholds[1],
+        is_near_copy=flagged,
+        near_copies=near_copies,
+        near_copy_rate=rate(len(near_copies), len(generated)),
+        expected_rate=2 * (rank + 1) / (len(held_out) + 1),
+        closer_than_held_out=_share_nearer(of_made.features, of_unseen.features),
+        fits_better_than_held_out=_share_nearer(of_made.fit, of_unseen.fit),
+        duplicates=_each_couple_once(duplicates),
+        duplicate_rate=rate(len(duplicates), len(generated)),
+        held_out_duplicate_rate=rate(len(real_duplicates), len(held_out)),
     )
+
+
+def _describe(images: NDArray[np.uint8], extractor: FeatureExtractor) -> _Described:
+    views = dihedral_views(images)
+    return _Described(images, [extractor(view) for view in views], [perceptual_hashes(view) for view in views])
+
+
+def _nearest(asked: _Described, reference: _Described) -> _Nearest:
+    within = asked is reference
+    by_bits = nearest(asked.bits, reference.bits[0], within=within)
+    return _Nearest(
+        features=nearest(asked.features, reference.features[0], within=within),
+        bits=Neighbours(by_bits.index, np.rint(by_bits.distance**2)),
+        fit=nearest_aligned(asked.images, reference.images, within=within),
+    )
+
+
+def _rank(held_out: int) -> int:
+    """Position of the threshold among the sorted distances of the held-out photographs.
+
+    A further photograph of the same kind is nearer than the k-th nearest of n (from 0) with probability (k + 1) /
+    (n + 1), whatever the distribution (Vovk et al., Algorithmic learning in a random world, 2005); half of the allowed
+    share is for each of the two rules.
+    """
+    return max(0, int(NEAR_COPY_QUANTILE / 2 * (held_out + 1)) - 1)
+
+
+def _least(held_out: Neighbours) -> float:
+    return float(np.sort(held_out.distance)[_rank(len(held_out.distance))])
+
+
+def _matches(
+    asked: _Described, reference: _Described, found: _Nearest, thresholds: tuple[float, float]
+) -> tuple[Match, ...]:
+    """The photographs nearer than a threshold; one that both rules flag is matched as alignment does."""
+    by_features, by_fit = found.features.distance < thresholds[0], found.fit.distance < thresholds[1]
+    index = np.flatnonzero(by_features | by_fit)
+    other = np.where(by_fit, found.fit.index, found.features.index)[index]
+    distances = distance_to([view[index] for view in asked.features], reference.features[0][other])
+    bits = np.rint(distance_to([view[index] for view in asked.bits], reference.bits[0][other]) ** 2)
+    matches = [
+        Match(
+            index=int(i),
+            other=int(j),
+            feature_distance=float(distance),
+            hash_bits=int(bit),
+            misfit_ratio=float(found.fit.distance[i]),
+            by_features=bool(by_features[i]),
+            by_alignment=bool(by_fit[i]),
+        )
+        for i, j, distance, bit in zip(index, other, distances, bits, strict=True)
+    ]
+    return tuple(sorted(matches, key=lambda match: (match.misfit_ratio, match.feature_distance)))
+
+
+def _each_couple_once(matches: Sequence[Match]) -> tuple[Match, ...]:
+    couples: dict[frozenset[int], Match] = {}
+    for match in matches:
+        couples.setdefault(frozenset((match.index, match.other)), match)
+    return tuple(couples.values())
+
+
+def _share_nearer(generated: Neighbours, held_out: Neighbours) -> float:
+    """Mann-Whitney's U over the number of couples; a tie counts one half."""
+    wins = stats.mannwhitneyu(held_out.distance, generated.distance).statistic
+    return float(wins / (len(generated.distance) * len(held_out.distance)))
 
 
 def picture_grid(rows: Sequence[Sequence[NDArray[np.uint8] | NDArray[np.bool_]]], *, gap_px: int = 4) -> Image.Image:
