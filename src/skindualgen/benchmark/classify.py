@@ -25,7 +25,7 @@ from skindualgen.benchmark.training import (
     save_model,
 )
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.quality.features import dihedral_views, load_imagenet_weights, to_network_input
+from skindualgen.quality.features import PACKAGED_ENCODERS, dihedral_views, load_imagenet_weights, to_network_input
 from skindualgen.quality.folder import load_images
 
 KIND = "classifier"
@@ -57,17 +57,22 @@ class ClassifierConfig:
 
 
 def build_classifier(config: ClassifierConfig, classes: int) -> nn.Module:
-    """Build the network: [b, 3, s, s] in [-1, 1] -> logits [b, classes]."""
+    """Build the network: [b, 3, s, s] in [-1, 1] -> logits [b, classes].
+
+    ``pretrained`` takes the packaged weights where there are any, else those that timm downloads (and raises what it
+    raises).
+    """
+    packaged = config.architecture in PACKAGED_ENCODERS
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.budget.seed)
         network: Any = timm.create_model(
             config.architecture,
-            pretrained=False,
+            pretrained=config.pretrained and not packaged,
             num_classes=0,
             drop_rate=config.dropout,
             drop_path_rate=config.drop_path,
         )
-        if config.pretrained:
+        if config.pretrained and packaged:
             load_imagenet_weights(network, config.architecture)
         network.reset_classifier(classes)
     return cast(nn.Module, network)

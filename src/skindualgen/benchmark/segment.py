@@ -24,7 +24,7 @@ from skindualgen.benchmark.training import (
     save_model,
 )
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.quality.features import dihedral_views, load_imagenet_weights, to_network_input
+from skindualgen.quality.features import PACKAGED_ENCODERS, dihedral_views, load_imagenet_weights, to_network_input
 from skindualgen.quality.folder import load_images, load_masks
 
 KIND = "segmenter"
@@ -50,13 +50,25 @@ class SegmenterConfig:
 
 
 def build_segmenter(encoder: str, *, pretrained: bool, seed: int = 0) -> nn.Module:
-    """Build the U-Net: [b, 3, s, s] in [-1, 1] -> lesion logits [b, 1, s, s]; s a multiple of 32."""
+    """Build the U-Net: [b, 3, s, s] in [-1, 1] -> lesion logits [b, 1, s, s]; s a multiple of 32.
+
+    ``pretrained`` takes the packaged weights where there are any, else those that timm downloads (and raises what it
+    raises).
+    """
+    packaged = encoder in PACKAGED_ENCODERS
+    weights = True if pretrained and not packaged else None  # what smp wants of these encoders
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = smp.Unet(f"tu-{encoder}", encoder_weights=None, decoder_channels=DECODER_CHANNELS, classes=1)
-    if pretrained:
+        network = smp.Unet(f"tu-{encoder}", encoder_weights=weights, decoder_channels=DECODER_CHANNELS, classes=1)
+    if pretrained and packaged:
         load_imagenet_weights(network.encoder.model, encoder)
     return network
+
+
+def segmentation_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Return soft Dice loss plus cross-entropy of lesion logits and masks in {0, 1}, both [b, 1, s, s]."""
+    dice: Tensor = smp.losses.DiceLoss(mode="binary", from_logits=True)(logits, target)
+    return dice + F.binary_cross_entropy_with_logits(logits, target)
 
 
 def train_segmenter(
@@ -93,13 +105,8 @@ def train_segmenter(
             raise TypeError("masks went in and must come out")
         return augmented * 2 - 1, target
 
-    dice_loss = smp.losses.DiceLoss(mode="binary", from_logits=True)
-
-    def loss(logits: Tensor, target: Tensor) -> Tensor:
-        return dice_loss(logits, target) + F.binary_cross_entropy_with_logits(logits, target)
-
     network = build_segmenter(config.encoder, pretrained=config.pretrained, seed=config.budget.seed)
-    run = fit(network, draw, loss, config.budget, progress=progress)
+    run = fit(network, draw, segmentation_loss, config.budget, progress=progress)
     architecture = {"encoder": config.encoder, "size_px": config.size_px, "augmentation": asdict(config.augmentation)}
     header = make_header(KIND, config.budget, [r.isic_id for r in records], run, pretrained=config.pretrained)
     save_model(out, network, header | architecture)

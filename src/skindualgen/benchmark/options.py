@@ -1,0 +1,121 @@
+"""What a benchmark compares, and with what effort."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from skindualgen.benchmark.arms import Fill, Task
+from skindualgen.benchmark.classify import ClassifierConfig
+from skindualgen.benchmark.networks import SEGMENTER_STRIDE_PX, Network
+from skindualgen.benchmark.segment import SegmenterConfig
+from skindualgen.benchmark.training import Budget
+from skindualgen.contracts import InputError, Split
+
+FILLS: dict[Task, Fill] = {"segment": "match", "classify": "balance"}
+"""How the diagnoses of synthetic pairs are chosen by default: like the real ones, or the rare ones first."""
+
+LEARNING_RATES: dict[Task, float] = {
+    "segment": SegmenterConfig().budget.learning_rate,
+    "classify": ClassifierConfig().budget.learning_rate,
+}
+
+
+class BenchmarkOptions(BaseModel):
+    """Options of a benchmark.
+
+    Attributes:
+        tasks: what to train for.
+        real: data set folder; networks train on its split "train".
+        generated: data set folder of synthetic pairs; None leaves out the arms that need them.
+        test_split: the part to score on; None takes "test" where there is one, else "val".
+        size_px: side to which all pictures are reduced.
+        network: the same in all arms.
+        ratios: synthetic items of the hybrid arms, as a multiple of the real ones.
+        arms: names of the arms to run; None runs all that can be built.
+        fill: None takes :data:`FILLS`.
+        seeds: trainings of each arm.
+        real_counts, real_fractions: nested subsets of the real train part; neither uses all of it.
+        steps: optimiser steps, the same in all arms.
+        batch_size: photographs a step.
+        learning_rate: peak; None takes :data:`LEARNING_RATES`.
+        precision: "auto" measures once which is faster.
+        devices: where to train; () takes the first accelerator there is, else the CPU.
+        jobs: trainings at a time; None is one a device.
+        threads: of the CPU, a training; None shares the cores.
+        i_know: go on although the leak guard has found something.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    tasks: tuple[Task, ...]
+    real: Path
+    generated: Path | None = None
+    test_split: Split | None = None
+    size_px: int = 128
+    network: Network = Network()
+    ratios: tuple[float, ...] = (0.25, 0.5, 1, 2, 5)
+    arms: tuple[str, ...] | None = None
+    fill: Fill | None = None
+    seeds: int = 5
+    real_counts: tuple[int, ...] = ()
+    real_fractions: tuple[float, ...] = ()
+    steps: int = 300
+    batch_size: int = 16
+    learning_rate: float | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    devices: tuple[str, ...] = ()
+    jobs: int | None = None
+    threads: int | None = None
+    i_know: bool = False
+
+    def check(self) -> None:
+        """Refuse what cannot run.
+
+        Raises:
+            InputError: a size that the segmenter cannot take, no seeds, both kinds of subsets, or an unknown device.
+        """
+        if "segment" in self.tasks and self.size_px % SEGMENTER_STRIDE_PX:
+            raise InputError(f"a size of {self.size_px} px", f"a multiple of {SEGMENTER_STRIDE_PX}", "change --size")
+        if self.seeds < 1 or min([1, *self.real_counts]) < 1 or not all(0 < f <= 1 for f in self.real_fractions):
+            got = f"{self.seeds} seeds, real counts {self.real_counts}, real fractions {self.real_fractions}"
+            raise InputError(got, "1 seed or more, counts of 1 or more, fractions in (0, 1]", "change the numbers")
+        if self.real_counts and self.real_fractions:
+            raise InputError("real counts and real fractions", "one of the two", "leave one out")
+        for device in self.devices:
+            _check_device(device)
+
+    def budget(self, task: Task) -> Budget:
+        """Return the optimiser steps and schedule of a task."""
+        rate = self.learning_rate if self.learning_rate is not None else LEARNING_RATES[task]
+        return Budget(steps=self.steps, batch_size=self.batch_size, learning_rate=rate)
+
+    def workers(self) -> list[str]:
+        """Return the device of each training that runs at a time."""
+        devices = self.devices or (_default_device(),)
+        jobs = self.jobs or len(devices)
+        return [devices[index % len(devices)] for index in range(jobs)]
+
+    def threads_a_worker(self) -> int:
+        """Return the CPU threads of each training."""
+        return self.threads or max(1, (os.cpu_count() or 1) // len(self.workers()))
+
+
+def _default_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda:0"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _check_device(name: str) -> None:
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        got = f"device {name!r} ({' '.join(str(error).split())[:80]})"
+        raise InputError(
+            got, "cpu, mps, or cuda:0 and so on, as this machine has", "see `skindualgen doctor`"
+        ) from error

@@ -1,0 +1,258 @@
+"""One training of one network on one pool, scored on the test part, and its record on disk.
+
+Batches are drawn with two numbers an item: one decides between real and synthetic, the other which. So two arms that
+train with the same seed see the same real photographs wherever both draw a real one, and the same augmentation.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skindualgen.benchmark.arms import Pool, Task
+from skindualgen.benchmark.classify import ClassifierConfig
+from skindualgen.benchmark.metrics import ClassificationOutcome, Outcome, SegmentationOutcome, segmentation_outcome
+from skindualgen.benchmark.networks import Network
+from skindualgen.benchmark.pictures import Pictures
+from skindualgen.benchmark.segment import segmentation_loss
+from skindualgen.benchmark.training import Augmentation, Budget, batches, bfloat16_is_faster, fit
+from skindualgen.provenance import atomic_path, atomic_write_json, sha256_bytes, sha256_file
+
+RECIPE_VERSION = 1
+"""Raised whenever a change of the code changes what a trial computes: records of another version are not used."""
+
+EVALUATION_BATCH = 32
+
+WEIGHT_DIGITS = 12
+"""Digits to which a pool's weights are rounded: sums of repeats differ in the last bit from the plain weight."""
+
+OUTCOMES: dict[Task, type[Outcome]] = {"segment": SegmentationOutcome, "classify": ClassificationOutcome}
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """What all trials of a task share: pictures and, for classification, ``classes``; the test part is fixed."""
+
+    task: Task
+    train: Pictures
+    generated: Pictures
+    test: Pictures
+    classes: list[str]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is equal in all arms: network, optimiser steps and schedule, precision, augmentation (where the arm has it).
+
+    ``budget.seed`` is replaced by each trial's own.
+    """
+
+    network: Network
+    budget: Budget
+    size_px: int
+    bfloat16: bool
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training: an arm's pool for one seed.
+
+    Positions of the pool count in the task's whole train part, ascend, and stand there once (:func:`merge_repeats`).
+    """
+
+    arm: str
+    seed: int
+    pool: Pool
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """What a trial gave: the outcome on the test part, and how the training went."""
+
+    outcome: Outcome
+    seconds: float
+    final_loss: float
+    device: str
+
+
+def merge_repeats(pool: Pool) -> Pool:
+    """Return a pool that gives the same batches, each item once and in ascending order, repeats added up in its weight.
+
+    Pools that differ in the order or the number of copies alone become one, which then need be trained only once.
+    """
+    real, synthetic = np.split(pool.weights, [len(pool.real)])
+    weights: list[NDArray[np.float64]] = []
+    positions = []
+    for share, part in ((real, pool.real), (synthetic, pool.synthetic)):
+        unique, inverse = np.unique(part, return_inverse=True)
+        positions.append(unique)
+        weights.append(np.bincount(inverse, share, minlength=len(unique)).astype(np.float64))
+    return replace(
+        pool, real=positions[0], synthetic=positions[1], weights=np.concatenate(weights).round(WEIGHT_DIGITS)
+    )
+
+
+def trial_key(data: TaskData, recipe: Recipe, trial: Trial) -> str:
+    """Return the hash of everything that decides a trial's outcome, contents of the pictures included."""
+    pool = trial.pool
+    items = [data.train.digests[i] for i in pool.real] + [data.generated.digests[i] for i in pool.synthetic]
+    content = {
+        "version": RECIPE_VERSION,
+        "task": data.task,
+        "classes": data.classes,
+        "recipe": asdict(replace(recipe, budget=replace(recipe.budget, seed=trial.seed))),
+        "augment": pool.augment,
+        "items": sha256_bytes("\n".join(items).encode()),
+        "weights": sha256_bytes(pool.weights.tobytes()),
+        "loss_weights": pool.loss_weights,
+        "test": sha256_bytes("\n".join(data.test.digests).encode()),
+    }
+    return sha256_bytes(json.dumps(content, sort_keys=True).encode())
+
+
+def run_trial(
+    data: TaskData,
+    recipe: Recipe,
+    trial: Trial,
+    *,
+    device: str = "cpu",
+    progress: Callable[[int, float], None] | None = None,
+) -> TrialRecord:
+    """Train and score one network.
+
+    Args:
+        data: pictures of the task.
+        recipe: what all arms share.
+        trial: the arm's pool and the seed.
+        device: where to train.
+        progress: is given the steps done and the step's loss.
+    """
+    budget = replace(recipe.budget, seed=trial.seed)
+    network = build_network(data, recipe.network, trial.seed)
+    run = fit(
+        network,
+        batch_source(data, recipe, trial.pool),
+        loss_of(data, trial.pool.loss_weights),
+        budget,
+        bfloat16=recipe.bfloat16,
+        device=device,
+        progress=progress,
+    )
+    outcome = score(data, recipe.network, network, device)
+    return TrialRecord(outcome, run["seconds"], run["final_loss"], device)
+
+
+def build_network(data: TaskData, network: Network, seed: int) -> nn.Module:
+    """Return the untrained network of a task, the same for the same seed."""
+    if data.task == "segment":
+        return network.build_segmenter(seed)
+    return network.build_classifier(len(data.classes), seed)
+
+
+def batch_source(data: TaskData, recipe: Recipe, pool: Pool) -> Callable[[np.random.Generator], tuple[Tensor, Tensor]]:
+    """Return the function that draws a batch of a pool: network input [b, 3, s, s] and its target.
+
+    The target is the mask [b, 1, s, s] in {0, 1}, or the index of the class [b].
+    """
+    positions = (pool.real, pool.synthetic)
+    shares = np.split(pool.weights, [len(pool.real)])
+    cumulative = [np.cumsum(part) for part in shares]
+    class_index = {name: index for index, name in enumerate(data.classes)}
+
+    def draw(random: np.random.Generator) -> tuple[Tensor, Tensor]:
+        which, item = random.random((2, recipe.budget.batch_size))
+        images, masks, labels = [], [], []
+        for synthetic, place in zip((which >= shares[0].sum()).astype(int), item, strict=True):
+            running = cumulative[synthetic]
+            chosen = np.searchsorted(running, place * running[-1], side="right")
+            position = positions[synthetic][min(chosen, len(running) - 1)]
+            source = data.generated if synthetic else data.train
+            images.append(source.images[position])
+            masks.append(source.masks[position])
+            labels.append(source.diagnoses[position])
+        images_01 = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255  # [b, 3, s, s]
+        masks_01 = torch.from_numpy(np.stack(masks))[:, None].float() if data.task == "segment" else None
+        if pool.augment:
+            images_01, masks_01 = recipe.augmentation(images_01, masks_01, random)
+        target = masks_01 if masks_01 is not None else torch.tensor([class_index[str(name)] for name in labels])
+        return recipe.network.normalise(images_01), target
+
+    return draw
+
+
+def loss_of(data: TaskData, loss_weights: Mapping[str, float] | None) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the loss of a task: Dice + cross-entropy of masks, or cross-entropy of diagnoses with class weights."""
+    if data.task == "segment":
+        return segmentation_loss
+    smoothing = ClassifierConfig.label_smoothing
+    of_class = torch.tensor([1.0 if loss_weights is None else loss_weights[name] for name in data.classes])
+
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        losses = F.cross_entropy(logits, target, label_smoothing=smoothing, reduction="none")  # [b]
+        return (losses * of_class.to(logits)[target]).mean()
+
+    return loss
+
+
+@torch.inference_mode()
+def score(data: TaskData, recipe_network: Network, network: nn.Module, device: str) -> Outcome:
+    """Return what a trained network does on the test part: one forward pass a photograph, in float32."""
+    outputs = []
+    for part in batches(len(data.test), EVALUATION_BATCH):
+        images_01 = torch.from_numpy(np.array(data.test.images[part])).permute(0, 3, 1, 2).float() / 255
+        inputs = recipe_network.normalise(images_01).to(device).contiguous(memory_format=torch.channels_last)
+        outputs.append(network(inputs).cpu())  # [b, 1, s, s] or [b, classes]
+    logits = torch.cat(outputs)
+    if data.task == "segment":
+        return segmentation_outcome(predicted=(logits[:, 0] > 0).numpy(), truth=np.asarray(data.test.masks))
+    truth = np.array([data.classes.index(str(name)) for name in data.test.diagnoses], np.int64)
+    return ClassificationOutcome(list(data.classes), truth, logits.double().softmax(1).numpy())
+
+
+def measure_bfloat16(data: TaskData, network: Network, budget: Budget, size_px: int, device: str) -> bool:
+    """Whether a training step of this task is faster in bfloat16 on this device, measured on blank pictures."""
+    built = build_network(data, network, seed=0).to(device).train()
+    inputs = torch.rand(budget.batch_size, 3, size_px, size_px)
+    if data.task == "segment":
+        target = torch.zeros(budget.batch_size, 1, size_px, size_px)
+    else:
+        target = torch.zeros(budget.batch_size, dtype=torch.int64)
+    return bfloat16_is_faster(built, loss_of(data, None), (inputs, target))
+
+
+def write_record(folder: Path, key: str, record: TrialRecord, notes: Mapping[str, Any]) -> None:
+    """Write ``KEY.npz`` (the outcome) and then ``KEY.json`` (its hash, how the training went, ``notes``)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Any] = {name: np.asarray(value) for name, value in vars(record.outcome).items()}
+    outcome = folder / f"{key}.npz"
+    with atomic_path(outcome) as part, part.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    training = {"seconds": record.seconds, "final_loss": record.final_loss, "device": record.device}
+    atomic_write_json(folder / f"{key}.json", {**notes, **training, "key": key, "outcome_sha256": sha256_file(outcome)})
+
+
+def read_record(folder: Path, key: str, task: Task) -> TrialRecord | None:
+    """Return a trial's record, or None where there is none or it is damaged."""
+    try:
+        header = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
+        path = folder / f"{key}.npz"
+        if header["key"] != key or header["outcome_sha256"] != sha256_file(path):
+            return None
+        with np.load(path) as arrays:
+            columns: dict[str, NDArray[Any] | list[str]] = dict(arrays)
+        training = {name: header[name] for name in ("seconds", "final_loss", "device")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if task == "classify":
+        columns["classes"] = [str(name) for name in columns["classes"]]
+    return TrialRecord(OUTCOMES[task](**columns), **training)  # type: ignore[arg-type]

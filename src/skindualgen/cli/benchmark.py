@@ -1,0 +1,182 @@
+"""``skindualgen benchmark``: do generated pairs help networks that are tested on real ones?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from skindualgen.benchmark.execution import Done
+
+
+class TaskChoice(StrEnum):
+    """What to train for."""
+
+    segment = "segment"
+    classify = "classify"
+    both = "both"
+
+
+class SplitChoice(StrEnum):
+    """What to test on."""
+
+    test = "test"
+    val = "val"
+
+
+class FillChoice(StrEnum):
+    """How the diagnoses of generated pairs are chosen."""
+
+    match = "match"
+    balance = "balance"
+
+
+class WeightsChoice(StrEnum):
+    """What training starts from."""
+
+    imagenet = "imagenet"
+    random = "random"
+
+
+class PrecisionChoice(StrEnum):
+    """Number format of the training."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+def benchmark(
+    real: Annotated[Path, typer.Option(help="Data set folder of real pairs: trained on its split train.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results; run again to resume or extend.")],
+    generated: Annotated[
+        Path | None, typer.Option(help="Data set folder of generated pairs, of any generator.")
+    ] = None,
+    task: Annotated[TaskChoice, typer.Option(help="What to train for.")] = TaskChoice.both,
+    test_split: Annotated[
+        SplitChoice | None, typer.Option(help="Real split to test on.  (default: test where there is one, else val)")
+    ] = None,
+    size: Annotated[int, typer.Option(min=32, help="Side in px to which all pictures are reduced.")] = 128,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each arm.")] = 5,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps, the same in all arms.")] = 300,
+    batch_size: Annotated[int, typer.Option(min=2, help="Photographs a step.")] = 16,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak rate.  (default: 1e-3 to segment, 3e-4 to classify)")
+    ] = None,
+    ratios: Annotated[
+        str, typer.Option(help="Generated pairs for each real one, of the hybrid arms.")
+    ] = "0.25,0.5,1,2,5",
+    arms: Annotated[
+        str | None, typer.Option(help="Arms to run, with commas.  (default: all that can be built)")
+    ] = None,
+    fill: Annotated[
+        FillChoice | None,
+        typer.Option(
+            help="Diagnoses of the generated pairs: match the real ones, or balance them, the rare ones first.  "
+            "(default: match to segment, balance to classify)"
+        ),
+    ] = None,
+    real_count: Annotated[str | None, typer.Option(help="Train on so many real pairs only, e.g. 25,50,100.")] = None,
+    real_fraction: Annotated[
+        str | None, typer.Option(help="The same as shares of the train split, e.g. 0.1,1.")
+    ] = None,
+    network: Annotated[
+        str, typer.Option(help="A name of timm: classifier, or encoder of a U-Net.")
+    ] = "tf_efficientnet_lite0",
+    weights: Annotated[WeightsChoice, typer.Option(help="What training starts from.")] = WeightsChoice.imagenet,
+    precision: Annotated[
+        PrecisionChoice, typer.Option(help="auto measures once which is faster.")
+    ] = PrecisionChoice.auto,
+    devices: Annotated[
+        str | None, typer.Option(help="Where to train, e.g. cuda:0,cuda:1.  (default: the first accelerator, else cpu)")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Trainings at a time.  (default: one a device)")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads a training.  (default: cores / jobs)")] = None,
+    i_know: Annotated[
+        bool, typer.Option("--i-know", help="Go on although the test part leaks; the report says so.")
+    ] = False,
+) -> None:
+    """Train the same network on real, augmented, repeated, generated and mixed pairs; test it on real ones.
+
+    Every arm has the same optimiser steps. Writes OUT/benchmark.html, benchmark.md, benchmark.json and trials/. Each
+    training is kept by its content: the same command goes on where it was stopped, and a larger one uses what is there.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status("Loading the libraries ..."):
+        from skindualgen.benchmark.networks import Network
+        from skindualgen.benchmark.options import BenchmarkOptions
+        from skindualgen.benchmark.run import run_benchmark
+        from skindualgen.report.benchmark import write_benchmark_report
+
+    options = BenchmarkOptions(
+        tasks=("segment", "classify") if task is TaskChoice.both else (task.value,),
+        real=real,
+        generated=generated,
+        test_split=test_split and test_split.value,
+        size_px=size,
+        network=Network(network, weights.value),
+        ratios=_listed("--ratios", ratios, float),
+        arms=_listed("--arms", arms, str) or None,
+        fill=fill and fill.value,
+        seeds=seeds,
+        real_counts=_listed("--real-count", real_count, int),
+        real_fractions=_listed("--real-fraction", real_fraction, float),
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        precision=precision.value,
+        devices=_listed("--devices", devices, str),
+        jobs=jobs,
+        threads=threads,
+        i_know=i_know,
+    )
+    with _progress(console) as shown:
+        result = run_benchmark(options, out, say=lambda line: console.print(line, highlight=False), progress=shown)
+    page = write_benchmark_report(result, out)
+    for of_task in result.tasks:
+        for regime in of_task.regimes:
+            typer.echo(f"\n{of_task.task}, {regime.real_pairs} real pairs")
+            for verdict in regime.verdicts:
+                typer.echo(f"  {verdict.text}")
+    typer.echo(f"\nReport: {page}")
+
+
+def _listed(option: str, text: str | None, kind: Callable[[str], Any]) -> tuple[Any, ...]:
+    """Read a comma-separated option."""
+    from skindualgen.contracts import InputError
+
+    try:
+        return tuple(kind(part.strip()) for part in (text or "").split(",") if part.strip())
+    except ValueError as error:
+        raise InputError(f"{option} {text}", "numbers with commas between them", "mend the option") from error
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[Done], None]]:
+    """Yield a function that shows what has ended and the time left: a bar, or lines where there is no terminal."""
+    from datetime import timedelta
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(done: Done) -> None:
+            left = timedelta(seconds=round(done.seconds_left))
+            bar.update(task, completed=done.done, total=done.total, description=f"about {left} left")
+            if not console.is_terminal:
+                notes = ", ".join(f"{name} {value}" for name, value in done.job.notes.items())
+                line = f"[{done.done}/{done.total}] {notes}: {done.seconds:.0f} s; about {left} left"
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+        yield show

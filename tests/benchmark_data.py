@@ -1,0 +1,73 @@
+"""Small folders, pictures and pools for the tests of the benchmark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from skindualgen.benchmark.arms import Pool
+from skindualgen.benchmark.networks import Network
+from skindualgen.benchmark.pictures import Pictures
+from skindualgen.benchmark.training import Budget
+from skindualgen.benchmark.trials import (
+    Recipe,
+    TaskData,
+)
+from skindualgen.contracts import PairRecord
+from skindualgen.data.manifest import write_dataset
+from skindualgen.data.phantom import draw_phantom
+
+SIZE_PX = 32
+TINY = Network("test_efficientnet", "random")
+CLASSES = ("melanoma", "nevus")
+
+
+def write_folder(root: Path, seeds: range, *, split: dict[str, int], origin: str = "real") -> Path:
+    """Write phantoms of two classes in turn, the first ``split["train"]`` of them in train and so on."""
+    (root / "images").mkdir(parents=True)
+    (root / "masks").mkdir()
+    splits = [name for name, count in split.items() for _ in range(count)]
+    records = []
+    for seed, part in zip(seeds, splits, strict=True):
+        phantom = draw_phantom(seed, size=SIZE_PX, diagnosis=CLASSES[seed % 2])
+        name = f"{origin}_{seed:04d}"
+        Image.fromarray(phantom.image).save(root / f"images/{name}.png")
+        Image.fromarray(phantom.mask).save(root / f"masks/{name}.png")
+        fields: dict[str, Any] = {"diagnosis": phantom.diagnosis, "split": part, "origin": origin}
+        records.append(
+            PairRecord(file_name=f"images/{name}.png", mask_file_name=f"masks/{name}.png", isic_id=name, **fields)
+        )
+    write_dataset(root, records, made_by={})
+    return root
+
+
+def pictures(count: int, *, classes: int = 2, seed: int = 0) -> Pictures:
+    """Plain pictures whose every pixel of item i is i."""
+    images = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, SIZE_PX, SIZE_PX, 3))
+    return Pictures(
+        images=images.copy(),
+        masks=np.zeros((count, SIZE_PX, SIZE_PX), bool),
+        has_mask=np.ones(count, bool),
+        diagnoses=[f"class {i % classes}" for i in range(count)],
+        ids=[f"i{i}" for i in range(count)],
+        digests=[f"{seed}-{i}" for i in range(count)],
+        groups=[f"g{i}" for i in range(count)],
+    )
+
+
+def pool_of(real: list[int], synthetic: list[int], **fields: Any) -> Pool:
+    count = len(real) + len(synthetic)
+    plain: dict[str, Any] = {"weights": np.full(count, 1 / count), "augment": False, "loss_weights": None}
+    return Pool(np.array(real, np.int64), np.array(synthetic, np.int64), **(plain | fields))
+
+
+def plain_data(train: int = 10, generated: int = 10) -> TaskData:
+    parts = {"train": pictures(train), "generated": pictures(generated, seed=1), "test": pictures(4, seed=2)}
+    return TaskData("classify", **parts, classes=["class 0", "class 1"])
+
+
+def recipe_of(steps: int = 2, batch_size: int = 4) -> Recipe:
+    return Recipe(TINY, Budget(steps=steps, batch_size=batch_size), SIZE_PX, bfloat16=False)

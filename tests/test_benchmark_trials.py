@@ -1,0 +1,234 @@
+"""One training: paired draws, keys by content, records, networks, and planted generators."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from benchmark_data import SIZE_PX, TINY, pictures, plain_data, pool_of, recipe_of
+from skindualgen.benchmark import trials as trials_module
+from skindualgen.benchmark.arms import Pool
+from skindualgen.benchmark.metrics import CLASSIFICATION_METRICS, SEGMENTATION_METRICS, value
+from skindualgen.benchmark.networks import Network
+from skindualgen.benchmark.pictures import Pictures
+from skindualgen.benchmark.training import Augmentation, Budget
+from skindualgen.benchmark.trials import (
+    Recipe,
+    TaskData,
+    Trial,
+    TrialRecord,
+    batch_source,
+    merge_repeats,
+    read_record,
+    run_trial,
+    score,
+    trial_key,
+    write_record,
+)
+from skindualgen.contracts import InputError
+
+
+def drawn(data: TaskData, pool: Pool, *, batch_size: int = 64, seed: int = 0) -> NDArray[np.int64]:
+    """Return the grey levels of a batch, which name the items (of whichever part)."""
+    inputs, _ = batch_source(data, recipe_of(batch_size=batch_size), pool)(np.random.default_rng(seed))
+    return np.asarray(((inputs[:, 0, 0, 0] * 0.5 + 0.5) * 255).round(), np.int64)
+
+
+def test_items_are_drawn_as_often_as_their_weights_say() -> None:
+    """2 real at .1 and .5, 2 synthetic at .3 and .1; 4000 draws, four standard errors."""
+    data = plain_data()
+    pool = pool_of([3, 4], [7, 8], weights=np.array([0.1, 0.5, 0.3, 0.1]))
+    levels = np.concatenate([drawn(data, pool, batch_size=1000, seed=seed) for seed in range(4)])
+    for level, chance in {3: 0.1, 4: 0.5, 7: 0.3, 8: 0.1}.items():
+        assert (levels == level).mean() == pytest.approx(chance, abs=4 * np.sqrt(chance * (1 - chance) / 4000))
+    assert set(levels) == {3, 4, 7, 8}
+
+
+def test_arms_of_one_seed_see_the_same_real_pictures() -> None:
+    data = plain_data()
+    alone = drawn(data, pool_of(list(range(10)), []))
+    mixed_real = pool_of(list(range(10)), list(range(10)))
+    data = replace(data, generated=replace(data.generated, images=data.generated.images + 100))
+    mixed = drawn(data, mixed_real)
+    from_real = mixed < 100
+    assert 20 < from_real.sum() < 44
+    np.testing.assert_array_equal(mixed[from_real], alone[from_real])
+
+
+def test_repeats_change_nothing_where_all_repeat_alike() -> None:
+    """Replay of every pair once is the plain pool: the same key, the same batches; another balance is another pool."""
+    data = plain_data()
+    plain = merge_repeats(pool_of(list(range(10)), []))
+    twice = merge_repeats(pool_of([*range(10), *reversed(range(10))], []))
+    some = merge_repeats(pool_of([*range(10), 3, 3], []))
+    assert plain.weights.tolist() == twice.weights.tolist() == [0.1] * 10
+    keys = [trial_key(data, recipe_of(), Trial("x", 0, pool)) for pool in (plain, twice, some)]
+    assert keys[0] == keys[1] != keys[2]
+    assert some.weights[3] == pytest.approx(3 / 12)
+    np.testing.assert_array_equal(drawn(data, plain), drawn(data, twice))
+
+
+def test_key_depends_on_all_that_decides_the_outcome_and_on_nothing_else() -> None:
+    data, recipe, trial = plain_data(), recipe_of(), Trial("hybrid-1", 0, pool_of([0, 1], [2]))
+    same = trial_key(data, recipe, replace(trial, arm="another name"))
+    other_picture = replace(data.train, digests=["new", *data.train.digests[1:]])
+    unused_picture = replace(data.train, digests=[*data.train.digests[:-1], "new"])
+    changed = {
+        "seed": trial_key(data, recipe, replace(trial, seed=1)),
+        "steps": trial_key(data, recipe_of(steps=3), trial),
+        "network": trial_key(data, replace(recipe, network=Network("resnet10t", "random")), trial),
+        "weights": trial_key(data, replace(recipe, network=Network(TINY.name, "imagenet")), trial),
+        "precision": trial_key(data, replace(recipe, bfloat16=True), trial),
+        "size": trial_key(data, replace(recipe, size_px=64), trial),
+        "augmentation": trial_key(data, replace(recipe, augmentation=Augmentation(zoom=0.5)), trial),
+        "augment": trial_key(data, recipe, replace(trial, pool=replace(trial.pool, augment=True))),
+        "loss": trial_key(data, recipe, replace(trial, pool=replace(trial.pool, loss_weights={"class 0": 2.0}))),
+        "item": trial_key(data, recipe, replace(trial, pool=pool_of([0, 3], [2]))),
+        "content": trial_key(replace(data, train=other_picture), recipe, trial),
+        "test": trial_key(replace(data, test=pictures(4, seed=3)), recipe, trial),
+        "task": trial_key(replace(data, task="segment"), recipe, trial),
+    }
+    assert trial_key(data, recipe, trial) == same == trial_key(replace(data, train=unused_picture), recipe, trial)
+    assert len({same, *changed.values()}) == 1 + len(changed)
+
+
+def test_key_depends_on_the_version_of_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, trial = plain_data(), Trial("real", 0, pool_of([0, 1], []))
+    before = trial_key(data, recipe_of(), trial)
+    monkeypatch.setattr(trials_module, "RECIPE_VERSION", trials_module.RECIPE_VERSION + 1)
+    assert trial_key(data, recipe_of(), trial) != before
+
+
+def test_loss_weights_weigh_each_photographs_loss() -> None:
+    """Weights 3 and 1: the loss is the mean of 3 x the first item's and 1 x the second's."""
+    data = plain_data()
+    logits, target = torch.tensor([[0.3, -0.2], [1.0, 0.5]]), torch.tensor([0, 1])
+    plain = trials_module.loss_of(data, None)
+    alone = [plain(logits[i : i + 1], target[i : i + 1]).item() for i in range(2)]
+    weighted = trials_module.loss_of(data, {"class 0": 3.0, "class 1": 1.0})(logits, target)
+    assert weighted.item() == pytest.approx((3 * alone[0] + alone[1]) / 2, rel=1e-6)
+
+
+def test_record_survives_the_disk_and_damage_is_noticed(tmp_path: Path) -> None:
+    data = plain_data()
+    record = run_trial(data, recipe_of(), Trial("real", 0, pool_of([0, 1], [])))
+    write_record(tmp_path, "key", record, {"arm": "real"})
+    read = read_record(tmp_path, "key", "classify")
+    assert read is not None
+    np.testing.assert_array_equal(read.outcome.probabilities, record.outcome.probabilities)  # type: ignore[union-attr]
+    assert (read.seconds, read.final_loss, read.device) == (record.seconds, record.final_loss, "cpu")
+    assert read_record(tmp_path, "other", "classify") is None
+    whole = (tmp_path / "key.npz").read_bytes()
+    (tmp_path / "key.npz").write_bytes(whole[:-7])
+    assert read_record(tmp_path, "key", "classify") is None
+    (tmp_path / "key.npz").write_bytes(whole)
+    assert read_record(tmp_path, "key", "classify") is not None
+    (tmp_path / "key.json").write_text("{")
+    assert read_record(tmp_path, "key", "classify") is None
+
+
+def test_seed_decides_weights_and_arms_share_them() -> None:
+    data = plain_data()
+    networks = [trials_module.build_network(data, TINY, seed) for seed in (0, 0, 1)]
+    first, again, other = (torch.cat([p.flatten() for p in network.parameters()]) for network in networks)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_networks_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = Network("resnet10t", "random").build_segmenter(0)(torch.zeros(2, 3, 64, 64))
+    assert logits.shape == (2, 1, 64, 64)
+    with pytest.raises(InputError, match=r"timm\.list_models"):
+        Network("no_such_network")
+    with pytest.raises(InputError, match="five scales"):
+        Network("test_vit", "random").build_segmenter(0)
+
+    def offline(*given: Any, **named: Any) -> None:
+        raise FileNotFoundError("the hub does not answer")
+
+    monkeypatch.setattr("timm.create_model", offline)
+    for build in (Network("resnet18").build_segmenter, lambda seed: Network("resnet18").build_classifier(2, seed)):
+        with pytest.raises(InputError, match="no ImageNet weights of resnet18"):
+            build(0)
+
+
+def test_input_is_normalised_as_the_weights_want_it() -> None:
+    grey = torch.full((1, 3, 1, 1), 0.485)
+    assert Network("resnet18", "random").normalise(grey).flatten().tolist() == pytest.approx([-0.03] * 3)
+    assert Network("resnet18").normalise(grey)[0, 0].item() == pytest.approx(0, abs=1e-6)
+    assert Network().normalise(torch.ones(1, 3, 1, 1)).flatten().tolist() == [1, 1, 1]
+
+
+def test_score_reads_masks_and_classes() -> None:
+    """Networks that answer what the pictures say: lesion where red is above one half; class by the mean level."""
+    test = pictures(4)
+    test.images[:, :16, :, 0] = 255
+    test.masks[:, :16] = True
+    red = score(TaskData("segment", test, test, test, []), TINY, _Red(), "cpu")
+    assert value(SEGMENTATION_METRICS["dice"], red) == 1
+    halves = replace(test, masks=np.ones_like(test.masks))
+    half = score(TaskData("segment", halves, halves, halves, []), TINY, _Red(), "cpu")
+    assert value(SEGMENTATION_METRICS["iou"], half) == 0.5
+    labelled = replace(pictures(4), diagnoses=["class 0", "class 0", "class 1", "class 1"])
+    data = TaskData("classify", labelled, labelled, labelled, ["class 0", "class 1"])
+    assert value(CLASSIFICATION_METRICS["accuracy"], score(data, TINY, _Level(1.5), "cpu")) == 1
+    assert value(CLASSIFICATION_METRICS["accuracy"], score(data, TINY, _Level(0.5), "cpu")) == 0.75
+
+
+class _Red(torch.nn.Module):
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs[:, :1]
+
+
+class _Level(torch.nn.Module):
+    """Class 1 for pictures above a grey level."""
+
+    def __init__(self, level: float) -> None:
+        super().__init__()
+        self.level = level / 255 * 2 - 1
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        above = inputs.mean((1, 2, 3)) - self.level
+        return torch.stack([-above, above], 1) * 1e3
+
+
+def halves(count: int, seed: int) -> Pictures:
+    random = np.random.default_rng(seed)
+    images = random.integers(120, 256, (count, SIZE_PX, SIZE_PX, 3)).astype(np.uint8)
+    for index in range(count):
+        half = slice(0, SIZE_PX // 2) if index % 2 else slice(SIZE_PX // 2, SIZE_PX)
+        images[index, half] //= 4
+    names = [f"{seed}-{i}" for i in range(count)]
+    return Pictures(
+        images, np.zeros(images.shape[:3], bool), np.zeros(count, bool),
+        [f"class {i % 2}" for i in range(count)], names, names, names,
+    )  # fmt: skip
+
+
+def accuracy_of(data: TaskData, pool: Pool, seed: int, steps: int) -> float:
+    recipe = Recipe(TINY, Budget(steps=steps, batch_size=8, learning_rate=2e-3), SIZE_PX, bfloat16=False)
+    record: TrialRecord = run_trial(data, recipe, Trial("x", seed, pool))
+    return value(CLASSIFICATION_METRICS["accuracy"], record.outcome)
+
+
+def test_planted_generators_give_what_they_must() -> None:
+    """Shuffled labels hurt the arm of generated pairs alone; new real pairs under the name of generated ones do not."""
+    train, test = halves(16, 0), halves(40, 1)
+    honest = halves(16, 2)
+    shuffled = replace(honest, diagnoses=[f"class {i // 2 % 2}" for i in range(16)])
+    classes = ["class 0", "class 1"]
+    everything = list(range(16))
+    for seed in range(2):
+        data = TaskData("classify", train, honest, test, classes)
+        real = accuracy_of(data, pool_of(everything, []), seed, 40)
+        passed_off = accuracy_of(data, pool_of([], everything), seed, 40)
+        mixed = accuracy_of(data, pool_of(everything, everything), seed, 40)
+        wrong = accuracy_of(replace(data, generated=shuffled), pool_of([], everything), seed, 40)
+        assert min(real, passed_off, mixed) > 0.9
+        assert wrong < 0.75
