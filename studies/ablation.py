@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from ablation_variants import VARIANTS, variant
 from micro_judges import load_judges, real_records
 from micro_measures import Photographs, class_matched, mask_scores
 from micro_quality import SIZE_PX, photographs
@@ -48,8 +49,10 @@ ARMS: dict[str, dict[str, Any]] = {
     "consistency 0.1": {"loss.consistency": 0.1},
     "no min-SNR": {"loss.min_snr_gamma": 1e6},
     "tied noise levels": {"noise.equal": 1.0, "noise.mask_given": 0, "noise.image_given": 0, "noise.independent": 0},
+    **{arm: {} for arm in VARIANTS},
 }
-"""what each arm changes about the default: rank 32 on all layers, all terms, four ways of noising"""
+"""What each arm changes about the default: rank 32 on all layers, all terms, four ways of noising, signed-distance code
+and velocity for the mask. What the last ones change is no setting (``ablation_variants``)."""
 MEASURES = {
     "read_dice": ("image -> mask Dice", True),
     "agreement_dice": ("segmenter's Dice on generated pairs", True),
@@ -160,8 +163,8 @@ def write(rows: list[dict[str, Any]], out: Path, steps: int) -> None:
         "# Ablation of the adapter's training on the micro base", "",
         f"Real pairs (ISIC 2017), {SIZE_PX} px; {steps} steps of {BATCH_SIZE} each, far from convergence, so "
         "speed of learning counts; judged on the 234 val pairs and on "
-        f"{PAIRS} generated pairs of {DRAW_STEPS} steps, one step for image -> mask. In brackets the difference to the default, "
-        "paired by seed, with Student's 95 % interval over seeds (nan for one seed, wide for three). "
+        f"{PAIRS} generated pairs of {DRAW_STEPS} steps, one step for image -> mask. In brackets the difference to the "
+        "default, paired by seed, with Student's 95 % interval over seeds (nan for one seed, wide for three). "
         f"Written by `studies/ablation.py` on {record['date_utc'][:10]}, {record['cores']} cores, "
         f"{record['platform']}.", "",
         *table(rows), "",
@@ -184,7 +187,8 @@ def main(
 ) -> None:
     """Train, judge and tabulate."""
     torch.set_num_threads(threads)
-    work.mkdir(parents=True, exist_ok=True)
+    for folder in (work, out):
+        folder.mkdir(parents=True, exist_ok=True)
     val_records = real_records(real, "val")
     val = photographs(real, val_records)
     segmenter, _ = load_judges(real, cache)
@@ -194,8 +198,9 @@ def main(
             file = work / "rows" / f"{arm.replace(' ', '_')}-{seed}-{steps}.json"
             if file.is_file():
                 continue
-            run = train_arm(arm, seed, data, work, steps, threads)
-            row = {"arm": arm, "seed": seed} | judge(run, val_records, val, segmenter, extractor, seed)
+            with variant(arm, "micro", data):
+                run = train_arm(arm, seed, data, work, steps, threads)
+                row = {"arm": arm, "seed": seed} | judge(run, val_records, val, segmenter, extractor, seed)
             file.parent.mkdir(exist_ok=True)
             atomic_write_json(file, row)
             console.print(row)

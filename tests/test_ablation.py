@@ -1,15 +1,54 @@
 """The ablation compares arms seed by seed, changes one thing an arm, and names only settings that there are."""
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "studies"))
 
 from ablation import ARMS, MEASURES, interval, table
+from ablation_variants import (
+    SMALLEST_ABAR,
+    VARIANTS,
+    autoencoder_codec,
+    epsilon_to_velocity,
+    epsilon_weight,
+    exchanged,
+    variant,
+)
 
-from skindualgen.config import load_train_config
+from skindualgen.codec import DEFAULT_CODEC
+from skindualgen.config import LossSettings, load_train_config
+from skindualgen.data.pairs import View, load_pair, read_pairs
+from skindualgen.losses import MIN_SNR_GAMMA, add_noise, min_snr_weight, snr_of, velocity_target
+from skindualgen.model import adapter, joint_unet
+from skindualgen.model.bases import load_base
+from skindualgen.sample import outputs, pipeline
+from skindualgen.sample.pipeline import SkinDualGenPipeline
+from skindualgen.train import cache, objective, trainer, validate
+from skindualgen.train.loop import train
+from skindualgen.train.objective import Noise, joint_loss
+from tiny import tiny_config
+
+EXCHANGED = {
+    trainer: ("widen_unet",),
+    adapter: ("widen_unet",),
+    cache: ("DEFAULT_CODEC", "CODE_CHANNELS", "mask_to_code"),
+    objective: ("CODE_CHANNELS", "code_to_sdf", "joint_prediction", "velocity_weight"),
+    validate: ("code_to_mask",),
+    pipeline: ("CODE_CHANNELS", "mask_to_code", "flip_code", "joint_prediction"),
+    outputs: ("code_to_sdf",),
+}
+
+
+def names_now() -> list[Any]:
+    return [getattr(module, name) for module, names in EXCHANGED.items() for name in names]
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -17,7 +56,7 @@ def test_every_arm_is_a_valid_configuration_that_differs(arm: str) -> None:
     file = Path(__file__).resolve().parents[1] / "scripts" / "micro_adapter.toml"
     needed = {"data": "d", "out": "o"}
     default, changed = load_train_config(file, needed), load_train_config(file, needed | ARMS[arm])
-    assert (changed == default) == (arm == "default")
+    assert (changed == default) == (arm == "default" or arm in VARIANTS)
 
 
 def test_the_interval_by_hand() -> None:
@@ -38,3 +77,103 @@ def test_differences_are_paired_by_seed() -> None:
     assert lines[2].count("0.500 ± ") == len(MEASURES)
     assert lines[3].count("0.600 (+0.100 ± 0.000)") == len(MEASURES)
     assert lines[4].count("0.500 (+0.500 ± nan)") == len(MEASURES)
+
+
+@pytest.mark.parametrize("arm", VARIANTS)
+def test_a_variant_trains_and_draws_and_leaves_no_trace(
+    arm: str, tmp_path: Path, phantom_data: Path, tiny_base: Path
+) -> None:
+    """On the tiny base, of 4 + 4 channels either way: all terms, and what is drawn and read, are finite."""
+    before = names_now()
+    config = tiny_config(phantom_data, tmp_path / "run", tiny_base, steps=2, validate_every=2)
+    with variant(arm, str(tiny_base), phantom_data):
+        changed = sum(now is not then for now, then in zip(names_now(), before, strict=True))
+        pipe = SkinDualGenPipeline.from_adapter(train(config))
+        pipe.set_progress_bar_config(disable=True)
+        generator = torch.Generator().manual_seed(0)
+        drawn = pipe("a dermoscopic image", generator=generator, output_type="latent")
+        pairs = pipe("a dermoscopic image", generator=generator, output_type="np")
+        read = pipe(image=pairs.images, generator=generator, output_type="np")
+        pipe("a dermoscopic image", mask=pairs.masks, generator=generator)
+    assert changed >= 3
+    assert all(now is then for now, then in zip(names_now(), before, strict=True))
+    last = json.loads((config.out / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"mask", "dice", "bce", "boundary", "val_dice_read"} <= set(last)
+    assert all(np.isfinite(value) for value in last.values())
+    assert drawn.images.isfinite().all() and drawn.masks.isfinite().all()
+    assert drawn.images.shape[1] + drawn.masks.shape[1] == 8 == pipe.unet.config.in_channels
+    assert pairs.masks.shape == read.masks.shape == (1, 64, 64, 1)
+    assert set(np.unique(read.masks)) <= {0.0, 1.0}
+
+
+def test_names_are_given_back_after_an_error_and_an_unknown_one_is_refused() -> None:
+    before = names_now()
+    seen = []
+
+    def arm_that_fails() -> None:
+        with exchanged({objective: {"CODE_CHANNELS": 5}}):
+            seen.append(objective.CODE_CHANNELS)
+            raise RuntimeError("in the arm")
+
+    with pytest.raises(RuntimeError, match="in the arm"):
+        arm_that_fails()
+    assert seen == [5]
+    with pytest.raises(AttributeError, match="CODE_CHANELS"), exchanged({objective: {"CODE_CHANELS": 5}}):
+        pass
+    assert all(now is then for now, then in zip(names_now(), before, strict=True))
+
+
+@pytest.mark.parametrize("t", [1, 500, 900])
+def test_the_epsilon_arm_has_exactly_epsilon_s_loss(t: int, tiny_base: Path, phantom_data: Path) -> None:
+    """Its mask term against min-SNR-weighted squared error of the noise, computed without any velocity."""
+    base = load_base(tiny_base)
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda channels: torch.randn(3, channels, 8, 8, generator=generator)  # noqa: E731
+    latents, codes, noise_image, noise_mask, out = draw(4), draw(4), draw(4), draw(4), draw(8)
+    alphas, times = base.scheduler.alphas_cumprod, torch.full((3,), t)
+    assert alphas[t] > SMALLEST_ABAR
+    network = lambda *args, **kwargs: (out,)  # noqa: E731
+    with variant("epsilon for the mask", str(tiny_base), phantom_data):
+        _, sums = joint_loss(
+            network, latents, codes, torch.ones(3, dtype=torch.bool), torch.zeros(3, 77, 32),
+            Noise(noise_image, noise_mask, times, times),
+            alphas_cumprod=alphas, prediction_type="epsilon", settings=LossSettings(),
+        )  # fmt: skip
+    error = (out[:, 4:] - noise_mask).square().mean(dim=(1, 2, 3))
+    expected = (min_snr_weight(snr_of(alphas[times]), "epsilon", MIN_SNR_GAMMA) * error).sum()
+    assert float(sums["mask"][0]) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_true_epsilon_is_true_velocity_and_no_signal_stays_finite() -> None:
+    x0, eps = torch.randn(2, 4, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    for abar in torch.tensor([1.0, 0.9, 0.1, 0.002]):
+        velocity = epsilon_to_velocity(eps, add_noise(x0, eps, abar), abar)
+        torch.testing.assert_close(velocity, velocity_target(x0, eps, abar), rtol=1e-4, atol=1e-4)
+    from_noise: Tensor = epsilon_to_velocity(eps * 0.5, eps, torch.tensor(0.0))
+    torch.testing.assert_close(from_noise, -0.5 * eps / SMALLEST_ABAR**0.5)
+    weights = epsilon_weight(torch.tensor([0.0, 1.0, 9.0, float("inf")]), 5.0)
+    torch.testing.assert_close(weights, torch.tensor([0.0, 0.5, 0.5, 0.0]))
+
+
+def test_the_autoencoder_s_codes_are_standardised_and_have_a_cache_of_their_own(phantom_data: Path) -> None:
+    """On the micro base, whose autoencoder is trained: its round trip keeps the masks, flipped ones too."""
+    base = load_base("micro")
+    records = read_pairs(phantom_data, "train")
+    masks = torch.stack([load_pair(phantom_data, record, 64, View())[1] for record in records])  # type: ignore[misc]
+    codec = autoencoder_codec(base, masks)
+    codes = codec.encode(masks)
+    assert codes.shape == (len(records), 8, 8, 8)
+    assert (float(codes.mean()), float(codes.std())) == pytest.approx((0, 1), abs=1e-4)
+    assert (codec.decode_mask(codes) == masks).float().mean() > 0.99
+    assert (codec.decode_mask(codec.flip(codes, [-1])) == masks.flip(-1)).float().mean() > 0.98
+    assert codec.flip(codes, []) is codes
+    codes.requires_grad_()
+    codec.decode(codes).sum().backward()
+    assert codes.grad is not None and codes.grad.abs().min() > 0
+    assert repr(codec) != repr(DEFAULT_CODEC) and "channels=8" in repr(codec) and len(repr(codec)) < 100
+    options = cache.EncodeOptions(64)
+    plain = cache.cache_key(phantom_data, records, base, options)
+    with variant("autoencoder-coded mask", "micro", phantom_data):
+        assert cache.cache_key(phantom_data, records, base, options) != plain
+        assert joint_unet.widen_unet(base.unet).config.in_channels == 12
+        assert trainer.widen_unet(base.unet).config.in_channels == 16

@@ -15,6 +15,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from skindualgen.contracts import InputError
 from skindualgen.model.bases import BUILTIN_ADAPTER, Base
@@ -91,8 +92,20 @@ def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
+def adapter_state(model: PeftModel) -> dict[str, Tensor]:
+    """Every tensor of an adapter by its name in the file, gathered where it is sharded: all processes call it then."""
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in state.items()}
+
+
 def save_adapter(
-    model: PeftModel, folder: Path, *, recipe: Mapping[str, Any], base: Base, dtype: torch.dtype | None = None
+    model: PeftModel,
+    folder: Path,
+    *,
+    recipe: Mapping[str, Any],
+    base: Base,
+    dtype: torch.dtype | None = None,
+    state: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write ``adapter_model.safetensors``, ``adapter_config.json``, ``run.json`` and a card.
 
@@ -102,12 +115,14 @@ def save_adapter(
         recipe: training settings, into ``run.json`` and the weights' header.
         base: what the adapter belongs to; its id, revision, hash and licence are recorded.
         dtype: of the file; the weights' own if not given.
+        state: what ``adapter_state`` returned, where that was to be called by more processes than this.
 
     Returns:
         The folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    state = {k: (v.to(dtype) if dtype else v).detach().contiguous().clone() for k, v in _adapter_state(model).items()}
+    state = adapter_state(model) if state is None else state
+    state = {k: (v.to(dtype) if dtype else v).detach().contiguous().clone() for k, v in state.items()}
     header = {
         "base_id": base.base_id,
         "base_revision": base.revision,
@@ -211,7 +226,7 @@ def restore_adapter(base: Base, folder: Path, *, allow_base_mismatch: bool = Fal
     config.inference_mode = False  # peft's files say True, which would freeze what is to be trained further
     model = get_peft_model(widen_unet(base.unet, share=share).requires_grad_(False), config)
     state = load_file(folder / WEIGHTS_FILE)
-    expected = _adapter_state(model)
+    expected = adapter_state(model)
     wrong = sorted(set(state) ^ set(expected)) or sorted(k for k in state if state[k].shape != expected[k].shape)
     if wrong:
         raise InputError(
@@ -233,10 +248,6 @@ def lora_settings(model: PeftModel) -> dict[str, Any]:
 
 def _target_pattern(targets: str) -> str:
     return rf".*(?<![a-z])({'|'.join(LORA_TARGETS[targets])})$"
-
-
-def _adapter_state(model: PeftModel) -> dict[str, Tensor]:
-    return get_peft_model_state_dict(model, save_embedding_layers=False)
 
 
 def _drop_machine_path(path: Path, base_id: str) -> None:

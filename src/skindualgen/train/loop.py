@@ -19,8 +19,16 @@ from skindualgen.config import TrainConfig
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import manifest_sha256
 from skindualgen.data.pairs import read_pairs
-from skindualgen.model.adapter import ADAPTER_DIR, WEIGHTS_FILE, adapter_folder, lora_settings, save_adapter
-from skindualgen.model.bases import load_base
+from skindualgen.data.training_items import TrainingItems, read_training_items, write_training_items
+from skindualgen.model.adapter import (
+    ADAPTER_DIR,
+    WEIGHTS_FILE,
+    adapter_folder,
+    adapter_state,
+    lora_settings,
+    save_adapter,
+)
+from skindualgen.model.bases import MICRO_BASE, Base, load_base
 from skindualgen.model.card import IDS_FILE
 from skindualgen.provenance import atomic_write_json, sha256_file
 from skindualgen.train.batches import Batches
@@ -92,6 +100,8 @@ class Run:
         self.records, self.val_records = records, val_records
         self.accelerator = trainer.accelerator
         self.main = self.accelerator.is_main_process
+        self.joins = self.main or trainer.sharded
+        """whether this process takes part in validating and saving; without its shards the main one could do neither"""
         self.best = Best(self.config.best_by)
         self.checkpoints = self.config.out / CHECKPOINT_DIR
         if (state := load_newest(self.checkpoints)) is not None:
@@ -118,11 +128,12 @@ class Run:
                 batches, validator = self._open_data(progress)
             with stop_signals() as stopped:
                 self._steps(batches, validator, last, progress, stopped)
-        if self.main and (self.trainer.step >= config.steps or self._given_up()):
+        if self.trainer.step >= config.steps or self._given_up():
             best = config.out / BEST_DIR
-            if config.result == "best" and (best / IDS_FILE).is_file():
-                shutil.rmtree(config.out / ADAPTER_DIR, ignore_errors=True)
-                shutil.copytree(best, config.out / ADAPTER_DIR)
+            if config.result == "best" and any_process(self.accelerator, self.main and (best / IDS_FILE).is_file()):
+                if self.main:
+                    shutil.rmtree(config.out / ADAPTER_DIR, ignore_errors=True)
+                    shutil.copytree(best, config.out / ADAPTER_DIR)
             else:
                 self._save(config.out / ADAPTER_DIR)
 
@@ -172,10 +183,11 @@ class Run:
                 for name, value in row.items():
                     writer.add_scalar(name, value, step)  # type: ignore[union-attr]
             stop = any_process(self.accelerator, bool(stopped))
-            if self.main and (step % config.checkpoint_every == 0 or done or stop or self._given_up()):
+            if self.joins and (step % config.checkpoint_every == 0 or done or stop or self._given_up()):
                 state = trainer.state() | {"best": self.best.state()}
-                with throughput.paused():
-                    save_checkpoint(self.checkpoints, step, state, keep=config.keep_checkpoints)
+                if self.main:
+                    with throughput.paused():
+                        save_checkpoint(self.checkpoints, step, state, keep=config.keep_checkpoints)
         if writer:
             writer.close()
         if self._given_up():
@@ -186,12 +198,14 @@ class Run:
     def _validate(self, validator: Validator, step: int) -> dict[str, float]:
         """Measure on the main process, and tell the others what the decision to go on hangs on."""
         row: dict[str, float] = {}
-        if self.main:
+        if self.joins:
             with self.trainer.averaged() as model:
-                row = validator.run(model, step)
-            if self.best.by in row and self.best.note(row[self.best.by], step):
+                row = validator.run(model, step, write=self.main)
+        better = self.main and self.best.by in row and self.best.note(row[self.best.by], step)
+        if any_process(self.accelerator, better):  # numbers of several GPUs may differ in the last bits
+            if self.main:
                 shutil.rmtree(self.config.out / BEST_DIR, ignore_errors=True)
-                self._save(self.config.out / BEST_DIR)
+            self._save(self.config.out / BEST_DIR)
         if self.accelerator.num_processes > 1:
             since = torch.tensor(float(self.best.since if self.main else 0), device=self.accelerator.device)
             self.best.since = int(self.accelerator.reduce(since).item())
@@ -201,16 +215,32 @@ class Run:
         return self.config.patience is not None and self.best.since >= self.config.patience
 
     def _save(self, folder: Path) -> None:
+        """Write the adapter; to be called by all processes."""
+        if not self.joins:
+            return
         config, trainer, base = self.config, self.trainer, self.trainer.base
         with trainer.averaged() as model:
+            state = adapter_state(model)
+            if not self.main:
+                return
             recipe = {"base": config.base, "sampling": config.sampling.model_dump(), "steps": trainer.step}
             recipe |= {"train_manifest_sha256": manifest_sha256(self.records), "train_pairs": len(self.records)}
             settings = config.model_dump(mode="json", exclude={"out", "data", "cache", "init_adapter"})
             recipe |= {"size": trainer.size, "config": settings | {"lora": lora_settings(model)}}
             if config.init_adapter is not None:
                 recipe["init_adapter_sha256"] = sha256_file(adapter_folder(config.init_adapter) / WEIGHTS_FILE)
-            save_adapter(model, folder, recipe=recipe, base=base, dtype=DTYPES[config.adapter_dtype])
+            save_adapter(model, folder, recipe=recipe, base=base, dtype=DTYPES[config.adapter_dtype], state=state)
+        write_training_items(folder, self.records, root=config.data, earlier=_earlier_items(config, base))
         atomic_write_json(folder / IDS_FILE, sorted(record.isic_id for record in self.records))
+
+
+def _earlier_items(config: TrainConfig, base: Base) -> dict[str, TrainingItems | None]:
+    """What the base and the adapter that is trained further have seen; None where that is not recorded."""
+    base_folder = MICRO_BASE if config.base == "micro" else Path(config.base)
+    earlier = {f"base {base.place}": read_training_items(base_folder)}
+    if config.init_adapter is not None:
+        earlier[f"adapter {Path(config.init_adapter).name}"] = read_training_items(adapter_folder(config.init_adapter))
+    return earlier
 
 
 def _validation_records(config: TrainConfig) -> list[PairRecord]:

@@ -32,6 +32,7 @@ from skindualgen.train.batches import Batch, seed_of
 from skindualgen.train.objective import joint_loss, term_means
 from skindualgen.train.optimizer import make_optimizer, parameter_groups, rate_factor
 from skindualgen.train.precision import frozen_dtype
+from skindualgen.train.sharding import like, optimizer_state_like, reshard, take_sharding, whole
 
 DIVERGED = "look at these pairs, or train anew with a lower learning rate"
 
@@ -71,6 +72,8 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, base: Base, accelerator: Accelerator) -> None:
         self.config, self.base, self.accelerator = config, base, accelerator
+        take_sharding(config, accelerator)
+        self.sharded: bool = accelerator.is_fsdp2
         self.size = config.size or base.native_px
         if config.noise.zero_terminal_snr:
             base.scheduler = zero_terminal_snr(base.scheduler)
@@ -93,25 +96,30 @@ class Trainer:
             partial(rate_factor, config=config, warmup=group["warmup"]) for group in self.optimizer.param_groups
         ]
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factors)
-        self.parameters = list(trainable_parameters(self.model).values())
-        self.ema = EMAModel(self.parameters, decay=config.ema_decay) if config.ema_decay else None
         self.step = 0
         for part in (base.vae, base.text_encoder):
             part.to(accelerator.device)
-        self.model, self.optimizer = accelerator.prepare(self.model, self.optimizer)
+        if self.sharded:  # the UNet and not peft's wrapper around it, as drawing a pair calls it directly
+            self.synced, self.optimizer = accelerator.prepare(unet, self.optimizer)
+        else:
+            self.model, self.optimizer = accelerator.prepare(self.model, self.optimizer)
+            self.synced = self.model
+        self.parameters = list(trainable_parameters(self.model).values())
+        self.ema = EMAModel(self.parameters, decay=config.ema_decay) if config.ema_decay else None
         self.model.train()
-        if self.ema:
-            self.ema.to(accelerator.device)
         self.alphas_cumprod = base.scheduler.alphas_cumprod.to(accelerator.device)
 
     def state(self) -> dict[str, Any]:
-        """Everything that a resumed run needs; random states are none of it, as each step seeds its own."""
+        """Everything that a resumed run needs; random states are none of it, as each step seeds its own.
+
+        Where weights are sharded, all processes must call this; it is the state of all of them.
+        """
         return {
             "step": self.step,
-            "parameters": [p.detach().cpu() for p in self.parameters],
-            "optimizer": self.optimizer.state_dict(),
+            "parameters": [whole(p).detach().cpu() for p in self.parameters],
+            "optimizer": whole(self.optimizer.state_dict()),
             "schedule": self.schedule.state_dict(),
-            "ema": self.ema.state_dict() if self.ema else None,
+            "ema": whole(self.ema.state_dict()) if self.ema else None,
             "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else None,
         }
 
@@ -120,12 +128,13 @@ class Trainer:
         self.step = state["step"]
         with torch.no_grad():
             for parameter, value in zip(self.parameters, state["parameters"], strict=True):
-                parameter.copy_(value)
-        self.optimizer.load_state_dict(state["optimizer"])
+                parameter.copy_(like(value, parameter))
+        self.optimizer.load_state_dict(optimizer_state_like(state["optimizer"], self.optimizer))
         self.schedule.load_state_dict(state["schedule"])
         if self.ema:
             self.ema.load_state_dict(state["ema"])
             self.ema.to(self.accelerator.device)
+            self.ema.shadow_params = [like(*pair) for pair in zip(self.ema.shadow_params, self.parameters, strict=True)]
         if self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(state["scaler"])
 
@@ -139,7 +148,7 @@ class Trainer:
             torch.manual_seed(seed_of(config.seed, self.step, part, accelerator.process_index, 1))
             batch = next(batches).to(accelerator.device)
             last = part == config.accumulation - 1
-            with nullcontext() if last else accelerator.no_sync(self.model):
+            with nullcontext() if last else accelerator.no_sync(self.synced):
                 with accelerator.autocast():
                     loss, terms = joint_loss(
                         self.model, batch.latents, batch.codes, batch.has_mask, batch.text, batch.noise,
@@ -153,7 +162,7 @@ class Trainer:
             loss_sum += loss.detach() / config.accumulation
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0) + value
-        norm = accelerator.clip_grad_norm_(self.parameters, config.max_grad_norm)
+        norm = whole(accelerator.clip_grad_norm_(self.parameters, config.max_grad_norm))
         # Under fp16 an overflow is part of the loss scaling: the optimiser skips the step and the scale is halved.
         if not torch.isfinite(norm) and accelerator.scaler is None:
             raise NonFiniteLossError("gradient norm", norm.item(), self.step, batch, terms)
@@ -170,13 +179,15 @@ class Trainer:
 
     @contextmanager
     def averaged(self) -> Iterator[PeftModel]:
-        """The model with its moving average in place of the raw weights."""
+        """The model with its moving average in place of the raw weights; sharded, all processes must use it alike."""
         if self.ema:
             self.ema.store(self.parameters)
             self.ema.copy_to(self.parameters)
         try:
             yield self.accelerator.unwrap_model(self.model)
         finally:
+            if self.sharded:
+                reshard(self.synced)
             if self.ema:
                 self.ema.restore(self.parameters)
 

@@ -62,12 +62,20 @@ class Validator:
             self.prompts = [self.cache.prompts[places[0]] for places in self.cache.prompt_places[:GRID_PAIRS]]
 
     @torch.no_grad()
-    def run(self, model: PeftModel, step: int) -> dict[str, float]:
-        """Return ``val_loss``, ``val_<term>`` and ``val_dice_read`` and write ``samples/step-XXXXXXX.png``."""
+    def run(self, model: PeftModel, step: int, *, write: bool = True) -> dict[str, float]:
+        """Return ``val_loss``, ``val_<term>`` and ``val_dice_read``, and draw ``samples/step-XXXXXXX.png``.
+
+        Args:
+            model: with the weights to measure in place.
+            step: that the picture is named by.
+            write: the picture; not where this process only lends its shards to the one that does.
+        """
         model.eval()
         with self.autocast():
             row = {} if self.cache is None else self._measure(model, self.cache)
-            self._draw(model).save(self._path(step))
+            drawn = self._draw(model)
+        if write:
+            drawn.save(self._path(step))
         model.train()
         return row
 

@@ -1,0 +1,45 @@
+"""``compile``: the same losses, the same adapter, the same resuming, and names without the compiler's prefixes.
+
+The UNet is captured and differentiated as a compiled one is, and the graphs are run as they are ("aot_eager"): the C++
+that inductor would write for them takes minutes to build on a CPU.
+"""
+
+from __future__ import annotations
+
+from functools import partialmethod
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch._dynamo.utils import counters
+
+from skindualgen.model.adapter import WEIGHTS_FILE
+from skindualgen.train.loop import train
+from test_distributed import curve
+from tiny import tiny_config
+
+
+@pytest.mark.slow
+def test_a_compiled_run_is_an_eager_one_and_resumes(
+    tmp_path: Path, phantom_data: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled_call = partialmethod(torch.nn.Module.compile, backend="aot_eager")
+    monkeypatch.setattr(torch.nn.Module, "compile", compiled_call)
+    settings = {"steps": 3, "checkpoint_every": 1, "keep_checkpoints": 3, "learning_rate": 1e-3}
+    eager = train(tiny_config(phantom_data, tmp_path / "eager", tiny_base, **settings))
+    torch._dynamo.reset()
+    counters.clear()
+    compiled = train(tiny_config(phantom_data, tmp_path / "compiled", tiny_base, compile=True, **settings))
+    assert counters["stats"]["unique_graphs"] > 0 and not counters["graph_break"]
+    for name in ("loss", "mask", "val_loss"):
+        assert curve(compiled, name) == pytest.approx(curve(eager, name), rel=1e-4), name
+    ours, theirs = load_file(compiled / "adapter" / WEIGHTS_FILE), load_file(eager / "adapter" / WEIGHTS_FILE)
+    assert ours.keys() == theirs.keys() and not any("_orig_mod" in name for name in ours)
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=1e-4)
+    halved = tiny_config(phantom_data, tmp_path / "halved", tiny_base, compile=True, **settings)
+    train(halved, stop_after=2)
+    resumed = load_file(train(halved) / "adapter" / WEIGHTS_FILE)
+    for name, value in ours.items():
+        torch.testing.assert_close(resumed[name], value, rtol=1e-5, atol=1e-6)
