@@ -28,7 +28,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 BUNDLED = ROOT / "src" / "skindualgen" / "bundled"
 SPLIT_FILE = ROOT / "docs" / "results" / "micro_split.csv"
-ADAPTER_FILES = (WEIGHTS_FILE, "adapter_config.json", RUN_FILE, "train_ids.json", TRAINING_ITEMS_FILE, CARD_FILE)
+ADAPTER_FILES = (WEIGHTS_FILE, "adapter_config.json", RUN_FILE, TRAINING_ITEMS_FILE, CARD_FILE)
 BUNDLE_LIMIT_BYTES = 30_000_000
 
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from skindualgen.data.phantom import draw_phantom
+from skindualgen.data.training_items import read_training_items
 from skindualgen.model.bases import BUILTIN_ADAPTER, BUNDLED, MICRO_BASE, base_sha256
 from skindualgen.provenance import sha256_file
 from skindualgen.quality.masks import dice
@@ -56,9 +57,12 @@ def test_no_path_of_a_machine_is_inside() -> None:
 
 
 def test_no_validation_pair_was_trained_on() -> None:
-    trained = json.loads((BUILTIN_ADAPTER / "train_ids.json").read_text())
-    assert sorted(trained) == sorted(split_of("train"))
-    assert not set(trained) & set(split_of("val"))
+    for folder in (BUILTIN_ADAPTER, MICRO_BASE):
+        items = read_training_items(folder)
+        assert items is not None
+        trained = {item.isic_id for item in items.items}
+        assert trained == set(split_of("train"))
+        assert not trained & set(split_of("val"))
 
 
 def test_text_gives_a_pair_with_a_lesion(builtin: SkinDualGenPipeline) -> None:

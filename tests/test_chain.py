@@ -17,6 +17,7 @@ from PIL import Image
 
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.phantom import write_phantom_folder
+from skindualgen.data.training_items import read_training_items
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 SMALL = ["--set", "lora.rank=4", "--set", "sampling.default_steps=2", "--set", "sampling.default_segment_steps=2"]
@@ -43,7 +44,8 @@ def chain(source: Path, base: Path, work: Path, tmp_cache: Path) -> None:
     options = ["--base", base, "--steps", 4, "--batch-size", 4, "--precision", "fp32", *QUICK]
     trained = run("train", "--data", work / "data", "--out", work / "run", *options)
     assert "4/4" in trained.stdout and f"Run folder: {work / 'run'}" in trained.stdout
-    assert json.loads((work / "run" / "adapter" / "train_ids.json").read_text()) == sorted(r.isic_id for r in train)
+    items = read_training_items(work / "run" / "adapter")
+    assert items is not None and [item.isic_id for item in items.items] == sorted(r.isic_id for r in train)
     assert json.loads((work / "run" / "metrics.jsonl").read_text().splitlines()[-1])["val_loss"] > 0
 
     made = run("generate", "--adapter", work / "run", "--like", work / "data", "-n", 3, "--out", work / "generated")

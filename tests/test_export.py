@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 
 from pipeline_calls import PROMPT, call, difference, disc, photograph, quiet_pipeline
 from skindualgen.cli import app
-from skindualgen.contracts import InputError
+from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.training_items import read_training_items, write_training_items
 from skindualgen.model.adapter import CONFIG_FILE, WEIGHTS_FILE, attach_adapter, load_adapter, read_header, save_adapter
 from skindualgen.model.bases import base_sha256, load_base
 from skindualgen.model.card import LICENCE_FILE
@@ -64,7 +65,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory, sd2_base: Path) -> Path:
         recipe = {"base": str(sd2_base), "config": {"base": str(sd2_base), "seed": 0}, "steps": 7}
         recipe |= {"train_manifest_sha256": "a" * 64, "train_pairs": 12, "sampling": {"default_steps": 3}}
         save_adapter(model, folder, recipe=recipe, base=base)
-    (folder / "train_ids.json").write_text(json.dumps(IDS))
+    write_training_items(folder, [PairRecord(file_name=f"images/{i}.jpg", isic_id=i) for i in IDS])
     return folder
 
 
@@ -380,7 +381,7 @@ def test_every_export_carries_its_papers(all_formats: dict[str, Path], adapter: 
         assert "not a medical device" in card
         assert ("images only" in card) == (name in {"diffusers-lora", "kohya"})
         assert "Attachment A" in (folder / LICENCE_FILE).read_text()
-        assert json.loads((folder / "train_ids.json").read_text()) == IDS
+        assert [item.isic_id for item in read_training_items(folder).items] == sorted(IDS)
         assert ModelCard(card).data.license == "openrail++"
 
 

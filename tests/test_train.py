@@ -24,6 +24,7 @@ from skindualgen.config import TrainConfig
 from skindualgen.contracts import InputError
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.data.pairs import read_pairs
+from skindualgen.data.training_items import TRAINING_ITEMS_FILE, read_training_items
 from skindualgen.model.adapter import WEIGHTS_FILE, read_header, trainable_parameters
 from skindualgen.model.bases import load_base
 from skindualgen.provenance import sha256_file
@@ -104,8 +105,9 @@ def test_a_run_folder_is_complete(whole: Path, phantom_data: Path, tiny_v_base: 
     assert header["base_sha256"] == load_base(tiny_v_base).sha256
     assert header["recipe"]["train_pairs"] == 12 and header["recipe"]["steps"] == STEPS
     assert header["recipe"]["sampling"]["default_steps"] == 2
-    ids = json.loads((whole / "adapter" / "train_ids.json").read_text())
-    assert ids == sorted(record.isic_id for record in read_metadata(phantom_data, "train"))
+    items = read_training_items(whole / "adapter")
+    assert items is not None
+    assert [i.isic_id for i in items.items] == sorted(r.isic_id for r in read_metadata(phantom_data, "train"))
 
 
 def test_stopping_and_resuming_changes_nothing(
@@ -309,7 +311,7 @@ def test_an_adapter_that_a_kill_cut_short_is_written_again(
 ) -> None:
     """Guards against a run that passes as finished although its adapter lacks files."""
     run = shutil.copytree(whole, tmp_path / "run")
-    for name in (WEIGHTS_FILE, "train_ids.json"):
+    for name in (WEIGHTS_FILE, TRAINING_ITEMS_FILE):
         (run / "adapter" / name).unlink()
     train(tiny_config(phantom_data, run, tiny_v_base, **EVERY_SETTING_THAT_DRAWS))
     assert_same_run(run, whole)

@@ -166,7 +166,6 @@ def test_adapters_without_the_record_still_draw(tmp_path: Path, tiny_adapter: Pa
 def test_the_bundled_model_says_what_it_has_seen(folder: Path) -> None:
     items = read_training_items(folder)
     assert items is not None and items.unrecorded == ()
-    assert [item.isic_id for item in items.items] == json.loads((BUILTIN_ADAPTER / "train_ids.json").read_text())
     assert all(item.sha256 and item.perceptual_hash for item in items.items)
     recipe = json.loads((BUILTIN_ADAPTER / "run.json").read_text())["recipe"]
     assert items.manifest_sha256 == recipe["train_manifest_sha256"]

@@ -1,6 +1,7 @@
 """The command line: one module a command, registered here.
 
-Exit codes: 0 done, 1 a defect or a training that diverged, 2 wrong input, 130 interrupted.
+Exit codes: 0 done, 1 a defect or a training that diverged, 2 wrong input, 3 a condition of ``evaluate --fail-if`` holds,
+130 interrupted.
 
 A command's module may import only what costs nothing (typer, pathlib); everything heavy is imported inside the
 function, so that ``--help`` answers at once.
@@ -16,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from skindualgen.cli import demo, doctor, export, generate, prepare, segment, train
+from skindualgen.cli import benchmark, demo, doctor, evaluate, export, generate, prepare, segment, train
 
 EXIT_WRONG_INPUT = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
@@ -99,6 +100,8 @@ app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
 app.command("generate")(generate.generate)
 app.command("segment")(segment.segment)
+app.command("evaluate")(evaluate.evaluate)
+app.command("benchmark")(benchmark.benchmark)
 app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

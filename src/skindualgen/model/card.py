@@ -10,12 +10,11 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
+from skindualgen.data.training_items import TRAINING_ITEMS_FILE
 from skindualgen.model.registry import HUB_ID, KNOWN_BASES
 
 LICENCE_FILE = "LICENSE.txt"
 """copy of the licence beside exported weights"""
-IDS_FILE = "train_ids.json"
-"""ids of the pairs that an adapter was trained on, beside its weights"""
 UNKNOWN_LICENCE = "unknown: see the base's own"
 TAGS = ["skindualgen", "dermoscopy", "skin-lesion", "synthetic-data", "research-only"]
 NOT_RECORDED = "not recorded"
@@ -178,7 +177,7 @@ def model_card(header: Mapping[str, Any], text: CardText) -> str:
         base_sha256=header["base_sha256"],
         pairs=recipe.get("train_pairs", NOT_RECORDED),
         manifest=recipe.get("train_manifest_sha256", NOT_RECORDED),
-        ids=IDS_FILE,
+        ids=TRAINING_ITEMS_FILE,
         steps=recipe.get("steps", NOT_RECORDED),
         size=f"{recipe['size']} px" if "size" in recipe else NOT_RECORDED,
         recipe="`run.json`, and the header of the weights" if text.is_adapter else "`run.json`",

@@ -20,7 +20,7 @@ from torch import Tensor
 from skindualgen.contracts import InputError
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE
 from skindualgen.model.adapter import CARD_FILE, CONFIG_FILE, RUN_FILE, WEIGHTS_FILE, read_header, write_weights
-from skindualgen.model.card import IDS_FILE, LICENCE_FILE, LICENCES, CardText, license_of, model_card
+from skindualgen.model.card import LICENCE_FILE, LICENCES, CardText, license_of, model_card
 from skindualgen.model.export_keys import Layers, attention_only, left_out, lora_layers, to_diffusers, to_kohya
 from skindualgen.model.registry import hub_candidates
 from skindualgen.provenance import TEMPORARY_SUFFIX, atomic_write_json, atomic_write_text, sha256_file
@@ -148,7 +148,7 @@ def public_header(folder: Path) -> dict[str, Any]:
 
 
 def write_papers(out: Path, folder: Path, header: Mapping[str, Any], text: CardText) -> None:
-    """Write what goes with exported weights: card, ``run.json``, training ids if recorded, licence if carried."""
+    """Write what goes with exported weights: card, ``run.json``, training items if recorded, licence if carried."""
     atomic_write_json(out / RUN_FILE, header)
     atomic_write_text(out / CARD_FILE, model_card(header, text))
     copy_papers(out, folder, header)
@@ -156,9 +156,8 @@ def write_papers(out: Path, folder: Path, header: Mapping[str, Any], text: CardT
 
 def copy_papers(out: Path, folder: Path, header: Mapping[str, Any]) -> None:
     """Copy what is recorded of the training pairs, and the licence, if this package carries its text."""
-    for name in (IDS_FILE, TRAINING_ITEMS_FILE):
-        if (folder / name).is_file():
-            shutil.copyfile(folder / name, out / name)
+    if (folder / TRAINING_ITEMS_FILE).is_file():
+        shutil.copyfile(folder / TRAINING_ITEMS_FILE, out / TRAINING_ITEMS_FILE)
     licence = LICENCES.get(header["license"])
     if licence is not None and licence.file is not None:
         shutil.copyfile(licence.file, out / LICENCE_FILE)

@@ -19,7 +19,12 @@ from skindualgen.config import TrainConfig
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import manifest_sha256
 from skindualgen.data.pairs import read_pairs
-from skindualgen.data.training_items import TrainingItems, read_training_items, write_training_items
+from skindualgen.data.training_items import (
+    TRAINING_ITEMS_FILE,
+    TrainingItems,
+    read_training_items,
+    write_training_items,
+)
 from skindualgen.model.adapter import (
     ADAPTER_DIR,
     WEIGHTS_FILE,
@@ -29,7 +34,6 @@ from skindualgen.model.adapter import (
     save_adapter,
 )
 from skindualgen.model.bases import MICRO_BASE, Base, load_base
-from skindualgen.model.card import IDS_FILE
 from skindualgen.provenance import atomic_write_json, sha256_file
 from skindualgen.train.batches import Batches
 from skindualgen.train.cache import EncodeOptions, open_cache
@@ -113,7 +117,7 @@ class Run:
 
     def finished(self) -> bool:
         """Whether the adapter of the last step is there."""
-        ids = self.config.out / ADAPTER_DIR / IDS_FILE
+        ids = self.config.out / ADAPTER_DIR / TRAINING_ITEMS_FILE
         return (self.trainer.step >= self.config.steps or self._given_up()) and ids.is_file()
 
     def go(self, last: int) -> None:
@@ -130,7 +134,9 @@ class Run:
                 self._steps(batches, validator, last, progress, stopped)
         if self.trainer.step >= config.steps or self._given_up():
             best = config.out / BEST_DIR
-            if config.result == "best" and any_process(self.accelerator, self.main and (best / IDS_FILE).is_file()):
+            if config.result == "best" and any_process(
+                self.accelerator, self.main and (best / TRAINING_ITEMS_FILE).is_file()
+            ):
                 if self.main:
                     shutil.rmtree(config.out / ADAPTER_DIR, ignore_errors=True)
                     shutil.copytree(best, config.out / ADAPTER_DIR)
@@ -231,7 +237,6 @@ class Run:
                 recipe["init_adapter_sha256"] = sha256_file(adapter_folder(config.init_adapter) / WEIGHTS_FILE)
             save_adapter(model, folder, recipe=recipe, base=base, dtype=DTYPES[config.adapter_dtype], state=state)
         write_training_items(folder, self.records, root=config.data, earlier=_earlier_items(config, base))
-        atomic_write_json(folder / IDS_FILE, sorted(record.isic_id for record in self.records))
 
 
 def _earlier_items(config: TrainConfig, base: Base) -> dict[str, TrainingItems | None]:

@@ -1,0 +1,191 @@
+"""What generated pairs are worth to networks trained on them: the studies behind docs/results/downstream_*.md.
+
+    python studies/downstream.py draw  --data ../pairs --work ../downstream          # pairs of the bundled adapter
+    python studies/downstream.py main  --data ../pairs --work ../downstream          # all arms, all real pairs
+    python studies/downstream.py few   --data ../pairs --work ../downstream          # 25, 50, 100 masks
+    python studies/downstream.py sweep --data ../pairs --work ../downstream          # guidance and steps
+
+Every command can be stopped and run again; each goes through the ordinary commands of skindualgen. The data folder is
+the real pairs as prepared by scripts/train_micro.py (WORK/pairs). Its part "val", which the bundled generator has not
+seen, is the test part of ``main`` and ``few``; ``sweep`` chooses, so it judges on a part of the train split.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from downstream_sets import captions, link_pairs, write_captions
+from downstream_sweep import sweep_table
+from micro_quality import run_command
+
+from skindualgen.benchmark.arms import nested_subset
+from skindualgen.contracts import PairRecord
+from skindualgen.data.manifest import read_metadata
+from skindualgen.provenance import atomic_write_json, atomic_write_text, run_record
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+DataOption = Annotated[Path, typer.Option(help="the real pairs, prepared")]
+WorkOption = Annotated[Path, typer.Option(help="folder for what is made on the way, outside the repository")]
+TaskOption = Annotated[str, typer.Option(help="segment, classify or both")]
+OutOption = Annotated[Path, typer.Option(help="where the tables go")]
+SeedOption = Annotated[int, typer.Option(help="of captions, pairs, subsets and adapters")]
+
+RESULTS = Path("docs/results")
+SEEDS = 5
+DRAW_BATCH = 24
+MAIN_RATIOS = "0.25,0.5,1,2,5"
+SIZES_PX = {"segment": 64, "classify": 96}
+MAIN_STEPS = 400
+"""Optimiser steps of every arm: on two cores, five seeds are worth more than longer runs."""
+FEW_COUNTS = (25, 50, 100)
+FEW_RATIOS = "1,5"
+FEW_STEPS = 300
+ADAPTER_STEPS = 400
+GUIDANCES = (1.0, 1.5, 2.0, 3.0, 5.0, 7.5)
+DRAW_STEPS = (10, 25, 50)
+SWEEP_REAL, SWEEP_JUDGED, SWEEP_RATIO, SWEEP_STEPS = 200, 234, 2.0, 200
+
+
+def train_records(data: Path) -> list[PairRecord]:
+    """Return the real pairs that generators may see."""
+    return read_metadata(data, "train")
+
+
+def most_needed(sizes: Counter[str], ratio: float) -> dict[str, int]:
+    """Return how many generated pairs of each class the largest hybrid arms of both tasks need.
+
+    Segmentation takes them in the real proportions; classification fills every class up to the same number.
+    """
+    total = sum(sizes.values())
+    level = (1 + ratio) * total / len(sizes)
+    return {name: max(round(ratio * count), round(level - count)) + 1 for name, count in sizes.items()}
+
+
+def draw_pairs(out: Path, rows: list[dict[str, object]], adapter: str, seed: int, *options: str) -> Path:
+    """Draw a pair for each caption."""
+    prompts = write_captions(out.parent / f"{out.name}.jsonl", rows)
+    arguments = ["--adapter", adapter, "--prompts", str(prompts), "-n", str(len(rows)), "--seed", str(seed)]
+    run_command("generate", *arguments, "--out", str(out), "--batch-size", str(DRAW_BATCH), *options)
+    return out
+
+
+@app.command()
+def draw(data: DataOption, work: WorkOption, seed: SeedOption = 0) -> None:
+    """Draw the pairs of ``main`` with the bundled adapter, enough for its largest ratio."""
+    records = train_records(data)
+    largest = max(float(ratio) for ratio in MAIN_RATIOS.split(","))
+    counts = most_needed(Counter(str(record.diagnosis) for record in records), largest)
+    draw_pairs(work / "main_pairs", captions(records, counts, seed=seed), "builtin", seed)
+
+
+def compare(real: Path, pairs: Path, out: Path, task: str, ratios: str, steps: int, *options: str) -> None:
+    """Run the benchmark of one task with the studies' size, seeds and steps."""
+    arguments = ["--real", str(real), "--generated", str(pairs), "--out", str(out), "--task", task]
+    arguments += ["--ratios", ratios, "--steps", str(steps), "--seeds", str(SEEDS), "--size", str(SIZES_PX[task])]
+    run_command("benchmark", *arguments, "--threads", "1", "--precision", "fp32", *options)
+
+
+def keep_results(made: Path, out: Path, name: str) -> None:
+    """Copy a benchmark's table and numbers to the results."""
+    for suffix in ("md", "json"):
+        shutil.copyfile(made / f"benchmark.{suffix}", out / f"{name}.{suffix}")
+
+
+def few_folder(data: Path, work: Path, count: int, seed: int) -> Path:
+    """Make the data set folder of a user with ``count`` masks: these pairs for training, the val part for testing."""
+    records = train_records(data)
+    groups = [str(record.lesion_id or record.isic_id) for record in records]
+    diagnoses = [record.diagnosis for record in records]
+    chosen = nested_subset(diagnoses, [r.isic_id for r in records], count=count, seed=seed, groups=groups)
+    test = [record.model_copy(update={"split": "test"}) for record in read_metadata(data, "val")]
+    kept = [records[i] for i in chosen] + test
+    return link_pairs(data, kept, work / f"few_{count}_real", made_by={"study": "downstream few", "seed": seed})
+
+
+@app.command(name="main")
+def main_study(data: DataOption, work: WorkOption, task: TaskOption = "both", out: OutOption = RESULTS) -> None:
+    """Compare all arms on all real pairs."""
+    for name in SIZES_PX if task == "both" else (task,):
+        compare(data, work / "main_pairs", work / f"main_{name}", name, MAIN_RATIOS, MAIN_STEPS)
+        keep_results(work / f"main_{name}", out, f"downstream_{name}")
+
+
+@app.command()
+def few(data: DataOption, work: WorkOption, out: OutOption = RESULTS, seed: SeedOption = 0) -> None:
+    """Few masks: an adapter trained on 25, 50 and 100 pairs, on a base that saw the other photographs without masks."""
+    for count in FEW_COUNTS:
+        real, run, pairs = few_folder(data, work, count, seed), work / f"few_{count}_run", work / f"few_{count}_pairs"
+        options = ["--config", "scripts/micro_adapter.toml", "--data", str(real), "--out", str(run)]
+        options += ["--set", f"steps={ADAPTER_STEPS}", "--set", f"seed={seed}", "--set", "threads=1"]
+        run_command("train", *options)
+        records = read_metadata(real, "train")
+        needed = most_needed(Counter(str(r.diagnosis) for r in records), max(map(float, FEW_RATIOS.split(","))))
+        draw_pairs(pairs, captions(records, needed, seed=seed), str(run), seed)
+        compare(real, pairs, work / f"few_{count}_trials", "segment", FEW_RATIOS, FEW_STEPS)
+        keep_results(work / f"few_{count}_trials", out, f"downstream_few_{count}")
+
+
+def sweep_folder(data: Path, work: Path, seed: int) -> Path:
+    """Make a data set folder out of the train split alone: some pairs for training, others, of other lesions, to judge.
+
+    The generator has seen both parts; the part for testing of the other studies stays out of every choice.
+    """
+    records = train_records(data)
+    groups = [str(record.lesion_id or record.isic_id) for record in records]
+    ids, diagnoses = [record.isic_id for record in records], [record.diagnosis for record in records]
+    judged = set(nested_subset(diagnoses, ids, count=SWEEP_JUDGED, seed=seed + 1, groups=groups).tolist())
+    seen = {groups[i] for i in judged}
+    free = [i for i in range(len(records)) if groups[i] not in seen]
+    chosen = nested_subset([diagnoses[i] for i in free], [ids[i] for i in free], count=SWEEP_REAL, seed=seed)
+    kept = [records[free[i]] for i in chosen]
+    kept += [records[i].model_copy(update={"split": "test"}) for i in sorted(judged)]
+    return link_pairs(data, kept, work / "sweep_real", made_by={"study": "downstream sweep", "seed": seed})
+
+
+@app.command()
+def sweep(data: DataOption, work: WorkOption, out: OutOption = RESULTS, seed: SeedOption = 0) -> None:
+    """Guidance and steps: use to a segmenter and a classifier against distance to real photographs, on the train split.
+
+    The pairs of all settings have the same captions and seeds.
+    """
+    real = sweep_folder(data, work, seed)
+    sizes = Counter(str(record.diagnosis) for record in read_metadata(real, "train"))
+    rows = captions(train_records(data), most_needed(sizes, SWEEP_RATIO), seed=seed)
+    settings: list[dict[str, Any]] = []
+    for steps in DRAW_STEPS:
+        for guidance in GUIDANCES:
+            name = f"sweep_{steps}_{guidance:g}"
+            drawn = ["--steps", str(steps), "--guidance", str(guidance)]
+            pairs = draw_pairs(work / f"{name}_pairs", rows, "builtin", seed, *drawn)
+            arms = f"augment,hybrid-{SWEEP_RATIO:g},synthetic"
+            for task in SIZES_PX:
+                trials = work / f"sweep_{task}"  # one folder: the arms without generated pairs are trained once
+                arguments = ["--arms", arms, "--i-know"]  # the generator has seen the judged part, as said above
+                compare(real, pairs, trials, task, f"{SWEEP_RATIO:g}", SWEEP_STEPS, *arguments)
+                shutil.copyfile(trials / "benchmark.json", work / f"{name}_{task}.json")
+            report = work / f"{name}_report"
+            only = ["--only", "fidelity", "--held-out", "test", "--size", "128"]
+            run_command("evaluate", "--real", str(real), "--generated", str(pairs), "--out", str(report), *only)
+            settings.append({"steps": steps, "guidance": guidance, "name": name})
+            write_sweep(work, out, settings, seed)
+
+
+def write_sweep(work: Path, out: Path, settings: list[dict[str, Any]], seed: int) -> None:
+    """Write downstream_sweep.md and .json from what the settings gave so far."""
+    for row in settings:
+        for task in SIZES_PX:
+            row[task] = json.loads((work / f"{row['name']}_{task}.json").read_text())
+        row["fidelity"] = json.loads((work / f"{row['name']}_report" / "report.json").read_text())
+    record = run_record(seed=seed, pairs=SWEEP_REAL, steps=SWEEP_STEPS, seeds=SEEDS)
+    rows, text = sweep_table(settings, record)
+    atomic_write_json(out / "downstream_sweep.json", {"run": record, "rows": rows})
+    atomic_write_text(out / "downstream_sweep.md", text)
+
+
+if __name__ == "__main__":
+    app()

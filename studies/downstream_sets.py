@@ -1,0 +1,65 @@
+"""Captions of chosen classes, and data set folders that are parts of another: what the downstream studies are made of.
+
+Captions take their attributes from real TRAIN records of the class alone, so no combination is invented.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skindualgen.contracts import DATASET_FILE, InputError, PairRecord
+from skindualgen.data.manifest import write_dataset
+from skindualgen.data.prompts import prompt_for
+from skindualgen.provenance import atomic_write_text
+from skindualgen.sample.requests import ATTRIBUTES
+
+
+def captions(records: Sequence[PairRecord], counts: Mapping[str, int], *, seed: int) -> list[dict[str, Any]]:
+    """Return prompts with their labels: for each class as many as asked, from real records in random order.
+
+    The classes are interleaved, each spread evenly over the list: a run that is stopped early has drawn of all.
+
+    Raises:
+        InputError: a class without a record.
+    """
+    rows: list[tuple[float, str, dict[str, Any]]] = []
+    for name, count in sorted(counts.items()):
+        members = [record for record in records if record.diagnosis == name]
+        if not members:
+            raise InputError(f"{count} captions of {name}", "a record of that class", "leave the class out")
+        random = np.random.default_rng([seed, *name.encode()])
+        rounds = -(-count // len(members))
+        order = np.concatenate([random.permutation(len(members)) for _ in range(rounds)])[:count]
+        for place, chosen in enumerate(order.tolist()):
+            record = members[chosen]
+            labels = {key: value for key in ATTRIBUTES if (value := getattr(record, key)) is not None}
+            prompt = prompt_for(record, seed=int(random.integers(2**31)))
+            rows.append(((place + 0.5) / count, name, {"prompt": prompt, **labels}))
+    return [row for _, _, row in sorted(rows, key=lambda item: item[:2])]
+
+
+def write_captions(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Write captions as JSON Lines for ``skindualgen generate --prompts``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def link_pairs(data: Path, records: Sequence[PairRecord], root: Path, *, made_by: Mapping[str, Any]) -> Path:
+    """Make a data set folder of some pairs of another; its files are links. Returns ``root``, as it is if it exists."""
+    if (root / DATASET_FILE).is_file():
+        return root
+    for record in records:
+        for name in (record.file_name, record.mask_file_name):
+            if name is not None:
+                link = root / name
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.unlink(missing_ok=True)
+                link.symlink_to((data / name).resolve())
+    write_dataset(root, records, made_by=made_by)
+    return root
