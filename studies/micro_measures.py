@@ -179,11 +179,15 @@ def memorisation(result: Novelty) -> dict[str, Any]:
         return {f"p{p}": float(np.percentile(values, p)) for p in (0, 5, 50, 95)}
 
     rates: dict[str, Estimate] = {"near_copy_rate": result.near_copy_rate, "duplicate_rate": result.duplicate_rate}
+    rates["held_out_duplicate_rate"] = result.held_out_duplicate_rate
     return {
         "n_generated": len(result.generated.index),
         "n_held_out": len(result.held_out.index),
         "threshold": result.threshold,
+        "fit_threshold": result.fit_threshold,
+        "expected_rate": result.expected_rate,
         "closer_than_held_out": result.closer_than_held_out,
+        "fits_better_than_held_out": result.fits_better_than_held_out,
         "feature_distance": {
             "generated": quantiles(result.generated.distance),
             "held_out": quantiles(result.held_out.distance),

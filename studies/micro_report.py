@@ -121,10 +121,13 @@ comparison, {memory["n_held_out"]} unseen real photographs.
 
 {table}
 
-* Near-copies (nearer than all but 1 % of unseen real ones): {interval(memory["near_copy_rate"])}.
+* Near-copies (nearer in features, or fitting better when laid over a training photograph, than nearly all unseen real
+  ones): {interval(memory["near_copy_rate"])}; of unseen real ones, {memory["expected_rate"]:.3f} or less are expected.
 * Chance that a generated photograph is nearer to training than an unseen real one: {memory["closer_than_held_out"]:.2f}
-  (0.5 = as new as real ones, 1 = copies).
-* Generated photographs with a near-duplicate among the others: {interval(memory["duplicate_rate"])}.
+  (0.5 = as new as real ones, 1 = copies); that it fits better when laid over it:
+  {memory["fits_better_than_held_out"]:.2f}.
+* Generated photographs with a near-duplicate among the others: {interval(memory["duplicate_rate"])}; unseen real ones:
+  {interval(memory["held_out_duplicate_rate"])}.
 
 ![the generated photographs that are nearest to a training photograph](micro_closest.png)"""
 

@@ -1,7 +1,7 @@
 """The command line: one module a command, registered here.
 
-Exit codes: 0 done, 1 a defect or a training that diverged, 2 wrong input, 3 a condition of ``evaluate --fail-if`` holds,
-130 interrupted.
+Exit codes: 0 done, 1 a defect or a training that diverged, 2 wrong input, 3 a condition of ``evaluate --fail-if``
+holds, 130 interrupted.
 
 A command's module may import only what costs nothing (typer, pathlib); everything heavy is imported inside the
 function, so that ``--help`` answers at once.

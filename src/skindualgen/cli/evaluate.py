@@ -1,0 +1,113 @@
+"""``skindualgen evaluate``: a report on anybody's generated pairs beside real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXIT_CONDITION_FAILED = 3
+
+
+def evaluate(
+    real: Annotated[Path, typer.Option(help="Data set folder of real pairs with a train and a val or test split.")],
+    generated: Annotated[Path, typer.Option(help="Data set folder of generated pairs, of any generator.")],
+    out: Annotated[Path, typer.Option(help="Folder of the report; new, or of an earlier evaluation.")],
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="fidelity, masks, diagnosis, adherence, memorisation or skin_tone. Repeatable.  (default: all)"
+        ),
+    ] = None,
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(help="Condition such as 'near_copy_rate>0.01': exit code 3 where it holds. Repeatable."),
+    ] = None,
+    held_out: Annotated[
+        str | None, typer.Option(help="Real split that no generator has seen.  (default: test, else val)")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=32, help="Side in px at which all is compared.  (default: the smaller one)")
+    ] = None,
+    extractor: Annotated[
+        list[str] | None,
+        typer.Option(help="Feature extractor, NAME or NAME=WEIGHTS.  Repeatable; the first searches for copies."),
+    ] = None,
+    judges: Annotated[
+        Path | None, typer.Option(help="Folder that keeps trained judges.  (default: the user's cache folder)")
+    ] = None,
+    segmenter: Annotated[Path | None, typer.Option(help="A trained segmenter's file; none: train one.")] = None,
+    classifier: Annotated[Path | None, typer.Option(help="A trained classifier's file; none: train one.")] = None,
+    site_classifier: Annotated[
+        bool, typer.Option("--site-classifier", help="Train one for body sites too, to judge prompted sites.")
+    ] = False,
+    judge_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of each judge.")] = 1000,
+    judge_encoder: Annotated[str, typer.Option(help="The judges' encoder, a name of timm.")] = "tf_efficientnet_lite0",
+    judge_size: Annotated[int, typer.Option(min=32, help="Side in px at which judges see, a multiple of 32.")] = 128,
+    device: Annotated[str, typer.Option(help="Where features are computed: cpu, cuda, mps.")] = "cpu",
+    seed: Annotated[int, typer.Option(min=0, help="Of judges, subsets and resampling.")] = 0,
+) -> None:
+    """Measure fidelity, masks, diagnoses, copies and skin tones of generated pairs; write OUT/report.html.
+
+    Also OUT/report.json and OUT/pictures.csv. The judges are trained on the real train split only, and kept for the
+    next evaluation. Exit code 3: a --fail-if condition holds.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status("Loading ..."):
+        from skindualgen.evaluation.conditions import parse_condition
+        from skindualgen.evaluation.judges import JudgeRecipe
+        from skindualgen.evaluation.run import EvaluateOptions, section_names
+        from skindualgen.evaluation.run import evaluate as run
+        from skindualgen.quality.extractors import OFFLINE_DEFAULT
+        from skindualgen.report.evaluation_folder import claim_folder, write_evaluation
+    options = EvaluateOptions(
+        real=real,
+        generated=generated,
+        sections=section_names(only or []),
+        conditions=tuple(parse_condition(text) for text in fail_if or []),
+        held_out=held_out,
+        size_px=size,
+        extractors=tuple(extractor or [OFFLINE_DEFAULT]),
+        judges=judges,
+        segmenter=segmenter,
+        classifier=classifier,
+        site_classifier=site_classifier,
+        recipe=JudgeRecipe(judge_steps, judge_encoder, judge_size, seed),
+        device=device,
+        seed=seed,
+    )
+    claim_folder(out)
+    with _stages(console) as progress:
+        evaluation = run(options, progress)
+        path = write_evaluation(evaluation, out)
+    typer.echo(f"report: {path}")
+    failed = [outcome for outcome in evaluation.report.conditions if outcome.failed]
+    for outcome in failed:
+        typer.secho(f"Failed: {outcome.condition} ({outcome.reason})", fg=typer.colors.RED, err=True)
+    if failed:
+        raise typer.Exit(EXIT_CONDITION_FAILED)
+
+
+@contextmanager
+def _stages(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a function that shows (stage, done, total) on stderr, a line a stage, with the time that is left."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    tasks: dict[str, TaskID] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as bars:
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield show

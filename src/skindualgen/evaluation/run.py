@@ -1,0 +1,143 @@
+"""An evaluation from start to end: two folders in, measures and what a report shows beside them out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from skindualgen.contracts import InputError
+from skindualgen.evaluation.adherence import adherence_section
+from skindualgen.evaluation.conditions import Condition, judge_conditions, refuse_unknown
+from skindualgen.evaluation.definitions import DEFINITIONS
+from skindualgen.evaluation.diagnosis import diagnosis_section
+from skindualgen.evaluation.evidence import Evidence, first_samples
+from skindualgen.evaluation.fidelity import fidelity_section
+from skindualgen.evaluation.inputs import Inputs, read_inputs
+from skindualgen.evaluation.judges import JudgeRecipe, Judges, Progress, default_cache
+from skindualgen.evaluation.masks import masks_section
+from skindualgen.evaluation.memorisation import memorisation_section
+from skindualgen.evaluation.results import SECTION_TYPES, SECTIONS, EvaluationReport, Run, Section, SectionName
+from skindualgen.evaluation.skin_tone import skin_tone_section
+from skindualgen.provenance import run_record
+from skindualgen.quality.extractors import OFFLINE_DEFAULT, extractor_named
+from skindualgen.quality.features import CachedFeatures, FeatureExtractor
+
+FEATURES_DIR = "features"
+SAMPLES = 12
+"""Generated photographs of each diagnosis that a report shows: the first ones, not chosen."""
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What is asked of an evaluation; see the options of ``skindualgen evaluate``."""
+
+    real: Path
+    generated: Path
+    sections: tuple[SectionName, ...] = SECTIONS
+    conditions: tuple[Condition, ...] = ()
+    held_out: str | None = None
+    size_px: int | None = None
+    extractors: tuple[str, ...] = (OFFLINE_DEFAULT,)
+    judges: Path | None = None
+    segmenter: Path | None = None
+    classifier: Path | None = None
+    site_classifier: bool = False
+    recipe: JudgeRecipe = field(default_factory=JudgeRecipe)
+    device: str = "cpu"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The report, and what is shown beside its numbers."""
+
+    report: EvaluationReport
+    evidence: Evidence
+    inputs: Inputs
+
+
+def section_names(names: Sequence[str]) -> tuple[SectionName, ...]:
+    """Return the sections of these names in their order; all of them if none is named.
+
+    Raises:
+        InputError: there is no such section.
+    """
+    unknown = sorted(set(names) - set(SECTIONS))
+    if unknown:
+        raise InputError(f"section {unknown[0]!r}", f"one of {', '.join(SECTIONS)}", "mend --only")
+    return tuple(name for name in SECTIONS if not names or name in names)
+
+
+def evaluate(options: EvaluateOptions, progress: Progress) -> Evaluation:
+    """Compare a generated data set folder with a real one.
+
+    Args:
+        options: what to do.
+        progress: is told how far each stage is.
+
+    Raises:
+        InputError: a folder cannot be used, a judge is missing or has seen the held-out photographs, or a condition
+            names an unknown measure.
+    """
+    progress("reading both folders", 0, 1)
+    inputs = read_inputs(options.real, options.generated, held_out=options.held_out, size_px=options.size_px)
+    refuse_unknown(options.conditions, names=DEFINITIONS, groups=inputs.groups)
+    progress("reading both folders", 1, 1)
+    cache = options.judges or default_cache()
+    extractors = dict(_extractor(text, options.device, cache) for text in options.extractors)
+    judges = Judges(
+        inputs, options.recipe.within(inputs.size_px), cache, progress,
+        segmenter_file=options.segmenter, classifier_file=options.classifier,
+    )  # fmt: skip
+    evidence = Evidence(samples=first_samples(inputs.generated, SAMPLES))
+    seed = options.seed
+    measure: dict[SectionName, Callable[[], Section]] = {
+        "fidelity": lambda: fidelity_section(inputs, extractors, evidence, seed=seed),
+        "masks": lambda: masks_section(inputs, judges, evidence, seed=seed),
+        "diagnosis": lambda: diagnosis_section(inputs, judges, evidence, seed=seed),
+        "adherence": lambda: adherence_section(inputs, judges, evidence, seed=seed, sites=options.site_classifier),
+        "memorisation": lambda: memorisation_section(inputs, next(iter(extractors.values())), evidence),
+        "skin_tone": lambda: skin_tone_section(inputs, evidence, seed=seed),
+    }
+    sections: dict[str, Section] = {}
+    for name in SECTIONS:
+        if name in options.sections:
+            stage = f"measuring {name.replace('_', ' ')}"
+            progress(stage, 0, 1)
+            sections[name] = measure[name]()
+            progress(stage, 1, 1)
+        else:
+            sections[name] = SECTION_TYPES[name](left_out="Not asked for.")
+    report = EvaluationReport(
+        run=_run(options, inputs, extractors, judges),
+        real=inputs.real_info,
+        generated=inputs.generated_info,
+        caveats=inputs.caveats,
+        definitions=DEFINITIONS,
+        **sections,
+    )
+    outcomes = judge_conditions(options.conditions, list(report.measures()))
+    return Evaluation(report.model_copy(update={"conditions": outcomes}), evidence, inputs)
+
+
+def _extractor(text: str, device: str, cache: Path) -> tuple[str, FeatureExtractor]:
+    """Read NAME or NAME=WEIGHTS."""
+    name, _, weights = text.partition("=")
+    extractor = extractor_named(name, device=device, weights=Path(weights) if weights else None)
+    return name, CachedFeatures(extractor, cache / FEATURES_DIR)
+
+
+def _run(options: EvaluateOptions, inputs: Inputs, extractors: Mapping[str, FeatureExtractor], judges: Judges) -> Run:
+    record: dict[str, Any] = run_record(
+        seed=options.seed,
+        size_px=inputs.size_px,
+        held_out=inputs.held_out_split,
+        n_train=len(inputs.train),
+        n_held_out=len(inputs.held_out),
+        n_generated=len(inputs.generated),
+        extractors=[f"{extractor.name}: {extractor.preprocessing}" for extractor in extractors.values()],
+        judge_recipes=judges.recipes,
+    )
+    return Run(**record)

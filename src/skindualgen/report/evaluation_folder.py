@@ -1,0 +1,52 @@
+"""The folder of an evaluation: the report as HTML and JSON, and a line for each generated photograph."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from skindualgen.contracts import InputError
+from skindualgen.evaluation.run import Evaluation
+from skindualgen.provenance import TEMPORARY_SUFFIX, atomic_write_json, atomic_write_text
+from skindualgen.report.evaluation import build_report
+from skindualgen.report.render import render
+
+HTML_FILE, JSON_FILE, PICTURES_FILE = "report.html", "report.json", "pictures.csv"
+OWN_NAMES = frozenset({HTML_FILE, JSON_FILE, PICTURES_FILE})
+
+
+def claim_folder(out: Path) -> None:
+    """Make the folder, or take one that holds nothing but an earlier evaluation's report.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    names = {path.name for path in out.iterdir() if not path.name.endswith(TEMPORARY_SUFFIX)}
+    foreign = sorted(names - OWN_NAMES) or sorted(names if names and not _holds_report(out) else [])
+    if foreign:
+        raise InputError(
+            f"{out}, which holds {foreign[0]!r}", "a new folder, or one of an earlier evaluation", "give another --out"
+        )
+
+
+def write_evaluation(evaluation: Evaluation, out: Path) -> Path:
+    """Write the three files, each entirely or not at all, and return the HTML's path.
+
+    Everything is made before the first is written, so that a fault leaves an earlier report whole.
+    """
+    html = render(build_report(evaluation))
+    lines = evaluation.evidence.pictures_csv(evaluation.inputs.generated)
+    content = evaluation.report.model_dump(mode="json")
+    atomic_write_text(out / PICTURES_FILE, lines)
+    atomic_write_json(out / JSON_FILE, content)
+    atomic_write_text(out / HTML_FILE, html)
+    return out / HTML_FILE
+
+
+def _holds_report(out: Path) -> bool:
+    try:
+        content = json.loads((out / JSON_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {"schema_version", "fidelity", "memorisation"} <= set(content)
