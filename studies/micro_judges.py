@@ -6,11 +6,8 @@ A judge's file is named by the hash of its recipe and of the training files: it 
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -19,6 +16,7 @@ from skindualgen.benchmark.classify import Classifier, ClassifierConfig, train_c
 from skindualgen.benchmark.segment import Segmenter, SegmenterConfig, train_segmenter
 from skindualgen.benchmark.training import Budget
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.evaluation.judges import judge_file
 from skindualgen.quality.folder import content_sha256
 
 REPOSITORY = Path(__file__).parents[1]
@@ -72,20 +70,15 @@ def load_judges(real: Path, cache: Path, *, seed: int = 0) -> tuple[Segmenter, C
     classifier_config = ClassifierConfig(
         budget=Budget(steps=CLASSIFIER_STEPS, learning_rate=CLASSIFIER_RATE, seed=seed)
     )
-    segmenter_file = _judge_file(cache, "segmenter", segmenter_config, content)
+    segmenter_file = judge_file(cache, "segmenter", segmenter_config, content)
     if not segmenter_file.is_file():
         with _progress("training the segmenter", SEGMENTER_STEPS) as progress:
             train_segmenter(real, records, segmenter_file, segmenter_config, progress=progress)
-    classifier_file = _judge_file(cache, "classifier", classifier_config, content)
+    classifier_file = judge_file(cache, "classifier", classifier_config, content)
     if not classifier_file.is_file():
         with _progress("training the classifier", CLASSIFIER_STEPS) as progress:
             train_classifier(real, records, classifier_file, classifier_config, progress=progress)
     return Segmenter(segmenter_file), Classifier(classifier_file)
-
-
-def _judge_file(cache: Path, kind: str, config: SegmenterConfig | ClassifierConfig, content: str) -> Path:
-    recipe = json.dumps({"kind": kind, "config": asdict(config), "content": content}, sort_keys=True)
-    return cache / f"{kind}-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}.safetensors"
 
 
 @contextmanager

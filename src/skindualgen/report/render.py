@@ -115,7 +115,7 @@ def outline_path(outline: Outline, width: int, height: int) -> str:
 
 
 def _number(value: float, digits: int = 2) -> str:
-    return "–" if math.isnan(value) else f"{value:,.{digits}f}"
+    return "–" if math.isnan(value) else f"{round(value, digits) + 0.0:,.{digits}f}"  # + 0.0: no "-0.00"
 
 
 def _share(value: float | Estimate, best: float) -> float:
