@@ -1,0 +1,143 @@
+"""The studies of what generated pairs are worth: their captions, their parts of the data, their table."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "studies"))
+
+from downstream import few_folder, most_needed, sweep_folder
+from downstream_sets import captions, link_pairs, write_captions
+from downstream_sweep import sweep_table
+
+from skindualgen.benchmark.arms import arms_of, build_pool
+from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.manifest import read_metadata, write_dataset
+from skindualgen.sample.requests import read_prompt_file
+
+SIZES = Counter({"nevus": 300, "melanoma": 90, "seborrheic keratosis": 50})
+
+
+@pytest.fixture(scope="module")
+def records() -> list[PairRecord]:
+    """Real records without files: two photographs a lesion, a fifth of them val."""
+    made = []
+    for diagnosis, count in SIZES.items():
+        for index in range(count):
+            name = f"{diagnosis[:3]}{index:04d}"
+            made.append(
+                PairRecord(
+                    file_name=f"images/{name}.png",
+                    mask_file_name=f"masks/{name}.png",
+                    isic_id=name,
+                    diagnosis=diagnosis,
+                    age_approx=20 + index % 60,
+                    lesion_id=f"{diagnosis[:3]}{index // 2}",
+                    split="val" if index // 2 % 5 == 0 else "train",
+                )
+            )
+    return made
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, records: list[PairRecord]) -> Path:
+    root = tmp_path_factory.mktemp("real")
+    write_dataset(root, records, made_by={})
+    return root
+
+
+def test_captions_have_the_asked_classes_and_real_attributes(records: list[PairRecord], tmp_path: Path) -> None:
+    counts = {"nevus": 40, "seborrheic keratosis": 70}
+    rows = captions(records, counts, seed=0)
+    assert Counter(row["diagnosis"] for row in rows) == counts
+    ages = {(record.diagnosis, record.age_approx) for record in records}
+    assert all((row["diagnosis"], row["age_approx"]) in ages for row in rows)
+    assert rows == captions(records, counts, seed=0) != captions(records, counts, seed=1)
+    read = read_prompt_file(write_captions(tmp_path / "captions.jsonl", rows))
+    assert [(text, labels["diagnosis"]) for text, labels in read] == [(row["prompt"], row["diagnosis"]) for row in rows]
+
+
+def test_any_start_of_the_captions_has_all_classes(records: list[PairRecord]) -> None:
+    rows = captions(records, {"nevus": 60, "melanoma": 30}, seed=0)
+    for end in range(6, len(rows), 6):
+        melanoma = sum(row["diagnosis"] == "melanoma" for row in rows[:end])
+        assert abs(melanoma - end / 3) <= 1
+
+
+def test_a_class_without_a_record_is_refused(records: list[PairRecord]) -> None:
+    with pytest.raises(InputError, match="vascular"):
+        captions(records, {"vascular lesion": 3}, seed=0)
+
+
+@pytest.mark.parametrize("ratio", [0.25, 1, 5])
+def test_the_drawn_pairs_are_enough_for_every_arm_of_both_tasks(ratio: float) -> None:
+    needed = most_needed(SIZES, ratio)
+    generated = [name for name, count in needed.items() for _ in range(count)]
+    real = [name for name, count in SIZES.items() for _ in range(count)]
+    for fill in ("match", "balance"):
+        for arm in arms_of("classify", (ratio,)):
+            build_pool(arm, real_diagnoses=real, synthetic_diagnoses=generated, fill=fill, seed=0)
+
+
+def test_few_masks_are_train_pairs_and_the_test_part_is_val(
+    data: Path, records: list[PairRecord], tmp_path: Path
+) -> None:
+    roots = [few_folder(data, tmp_path, count, 0) for count in (25, 50)]
+    parts = [{record.isic_id for record in read_metadata(root, "train")} for root in roots]
+    assert [len(part) for part in parts] == [25, 50] and parts[0] < parts[1]
+    assert parts[1] <= {record.isic_id for record in records if record.split == "train"}
+    val = {record.isic_id for record in records if record.split == "val"}
+    assert all({record.isic_id for record in read_metadata(root, "test")} == val for root in roots)
+    assert (roots[0] / "images").is_dir() and few_folder(data, tmp_path, 25, 0) == roots[0]
+
+
+def test_the_sweep_chooses_on_the_train_split_alone(
+    data: Path, records: list[PairRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("downstream.SWEEP_REAL", 60)
+    monkeypatch.setattr("downstream.SWEEP_JUDGED", 40)
+    root = sweep_folder(data, tmp_path, 0)
+    train, judged = read_metadata(root, "train"), read_metadata(root, "test")
+    assert (len(train), len(judged)) == (60, 40)
+    assert not {record.lesion_id for record in train} & {record.lesion_id for record in judged}
+    allowed = {record.isic_id for record in records if record.split == "train"}
+    assert {record.isic_id for record in train + judged} <= allowed
+
+
+def test_links_lead_to_the_real_files(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "images").mkdir(parents=True)
+    (source / "images" / "a.png").write_bytes(b"picture")
+    record = PairRecord(file_name="images/a.png", isic_id="a")
+    root = link_pairs(source, [record], tmp_path / "part", made_by={})
+    assert (root / "images" / "a.png").read_bytes() == b"picture"
+    assert [each.isic_id for each in read_metadata(root)] == ["a"]
+
+
+def test_the_table_says_what_each_setting_gave() -> None:
+    def result(metric: str, value: float) -> dict[str, Any]:
+        score = {"value": value, "low": value - 0.01, "high": value + 0.01}
+        arms = [
+            {"name": "synthetic", "scores": {metric: score}, "differences": {}},
+            {"name": "hybrid-2", "scores": {metric: score}, "differences": {"augment": {metric: score}}},
+        ]
+        return {"tasks": [{"regimes": [{"arms": arms}]}]}
+
+    settings = [
+        {
+            "steps": 10,
+            "guidance": 1.5,
+            "segment": result("dice", 0.02),
+            "classify": result("balanced_accuracy", 0.3),
+            "fidelity": {"fidelity": {"measures": [{"key": "kid", "value": 0.078}]}},
+        }
+    ]
+    record = {"date_utc": "2026-01-02T03:04:05", "platform": "Linux", "steps": 200, "pairs": 200, "seeds": 5}
+    rows, text = sweep_table(settings, record)
+    assert rows[0]["kid"] == 0.078 and rows[0]["recall"] is None
+    assert "| 10 | 1.5 | +0.020 (+0.010 to +0.030) | 0.020 (0.010 to 0.030) | +0.300" in text
