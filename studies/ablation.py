@@ -173,6 +173,22 @@ def write(rows: list[dict[str, Any]], out: Path, steps: int) -> None:
     atomic_write_text(out / "ablation.md", "\n".join(text))
 
 
+def row_file(work: Path, arm: str, seed: int, steps: int) -> Path:
+    """Return where the row of a run is kept."""
+    return work / "rows" / f"{arm.replace(' ', '_')}-{seed}-{steps}.json"
+
+
+def restore_rows(work: Path, out: Path, steps: int) -> None:
+    """Take over the rows of an earlier table of as many steps, so that another machine goes on with it."""
+    table_file = out / "ablation.json"
+    if table_file.is_file() and (earlier := json.loads(table_file.read_text()))["run"]["steps"] == steps:
+        for row in earlier["rows"]:
+            file = row_file(work, row["arm"], row["seed"], steps)
+            if row["arm"] in ARMS and not file.is_file():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                atomic_write_json(file, row)
+
+
 def main(
     real: Annotated[Path, typer.Option(help="folder of the real pairs", envvar="SKINDUALGEN_REAL_DATA")],
     data: Annotated[Path, typer.Option(help="the same, as prepared by scripts/train_micro.py (WORK/pairs)")],
@@ -189,13 +205,14 @@ def main(
     torch.set_num_threads(threads)
     for folder in (work, out):
         folder.mkdir(parents=True, exist_ok=True)
+    restore_rows(work, out, steps)
     val_records = real_records(real, "val")
     val = photographs(real, val_records)
     segmenter, _ = load_judges(real, cache)
     extractor = CachedFeatures(ImageNetFeatures(), cache / "features")
     for seed in range(seeds):  # seed by seed, so that a run cut short compares all arms with fewer seeds
         for arm in arms or ARMS:
-            file = work / "rows" / f"{arm.replace(' ', '_')}-{seed}-{steps}.json"
+            file = row_file(work, arm, seed, steps)
             if file.is_file():
                 continue
             with variant(arm, "micro", data):

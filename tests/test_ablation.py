@@ -12,7 +12,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "studies"))
 
-from ablation import ARMS, MEASURES, interval, table
+from ablation import ARMS, MEASURES, interval, restore_rows, row_file, table
 from ablation_variants import (
     SMALLEST_ABAR,
     VARIANTS,
@@ -177,3 +177,18 @@ def test_the_autoencoder_s_codes_are_standardised_and_have_a_cache_of_their_own(
         assert cache.cache_key(phantom_data, records, base, options) != plain
         assert joint_unet.widen_unet(base.unet).config.in_channels == 12
         assert trainer.widen_unet(base.unet).config.in_channels == 16
+
+
+def test_a_table_of_another_machine_is_gone_on_with(tmp_path: Path) -> None:
+    rows = [{"arm": "default", "seed": 0, "kid": 0.1}, {"arm": "no longer there", "seed": 0, "kid": 0.1}]
+    out, work = tmp_path / "out", tmp_path / "work"
+    out.mkdir()
+    (out / "ablation.json").write_text(json.dumps({"run": {"steps": 150}, "rows": rows}))
+    restore_rows(work, out, 100)
+    assert not work.exists()
+    restore_rows(work, out, 150)
+    assert json.loads(row_file(work, "default", 0, 150).read_text()) == rows[0]
+    assert len(list((work / "rows").iterdir())) == 1
+    row_file(work, "default", 0, 150).write_text("{}")
+    restore_rows(work, out, 150)
+    assert row_file(work, "default", 0, 150).read_text() == "{}"

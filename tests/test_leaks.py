@@ -19,6 +19,7 @@ from skindualgen.benchmark.leaks import (
     DatasetPart,
     Leak,
     find_leaks,
+    knowledge_caveats,
     provenance_caveats,
     refuse_leaks,
 )
@@ -215,6 +216,13 @@ def test_what_is_not_recorded_is_said() -> None:
     assert "not recorded" in provenance_caveats(None)[0]
     items = TrainingItems(items=(), manifest_sha256="0" * 64, unrecorded=("base sd2-base",))
     assert provenance_caveats(items) == ["The training items of the base sd2-base are not recorded."]
+
+
+def test_a_generator_that_knows_more_than_the_arms_is_pointed_out() -> None:
+    seen = TrainingItems(items=tuple(TrainingItem(isic_id=f"p{i}") for i in range(12)), manifest_sha256="0" * 64)
+    (caveat,) = knowledge_caveats(seen, [12, 5, 20, 5])
+    assert "12 real photographs" in caveat and "arms with 5 real pairs" in caveat
+    assert knowledge_caveats(seen, [12]) == [] == knowledge_caveats(None, [5])
 
 
 def test_unreadable_photographs_are_refused(test_part: DatasetPart, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -154,6 +154,22 @@ def provenance_caveats(generator_items: TrainingItems | None) -> list[str]:
             "whether it has seen the test split was not checked."
         ]
     return [f"The training items of the {name} are not recorded." for name in generator_items.unrecorded]
+
+
+def knowledge_caveats(generator_items: TrainingItems | None, amounts: Iterable[int]) -> list[str]:
+    """Return, as sentences, where a generator knows more real photographs than the arms that it is compared with.
+
+    Args:
+        generator_items: what it was trained on, if that is recorded.
+        amounts: numbers of real pairs that the arms train on.
+    """
+    seen = len({item.isic_id for item in generator_items.items}) if generator_items is not None else 0
+    return [
+        f"The generator was trained on {seen} real photographs, with or without masks; the arms with {amount} real "
+        "pairs have no others. What hybrids gain there can be real data that the other arms lack."
+        for amount in sorted(set(amounts))
+        if amount < seen
+    ]
 
 
 def _text(where: Where, kind: Kind, leaks: Sequence[Leak]) -> str:

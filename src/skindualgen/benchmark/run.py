@@ -9,7 +9,7 @@ from pathlib import Path
 from skindualgen.benchmark.arms import Task
 from skindualgen.benchmark.comparison import metrics_of, regime_result, undefined_of
 from skindualgen.benchmark.execution import Done, Job, read_records, run_jobs
-from skindualgen.benchmark.leaks import DatasetPart, find_leaks, provenance_caveats, refuse_leaks
+from skindualgen.benchmark.leaks import DatasetPart, find_leaks, knowledge_caveats, provenance_caveats, refuse_leaks
 from skindualgen.benchmark.options import FILLS, BenchmarkOptions
 from skindualgen.benchmark.pictures import load_pictures
 from skindualgen.benchmark.plan import Regime, plan, task_data
@@ -66,6 +66,9 @@ def run_benchmark(
     for task in options.tasks:
         tasks[task], caveats[task] = task_data(task, **pictures)
         plans[task] = plan(options, tasks[task])
+        if options.generated:
+            amounts = [regime.real_pairs for regime in plans[task]]
+            caveats[task] = caveats[task] + knowledge_caveats(generator_items, amounts)
     # 3. The trials: those of earlier runs are read, the others run.
     out.mkdir(parents=True, exist_ok=True)
     recipes = {task: _recipe(options, data, out) for task, data in tasks.items()}
