@@ -155,8 +155,9 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def write(rows: list[dict[str, Any]], out: Path, steps: int) -> None:
-    """Write ablation.md and ablation.json."""
+def write(work: Path, out: Path, steps: int) -> None:
+    """Write ablation.md and ablation.json from the rows that there are."""
+    rows = [json.loads(path.read_text()) for path in sorted((work / "rows").glob(f"*-{steps}.json"))]
     record = run_record(steps=steps, batch_size=BATCH_SIZE, pairs=PAIRS, size_px=SIZE_PX, cores=os.cpu_count())
     atomic_write_json(out / "ablation.json", {"run": record, "arms": ARMS, "rows": rows})
     text = [
@@ -167,6 +168,7 @@ def write(rows: list[dict[str, Any]], out: Path, steps: int) -> None:
         "default, paired by seed, with Student's 95 % interval over seeds (nan for one seed, wide for three). "
         f"Written by `studies/ablation.py` on {record['date_utc'][:10]}, {record['cores']} cores, "
         f"{record['platform']}.", "",
+        f"{len(rows)} of {len(ARMS) * SEEDS} runs are done.", "",
         *table(rows), "",
         "A validation loss compares only between arms of the same loss.", "",
     ]  # fmt: skip
@@ -196,7 +198,7 @@ def main(
     work: Annotated[Path, typer.Option(help="folder of runs and rows, outside the repository")],
     out: Annotated[Path, typer.Option(help="where ablation.md and ablation.json go")] = Path("docs/results"),
     arms: Annotated[list[str] | None, typer.Option(help="some of the arms; all if not given")] = None,
-    seeds: Annotated[int, typer.Option(help="number of seeds")] = SEEDS,
+    seeds: Annotated[int, typer.Option(help="number of seeds; 0 writes the table of what is there")] = SEEDS,
     steps: Annotated[int, typer.Option(help="optimiser steps of every run")] = STEPS,
     threads: Annotated[int, typer.Option(help="CPU threads")] = 1,
     keep_runs: Annotated[bool, typer.Option(help="keep the run folders")] = False,
@@ -206,6 +208,7 @@ def main(
     for folder in (work, out):
         folder.mkdir(parents=True, exist_ok=True)
     restore_rows(work, out, steps)
+    write(work, out, steps)
     val_records = real_records(real, "val")
     val = photographs(real, val_records)
     segmenter, _ = load_judges(real, cache)
@@ -223,9 +226,7 @@ def main(
             console.print(row)
             if not keep_runs:
                 shutil.rmtree(run)
-            write(
-                [json.loads(path.read_text()) for path in sorted((work / "rows").glob(f"*-{steps}.json"))], out, steps
-            )
+            write(work, out, steps)
 
 
 if __name__ == "__main__":
