@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,52 +15,16 @@ if TYPE_CHECKING:
     from skindualgen.benchmark.execution import Done
 
 
-class TaskChoice(StrEnum):
-    """What to train for."""
-
-    segment = "segment"
-    classify = "classify"
-    both = "both"
-
-
-class SplitChoice(StrEnum):
-    """What to test on."""
-
-    test = "test"
-    val = "val"
-
-
-class FillChoice(StrEnum):
-    """How the diagnoses of generated pairs are chosen."""
-
-    match = "match"
-    balance = "balance"
-
-
-class WeightsChoice(StrEnum):
-    """What training starts from."""
-
-    imagenet = "imagenet"
-    random = "random"
-
-
-class PrecisionChoice(StrEnum):
-    """Number format of the training."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-
-
 def benchmark(
     real: Annotated[Path, typer.Option(help="Data set folder of real pairs: trained on its split train.")],
     out: Annotated[Path, typer.Option(help="Folder of the results; run again to resume or extend.")],
     generated: Annotated[
         Path | None, typer.Option(help="Data set folder of generated pairs, of any generator.")
     ] = None,
-    task: Annotated[TaskChoice, typer.Option(help="What to train for.")] = TaskChoice.both,
+    task: Annotated[Literal["segment", "classify", "both"], typer.Option(help="What to train for.")] = "both",
     test_split: Annotated[
-        SplitChoice | None, typer.Option(help="Real split to test on.  (default: test where there is one, else val)")
+        Literal["test", "val"] | None,
+        typer.Option(help="Real split to test on.  (default: test where there is one, else val)"),
     ] = None,
     size: Annotated[int, typer.Option(min=32, help="Side in px to which all pictures are reduced.")] = 128,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each arm.")] = 5,
@@ -77,7 +40,7 @@ def benchmark(
         str | None, typer.Option(help="Arms to run, with commas.  (default: all that can be built)")
     ] = None,
     fill: Annotated[
-        FillChoice | None,
+        Literal["match", "balance"] | None,
         typer.Option(
             help="Diagnoses of the generated pairs: match the real ones, or balance them, the rare ones first.  "
             "(default: match to segment, balance to classify)"
@@ -90,10 +53,10 @@ def benchmark(
     network: Annotated[
         str, typer.Option(help="A name of timm: classifier, or encoder of a U-Net.")
     ] = "tf_efficientnet_lite0",
-    weights: Annotated[WeightsChoice, typer.Option(help="What training starts from.")] = WeightsChoice.imagenet,
+    weights: Annotated[Literal["imagenet", "random"], typer.Option(help="What training starts from.")] = "imagenet",
     precision: Annotated[
-        PrecisionChoice, typer.Option(help="auto measures once which is faster.")
-    ] = PrecisionChoice.auto,
+        Literal["auto", "fp32", "bf16"], typer.Option(help="auto measures once which is faster.")
+    ] = "auto",
     devices: Annotated[
         str | None, typer.Option(help="Where to train, e.g. cuda:0,cuda:1.  (default: the first accelerator, else cpu)")
     ] = None,
@@ -118,22 +81,22 @@ def benchmark(
         from skindualgen.report.benchmark import write_benchmark_report
 
     options = BenchmarkOptions(
-        tasks=("segment", "classify") if task is TaskChoice.both else (task.value,),
+        tasks=("segment", "classify") if task == "both" else (task,),
         real=real,
         generated=generated,
-        test_split=test_split and test_split.value,
+        test_split=test_split,
         size_px=size,
-        network=Network(network, weights.value),
+        network=Network(network, weights),
         ratios=_listed("--ratios", ratios, float),
         arms=_listed("--arms", arms, str) or None,
-        fill=fill and fill.value,
+        fill=fill,
         seeds=seeds,
         real_counts=_listed("--real-count", real_count, int),
         real_fractions=_listed("--real-fraction", real_fraction, float),
         steps=steps,
         batch_size=batch_size,
         learning_rate=learning_rate,
-        precision=precision.value,
+        precision=precision,
         devices=_listed("--devices", devices, str),
         jobs=jobs,
         threads=threads,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,8 @@ from skindualgen.data.terms import known
 from skindualgen.evaluation.evidence import Evidence
 from skindualgen.evaluation.inputs import Inputs, Part
 from skindualgen.evaluation.judges import Judges, at_side, judge_name
-from skindualgen.evaluation.results import Measure, Reference, Section, measure_key
+from skindualgen.evaluation.measures import HELD_OUT, held_out_reference, measured
+from skindualgen.evaluation.results import Measure, Reference, Section
 from skindualgen.quality.adherence import (
     LEAST_PHOTOGRAPHS,
     ORDERED_WORDS,
@@ -32,7 +33,6 @@ NO_WORDS = (
     "No prompt states a word of size, shape, symmetry, border or skin tone. Body sites are judged with "
     "--site-classifier. Age and sex cannot be read from dermoscopy."
 )
-HELD_OUT = "held-out real"
 
 
 def word_measure_name(attribute: str) -> str:
@@ -109,16 +109,17 @@ def _sites_followed(inputs: Inputs, classifier: Classifier, judge: str, evidence
     evidence.add_column("read_site", inputs.generated.ids, generated[1])
     made, real = generated[0], held_out[0]
     gap = compare_adherence(real=real, generated=made, seed=seed)
-    sizes = {"n_generated": _count(made), "n_real": _count(real)}
+    sizes, beside = (_count(made), _count(real)), held_out_reference(real.balanced_accuracy)
+    none, lack = Reference(kind=HELD_OUT, value=0.0), Estimate(-gap.value, -gap.high, -gap.low)
     measures = [
-        _measure("site_balanced_accuracy", None, judge, made.balanced_accuracy, real.balanced_accuracy, sizes),
-        _measure("site_gap", None, judge, Estimate(-gap.value, -gap.high, -gap.low), None, sizes),
+        measured("site_balanced_accuracy", made.balanced_accuracy, beside, sizes, judge=judge),
+        measured("site_gap", lack, none, sizes, judge=judge),
     ]
     for site, hits in made.hits.items():
         if site in real.hits:
             both = [rate(sum(row), len(row)) for row in (hits, real.hits[site])]
-            sizes = {"n_generated": len(hits), "n_real": len(real.hits[site])}
-            measures.append(_measure("site_accuracy", site, judge, both[0], both[1], sizes))
+            sizes, beside = (len(hits), len(real.hits[site])), held_out_reference(both[1])
+            measures.append(measured("site_accuracy", both[0], beside, sizes, group=site, judge=judge))
     return measures
 
 
@@ -130,21 +131,3 @@ def _site_readings(classifier: Classifier, part: Part, seed: int) -> tuple[Attri
 
 def _count(found: AttributeAdherence) -> int:
     return sum(map(len, found.hits.values()))
-
-
-def _measure(
-    name: str, group: str | None, judge: str, made: Estimate, real: Estimate | None, sizes: Mapping[str, int]
-) -> Measure:
-    return Measure(
-        key=measure_key(name, group),
-        name=name,
-        group=group,
-        judge=judge,
-        value=made.value,
-        low=made.low,
-        high=made.high,
-        reference=Reference(kind=HELD_OUT, value=0.0)
-        if real is None
-        else Reference(kind=HELD_OUT, value=real.value, low=real.low, high=real.high),
-        **sizes,
-    )

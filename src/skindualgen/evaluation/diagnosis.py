@@ -15,7 +15,8 @@ from skindualgen.data.terms import diagnosis_term
 from skindualgen.evaluation.evidence import Evidence
 from skindualgen.evaluation.inputs import Inputs, Part
 from skindualgen.evaluation.judges import Judges, at_side, judge_name
-from skindualgen.evaluation.results import Confusion, DiagnosisSection, Measure, Reference, measure_key
+from skindualgen.evaluation.measures import held_out_reference, measured
+from skindualgen.evaluation.results import Confusion, DiagnosisSection, Measure
 from skindualgen.quality.intervals import CONFIDENCE, Estimate, rate
 
 FEW_OF_CLASS = 20
@@ -147,29 +148,10 @@ def _estimate(metric: Metric, readings: Readings, seed: int) -> Estimate:
     return Estimate(score, float(low), float(high))
 
 
-def _measure(
-    name: str, group: str | None, made: Estimate, real: Estimate, sizes: tuple[int, int], judge: str, caveat: str
-) -> Measure:
-    defined = bool(np.isfinite(made.value))
-    return Measure(
-        key=measure_key(name, group),
-        name=name,
-        group=group,
-        judge=judge,
-        value=made.value,
-        low=made.low,
-        high=made.high,
-        n_generated=sizes[0],
-        n_real=sizes[1],
-        reference=Reference(kind="held-out real", value=real.value, low=real.low, high=real.high),
-        caveat=None if defined else caveat,
-    )
-
-
 def _of_all(name: str, metric: str, held_out: Readings, generated: Readings, judge: str, seed: int) -> Measure:
     made, real = (_estimate(CLASSIFICATION_METRICS[metric], part, seed) for part in (generated, held_out))
     sizes = len(generated.outcome), len(held_out.outcome)
-    return _measure(name, None, made, real, sizes, judge, "all generated photographs are of one diagnosis")
+    return measured(name, made, held_out_reference(real), sizes, judge=judge, caveat=_why_undefined(made))
 
 
 def _recall(name: str, held_out: Readings, generated: Readings, judge: str) -> Measure:
@@ -179,7 +161,9 @@ def _recall(name: str, held_out: Readings, generated: Readings, judge: str) -> M
         sizes.append(len(right))
         nan = float("nan")
         estimates.append(rate(sum(right), len(right)) if right else Estimate(nan, nan, nan))
-    return _measure("class_accuracy", name, estimates[0], estimates[1], (sizes[0], sizes[1]), judge, "")
+    made, real = estimates
+    reference = held_out_reference(real)
+    return measured("class_accuracy", made, reference, (sizes[0], sizes[1]), group=name, judge=judge)
 
 
 def _one_against_rest(name: str, held_out: Readings, generated: Readings, judge: str, seed: int) -> Measure:
@@ -193,6 +177,10 @@ def _one_against_rest(name: str, held_out: Readings, generated: Readings, judge:
             _estimate(CLASSIFICATION_METRICS["macro_auroc"], Readings(outcome, part.ids, part.lesions), seed)
         )
     sizes = generated.truth.count(name), held_out.truth.count(name)
-    return _measure(
-        "class_auroc", name, estimates[0], estimates[1], sizes, judge, "all generated photographs are of one diagnosis"
-    )
+    made, real = estimates
+    reference, caveat = held_out_reference(real), _why_undefined(made)
+    return measured("class_auroc", made, reference, sizes, group=name, judge=judge, caveat=caveat)
+
+
+def _why_undefined(made: Estimate) -> str | None:
+    return None if np.isfinite(made.value) else "all generated photographs are of one diagnosis"

@@ -10,6 +10,7 @@ from sklearn.decomposition import PCA
 
 from skindualgen.evaluation.evidence import Evidence, FeatureMap
 from skindualgen.evaluation.inputs import Inputs, Part
+from skindualgen.evaluation.measures import REAL_AGAINST_REAL
 from skindualgen.evaluation.results import Measure, Reference, Section, measure_key
 from skindualgen.quality.features import FeatureExtractor
 from skindualgen.quality.fidelity_tables import ALL, FidelityRow, FidelityTable, PictureSet, compare_sets
@@ -76,7 +77,7 @@ def _measure(row: FidelityRow, table: FidelityTable, judge: str | None) -> Measu
         high=row.interval and row.interval.high,
         n_generated=row.n_generated,
         n_real=row.n_real,
-        reference=Reference(kind="real against real", value=row.floor_mean, low=row.floor_low, high=row.floor_high),
+        reference=Reference(kind=REAL_AGAINST_REAL, value=row.floor_mean, low=row.floor_low, high=row.floor_high),
         caveat=row.caveat,
     )
 
@@ -98,7 +99,7 @@ def _ratio_to_floor(row: FidelityRow, table: FidelityTable, judge: str | None) -
         n_generated=row.n_generated,
         n_real=row.n_real,
         reference=Reference(
-            kind="real against real",
+            kind=REAL_AGAINST_REAL,
             value=1.0,
             low=None if row.floor_low is None else row.floor_low / floor,
             high=None if row.floor_high is None else row.floor_high / floor,

@@ -113,10 +113,12 @@ def at_side(images: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
     return np.array(resized, np.uint8).reshape(-1, side_px, side_px, 3)
 
 
-def judge_name(classifier: Classifier) -> str:
-    """Return what a report calls a classifier."""
-    header = classifier.header
-    return f"classifier ({header['architecture']}, {header['budget']['steps']} steps, {header['image_size_px']} px)"
+def judge_name(judge: Segmenter | Classifier) -> str:
+    """Return what a report calls a judge."""
+    header, steps = judge.header, judge.header["budget"]["steps"]
+    if isinstance(judge, Segmenter):
+        return f"segmenter ({header['encoder']}, {steps} steps, {header['size_px']} px)"
+    return f"classifier ({header['architecture']}, {steps} steps, {header['image_size_px']} px)"
 
 
 class Judges:

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from skindualgen.evaluation.evidence import Distribution, Evidence
 from skindualgen.evaluation.inputs import ClassMatch, Inputs, Part, class_matched
-from skindualgen.evaluation.judges import Judges
-from skindualgen.evaluation.results import Measure, Reference, Section, measure_key
-from skindualgen.quality.distributions import FlooredDistance
+from skindualgen.evaluation.judges import Judges, judge_name
+from skindualgen.evaluation.measures import HELD_OUT, floored_distance, held_out_reference, measured
+from skindualgen.evaluation.results import Measure, Reference, Section
 from skindualgen.quality.intervals import Estimate
 from skindualgen.quality.mask_tables import (
     AGREEMENT_SCORES,
@@ -62,34 +62,12 @@ def masks_section(inputs: Inputs, judges: Judges, evidence: Evidence, *, seed: i
 def _shape_measures(table: ShapeTable) -> list[Measure]:
     measures = []
     for name, row in table.rows.items():
-        made, real = row.generated, row.real
-        measures.append(
-            Measure(
-                key=name,
-                name=name,
-                value=made.value,
-                low=made.low,
-                high=made.high,
-                n_generated=len(row.generated_values),
-                n_real=len(row.real_values),
-                reference=Reference(kind="held-out real", value=real.value, low=real.low, high=real.high),
-            )
-        )
-        measures.append(_distance(name + DISTANCE, row.kolmogorov_smirnov))
+        sizes = len(row.generated_values), len(row.real_values)
+        measures.append(measured(name, row.generated, held_out_reference(row.real), sizes))
+        measures.append(floored_distance(name + DISTANCE, row.kolmogorov_smirnov))
         if row.wasserstein is not None:
-            measures.append(_distance(name + SHIFT, row.wasserstein))
+            measures.append(floored_distance(name + SHIFT, row.wasserstein))
     return measures
-
-
-def _distance(name: str, found: FlooredDistance) -> Measure:
-    return Measure(
-        key=name,
-        name=name,
-        value=found.matched,
-        n_generated=found.sizes[0],
-        n_real=found.sizes[1],
-        reference=Reference(kind="real against real", value=found.floor, low=found.floor_low, high=found.floor_high),
-    )
 
 
 def _agreement(
@@ -97,8 +75,7 @@ def _agreement(
 ) -> tuple[str, list[Measure]]:
     """Ask the segmenter: overall on the class-matched parts, of each diagnosis on all of its photographs."""
     segmenter = judges.segmenter
-    header = segmenter.header
-    judge = f"segmenter ({header['encoder']}, {header['budget']['steps']} steps, {header['size_px']} px)"
+    judge = judge_name(segmenter)
     of_made, of_real = segmenter.masks(generated.images), segmenter.masks(held_out.images)
     measures = _agreement_measures(
         (of_made[matched.generated], generated.masks[matched.generated]),
@@ -129,27 +106,17 @@ def _agreement_measures(
     made, real = (summarise_agreement(*pair, seed=seed) for pair in (generated, held_out))
     sizes = made.n, real.n
     measures = [
-        _agreement_measure(f"agreement_{name}", judge, made.scores[name].mean, real.scores[name].mean, sizes, group)
+        measured(
+            f"agreement_{name}",
+            made.scores[name].mean,
+            held_out_reference(real.scores[name].mean),
+            sizes,
+            group=group,
+            judge=judge,
+        )
         for name in AGREEMENT_SCORES
     ]
     difference = compare_agreement(real_scores=real, generated_scores=made, seed=seed)["dice"]
     gap = Estimate(-difference.value, -difference.high, -difference.low)
-    none = Estimate(0.0, float("nan"), float("nan"))
-    return [*measures, _agreement_measure("agreement_gap", judge, gap, none, sizes, group)]
-
-
-def _agreement_measure(
-    name: str, judge: str, made: Estimate, real: Estimate, sizes: tuple[int, int], group: str | None
-) -> Measure:
-    return Measure(
-        key=measure_key(name, group),
-        name=name,
-        group=group,
-        judge=judge,
-        value=made.value,
-        low=made.low,
-        high=made.high,
-        n_generated=sizes[0],
-        n_real=sizes[1],
-        reference=Reference(kind="held-out real", value=real.value, low=real.low, high=real.high),
-    )
+    none = Reference(kind=HELD_OUT, value=0.0)
+    return [*measures, measured("agreement_gap", gap, none, sizes, group=group, judge=judge)]

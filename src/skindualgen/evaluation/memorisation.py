@@ -7,14 +7,14 @@ from PIL import Image
 
 from skindualgen.evaluation.evidence import Couple, Distribution, Evidence
 from skindualgen.evaluation.inputs import Inputs
-from skindualgen.evaluation.results import Copy, Measure, MemorisationSection, Reference, measure_key
+from skindualgen.evaluation.measures import held_out_reference, measured
+from skindualgen.evaluation.results import Copy, Measure, MemorisationSection, Reference
 from skindualgen.quality.features import FeatureExtractor
 from skindualgen.quality.intervals import Estimate, rate
 from skindualgen.quality.novelty import NEAR_COPY_QUANTILE, Match, Novelty, novelty
 
 SHOWN_COUPLES = 24
 BY_DEFINITION = "unseen real, by definition"
-HELD_OUT = "held-out real"
 
 
 def memorisation_section(inputs: Inputs, extractor: FeatureExtractor, evidence: Evidence) -> MemorisationSection:
@@ -55,31 +55,16 @@ def _measures(inputs: Inputs, found: Novelty, judge: str) -> list[Measure]:
     def of(
         name: str, estimate: Estimate, reference: Reference, group: str | None = None, n: int | None = None
     ) -> Measure:
-        return Measure(
-            key=measure_key(name, group),
-            name=name,
-            group=group,
-            judge=judge,
-            value=estimate.value,
-            low=estimate.low,
-            high=estimate.high,
-            n_generated=len(generated) if n is None else n,
-            n_real=len(inputs.held_out),
-            reference=reference,
-        )
+        sizes = len(generated) if n is None else n, len(inputs.held_out)
+        return measured(name, estimate, reference, sizes, group=group, judge=judge)
 
     expected = Reference(kind=BY_DEFINITION, value=found.expected_rate)
     even = Reference(kind=BY_DEFINITION, value=0.5)
-    unseen = found.held_out_duplicate_rate
     measures = [
         of("near_copy_rate", found.near_copy_rate, expected),
         of("closer_than_held_out", Estimate(found.closer_than_held_out, nan, nan), even),
         of("fits_better_than_held_out", Estimate(found.fits_better_than_held_out, nan, nan), even),
-        of(
-            "duplicate_rate",
-            found.duplicate_rate,
-            Reference(kind=HELD_OUT, value=unseen.value, low=unseen.low, high=unseen.high),
-        ),
+        of("duplicate_rate", found.duplicate_rate, held_out_reference(found.held_out_duplicate_rate)),
     ]
     names = np.asarray(generated.diagnoses, dtype=object)
     for group in sorted({name for name in generated.diagnoses if name is not None}):

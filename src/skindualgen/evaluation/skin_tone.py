@@ -8,13 +8,13 @@ import numpy as np
 
 from skindualgen.evaluation.evidence import Distribution, Evidence
 from skindualgen.evaluation.inputs import Inputs, class_matched
-from skindualgen.evaluation.results import Measure, Reference, Section, measure_key
+from skindualgen.evaluation.measures import floored_distance, held_out_reference, measured
+from skindualgen.evaluation.results import Measure, Section
 from skindualgen.quality.intervals import Estimate, bootstrap, mean_of_means, rate
 from skindualgen.quality.skin_tone import CALIBRATION_NOTE, CATEGORIES, THIN, ToneGroup, compare_tones, skin_tones
 
 LEAST_TONES = 4
 """Photographs with measurable skin, in each set, from which on sets are compared."""
-HELD_OUT = "held-out real"
 
 
 def tone_share_name(category: str) -> str:
@@ -80,54 +80,29 @@ def _thin_caveats(whole: ToneGroup, by_diagnosis: Mapping[str, ToneGroup]) -> li
 
 def _measures(group: ToneGroup, name: str | None, seed: int) -> list[Measure]:
     made, real = np.array(group.generated_degrees), np.array(group.real_degrees)
-    sizes = {"n_generated": len(made), "n_real": len(real)}
+    sizes = len(made), len(real)
     measures = []
     if group.wasserstein_degrees is not None:
         found = group.wasserstein_degrees
+        measures.append(floored_distance("ita_distance", found, group=name, caveat=_thin(len(real))))
         measures.append(
-            Measure(
-                key=measure_key("ita_distance", name),
-                name="ita_distance",
-                group=name,
-                value=found.matched,
-                n_generated=found.sizes[0],
-                n_real=found.sizes[1],
-                reference=Reference(
-                    kind="real against real", value=found.floor, low=found.floor_low, high=found.floor_high
-                ),
-                caveat=f"{len(real)} real photographs: too thin to judge by" if len(real) < THIN else None,
-            )
+            measured("ita_mean", _mean(made, seed), held_out_reference(_mean(real, seed)), sizes, group=name)
         )
-        measures.append(_beside("ita_mean", name, _mean(made, seed), _mean(real, seed), sizes))
     if name is None:
         for category in CATEGORIES:
             counts = group.categories[category]
             if counts.generated_share is not None and counts.real_share is not None:
-                thin = f"{counts.real} real photographs: too thin to judge by" if counts.real < THIN else None
-                made_share, real_share = counts.generated_share, counts.real_share
-                measures.append(_beside(tone_share_name(category), None, made_share, real_share, sizes, thin))
+                share, beside = counts.generated_share, held_out_reference(counts.real_share)
+                measures.append(measured(tone_share_name(category), share, beside, sizes, caveat=_thin(counts.real)))
         totals = group.generated_unmeasured + len(made), group.real_unmeasured + len(real)
         unmeasured = rate(group.generated_unmeasured, totals[0]), rate(group.real_unmeasured, totals[1])
-        sizes = {"n_generated": totals[0], "n_real": totals[1]}
-        measures.append(_beside("skin_unmeasured", None, unmeasured[0], unmeasured[1], sizes))
+        measures.append(measured("skin_unmeasured", unmeasured[0], held_out_reference(unmeasured[1]), totals))
     return measures
+
+
+def _thin(count: int) -> str | None:
+    return f"{count} real photographs: too thin to judge by" if count < THIN else None
 
 
 def _mean(values: np.ndarray, seed: int) -> Estimate:
     return bootstrap([values], mean_of_means, seed=seed)
-
-
-def _beside(
-    measure: str, group: str | None, made: Estimate, real: Estimate, sizes: dict[str, int], caveat: str | None = None
-) -> Measure:
-    return Measure(
-        key=measure_key(measure, group),
-        name=measure,
-        group=group,
-        value=made.value,
-        low=made.low,
-        high=made.high,
-        reference=Reference(kind=HELD_OUT, value=real.value, low=real.low, high=real.high),
-        caveat=caveat,
-        **sizes,
-    )
