@@ -16,7 +16,7 @@ from skindualgen.contracts import DATASET_FILE, InputError, PairRecord
 from skindualgen.data.manifest import write_dataset
 from skindualgen.data.prompts import prompt_for
 from skindualgen.provenance import atomic_write_text
-from skindualgen.sample.requests import ATTRIBUTES
+from skindualgen.planning.requests import ATTRIBUTES
 
 
 def captions(records: Sequence[PairRecord], counts: Mapping[str, int], *, seed: int) -> list[dict[str, Any]]:

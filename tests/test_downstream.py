@@ -18,7 +18,7 @@ from downstream_sweep import sweep_table
 from skindualgen.benchmark.arms import arms_of, build_pool
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_metadata, write_dataset
-from skindualgen.sample.requests import read_prompt_file
+from skindualgen.planning.requests import read_prompt_file
 
 SIZES = Counter({"nevus": 300, "melanoma": 90, "seborrheic keratosis": 50})
 

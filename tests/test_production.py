@@ -29,7 +29,7 @@ from skindualgen.sample.production import (
     generate_pairs,
     without_lesion,
 )
-from skindualgen.sample.requests import PairRequest, requests_from_prompts, requests_like
+from skindualgen.planning.requests import PairRequest, requests_from_prompts, requests_like
 from skindualgen.sample.segmentation import field_to_mask, segment_folder, working_size
 
 PROMPTS = [("a dermoscopic image of a nevus", {}), ("a melanoma\u2028on the back", {"age_approx": 55})]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.data.prompts import prompt_for
-from skindualgen.sample.requests import (
+from skindualgen.planning.requests import (
     SEED_BITS,
     PairRequest,
     labels_of,

@@ -23,7 +23,7 @@ from skindualgen.provenance import sha256_file
 from skindualgen.sample.merged import export_merged
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.sample.production import generate_pairs
-from skindualgen.sample.requests import requests_from_prompts
+from skindualgen.planning.requests import requests_from_prompts
 from skindualgen.train.loop import train
 from tiny import tiny_config
 

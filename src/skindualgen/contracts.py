@@ -37,6 +37,10 @@ class PairRecord(BaseModel):
 
     Attribute names follow the ISIC Archive's metadata. Paths are POSIX, relative to the data set folder. Fields
     unknown to this version are kept, so that a file from elsewhere survives a round trip.
+
+    Of a generated pair: ``plan_row`` is the line of the plan that asked for it (0 is the first), ``attempt`` counts the
+    draws that the gate refused before it, ``extrapolation`` says that its combination of attributes was not seen in
+    training, and ``skin_tone`` is the tone that its prompt asks for.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -63,4 +67,8 @@ class PairRecord(BaseModel):
     base_sha256: str | None = None
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
+    skin_tone: str | None = None
+    plan_row: int | None = Field(default=None, ge=0)
+    attempt: int | None = Field(default=None, ge=0)
+    extrapolation: bool | None = None
     scores: dict[str, float] | None = None

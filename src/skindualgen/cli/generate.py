@@ -48,7 +48,7 @@ def generate(
 
     with loading():
         from skindualgen.sample.production import SHEET_FILE, generate_pairs, without_lesion
-        from skindualgen.sample.requests import read_prompt_file, requests_from_prompts, requests_like
+        from skindualgen.planning.requests import read_prompt_file, requests_from_prompts, requests_like
 
         if like is not None:
             requests = requests_like(like, count, seed)

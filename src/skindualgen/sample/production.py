@@ -19,7 +19,7 @@ from skindualgen.provenance import atomic_path, atomic_write_bytes, png_info, ru
 from skindualgen.sample.inputs import check_size
 from skindualgen.sample.output_folder import Report, claim
 from skindualgen.sample.pipeline import SkinDualGenPipeline
-from skindualgen.sample.requests import PairRequest
+from skindualgen.planning.requests import PairRequest
 from skindualgen.sample.sheet import pair_sheet
 
 JOURNAL_FILE = ".generated.jsonl"

@@ -1,0 +1,1 @@
+"""Provenance inside files: records, XMP, signed content credentials, watermark; and its verification."""

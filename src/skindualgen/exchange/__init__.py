@@ -1,0 +1,1 @@
+"""The data set layout from and into the formats of other tools."""

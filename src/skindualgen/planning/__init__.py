@@ -1,0 +1,1 @@
+"""Image-mask pairs to be generated: what is asked for, and how many of each."""

@@ -1,0 +1,1 @@
+"""Data sets and adapters made ready for publication: cards, checks, upload."""
