@@ -15,8 +15,8 @@ import numpy as np
 from skindualgen.contracts import DATASET_FILE, InputError, PairRecord
 from skindualgen.data.manifest import write_dataset
 from skindualgen.data.prompts import prompt_for
-from skindualgen.provenance import atomic_write_text
 from skindualgen.planning.requests import ATTRIBUTES
+from skindualgen.provenance import atomic_write_text
 
 
 def captions(records: Sequence[PairRecord], counts: Mapping[str, int], *, seed: int) -> list[dict[str, Any]]:

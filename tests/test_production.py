@@ -21,6 +21,7 @@ from PIL import Image
 
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_dataset_info, read_metadata
+from skindualgen.planning.requests import PairRequest, requests_from_prompts, requests_like
 from skindualgen.provenance import sha256_file
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.sample.production import (
@@ -29,7 +30,6 @@ from skindualgen.sample.production import (
     generate_pairs,
     without_lesion,
 )
-from skindualgen.planning.requests import PairRequest, requests_from_prompts, requests_like
 from skindualgen.sample.segmentation import field_to_mask, segment_folder, working_size
 
 PROMPTS = [("a dermoscopic image of a nevus", {}), ("a melanoma\u2028on the back", {"age_approx": 55})]

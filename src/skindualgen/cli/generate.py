@@ -47,8 +47,8 @@ def generate(
     from skindualgen.cli.progress import item_progress, loading
 
     with loading():
-        from skindualgen.sample.production import SHEET_FILE, generate_pairs, without_lesion
         from skindualgen.planning.requests import read_prompt_file, requests_from_prompts, requests_like
+        from skindualgen.sample.production import SHEET_FILE, generate_pairs, without_lesion
 
         if like is not None:
             requests = requests_like(like, count, seed)

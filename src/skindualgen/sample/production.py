@@ -15,11 +15,11 @@ from skindualgen import __version__
 from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, PairRecord
 from skindualgen.data.manifest import write_dataset
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE
+from skindualgen.planning.requests import PairRequest
 from skindualgen.provenance import atomic_path, atomic_write_bytes, png_info, run_record, sha256_file
 from skindualgen.sample.inputs import check_size
 from skindualgen.sample.output_folder import Report, claim
 from skindualgen.sample.pipeline import SkinDualGenPipeline
-from skindualgen.planning.requests import PairRequest
 from skindualgen.sample.sheet import pair_sheet
 
 JOURNAL_FILE = ".generated.jsonl"
