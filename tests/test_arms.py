@@ -35,17 +35,19 @@ def drawn(pool: Pool, real: list[str] = REAL) -> tuple[Counter[str], Counter[str
 def test_the_arms_and_their_order() -> None:
     names = [arm.name for arm in arms_of("segment")]
     hybrids = ["hybrid-0.25", "hybrid-0.5", "hybrid-1", "hybrid-2", "hybrid-5"]
-    assert names == ["real", "augment", "replay", "synthetic", *hybrids]
+    assert names == ["real", "augment", "replay", "synthetic", "pretrain", *hybrids]
     assert [arm.name for arm in arms_of("classify")] == [*names[:2], "reweight", "oversample", *names[2:]]
-    assert [arm.augment for arm in arms_of("classify")] == [False] + [True] * 10
-    assert [arm.name for arm in arms_of("classify") if arm.uses_synthetic] == ["synthetic", *hybrids]
+    assert [arm.augment for arm in arms_of("classify")] == [False] + [True] * 11
+    assert [arm.name for arm in arms_of("classify") if arm.uses_synthetic] == [
+        "synthetic", "pretrain", *hybrids,
+    ]  # fmt: skip
     assert [arm.name for arm in arms_of("segment", [3, 0.5])][-2:] == ["hybrid-0.5", "hybrid-3"]
-    assert len({arm.definition for arm in arms_of("classify")}) == 11
+    assert len({arm.definition for arm in arms_of("classify")}) == 12
 
 
 def test_controls_are_made_for_ratio_one_or_else_the_largest() -> None:
     for ratios, reference in (((0.25, 1, 5), 1.0), ((0.25, 0.5), 0.5)):
-        assert {arm(name, ratios).ratio for name in ("replay", "synthetic")} == {reference}
+        assert {arm(name, ratios).ratio for name in ("replay", "synthetic", "pretrain")} == {reference}
         assert f"hybrid-{reference:g} " in arm("replay", ratios).definition
 
 

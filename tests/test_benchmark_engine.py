@@ -138,9 +138,9 @@ def test_every_arm_takes_the_same_steps(
     settings = options(folders, tasks=("classify",), arms=None, seeds=1, steps=3)
     result = run_benchmark(settings, tmp_path)
     assert [arm.name for arm in result.tasks[0].regimes[0].arms] == [
-        "real", "augment", "reweight", "oversample", "replay", "synthetic", "hybrid-1", "hybrid-2",
+        "real", "augment", "reweight", "oversample", "replay", "synthetic", "pretrain", "hybrid-1", "hybrid-2",
     ]  # fmt: skip
-    assert len(rates) >= 6
+    assert len(rates) >= 7
     assert all(rate == rates[0] and len(rate) == 3 for rate in rates)
 
 
@@ -197,7 +197,7 @@ def test_without_generated_pairs_the_other_arms_run(folders: tuple[Path, Path], 
     result = run_benchmark(settings, tmp_path)
     regime = result.tasks[0].regimes[0]
     assert [arm.name for arm in regime.arms] == ["real", "augment", "replay"]
-    assert [left.name for left in regime.left_out] == ["synthetic", "hybrid-1", "hybrid-2"]
+    assert [left.name for left in regime.left_out] == ["synthetic", "pretrain", "hybrid-1", "hybrid-2"]
     assert all(verdict.helped is None for verdict in regime.verdicts)
     assert result.generated is None
 

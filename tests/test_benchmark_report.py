@@ -80,7 +80,7 @@ def test_anything_less_has_not_helped(differences: dict[str, Difference]) -> Non
     found = verdict(DICE, [arm_result("hybrid-1", 0.8, **differences)])
     assert (found.helped, found.winners, found.winners_holm) == (False, [], [])
     assert found.closest == "hybrid-1"
-    assert found.text.startswith("Dice: no hybrid beats both")
+    assert found.text.startswith("Dice: no hybrid (or pretraining) beats both")
 
 
 def test_where_lower_is_better_a_negative_difference_helps() -> None:

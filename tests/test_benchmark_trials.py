@@ -34,9 +34,9 @@ from skindualgen.benchmark.trials import (
 from skindualgen.contracts import InputError
 
 
-def drawn(data: TaskData, pool: Pool, *, batch_size: int = 64, seed: int = 0) -> NDArray[np.int64]:
+def drawn(data: TaskData, pool: Pool, *, batch_size: int = 64, seed: int = 0, step: int = 0) -> NDArray[np.int64]:
     """Return the grey levels of a batch, which name the items (of whichever part)."""
-    inputs, _ = batch_source(data, recipe_of(batch_size=batch_size), pool)(np.random.default_rng(seed))
+    inputs, _ = batch_source(data, recipe_of(batch_size=batch_size), pool)(np.random.default_rng(seed), step)
     return np.asarray(((inputs[:, 0, 0, 0] * 0.5 + 0.5) * 255).round(), np.int64)
 
 
@@ -59,6 +59,15 @@ def test_arms_of_one_seed_see_the_same_real_pictures() -> None:
     from_real = mixed < 100
     assert 20 < from_real.sum() < 44
     np.testing.assert_array_equal(mixed[from_real], alone[from_real])
+
+
+def test_pretraining_sees_generated_pictures_first_and_then_the_real_ones_of_the_plain_pool() -> None:
+    """2 steps, half of them for pretraining: step 0 draws generated pictures alone, step 1 real ones alone."""
+    data = plain_data()
+    data = replace(data, generated=replace(data.generated, images=data.generated.images + 100))
+    pool = pool_of(list(range(10)), list(range(10)), pretrain=0.5)
+    assert (drawn(data, pool, step=0) >= 100).all()
+    np.testing.assert_array_equal(drawn(data, pool, step=1), drawn(data, pool_of(list(range(10)), [])))
 
 
 def test_repeats_change_nothing_where_all_repeat_alike() -> None:
@@ -88,6 +97,7 @@ def test_key_depends_on_all_that_decides_the_outcome_and_on_nothing_else() -> No
         "size": trial_key(data, replace(recipe, size_px=64), trial),
         "augmentation": trial_key(data, replace(recipe, augmentation=Augmentation(zoom=0.5)), trial),
         "augment": trial_key(data, recipe, replace(trial, pool=replace(trial.pool, augment=True))),
+        "pretrain": trial_key(data, recipe, replace(trial, pool=replace(trial.pool, pretrain=0.5))),
         "loss": trial_key(data, recipe, replace(trial, pool=replace(trial.pool, loss_weights={"class 0": 2.0}))),
         "item": trial_key(data, recipe, replace(trial, pool=pool_of([0, 3], [2]))),
         "content": trial_key(replace(data, train=other_picture), recipe, trial),

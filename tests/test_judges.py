@@ -131,7 +131,7 @@ def test_training_repeats_for_a_seed_and_leaves_the_global_generator_alone():
             torch.manual_seed(0)
             network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Dropout(0.5), torch.nn.Linear(12, 1))
 
-        def draw(random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        def draw(random: np.random.Generator, step: int) -> tuple[torch.Tensor, torch.Tensor]:
             inputs = torch.from_numpy(random.normal(size=(4, 3, 2, 2)).astype(np.float32))
             return inputs, inputs.mean((1, 2, 3))[:, None]
 

@@ -18,6 +18,8 @@ from skindualgen.contracts import InputError
 Task = Literal["segment", "classify"]
 Fill = Literal["balance", "match"]
 RATIOS = (0.25, 0.5, 1, 2, 5)
+PRETRAIN_SHARE = 0.5
+"""share of the steps that the arm "pretrain" spends on generated pairs"""
 SEED_ITEMS = 2
 """Least number of each class in a small subset, where its size allows."""
 
@@ -52,6 +54,8 @@ class Pool:
         weights: [len(real) + len(synthetic)] chance of each item at a draw, sum 1.
         augment: whether classical augmentation is applied.
         loss_weights: diagnosis -> weight in the loss, mean 1 over the items; None weighs all alike.
+        pretrain: share of the steps, the first ones, that draw generated pairs alone; the others then draw real ones
+            alone. 0 mixes them in every batch.
     """
 
     real: NDArray[np.int64]
@@ -59,6 +63,7 @@ class Pool:
     weights: NDArray[np.float64]
     augment: bool
     loss_weights: dict[str, float] | None
+    pretrain: float = 0.0
 
 
 def arms_of(task: Task, ratios: Sequence[float] = RATIOS) -> list[Arm]:
@@ -105,6 +110,14 @@ def arms_of(task: Task, ratios: Sequence[float] = RATIOS) -> list[Arm]:
             f"Generated pairs alone, {reference:g} for each real one that the other arms have.", True, reference, True,
         ),
     ]  # fmt: skip
+    arms.append(
+        Arm(
+            "pretrain", "synthetic, then real",
+            f"Generated pairs alone, {reference:g} for each real one, for the first {PRETRAIN_SHARE:.0%} of the steps, "
+            "and the real pairs alone for the others.",
+            True, reference, True,
+        )
+    )  # fmt: skip
     return arms + [
         Arm(
             f"hybrid-{ratio:g}", f"real + {ratio:g} x synthetic",
@@ -162,7 +175,8 @@ def build_pool(
             loss_weights = inverse
         else:
             weights *= [inverse[str(diagnosis)] for diagnosis in real_diagnoses]
-    return Pool(positions, chosen, weights / weights.sum(), arm.augment, loss_weights)
+    pretrain = PRETRAIN_SHARE if arm.name == "pretrain" else 0.0
+    return Pool(positions, chosen, weights / weights.sum(), arm.augment, loss_weights, pretrain)
 
 
 def nested_subset(

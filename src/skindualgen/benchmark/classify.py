@@ -106,7 +106,7 @@ def train_classifier(
     images = torch.from_numpy(load_images(root, records, config.image_size_px))
     members = [np.flatnonzero(np.asarray(diagnoses) == name) for name in classes]
 
-    def draw(random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def draw(random: np.random.Generator, step: int) -> tuple[Tensor, Tensor]:
         labels = random.integers(len(classes), size=config.budget.batch_size)
         chosen = np.array([random.choice(members[label]) for label in labels])
         images_01 = images[torch.from_numpy(chosen)].permute(0, 3, 1, 2).float() / 255  # [b, 3, s, s]

@@ -22,6 +22,8 @@ from skindualgen.benchmark.statistics import ArmOutcomes, Comparison, arm_estima
 from skindualgen.benchmark.trials import TaskData, TrialRecord
 from skindualgen.quality.intervals import Estimate
 
+TOGETHER = ("hybrid", "pretrain")
+"""how the names of arms begin that use real and generated pairs"""
 SIGNIFICANCE = 0.05
 
 Records = Mapping[tuple[str, int], TrialRecord]
@@ -82,14 +84,14 @@ def regime_result(data: TaskData, regime: Regime, records: Records) -> RegimeRes
 
 
 def verdict(metric: Metric, arms: Sequence[ArmResult]) -> Verdict:
-    """Say whether a hybrid beats both real replay and classical augmentation by one metric."""
+    """Say whether real and generated pairs together beat both real replay and classical augmentation by one metric."""
     tested: list[tuple[ArmResult, Difference, Difference]] = [
         (arm, arm.differences["replay"][metric.name], arm.differences["augment"][metric.name])
         for arm in arms
-        if arm.name.startswith("hybrid") and {"replay", "augment"} <= set(arm.differences)
+        if arm.name.startswith(TOGETHER) and {"replay", "augment"} <= set(arm.differences)
     ]
     if not tested:
-        text = f"{metric.title}: not tested, which takes the arms augment, replay and a hybrid."
+        text = f"{metric.title}: not tested, which takes the arms augment, replay and a hybrid or pretrain."
         return Verdict(metric=metric.name, helped=None, winners=[], winners_holm=[], closest=None, text=text)
     sign = 1 if metric.higher_is_better else -1
 
@@ -111,7 +113,7 @@ def verdict(metric: Metric, arms: Sequence[ArmResult]) -> Verdict:
         holm = f"after Holm's adjustment for the arms tried: {', '.join(adjusted) or 'none'}"
         text = f"{metric.title}: {names} better than both real replay and augmentation; at most {closest}; {holm}."
     else:
-        text = f"{metric.title}: no hybrid beats both real replay and augmentation; closest is {closest}."
+        text = f"{metric.title}: no hybrid (or pretraining) beats both real replay and augmentation; closest is {closest}."
     return Verdict(
         metric=metric.name,
         helped=bool(winners),

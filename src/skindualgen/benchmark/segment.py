@@ -97,7 +97,7 @@ def train_segmenter(
     images = torch.from_numpy(load_images(root, records, config.size_px))
     masks = torch.from_numpy(load_masks(root, records, config.size_px))
 
-    def draw(random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def draw(random: np.random.Generator, step: int) -> tuple[Tensor, Tensor]:
         chosen = torch.from_numpy(random.integers(len(images), size=config.budget.batch_size))
         images_01 = images[chosen].permute(0, 3, 1, 2).float() / 255  # [b, 3, s, s]
         augmented, target = config.augmentation(images_01, masks[chosen][:, None].float(), random)

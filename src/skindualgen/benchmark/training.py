@@ -27,7 +27,7 @@ GRADIENT_NORM = 1.0
 TIMED_STEPS = 3
 """Steps that are timed in each precision, after one that warms up; the fastest counts."""
 
-Draw = Callable[[np.random.Generator], tuple[Tensor, Tensor]]
+Draw = Callable[[np.random.Generator, int], tuple[Tensor, Tensor]]
 """Draws one batch: network input [b, 3, s, s] in [-1, 1] and its target."""
 
 
@@ -159,7 +159,7 @@ def fit(
     """Train a network in place for the budget's optimiser steps, and leave it in evaluation mode.
 
     Args:
-        draw: draws a batch with the generator of its step.
+        draw: draws a batch with the generator of its step, and the step.
         loss: mean loss of logits and target, in float32.
         bfloat16: autocast to bfloat16; None measures which precision is faster on this machine.
         device: where the network is moved and trained; batches are drawn on the CPU.
@@ -171,14 +171,14 @@ def fit(
     start = time.perf_counter()
     network.to(device).to(memory_format=torch.channels_last).train()
     if bfloat16 is None:
-        bfloat16 = bfloat16_is_faster(network, loss, draw(np.random.default_rng([budget.seed, budget.steps])))
+        bfloat16 = bfloat16_is_faster(network, loss, draw(np.random.default_rng([budget.seed, budget.steps]), 0))
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=budget.weight_decay)
     losses = []
     with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
         torch.manual_seed(budget.seed)  # dropout
         for step in range(budget.steps):
             optimizer.param_groups[0]["lr"] = budget.rate_at(step)
-            value = _loss_of_step(network, loss, *draw(np.random.default_rng([budget.seed, step])), bfloat16)
+            value = _loss_of_step(network, loss, *draw(np.random.default_rng([budget.seed, step]), step), bfloat16)
             optimizer.zero_grad()
             value.backward()
             _gradient_norm(network)

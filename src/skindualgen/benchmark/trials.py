@@ -24,7 +24,7 @@ from skindualgen.benchmark.metrics import ClassificationOutcome, Outcome, Segmen
 from skindualgen.benchmark.networks import Network
 from skindualgen.benchmark.pictures import Pictures
 from skindualgen.benchmark.segment import segmentation_loss
-from skindualgen.benchmark.training import Augmentation, Budget, batches, bfloat16_is_faster, fit
+from skindualgen.benchmark.training import Augmentation, Budget, Draw, batches, bfloat16_is_faster, fit
 from skindualgen.provenance import atomic_path, atomic_write_json, sha256_bytes, sha256_file
 
 RECIPE_VERSION = 1
@@ -115,6 +115,7 @@ def trial_key(data: TaskData, recipe: Recipe, trial: Trial) -> str:
         "items": sha256_bytes("\n".join(items).encode()),
         "weights": sha256_bytes(pool.weights.tobytes()),
         "loss_weights": pool.loss_weights,
+        "pretrain": pool.pretrain,
         "test": sha256_bytes("\n".join(data.test.digests).encode()),
     }
     return sha256_bytes(json.dumps(content, sort_keys=True).encode())
@@ -159,8 +160,8 @@ def build_network(data: TaskData, network: Network, seed: int) -> nn.Module:
     return network.build_classifier(len(data.classes), seed)
 
 
-def batch_source(data: TaskData, recipe: Recipe, pool: Pool) -> Callable[[np.random.Generator], tuple[Tensor, Tensor]]:
-    """Return the function that draws a batch of a pool: network input [b, 3, s, s] and its target.
+def batch_source(data: TaskData, recipe: Recipe, pool: Pool) -> Draw:
+    """Return the function that draws the batch of a step from a pool: network input [b, 3, s, s] and its target.
 
     The target is the mask [b, 1, s, s] in {0, 1}, or the index of the class [b].
     """
@@ -168,11 +169,13 @@ def batch_source(data: TaskData, recipe: Recipe, pool: Pool) -> Callable[[np.ran
     shares = np.split(pool.weights, [len(pool.real)])
     cumulative = [np.cumsum(part) for part in shares]
     class_index = {name: index for index, name in enumerate(data.classes)}
+    pretraining = round(pool.pretrain * recipe.budget.steps)
 
-    def draw(random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def draw(random: np.random.Generator, step: int) -> tuple[Tensor, Tensor]:
         which, item = random.random((2, recipe.budget.batch_size))
+        real_share = shares[0].sum() if not pretraining else float(step >= pretraining)
         images, masks, labels = [], [], []
-        for synthetic, place in zip((which >= shares[0].sum()).astype(int), item, strict=True):
+        for synthetic, place in zip((which >= real_share).astype(int), item, strict=True):
             running = cumulative[synthetic]
             chosen = np.searchsorted(running, place * running[-1], side="right")
             position = positions[synthetic][min(chosen, len(running) - 1)]
