@@ -1,0 +1,1 @@
+"""The studio: a web page on this computer that does what the commands do."""

@@ -1,0 +1,73 @@
+"""What visitors send: checked before it is used. Types, bytes and pixels are limited, and contents are decoded anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from skindualgen.contracts import InputError
+from skindualgen.data.images import SUFFIXES, ItemError, load_photograph
+
+MEBIBYTE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one visitor may ask for at a time.
+
+    Attributes:
+        upload_bytes: of a file.
+        upload_pixels: width x height of a picture.
+        pairs: of one click.
+        steps: denoising steps of one click.
+        waiting: clicks that wait in the queue; more are told to come back.
+    """
+
+    upload_bytes: int = 20 * MEBIBYTE
+    upload_pixels: int = 40_000_000
+    pairs: int = 64
+    steps: int = 200
+    waiting: int = 16
+
+
+def read_photograph(path: Path, limits: Limits) -> Image.Image:
+    """Decode an uploaded photograph to upright RGB.
+
+    Raises:
+        InputError: too large, not one of the formats, damaged.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        got = f"a file of the type {path.suffix or '(none)'}"
+        raise InputError(got, f"one of {', '.join(SUFFIXES)}", "save the picture as PNG or JPEG")
+    if (size := path.stat().st_size) > limits.upload_bytes:
+        got = f"a file of {size / MEBIBYTE:.0f} MiB"
+        raise InputError(got, f"at most {limits.upload_bytes / MEBIBYTE:.0f} MiB", "make the picture smaller")
+    try:
+        return load_photograph(path, max_pixels=limits.upload_pixels).image
+    except ItemError as error:
+        raise InputError(str(error), "a whole picture", "save it again as PNG or JPEG") from error
+
+
+def read_mask(path: Path, limits: Limits) -> Image.Image:
+    """Decode an uploaded mask to L with 0 and 255: white, or any grey from the middle up, is lesion.
+
+    Raises:
+        InputError: as for a photograph; or nothing, or everything, is lesion.
+    """
+    grey = np.asarray(read_photograph(path, limits).convert("L"))
+    return checked_mask(grey >= 128)
+
+
+def checked_mask(lesion: np.ndarray) -> Image.Image:
+    """Return a mask [h, w] as a picture.
+
+    Raises:
+        InputError: nothing, or everything, is lesion.
+    """
+    if not lesion.any() or lesion.all():
+        got = "a mask without a lesion" if not lesion.any() else "a mask that is all lesion"
+        raise InputError(got, "a lesion and skin around it", "draw the lesion in white, or upload another mask")
+    return Image.fromarray(lesion.astype(np.uint8) * 255)
