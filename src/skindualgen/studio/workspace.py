@@ -1,7 +1,7 @@
 """The folder that the studio may read and write, and the names by which the page speaks of what lies in it.
 
-Nothing outside is ever read or written on a visitor's word: names are relative, and a name that leads out of the folder,
-by "..", an absolute path or a link, is refused.
+Nothing outside is ever read or written on a visitor's word: names are relative, and a name that leads out of the
+folder, by "..", an absolute path or a link, is refused.
 """
 
 from __future__ import annotations
