@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +49,7 @@ def test_names_that_lead_out_are_refused(workspace: Workspace, name: str) -> Non
 
 
 def test_links_that_lead_out_are_refused_and_not_found(workspace: Workspace) -> None:
-    os.symlink(workspace.root.parent / "secret", workspace.root / "datasets" / "link")
+    (workspace.root / "datasets" / "link").symlink_to(workspace.root.parent / "secret")
     assert workspace.datasets() == ["datasets/a"]
     with pytest.raises(InputError, match="inside the workspace"):
         workspace.path("datasets/link")
@@ -59,7 +58,7 @@ def test_links_that_lead_out_are_refused_and_not_found(workspace: Workspace) -> 
 
 
 def test_a_link_that_stays_inside_is_fine(workspace: Workspace) -> None:
-    os.symlink(workspace.root / "datasets" / "a", workspace.root / "datasets" / "again")
+    (workspace.root / "datasets" / "again").symlink_to(workspace.root / "datasets" / "a")
     assert workspace.path("datasets/again").is_dir()
 
 
