@@ -46,7 +46,7 @@ demo: install
 
 test: lint
 	@rm -f .coverage .coverage.*
-	@$(BIN)/python -m pytest --cov
+	@$(BIN)/python -m pytest --cov --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	@$(BIN)/ruff format --check .
