@@ -98,7 +98,7 @@ def test_a_variant_trains_and_draws_and_leaves_no_trace(
     assert changed >= 3
     assert all(now is then for now, then in zip(names_now(), before, strict=True))
     last = json.loads((config.out / "metrics.jsonl").read_text().splitlines()[-1])
-    assert {"mask", "dice", "bce", "boundary", "val_dice_read"} <= set(last)
+    assert {"mask", "dice", "bce", "val_dice_read"} <= set(last)
     assert all(np.isfinite(value) for value in last.values())
     assert drawn.images.isfinite().all() and drawn.masks.isfinite().all()
     assert drawn.images.shape[1] + drawn.masks.shape[1] == 8 == pipe.unet.config.in_channels

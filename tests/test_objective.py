@@ -138,7 +138,7 @@ def test_a_given_half_enters_clean() -> None:
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
 def test_a_perfect_model_has_no_error(kind: str) -> None:
     noise = some_noise([0, 300, 500, 999], [400, 0, 500, 20])
-    _, terms = loss_of(Recorder(perfect(noise, kind)), noise, kind=kind, lesion=1.0)
+    _, terms = loss_of(Recorder(perfect(noise, kind)), noise, kind=kind, lesion=1.0, boundary=0.1)
     assert terms["image"] == pytest.approx(0, abs=1e-9)
     assert terms["mask"] == pytest.approx(0, abs=1e-9)
     assert terms["boundary"] < 1e-5
@@ -151,7 +151,7 @@ def test_the_sum_by_hand() -> None:
     noise = some_noise([0, 300, 500, 700], [400, 0, 500, 900])
     answer = perfect(noise, "epsilon") + 0.3 * torch.randn(4, 8, 8, 8, generator=torch.Generator().manual_seed(1))
     weights = {"image": 1.5, "mask": 0.7, "dice": 0.3, "bce": 0.2, "boundary": 0.9}
-    loss, terms = loss_of(Recorder(answer), noise, **weights)
+    loss, terms = loss_of(Recorder(answer), noise, lesion=0.0, **weights)
 
     expected = dict.fromkeys(weights, 0.0)
     asked = dict.fromkeys(weights, 0)
@@ -187,11 +187,12 @@ def test_each_term_can_be_switched_off(name: str) -> None:
     noise = some_noise([300] * 4, [300] * 4)
     torch.manual_seed(0)
     on = Recorder(torch.randn(4, 8, 8, 8))
-    full, terms = loss_of(on, noise, consistency=0.5)
+    optional = {"consistency": 0.5, "boundary": 0.1}
+    full, terms = loss_of(on, noise, **optional)
     off = Recorder(on.answer.detach().clone())
-    without, fewer = loss_of(off, noise, **{"consistency": 0.5, name: 0.0})
+    without, fewer = loss_of(off, noise, **(optional | {name: 0.0}))
     assert set(terms) - set(fewer) == {name}
-    weight = (LossSettings().model_dump() | {"consistency": 0.5})[name]
+    weight = (LossSettings().model_dump() | optional)[name]
     assert (full - without).item() == pytest.approx(weight * terms[name], rel=1e-3, abs=1e-6)
     assert len(off.calls) == (1 if name == "consistency" else 2)  # the second pass is what consistency costs
 

@@ -31,14 +31,14 @@ class LoraSettings(Settings):
 
 
 class LossSettings(Settings):
-    """Weight of each term; 0 switches a term off and saves its cost."""
+    """Weight of each term; 0 switches a term off and saves its cost. Defaults: docs/results/ablation.md."""
 
     image: float = Field(1.0, ge=0, description="denoising error of the image half")
     mask: float = Field(1.0, ge=0, description="denoising error of the mask half")
     dice: float = Field(0.1, ge=0, description="soft Dice of the decoded mask")
     bce: float = Field(0.1, ge=0, description="binary cross-entropy of the decoded mask")
-    boundary: float = Field(0.1, ge=0, description="L1 of the signed distance field")
-    lesion: float = Field(0.0, ge=0, description="extra weight of lesion cells in the image term")
+    boundary: float = Field(0.0, ge=0, description="L1 of the signed distance field")
+    lesion: float = Field(1.0, ge=0, description="extra weight of lesion cells in the image term")
     consistency: float = Field(0.0, ge=0, description="mask read from the estimated image against the joint mask")
     min_snr_gamma: float = Field(5.0, gt=0, description="gamma of the min-SNR weights")
 
