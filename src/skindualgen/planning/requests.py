@@ -32,13 +32,18 @@ class PairRequest:
         index: its place in the run; names the files.
         prompt: the text.
         seed: of its own generator.
-        attributes: what the pair is labelled with, keys out of ``ATTRIBUTES``.
+        attributes: what the pair is labelled with, keys out of ``ATTRIBUTES``, of a plan also ``skin_tone``.
+        plan_row: the row of the plan that asks for it, 0 is the first; None without a plan.
+        extrapolation: whether the real data have no pair with this combination of attributes; None where that is not
+            known.
     """
 
     index: int
     prompt: str
     seed: int
     attributes: dict[str, Any] = field(default_factory=dict)
+    plan_row: int | None = None
+    extrapolation: bool | None = None
 
 
 def pair_seed(run_seed: int, index: int) -> int:

@@ -1,0 +1,190 @@
+"""``skindualgen plan``: what to generate so that a data set becomes what is wanted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from skindualgen.contracts import PairRecord
+    from skindualgen.planning.sampling import PlannedSet
+    from skindualgen.planning.targets import GroupPlan, Target
+
+TONE_SIDE_PX = 256
+"""Longer side to which a photograph is reduced before its skin tone is measured."""
+SHOWN_EMPTY = 6
+"""Combinations without a real pair that are named, of those that there are."""
+TONE_CAUTION = (
+    "Caution: prompts state the skin tone (', light skin'). An adapter whose training captions did not state tones "
+    "cannot be expected to follow; `skindualgen evaluate --only skin_tone` measures whether it did."
+)
+
+
+def plan(
+    data: Annotated[Path, typer.Option(help="Data set folder; of its training split only.")],
+    out: Annotated[Path, typer.Option(help="The plan, a CSV; an earlier plan there is overwritten.")],
+    target: Annotated[
+        str,
+        typer.Option(
+            help="balanced: fill every group up; uniform: as many for each (--count); or a TOML file of wishes."
+        ),
+    ] = "balanced",
+    by: Annotated[str, typer.Option(help="Groups: diagnosis, sex, site, tone, or several, with commas.")] = "diagnosis",
+    count: Annotated[int | None, typer.Option("-n", "--count", min=1, help="Pairs in all, for uniform.")] = None,
+    max_ratio: Annotated[float, typer.Option(help="Synthetic pairs for each real one of a group, at most.")] = 5.0,
+    allow_novel: Annotated[
+        bool,
+        typer.Option("--allow-novel", help="Fill combinations without any real pair too, marked as extrapolation."),
+    ] = False,
+    templates: Annotated[
+        Path | None, typer.Option(help="Text file of templates: {fields}, {a|b}, __wildcards__.  (default: built-in)")
+    ] = None,
+    wildcards: Annotated[
+        Path | None, typer.Option(help="Folder of the wildcards' .txt files.  (default: the templates' folder)")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other prompts and pairs.")] = 0,
+) -> None:
+    """Plan synthetic pairs for DATA: counts now and after, and OUT with prompts, labels, numbers and seeds.
+
+    Attributes are those of real training pairs, never combinations that were not seen (unless --allow-novel).
+    """
+    import shlex
+
+    from rich.console import Console
+
+    from skindualgen.contracts import InputError
+    from skindualgen.data.manifest import read_metadata
+    from skindualgen.planning.plan import check_plan_path, write_plan
+    from skindualgen.planning.sampling import plan_pairs
+    from skindualgen.planning.targets import parse_by
+    from skindualgen.planning.templates import read_templates
+
+    attributes = parse_by(by)
+    wanted = _target(target, count, attributes)
+    check_plan_path(out)
+    if wildcards is not None and templates is None:
+        raise InputError("--wildcards without --templates", "both", "name the file of templates")
+    own = read_templates(templates, wildcards) if templates is not None else None
+    records = read_metadata(data, "train")
+    if "tone" in attributes:
+        records = measure_tones(data, records)
+    planned = plan_pairs(
+        records, wanted, by=attributes, max_ratio=max_ratio, seed=seed, allow_novel=allow_novel, templates=own
+    )
+    Console().print(_table(planned))
+    for line in _remarks(planned, max_ratio, allow_novel=allow_novel):
+        typer.echo(line)
+    if not planned.pairs:
+        typer.echo("Nothing to add: no plan was written.")
+        return
+    write_plan(out, planned.rows)
+    typer.echo(f"{planned.pairs} pairs in {len(planned.rows)} rows: {out}")
+    typer.echo(f"Next: skindualgen generate --plan {shlex.quote(str(out))} --out NEW_FOLDER")
+
+
+def measure_tones(root: Path, records: list[PairRecord]) -> list[PairRecord]:
+    """Records with the skin tone of real photographs that have a mask and no tone yet, measured outside the lesion.
+
+    Photographs with too little skin, or without a mask, stay without a tone.
+
+    Raises:
+        InputError: a photograph or mask cannot be read, or they differ in size.
+    """
+    from skindualgen.cli.progress import item_progress
+    from skindualgen.data.terms import known
+
+    measured = []
+    with item_progress("measuring skin tones") as report:
+        for done, record in enumerate(records):
+            report(done, len(records))
+            if record.origin == "real" and record.mask_file_name is not None and known(record.skin_tone) is None:
+                record = record.model_copy(update={"skin_tone": _tone(root, record)})
+            measured.append(record)
+        report(len(records), len(records))
+    return measured
+
+
+def _tone(root: Path, record: PairRecord) -> str | None:
+    import numpy as np
+    from PIL import Image
+
+    from skindualgen.contracts import InputError
+    from skindualgen.quality.skin_tone import category, skin_tone
+
+    try:
+        with Image.open(root / record.file_name) as file:
+            image = file.convert("RGB")
+        with Image.open(root / str(record.mask_file_name)) as file:
+            mask = file.convert("L")
+    except OSError as error:
+        raise InputError(f"{record.isic_id}: {error}", "an image and a mask", "prepare the data again") from error
+    if image.size != mask.size:
+        raise InputError(
+            f"{record.isic_id}: {image.size} with a mask of {mask.size} px", "one size", "prepare them again"
+        )
+    image.thumbnail((TONE_SIDE_PX, TONE_SIDE_PX), Image.Resampling.LANCZOS)
+    mask = mask.resize(image.size, Image.Resampling.NEAREST)
+    degrees = skin_tone(np.asarray(image), np.asarray(mask) > 127).ita_degrees
+    return None if degrees is None else category(degrees)
+
+
+def _target(target: str, count: int | None, by: tuple[str, ...]) -> Target:
+    from skindualgen.contracts import InputError
+    from skindualgen.planning.targets import Balanced, Uniform, read_ratio_file
+
+    if (target == "uniform") != (count is not None):
+        got = "--target uniform without --count" if count is None else f"--count {count} with --target {target}"
+        raise InputError(got, "a number of pairs for uniform, and for nothing else", "mend --count")
+    if count is not None:
+        return Uniform(count)
+    return Balanced() if target == "balanced" else read_ratio_file(Path(target), by)
+
+
+def _table(planned: PlannedSet) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    old = any(group.synthetic for group in planned.groups)
+    table = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
+    for place, name in enumerate(planned.by):
+        table.add_column(name, "all" if place == 0 else "")
+    groups = [group for group in planned.groups if group.now or group.planned]
+    sums = [("real", "real"), *([("synthetic", "synthetic")] if old else []), ("add", "planned"), ("after", "after")]
+    for title, name in sums:
+        table.add_column(title, str(sum(getattr(group, name) for group in groups)), justify="right")
+    table.add_column("ratio", justify="right")
+    table.add_column("")
+    for group in groups:
+        numbers = [str(getattr(group, name)) for _, name in sums]
+        ratio = f"{(group.synthetic + group.planned) / group.real:.2f}" if group.real else "-"
+        table.add_row(*group.group, *numbers, ratio, _mark(group))
+    return table
+
+
+def _mark(group: GroupPlan) -> str:
+    if not group.real:
+        return "extrapolation" if group.planned else "no real pair"
+    return f"{group.wished - group.planned} short" if group.planned < group.wished else ""
+
+
+def _remarks(planned: PlannedSet, max_ratio: float, *, allow_novel: bool) -> list[str]:
+    """What the table does not show: who was not counted, what was not met."""
+    lines = []
+    if old := sum(group.synthetic for group in planned.groups):
+        lines.append(f"{old} synthetic training pairs in the folder count as there already.")
+    if planned.ungrouped:
+        by = " or ".join(planned.by)
+        lines.append(f"{planned.ungrouped} real training pairs without a known {by} form no group.")
+    empty = [group for group in planned.groups if not group.real]
+    if empty and not allow_novel:
+        names = [", ".join(group.group) for group in empty[:SHOWN_EMPTY]] + ["..."] * (len(empty) > SHOWN_EMPTY)
+        lines.append(f"Left out, without a real pair ({len(empty)}; --allow-novel plans them): {'; '.join(names)}")
+    if short := sum(group.wished - group.planned for group in planned.groups):
+        lines.append(f"{short} pairs short of the target: --max-ratio {max_ratio:g} synthetic pairs for each real one.")
+    if "tone" in planned.by:
+        lines.append(TONE_CAUTION)
+    return lines

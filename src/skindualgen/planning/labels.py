@@ -1,0 +1,148 @@
+"""What a prompt states, and whether labels agree: what is asked for as a melanoma must not be called a nevus."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from skindualgen.data.terms import BEHAVIOURS, DIAGNOSES, SEXES, SITES, diagnosis_term, known, parse_terms
+from skindualgen.planning.requests import ATTRIBUTES, labels_of
+
+TONE = "skin_tone"
+TONES = ("dark", "brown", "tan", "intermediate", "light", "very light")
+"""Categories of the Individual Typology Angle (Del Bino and Bernerd, 2013), as in `skindualgen.quality.skin_tone`, of
+which this room must not know."""
+LABELS = (*ATTRIBUTES, TONE)
+"""What a pair of a plan can be labelled with: columns of the plan, fields of its record."""
+VOCABULARY: Mapping[str, tuple[str, ...]] = {
+    "diagnosis": DIAGNOSES,
+    "benign_malignant": BEHAVIOURS,
+    "sex": SEXES,
+    "anatom_site_general": SITES,
+    TONE: TONES,
+}
+MAX_AGE_YEARS = 120
+MISSPELT = 0.85
+"""Similarity (`difflib`'s ratio) from which on an unknown term counts as a known one misspelt: "melonoma" has 0.88 to
+"melanoma"; own classes such as "neurofibroma" (0.69 to "dermatofibroma") stay below."""
+SIMILAR = 0.6
+"""Similarity from which on a known term is named as what may be meant."""
+_TONE = re.compile(rf"\b({'|'.join(sorted(TONES, key=len, reverse=True))}) skin\b")
+
+
+class LabelProblem(NamedTuple):
+    """Why a label cannot stand beside its prompt: its column, and the three parts of an `InputError`."""
+
+    column: str
+    got: str
+    expected: str
+    remedy: str
+
+
+def label_value(name: str, text: str | int | None) -> str | int | None:
+    """A label as plans hold it: the ISIC Archive's term, in lower case; an age as a number; None where not known.
+
+    Raises:
+        ValueError: an age that is no whole number from 0 to 120.
+    """
+    if name == "age_approx":
+        if text is None or known(str(text)) is None:
+            return None
+        age = int(text)
+        if not 0 <= age <= MAX_AGE_YEARS:
+            raise ValueError(f"{age} is not from 0 to {MAX_AGE_YEARS}")
+        return age
+    label = None if text is None else str(text)
+    return diagnosis_term(label) if name == "diagnosis" else known(label)
+
+
+@lru_cache(maxsize=1 << 10)
+def stated(text: str) -> Mapping[str, frozenset[str]]:
+    """Terms that a text states, by label: `parse_terms`, and the skin tone ("light skin")."""
+    ages = frozenset(re.findall(r"\d+", text))
+    found = _stated_but_numbers(re.sub(r"\d+", "0", text))  # prompts that differ in the age alone are parsed once
+    return {**found, "age_approx": found["age_approx"] - {"0"} | ages}
+
+
+def stated_labels(prompt: str) -> dict[str, Any]:
+    """Labels that a prompt states without doubt: `labels_of`, and the skin tone."""
+    tones = stated(prompt)[TONE]
+    return labels_of(prompt) | ({TONE: next(iter(tones))} if len(tones) == 1 else {})
+
+
+def states(prompt: str, name: str, value: str | int) -> bool:
+    """Whether a prompt asks for what a label says, in the label's own words or others for it ("mole", "woman")."""
+    if name == "age_approx":
+        return str(value) in stated(prompt)[name]
+    terms = _terms(name, str(value))
+    if terms:
+        return bool(terms & stated(prompt)[name])
+    own = f"{value} skin" if name == TONE else str(value)
+    return f" {_words(own)} " in f" {_words(prompt)} "
+
+
+def contradiction(prompt: str, name: str, value: str | int) -> str | None:
+    """What a prompt asks for instead of what a label says; None if it asks for the same, for nothing, or vaguely.
+
+    A narrower or wider name ("atypical nevus" beside "nevus") does not contradict, nor do words that are no term of
+    the vocabulary ("scalp" beside "head/neck").
+    """
+    if name == "age_approx":
+        said = stated(prompt)[name] if re.search(r"\b(years?|aged?)\b", prompt.lower()) else frozenset()
+        said = frozenset(age for age in said if age.isdigit())
+    else:
+        said = stated(prompt)[name] & set(VOCABULARY[name])
+    if name == "benign_malignant":  # "benign keratosis" is a name
+        said -= {word for diagnosis in stated(prompt)["diagnosis"] for word in diagnosis.split()}
+    if not said or states(prompt, name, value):
+        return None
+    if name in ("diagnosis", "anatom_site_general"):
+        own = set(_words(str(value)).split())
+        if any(own <= set(_words(term).split()) or own >= set(_words(term).split()) for term in said):
+            return None
+    return " and ".join(sorted(said))
+
+
+def label_problem(prompt: str, labels: Mapping[str, Any]) -> LabelProblem | None:
+    """Find the first label that contradicts the prompt, or is neither a known term nor stated by the prompt.
+
+    So a class of one's own is taken where the prompt names it too, unless it looks like a known term misspelt.
+    """
+    for name, value in labels.items():
+        if (other := contradiction(prompt, name, value)) is not None:
+            return LabelProblem(
+                name, f"{value!r} beside the prompt {prompt!r}, which asks for {other}",
+                "a label and a prompt that agree", "mend either, or leave the label blank",
+            )  # fmt: skip
+        if name == "age_approx" or value in VOCABULARY[name] or _terms(name, value):
+            continue
+        misspelt = difflib.get_close_matches(value, VOCABULARY[name], n=1, cutoff=MISSPELT)
+        if misspelt or not states(prompt, name, value):
+            near = misspelt or difflib.get_close_matches(value, VOCABULARY[name], n=1, cutoff=SIMILAR)
+            own = "if it is a term of your own, name it in the prompt too"
+            remedy = f"write {near[0]!r}, if that is meant" if near else own
+            return LabelProblem(name, f"{value!r}, which is not known", f"one of {', '.join(VOCABULARY[name])}", remedy)
+    return None
+
+
+def own_term(name: str, value: str) -> bool:
+    """Whether a label is none of the known terms, nor another word for one."""
+    return value not in VOCABULARY[name] and not _terms(name, value)
+
+
+def _terms(name: str, value: str) -> frozenset[str]:
+    """Known terms that a label is, or is another word for."""
+    return frozenset({value}) & set(TONES) if name == TONE else stated(value)[name]
+
+
+@lru_cache(maxsize=1 << 13)
+def _stated_but_numbers(text: str) -> Mapping[str, frozenset[str]]:
+    return {**parse_terms(text), TONE: frozenset(_TONE.findall(text.lower()))}
+
+
+@lru_cache(maxsize=1 << 13)
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"[^\W\d_]+|\d+", text.lower()))

@@ -1,0 +1,200 @@
+"""One row of a plan: as an object, as a line of the CSV, and back with every value checked."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from skindualgen.contracts import InputError
+from skindualgen.planning.labels import LABELS, label_value, stated_labels
+
+COLUMNS = ("prompt", *LABELS, "count", "seed_first", "seed_last", "extrapolation")
+REQUIRED = ("prompt", "count")
+MAX_PAIRS = 10_000_000
+"""Pairs of a plan: at half a second each, two months of one fast GPU; more is a slip of the keyboard."""
+SEEDS_OF_A_ROW = 1 << 24
+"""Seeds that belong to a row, more than :data:`MAX_PAIRS`: other rows keep theirs when a count changes."""
+SEED_BASE_BITS = 61
+"""A plan begins anywhere below 2^61, so that its last seed is below 2^63, which every random generator takes."""
+MAX_SEED = (1 << 63) - 1
+SIMILAR_NAME = 0.45
+"""Similarity (`difflib`'s ratio) from which on a column is named as what may be meant; "age" has 0.46 to its own."""
+_WHOLE = re.compile(r"[+-]?\d{1,20}", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
+_TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": None}
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """Pairs of one prompt.
+
+    Args:
+        row: its place in the plan, 0 is the first.
+        prompt: the text.
+        count: pairs, 1 or more.
+        seed_first: seed of the first of them; the others count up from it.
+        attributes: what the pairs are labelled with, keys out of ``LABELS``.
+        extrapolation: whether the real data have no pair with this combination; None where that is not known.
+    """
+
+    row: int
+    prompt: str
+    count: int
+    seed_first: int
+    attributes: dict[str, Any] = field(default_factory=dict)
+    extrapolation: bool | None = None
+
+    @property
+    def seed_last(self) -> int:
+        """Seed of the last pair."""
+        return self.seed_first + self.count - 1
+
+
+class Digest(Protocol):
+    """What takes in bytes, as the objects of `hashlib` do."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take in more."""
+
+
+def seed_of_row(plan_seed: int, row: int) -> int:
+    """First seed of a row: a function of the plan's seed and the row's place, apart from those of all other rows."""
+    digest = hashlib.sha256(f"plan:{plan_seed}".encode()).digest()
+    return (int.from_bytes(digest[:8], "little") >> (64 - SEED_BASE_BITS)) + row * SEEDS_OF_A_ROW
+
+
+def row_to_cells(row: PlanRow) -> list[str]:
+    """The cells of a row, in the order of :data:`COLUMNS`."""
+    labels = ["" if (value := row.attributes.get(name)) is None else str(value) for name in LABELS]
+    marked = "" if row.extrapolation is None else str(row.extrapolation).lower()
+    return [row.prompt, *labels, str(row.count), str(row.seed_first), str(row.seed_last), marked]
+
+
+def read_rows(path: Path, digest: Digest | None = None) -> Iterator[tuple[int, PlanRow]]:
+    """Stream the rows of a plan with their line in the file; each value is checked by itself.
+
+    Args:
+        path: a CSV with a header, UTF-8. Only ``prompt`` and ``count`` are needed: a row without any label takes those
+            that its prompt states, one without seeds those of its place.
+        digest: takes in the file's bytes.
+
+    Raises:
+        InputError: unreadable, a column missing or unknown, or a value that cannot be used.
+    """
+    try:
+        with path.open("rb") as file:
+            reader = csv.reader(_lines(path, file, digest), strict=True)
+            header = next(reader, None)
+            if header is None:
+                raise InputError(f"{path}, an empty file", "a plan", "write one with `skindualgen plan`")
+            columns = _columns(path, header)
+            row = 0
+            for cells in reader:
+                if cells:
+                    yield reader.line_num, _row(path, reader.line_num, row, columns, cells)
+                    row += 1
+    except csv.Error as error:
+        raise InputError(
+            f"{path}, line {reader.line_num}: {error}", "a CSV", 'put text with a " in it in quotes'
+        ) from None
+    except OSError as error:
+        raise InputError(f"{path} ({error.strerror})", "a plan that can be read", "check the path") from error
+
+
+def row_error(path: Path, line: int, column: str, got: str, expected: str, remedy: str) -> InputError:
+    """The error of one value of a plan, which names its line and column."""
+    return InputError(f"{path}, line {line}, {column}: {got}", expected, remedy)
+
+
+def _lines(path: Path, file: BinaryIO, digest: Digest | None) -> Iterator[str]:
+    for number, line in enumerate(file, 1):
+        if digest is not None:
+            digest.update(line)
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}, line {number}: {error}", "UTF-8 text", "save the plan as UTF-8") from None
+
+
+def _columns(path: Path, header: Sequence[str]) -> list[str]:
+    columns = [name.strip() for name in header]
+    for name in columns:
+        if name not in COLUMNS:
+            near = difflib.get_close_matches(name, COLUMNS, n=1, cutoff=SIMILAR_NAME)
+            raise InputError(
+                f"{path} with the column {name!r}", f"columns out of {', '.join(COLUMNS)}, parted by commas",
+                f"name it {near[0]!r}, if that is meant" if near else "remove it",
+            )  # fmt: skip
+        if columns.count(name) > 1:
+            raise InputError(f"{path} with the column {name!r} twice", "each column once", "remove one")
+    missing = [name for name in REQUIRED if name not in columns]
+    if missing:
+        raise InputError(f"{path} without the column {' and '.join(missing)}", "prompt and count at least", "add it")
+    return columns
+
+
+def _row(path: Path, line: int, row: int, columns: Sequence[str], cells: Sequence[str]) -> PlanRow:
+    if len(cells) != len(columns):
+        raise InputError(
+            f"{path}, line {line}: {len(cells)} values for {len(columns)} columns", "as many values as columns",
+            'put text with a comma in it in quotes: "..."',
+        )  # fmt: skip
+    given = {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
+    prompt = given["prompt"]
+    if not prompt or _CONTROL.search(prompt):
+        what = "a line break or control character in the prompt" if prompt else "no prompt"
+        raise row_error(path, line, "prompt", what, "one line of text", "write the prompt, or remove the row")
+    count = _whole(path, line, "count", given["count"])
+    if count is None or not 1 <= count <= MAX_PAIRS:
+        got = "nothing" if count is None else str(count)
+        raise row_error(path, line, "count", got, f"1 to {MAX_PAIRS:,} pairs", "mend the count, or remove the row")
+    labels = _labels(path, line, given)
+    marked = given.get("extrapolation", "").lower()
+    if marked not in _TRUTH:
+        raise row_error(path, line, "extrapolation", repr(marked), "true, false or nothing", "mend the value")
+    first = _seed_first(path, line, row, count, given)
+    return PlanRow(row, prompt, count, first, labels or stated_labels(prompt), _TRUTH[marked])
+
+
+def _labels(path: Path, line: int, given: Mapping[str, str]) -> dict[str, Any]:
+    labels = {}
+    for name in LABELS:
+        try:
+            value = label_value(name, given.get(name))
+        except ValueError as error:
+            raise row_error(
+                path, line, name, str(error), "a whole number of years", "mend it, or leave it blank"
+            ) from None
+        if value is not None:
+            labels[name] = value
+    return labels
+
+
+def _seed_first(path: Path, line: int, row: int, count: int, given: Mapping[str, str]) -> int:
+    first, last = (_whole(path, line, name, given.get(name, "")) for name in ("seed_first", "seed_last"))
+    if first is None:
+        if last is not None:
+            raise row_error(path, line, "seed_first", "nothing beside a seed_last", "both, or none", "leave both blank")
+        return seed_of_row(0, row)
+    if not 0 <= first <= MAX_SEED - count:
+        raise row_error(path, line, "seed_first", str(first), "0 to 2^63 - 1", "leave both seeds blank for new ones")
+    if last is not None and last - first + 1 != count:
+        raise row_error(
+            path, line, "seed_last", f"{last - first + 1} seeds, {first} to {last}, for {count} pairs",
+            "a seed for each pair", "leave seed_last blank, or mend the count",
+        )  # fmt: skip
+    return first
+
+
+def _whole(path: Path, line: int, column: str, text: str) -> int | None:
+    if not text:
+        return None
+    if not _WHOLE.fullmatch(text):
+        raise row_error(path, line, column, repr(text[:40]), "a whole number in digits", "mend the value")
+    return int(text)

@@ -1,0 +1,211 @@
+"""From counts to prompts: rows of a plan with the attributes of real training pairs, drawn without bias."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.prompts import MAX_CLIP_TOKENS, TEMPLATES, clip_token_bound, fields_of, parse_template, prompt_for
+from skindualgen.planning.labels import LABELS, TONE, contradiction, label_problem, label_value, stated, states
+from skindualgen.planning.rows import MAX_PAIRS, PlanRow, seed_of_row
+from skindualgen.planning.targets import BY, Group, GroupPlan, Target, group_of, plan_groups
+from skindualgen.planning.templates import DynamicTemplates
+
+
+@dataclass(frozen=True)
+class PlannedSet:
+    """A plan and what it was made from.
+
+    Attributes:
+        by: attributes that were grouped by.
+        rows: the plan, group by group; pairs with the same prompt and labels are one row.
+        groups: what each group has, and gets.
+        ungrouped: real training pairs that lack one of the attributes, and so count in no group.
+    """
+
+    by: tuple[str, ...]
+    rows: list[PlanRow]
+    groups: list[GroupPlan]
+    ungrouped: int
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of the plan."""
+        return sum(group.planned for group in self.groups)
+
+
+def plan_pairs(
+    records: Sequence[PairRecord],
+    target: Target,
+    *,
+    by: tuple[str, ...] = ("diagnosis",),
+    max_ratio: float = 5.0,
+    seed: int = 0,
+    allow_novel: bool = False,
+    templates: DynamicTemplates | None = None,
+) -> PlannedSet:
+    """Plan synthetic pairs for the training split of a data set; its other splits are not looked at.
+
+    Each pair takes the attributes of one real training record of its group; all records are used equally often, but
+    for one. Its prompt states every attribute that is grouped by, and its labels are what its prompt states, with the
+    behaviour (benign, malignant) that goes with the diagnosis: nothing else is known of a generated photograph.
+
+    Args:
+        records: of a data set folder. Real ones are drawn from; synthetic ones count as there already.
+        target: how many pairs each group shall get.
+        by: attributes to group by, keys of ``BY``.
+        max_ratio: synthetic pairs for each real one of a group, at most.
+        seed: another one draws other records and prompts, and gives the pairs other seeds.
+        allow_novel: plan for combinations without a real pair too, and mark them as extrapolation. Attributes that are
+            not grouped by come from a real record, one of the same diagnosis if there is any.
+        templates: in place of the built-in ones.
+
+    Raises:
+        InputError: no real training record with these attributes, a plan that is too large, no template that states
+            them, or a label that no plan can hold.
+    """
+    if not 0 < max_ratio < float("inf"):
+        raise InputError(f"--max-ratio {max_ratio}", "a number above 0", "try 5")
+    train = [record for record in records if record.split == "train"]
+    members: dict[Group | None, list[PairRecord]] = {}
+    for record in train:
+        if record.origin == "real":
+            members.setdefault(group_of(record, by), []).append(record)
+    ungrouped = len(members.pop(None, []))
+    if not members:
+        raise InputError(
+            f"{ungrouped} real training pairs, none of which has {' and '.join(by)}", "one that has these attributes",
+            "group by other attributes (--by), or prepare the data with them",
+        )  # fmt: skip
+    real = {group: len(found) for group, found in members.items() if group is not None}
+    synthetic = Counter(
+        group for record in train if record.origin == "synthetic" and (group := group_of(record, by)) is not None
+    )
+    groups = plan_groups(real, synthetic, target, max_ratio=max_ratio, novel=allow_novel)
+    if (total := sum(group.planned for group in groups)) > MAX_PAIRS:
+        raise InputError(f"a plan of {total:,} pairs", f"at most {MAX_PAIRS:,}", "lower the target or --max-ratio")
+    drawn = [
+        (*key, count)
+        for group in groups
+        if group.planned
+        for key, count in _draw(group, members, by, seed, templates).items()
+    ]
+    rows = [
+        PlanRow(row, prompt, count, seed_of_row(seed, row), dict(labels), extrapolation)
+        for row, (prompt, labels, extrapolation, count) in enumerate(drawn)
+    ]
+    return PlannedSet(by, rows, groups, ungrouped)
+
+
+Key = tuple[str, tuple[tuple[str, Any], ...], bool]
+"""Prompt, labels, extrapolation."""
+
+
+def _draw(
+    group: GroupPlan,
+    members: dict[Group | None, list[PairRecord]],
+    by: tuple[str, ...],
+    seed: int,
+    templates: DynamicTemplates | None,
+) -> Counter[Key]:
+    """Prompts and labels of a group's pairs, in the order of their first draw.
+
+    The group's own random numbers: what other groups get does not change it.
+    """
+    digest = hashlib.sha256(f"group:{seed}:{group.group}".encode()).digest()
+    rng = np.random.default_rng(int.from_bytes(digest[:16], "little"))
+    records = members.get(group.group) or _donors(group.group, members, by)
+    writer = _Writer(by, templates, rng)
+    drawn: Counter[Key] = Counter()
+    for _ in range(0, group.planned, len(records)):
+        for place in rng.permutation(len(records))[: group.planned - drawn.total()].tolist():
+            prompt, labels = writer.write(records[place])
+            drawn[prompt, labels, not group.real] += 1
+    return drawn
+
+
+def _donors(group: Group, members: dict[Group | None, list[PairRecord]], by: tuple[str, ...]) -> list[PairRecord]:
+    """Real records with the group's attributes in place of their own; those of its diagnosis, if there are any."""
+    own: dict[str, str | None] = {BY[name]: value for name, value in zip(by, group, strict=True)}
+    every = [record for found in members.values() for record in found]
+    same = [record for record in every if label_value("diagnosis", record.diagnosis) == own.get("diagnosis")]
+    if "diagnosis" in own and not same:  # a diagnosis that is nowhere: how it behaves is not known
+        own["benign_malignant"] = None
+    return [record.model_copy(update=own) for record in (same if "diagnosis" in own and same else every)]
+
+
+@dataclass
+class _Writer:
+    """Writes the prompt of a record: one of the templates that fit it, each as likely, and the labels it states."""
+
+    by: tuple[str, ...]
+    templates: DynamicTemplates | None
+    rng: np.random.Generator
+    streams: list[Iterator[str]] = field(init=False)
+    written: dict[tuple[str, ...], tuple[str, tuple[tuple[str, Any], ...]] | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        seed = int(self.rng.integers(2**63))
+        self.streams = self.templates.streams(seed) if self.templates else []
+        self.written = {}
+
+    def write(self, record: PairRecord) -> tuple[str, tuple[tuple[str, Any], ...]]:
+        """Prompt and labels.
+
+        Raises:
+            InputError: no template states what is grouped by.
+        """
+        own = tuple(str(getattr(record, name)) for name in LABELS)
+        for template in self._candidates():
+            key = (template, *own)
+            if key not in self.written:
+                self.written[key] = _written(record, template, self.by)
+            if (found := self.written[key]) is not None:
+                return found
+        have = ", ".join(f"{name} {getattr(record, BY[name])}" for name in self.by)
+        raise InputError(
+            f"no template that fits {record.isic_id} and states its {have}", f"one that states {' and '.join(self.by)}",
+            "name the fields in a template, those that may be missing in [brackets], or leave them out of --by",
+        )  # fmt: skip
+
+    def _candidates(self) -> Iterable[str]:
+        if self.templates is None:
+            return (TEMPLATES[place] for place in self.rng.permutation(len(TEMPLATES)).tolist())
+        return (next(self.streams[place]) for place in self.rng.permutation(len(self.streams)).tolist())
+
+
+def _written(record: PairRecord, template: str, by: tuple[str, ...]) -> tuple[str, tuple[tuple[str, Any], ...]] | None:
+    """Prompt and labels that a template makes of a record; None if it does not fit, or does not state what it must."""
+    if not _fits(record, template):
+        return None
+    prompt = prompt_for(record, templates=[template])
+    if "tone" in by:
+        prompt = f"{prompt}, {label_value(TONE, record.skin_tone)} skin"
+    known = {name: value for name in LABELS if (value := label_value(name, getattr(record, name))) is not None}
+    labels = {name: value for name, value in known.items() if states(prompt, name, value)}
+    if not all(BY[name] in labels for name in by):
+        return None
+    behaviour = known.get("benign_malignant")
+    if "diagnosis" in labels and behaviour is not None and stated(str(behaviour))["benign_malignant"]:
+        labels["benign_malignant"] = behaviour
+    if any(contradiction(prompt, name, value) for name, value in known.items()):
+        return None  # words of the template's own, such as "a mole" for a melanoma
+    if (problem := label_problem(prompt, labels)) is not None:
+        raise InputError(f"{problem.column} {problem.got}", problem.expected, problem.remedy)
+    if (tokens := clip_token_bound(prompt)) > MAX_CLIP_TOKENS:
+        raise InputError(f"a prompt that may need {tokens} CLIP tokens: {prompt!r}", f"{MAX_CLIP_TOKENS}", "shorten it")
+    return prompt, tuple((name, labels[name]) for name in LABELS if name in labels)
+
+
+def _fits(record: PairRecord, template: str) -> bool:
+    """Whether a template's fields are known of a record, and anything is left of it without those that are not."""
+    values = fields_of(record)
+    parts = parse_template(template)
+    filled = [part for part in parts if all(name in values for name in part.fields)]
+    return all(part.optional or part in filled for part in parts) and any(part.text.strip(" ,;") for part in filled)
