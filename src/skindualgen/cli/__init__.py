@@ -17,7 +17,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from skindualgen.cli import benchmark, demo, doctor, evaluate, export, generate, prepare, segment, train
+from skindualgen.cli import (
+    benchmark,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    export_data,
+    generate,
+    import_data,
+    merge,
+    plan,
+    prepare,
+    segment,
+    train,
+)
 
 EXIT_WRONG_INPUT = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
@@ -98,10 +112,14 @@ def main(
 
 app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
+app.command("plan")(plan.plan)
 app.command("generate")(generate.generate)
 app.command("segment")(segment.segment)
 app.command("evaluate")(evaluate.evaluate)
 app.command("benchmark")(benchmark.benchmark)
 app.command("export")(export.export)
+app.command("export-data")(export_data.export_data)
+app.command("import-data")(import_data.import_data)
+app.command("merge")(merge.merge)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

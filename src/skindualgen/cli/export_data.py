@@ -1,0 +1,72 @@
+"""``skindualgen export-data``: a data set folder in the format of another tool."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class FormatName(StrEnum):
+    """Names of the formats; they stand here as well so that ``--help`` loads none of them (a test compares)."""
+
+    IMAGEFOLDER = "imagefolder"
+    PARQUET = "parquet"
+    WEBDATASET = "webdataset"
+    NNUNET = "nnunet"
+    COCO = "coco"
+    YOLO = "yolo"
+    ISIC = "isic"
+    CLASSES = "classes"
+    DICOM = "dicom"
+
+
+class SplitName(StrEnum):
+    """Splits of a data set folder."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+class OriginName(StrEnum):
+    """Origins of pairs."""
+
+    REAL = "real"
+    SYNTHETIC = "synthetic"
+
+
+def export_data(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Data set folder of real or synthetic pairs.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder; it appears when all is written.")],
+    format_name: Annotated[FormatName, typer.Option("--format", help="Whose format; docs/formats.md describes them.")],
+    split: Annotated[SplitName | None, typer.Option(help="This split only.")] = None,
+    only: Annotated[OriginName | None, typer.Option(help="Pairs of this origin only.")] = None,
+    require_masks: Annotated[bool, typer.Option("--require-masks", help="Leave out pairs without a mask.")] = False,
+    link: Annotated[
+        bool, typer.Option("--link", help="Hard links instead of copies, where files are taken as they are.")
+    ] = False,
+    shard_size: Annotated[int, typer.Option(min=1, help="Pairs of one tar or Parquet file.")] = 1000,
+    dataset_id: Annotated[int, typer.Option(min=1, max=999, help="Number of the nnU-Net data set.")] = 500,
+    name: Annotated[str, typer.Option(help="Name of the data set, in formats that hold one.")] = "SkinDualGen",
+) -> None:
+    """Write pairs in a format that other tools load. Every file is checked against its recorded hash."""
+    from skindualgen.cli.progress import item_progress
+    from skindualgen.exchange.formats import ExchangeOptions
+    from skindualgen.exchange.transfer import SIDECAR_FILE
+    from skindualgen.exchange.transfer import export_data as export_folder
+
+    with item_progress("writing") as report:
+        options = ExchangeOptions(link=link, shard_size=shard_size, dataset_id=dataset_id, name=name, report=report)
+        written = export_folder(
+            source, out, format_name.value, options=options,
+            split=split.value if split is not None else None,
+            only=only.value if only is not None else None,
+            require_masks=require_masks,
+        )  # fmt: skip
+    typer.echo(f"{written.counts['records']} pairs in {out}")
+    typer.echo(f"{format_name.value} does not hold: {written.loses}")
+    if written.sidecar:
+        typer.echo(f"{out / SIDECAR_FILE} holds the rest for `skindualgen import-data`")

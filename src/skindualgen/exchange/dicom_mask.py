@@ -1,0 +1,115 @@
+"""A mask as a DICOM segmentation with one segment, the skin lesion.
+
+Source: DICOM PS3.3 2024, section A.51 (Segmentation IOD); highdicom writes and reads it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from skindualgen.contracts import PairRecord
+from skindualgen.exchange.dicom_image import generator_of, unique_id
+from skindualgen.exchange.formats import optional_package
+from skindualgen.exchange.pairs import Pair
+from skindualgen.provenance import png_info, sha256_bytes
+
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+NO_DATE, NO_TIME = "19700101", "000000"
+"""The standard demands a date of the content; a fixed one keeps the bytes a function of the pair."""
+
+
+def mask_dataset(pair: Pair, image: Any) -> Any:
+    """Return the segmentation object of a pair's mask; equal pairs give equal bytes.
+
+    Args:
+        pair: with a mask.
+        image: its image object, see `skindualgen.exchange.dicom_image.image_dataset`.
+    """
+    seg = optional_package("highdicom.seg")
+    digest = sha256_bytes(pair.mask_bytes or b"")
+    dataset = seg.Segmentation(
+        source_images=[image],
+        pixel_array=pair.lesion(),
+        segmentation_type=seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[_segment(pair.record)],
+        series_instance_uid=unique_id("mask series", str(image.SOPInstanceUID), digest),
+        series_number=2,
+        sop_instance_uid=unique_id("mask", str(image.SOPInstanceUID), digest),
+        instance_number=1,
+        manufacturer="skindualgen",
+        manufacturer_model_name="skindualgen",
+        software_versions=metadata.version("skindualgen"),
+        device_serial_number=image.DeviceSerialNumber,
+        content_label="LESION",
+        content_description="region of the skin lesion",
+        omit_empty_frames=False,  # a picture without lesion has a mask as well
+    )
+    dataset.SyntheticData = image.SyntheticData
+    # Empty in an image whose past is not known; here the standard demands a value, and cameras write JPEG.
+    dataset.LossyImageCompression = image.LossyImageCompression or "01"
+    _fix_what_changes(dataset, unique_id("dimensions", str(image.SOPInstanceUID), digest))
+    return dataset
+
+
+def lesion_of(path: Path) -> NDArray[np.bool_]:
+    """Read a segmentation: bool [h, w], True where any segment is.
+
+    Raises:
+        Exception: of the many kinds that decoders raise.
+    """
+    seg = optional_package("highdicom.seg")
+    dataset = seg.segread(path)
+    values = np.asarray(dataset.pixel_array)  # [h, w] or [frames, h, w], one frame a segment
+    return np.asarray(values.reshape(-1, *values.shape[-2:]).any(axis=0))
+
+
+def mask_png(lesion: NDArray[np.bool_], fields: Mapping[str, Any]) -> bytes:
+    """Encode a mask as the data set layout has it; that of a generated pair carries its id."""
+    buffer = io.BytesIO()
+    info = png_info({"isic_id": fields["isic_id"]}) if fields.get("origin") == "synthetic" else None
+    Image.fromarray(np.where(lesion, np.uint8(255), np.uint8(0))).save(buffer, format="PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def _segment(record: PairRecord) -> Any:
+    """The lesion, drawn by the generator or, as far as is known, by people."""
+    highdicom, seg = optional_package("highdicom"), optional_package("highdicom.seg")
+    codes = optional_package("pydicom.sr.codedict").codes
+    algorithm = None
+    kind = seg.SegmentAlgorithmTypeValues.MANUAL
+    if record.origin == "synthetic":
+        kind = seg.SegmentAlgorithmTypeValues.AUTOMATIC
+        name, version = generator_of(record)
+        algorithm = highdicom.AlgorithmIdentificationSequence(
+            name=name, family=codes.DCM.ArtificialIntelligence, version=version
+        )
+    return seg.SegmentDescription(
+        segment_number=1,
+        segment_label="skin lesion",
+        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+        segmented_property_type=codes.SCT.SkinLesion,
+        algorithm_type=kind,
+        algorithm_identification=algorithm,
+        anatomic_regions=[codes.SCT.Skin],
+        tracking_id=record.lesion_id or record.isic_id,
+        tracking_uid=unique_id("lesion", record.lesion_id or record.isic_id),
+    )
+
+
+def _fix_what_changes(dataset: Any, dimensions: str) -> None:
+    """Put fixed values where highdicom sets the time and a random identifier."""
+    for keyword in ("InstanceCreationDate", "InstanceCreationTime"):
+        delattr(dataset, keyword)
+    dataset.ContentDate, dataset.ContentTime = NO_DATE, NO_TIME
+    for equipment in dataset.ContributingEquipmentSequence:
+        equipment.pop("ContributionDateTime", None)
+    for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
+        item.DimensionOrganizationUID = dimensions

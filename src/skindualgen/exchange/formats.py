@@ -1,0 +1,119 @@
+"""The formats of other tools: what each one is a module for, and how such a module looks from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol, cast
+
+from skindualgen.contracts import InputError, PairRecord
+
+PAIRS_IN_SHARD = 1000
+"""Pairs of one tar or Parquet file; at 512 px about half a gigabyte."""
+
+Report = Callable[[int, int], None]
+"""(pairs done, all pairs)"""
+Renamed = dict[str, dict[str, Any]]
+"""id of a record -> those of its fields that reading the format gives back otherwise, ``isic_id`` among them if the
+format knows the pair under another name"""
+
+FORMATS: Mapping[str, str] = {
+    "imagefolder": "skindualgen.exchange.imagefolder",
+    "parquet": "skindualgen.exchange.parquet",
+    "webdataset": "skindualgen.exchange.tar_shards",
+    "nnunet": "skindualgen.exchange.nnunet",
+    "coco": "skindualgen.exchange.coco",
+    "yolo": "skindualgen.exchange.yolo",
+    "isic": "skindualgen.exchange.isic",
+    "classes": "skindualgen.exchange.classes",
+    "dicom": "skindualgen.exchange.dicom",
+}
+"""Name of a format -> its module, which is loaded when it is asked for."""
+
+
+@dataclass(frozen=True)
+class ExchangeOptions:
+    """What a format may be told.
+
+    Attributes:
+        link: hard links instead of copies, where the format takes files as they are.
+        shard_size: pairs of one tar or Parquet file.
+        dataset_id: number of the nnU-Net data set, 1 to 999.
+        name: name of the data set, where the format has a place for it.
+        report: called with (pairs done, all pairs).
+    """
+
+    link: bool = False
+    shard_size: int = PAIRS_IN_SHARD
+    dataset_id: int = 500
+    name: str = "SkinDualGen"
+    report: Report = lambda done, total: None
+
+
+class Format(Protocol):
+    """A module that writes and reads one format.
+
+    Attributes:
+        DESCRIPTION: what it is, for the user.
+        LOSES: what it cannot hold by itself, for the user; docs/formats.md says the same.
+        HOLDS_ALL: every field of a record stands in the format's own files, so no records are written beside them.
+
+    The folders that `write` and `read` fill are new and empty; they take their final name only when all is done, so an
+    error may leave them as they are. Pairs are taken one after the other through `skindualgen.exchange.pairs`:
+    `read_pairs` reads and checks the files of records, `PairWriter` writes pairs in the data set layout.
+    """
+
+    DESCRIPTION: str
+    LOSES: str
+    HOLDS_ALL: bool
+
+    def write(self, source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> Renamed:
+        """Write the pairs of a data set folder into ``out``.
+
+        Args:
+            source: the data set folder.
+            records: those to be written, at least one, ordered by ``file_name``.
+            out: empty folder.
+            options: see `ExchangeOptions`.
+
+        Returns:
+            What reading gives back otherwise, so that the records beside the format can be joined to it again; empty
+            where a pair keeps its id and all that the format holds of it.
+        """
+
+    def read(self, source: Path, out: Path, options: ExchangeOptions) -> list[PairRecord]:
+        """Read a folder of this format, whoever has written it, into the data set layout below ``out``.
+
+        Returns:
+            A record for each pair, with those fields set that the format itself states, and no others.
+
+        Raises:
+            InputError: ``source`` is not of this format.
+        """
+
+
+def load_format(name: str) -> Format:
+    """Return the module of a format.
+
+    Raises:
+        InputError: there is no such format.
+    """
+    if name not in FORMATS:
+        raise InputError(f"format {name!r}", f"one of {', '.join(FORMATS)}", "choose one of these")
+    return cast(Format, import_module(FORMATS[name]))
+
+
+def optional_package(name: str) -> ModuleType:
+    """Import a package that only some formats need.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        return import_module(name)
+    except ImportError as error:
+        top = name.partition(".")[0]
+        raise InputError(f"no package {top}", "the formats' packages", "pip install 'skindualgen[exchange]'") from error

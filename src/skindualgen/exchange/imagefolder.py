@@ -1,0 +1,40 @@
+"""The data set layout itself, which is Hugging Face's imagefolder with metadata: a clean, checked copy.
+
+Source: https://huggingface.co/docs/datasets/image_dataset (``file_name`` and other ``*_file_name`` columns).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from skindualgen.contracts import PairRecord
+from skindualgen.data.manifest import manifest_sha256, read_metadata, write_dataset
+from skindualgen.exchange.formats import ExchangeOptions, Renamed
+from skindualgen.exchange.pairs import put, read_pairs
+from skindualgen.provenance import run_record
+
+DESCRIPTION = "Hugging Face imagefolder: images/, masks/, metadata.jsonl"
+LOSES = "nothing"
+HOLDS_ALL = True
+
+
+def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> Renamed:
+    """See `skindualgen.exchange.formats.Format`."""
+    _copy(source, records, out, options)
+    write_dataset(out, records, made_by=run_record(copy_of={"manifest_sha256": manifest_sha256(records)}))
+    return {}
+
+
+def read(source: Path, out: Path, options: ExchangeOptions) -> list[PairRecord]:
+    """See `skindualgen.exchange.formats.Format`."""
+    records = read_metadata(source)
+    _copy(source, records, out, options)
+    return records
+
+
+def _copy(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> None:
+    for pair in read_pairs(source, records, options.report):
+        for name, data in ((pair.record.file_name, pair.image_bytes), (pair.record.mask_file_name, pair.mask_bytes)):
+            if name is not None and data is not None:
+                put(out / name, data, source / name if options.link else None)

@@ -1,0 +1,185 @@
+"""A data set folder into another tool's format, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from skindualgen.contracts import InputError, Origin, PairRecord, Split
+from skindualgen.data.manifest import counts, manifest_sha256, read_metadata, write_dataset
+from skindualgen.data.training_items import TRAINING_ITEMS_FILE
+from skindualgen.exchange.folders import new_folder
+from skindualgen.exchange.formats import ExchangeOptions, Renamed, load_format
+from skindualgen.exchange.pairs import FILE_FIELDS, decoded, described, recorded_inside
+from skindualgen.provenance import atomic_write_bytes, atomic_write_text, run_record
+
+SIDECAR_FILE = "skindualgen_metadata.jsonl"
+"""The records beside a format that cannot hold all of them; no tool needs it, and `import_data` reads it."""
+EXPORTED_AS = "exported_as"
+"""Field of a line there: what the format gives back otherwise than the record has it."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export_data` wrote.
+
+    Attributes:
+        counts: as in ``dataset.json``.
+        loses: what the format cannot hold by itself.
+        sidecar: the records were written beside it.
+    """
+
+    counts: Mapping[str, Any]
+    loses: str
+    sidecar: bool
+
+
+def export_data(
+    source: Path,
+    out: Path,
+    format_name: str,
+    *,
+    options: ExchangeOptions | None = None,
+    split: Split | None = None,
+    only: Origin | None = None,
+    require_masks: bool = False,
+) -> Exported:
+    """Write a data set folder in another format; ``out`` appears when all is written, and not before.
+
+    Every file is checked against its recorded hash. Where the format does not hold all of a record, the records stand
+    beside it in `SIDECAR_FILE`. ``trained_on.json`` goes along with synthetic pairs.
+
+    Args:
+        source: data set folder of real or synthetic pairs.
+        out: new or empty folder.
+        format_name: see `skindualgen.exchange.formats.FORMATS`.
+        options: see `ExchangeOptions`.
+        split: these pairs only.
+        only: pairs of this origin only.
+        require_masks: leave out pairs without a mask.
+
+    Raises:
+        InputError: no such format, nothing to write, a missing or changed file, or a pair that the format cannot hold.
+    """
+    module, options = load_format(format_name), options or ExchangeOptions()
+    records = read_metadata(source, split)
+    if only is not None:
+        records = [record for record in records if record.origin == only]
+    if require_masks:
+        records = [record for record in records if record.mask_file_name is not None]
+    if not records:
+        raise InputError(f"no such pair in {source}", "pairs to write", "choose another --only or no --require-masks")
+    with new_folder(out, source) as folder:
+        renamed = module.write(source, records, folder, options)
+        if not module.HOLDS_ALL:
+            _write_sidecar(folder, records, renamed)
+        if any(record.origin == "synthetic" for record in records):
+            _copy_training_items(source, folder)
+    return Exported(counts(records), module.LOSES, sidecar=not module.HOLDS_ALL)
+
+
+def import_data(
+    source: Path, out: Path, format_name: str, *, options: ExchangeOptions | None = None, origin: Origin | None = None
+) -> list[PairRecord]:
+    """Read a folder of another format into a data set folder, which appears when all is written.
+
+    What the format states counts; what it does not state is taken from the records beside it (`SIDECAR_FILE`), or else
+    from the text inside the image, where `skindualgen generate` writes its record.
+
+    Args:
+        source: folder of that format, whoever has written it.
+        out: new or empty folder.
+        format_name: see `skindualgen.exchange.formats.FORMATS`.
+        options: see `ExchangeOptions`.
+        origin: of pairs for which none is recorded; real if not given.
+
+    Returns:
+        The records, ordered by ``file_name``.
+
+    Raises:
+        InputError: no such format, or ``source`` is not of it, or damaged.
+    """
+    module = load_format(format_name)
+    if not source.is_dir():
+        raise InputError(f"{source}, which is no folder", "a folder of the format", "check the path")
+    beside = _read_sidecar(source)
+    with new_folder(out, source) as folder:
+        read = module.read(source, folder, options or ExchangeOptions())
+        if not read:
+            raise InputError(f"no pair in {source}", f"pairs in the format {format_name}", "choose the folder's format")
+        records = [_completed(folder, record, beside, origin, inside=not module.HOLDS_ALL) for record in read]
+        made_by = run_record(imported_from={"format": format_name, "manifest_sha256": manifest_sha256(records)})
+        write_dataset(folder, records, made_by=made_by)
+        _copy_training_items(source, folder)
+    return sorted(records, key=lambda record: record.file_name)
+
+
+def _write_sidecar(folder: Path, records: Sequence[PairRecord], renamed: Renamed) -> None:
+    lines = []
+    for record in records:
+        other = renamed.get(record.isic_id)
+        line = described(record) | ({EXPORTED_AS: other} if other else {})
+        lines.append(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+    atomic_write_text(folder / SIDECAR_FILE, "".join(lines))
+
+
+def _read_sidecar(source: Path) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """Return the records beside a format by the id that the format has: fields, and those it gives back otherwise."""
+    path = source / SIDECAR_FILE
+    if not path.is_file():
+        return {}
+    beside = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if line.strip():
+            try:
+                fields = json.loads(line)
+                exported_as = fields.pop(EXPORTED_AS, {})
+                PairRecord.model_validate({"file_name": "-", **fields})
+            except (ValueError, TypeError, AttributeError) as error:
+                raise InputError(
+                    f"{path}, line {number}: {error}", "a record", f"mend the line, or remove {SIDECAR_FILE}"
+                ) from error
+            beside[str(exported_as.get("isic_id", fields["isic_id"]))] = fields, exported_as
+    return beside
+
+
+def _completed(
+    folder: Path,
+    record: PairRecord,
+    beside: Mapping[str, tuple[dict[str, Any], dict[str, Any]]],
+    origin: Origin | None,
+    *,
+    inside: bool,
+) -> PairRecord:
+    """Return a record that was read from a format, with what is known of its pair besides.
+
+    A field that the format states counts, unless it states what was written into it for another value. Where no record
+    stands beside the format, ``inside`` asks the image itself.
+    """
+    stated = record.model_dump(exclude_unset=True)
+    known, exported_as = beside.get(record.isic_id, ({}, {}))
+    if not known and inside:
+        path = folder / record.file_name
+        known = recorded_inside(decoded(path.read_bytes(), str(path)))
+    changed = {
+        field: value
+        for field, value in stated.items()
+        if field in FILE_FIELDS or field not in known or value != exported_as.get(field, known[field])
+    }
+    default = {"origin": origin} if origin is not None else {}
+    try:
+        return PairRecord.model_validate({**default, **known, **changed})
+    except ValidationError as error:
+        raise InputError(f"{record.isic_id}: {error.errors()[0]['msg']}", "a record", "mend its values") from None
+
+
+def _copy_training_items(source: Path, folder: Path) -> None:
+    """Pass on what the generator of synthetic pairs was trained on, if that is recorded."""
+    recorded = source / TRAINING_ITEMS_FILE
+    if recorded.is_file():
+        atomic_write_bytes(folder / TRAINING_ITEMS_FILE, recorded.read_bytes())
