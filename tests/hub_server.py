@@ -1,7 +1,8 @@
-"""A small Hugging Face hub on loopback: what huggingface_hub's client asks when it fetches a snapshot, and failures.
+"""A small Hugging Face hub on loopback: what huggingface_hub's client asks to fetch and to upload, and failures.
 
-It answers model information, the listing of a commit, and the files with their entity tags, commit, byte ranges and,
-for weights, the redirect to another host that the real hub uses for large files. It does not speak Xet.
+It answers information of models and data sets, the listing of a commit, and the files with their entity tags, commit,
+byte ranges and, for weights, the redirect to another host that the real hub uses for large files. Uploads
+(hub_uploads.py) are created, negotiated and committed as without Xet, which it does not speak.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from hub_uploads import take
+
 LARGE = ".safetensors"
-TOKEN = "hf_loopback"
+TOKEN, READ_TOKEN = "hf_loopback", "hf_loopback_read"
+"""of an account that may write to its own repositories, and one that may only read"""
 
 
 @dataclass
@@ -31,6 +35,9 @@ class HubRepository:
     tags: tuple[str, ...] = ("main",)
     sizes: dict[str, int] = field(default_factory=dict)
     """sizes to report in place of the real ones"""
+    private: bool = False
+    large: set[str] = field(default_factory=set)
+    """files that were uploaded as large ones"""
 
     def files(self) -> list[str]:
         return sorted(path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file())
@@ -43,6 +50,17 @@ class LoopbackHub:
     url: str = ""
     cdn: str = ""
     repositories: dict[str, HubRepository] = field(default_factory=dict)
+    """by owner/name; those of data sets as datasets/owner/name"""
+    storage: Path | None = None
+    """folder of repositories that clients create; without it none can be"""
+    owner: str = "owner"
+    """the account of ``TOKEN``, which may write"""
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    """large files by their hash"""
+    commits: list[str] = field(default_factory=list)
+    """messages"""
+    cut_commits: int = 0
+    """that many next commits are answered with a failure"""
     requests: list[str] = field(default_factory=list)
     """method, path and range of each request"""
     cut: dict[str, int] = field(default_factory=dict)
@@ -85,6 +103,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
+    def do_POST(self) -> None:
+        self._take()
+
+    def do_PUT(self) -> None:
+        self._take()
+
     def log_message(self, format: str, *args: object) -> None:
         """Keep the tests' output clean; ``LoopbackHub.requests`` has it all."""
 
@@ -98,14 +122,19 @@ class _Handler(BaseHTTPRequestHandler):
         parts = path.strip("/").split("/")
         if len(parts) < len(("owner", "name", "kind")):  # what a client asks beside repositories
             return self._send(404)
-        if parts[:2] == ["api", "models"]:
-            name, kind, rest = "/".join(parts[2:4]), (parts[4:5] or ["revision"])[0], parts[5:]
+        if parts[0] == "api" and parts[1] in ("models", "datasets"):
+            prefix = "datasets/" if parts[1] == "datasets" else ""
+            name, kind, rest = prefix + "/".join(parts[2:4]), (parts[4:5] or ["revision"])[0], parts[5:]
+        elif parts[0] == "datasets":
+            name, kind, rest = "/".join(parts[:3]), parts[3], parts[4:]
         elif parts[0] == "cdn":
             name, kind, rest = "/".join(parts[1:3]), "cdn", parts[3:]
         else:
             name, kind, rest = "/".join(parts[:2]), parts[2], parts[3:]
         repository = self.hub.repositories.get(name)
-        if repository is None:  # the real hub tells a stranger 401, and 404 only to those who are signed in
+        if repository is None or (
+            repository.private and not self._signed_in()
+        ):  # the real hub tells a stranger 401, and 404 only to those who are signed in
             return self._send(*((404, b"", {"X-Error-Code": "RepoNotFound"}) if self._signed_in() else (401,)))
         if kind == "cdn":
             return self._send_file(repository, "/".join(rest), {})
@@ -121,7 +150,18 @@ class _Handler(BaseHTTPRequestHandler):
         return self._resolve(name, repository, "/".join(rest[1:]))
 
     def _signed_in(self) -> bool:
-        return self.headers.get("Authorization") == f"Bearer {TOKEN}"
+        return self.headers.get("Authorization") in (f"Bearer {TOKEN}", f"Bearer {READ_TOKEN}")
+
+    def _take(self) -> None:
+        """Answer an upload's request, as hub_uploads.py has it."""
+        path = unquote(urlsplit(self.path).path)
+        self.hub.requests.append(f"{self.command} {path}")
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.hub.broken_with:
+            return self._send(self.hub.broken_with)
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        status, value, headers = take(self.hub, path.strip("/").split("/"), body, token)
+        return self._send(status, json.dumps(value).encode(), {"Content-Type": "application/json", **headers})
 
     def _resolve(self, name: str, repository: HubRepository, file: str) -> None:
         if file not in repository.files():
@@ -156,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(body)
 
 
@@ -169,7 +209,11 @@ def _information(name: str, repository: HubRepository) -> dict[str, object]:
 
 def _entry(repository: HubRepository, file: str) -> dict[str, object]:
     path = repository.folder / file
-    return {"type": "file", "path": file, "size": path.stat().st_size, "oid": _git_hash(path)}
+    entry = {"type": "file", "path": file, "size": path.stat().st_size, "oid": _git_hash(path)}
+    if file not in repository.large:
+        return entry
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {**entry, "lfs": {"oid": digest, "size": entry["size"], "pointerSize": 130}}
 
 
 def _size(repository: HubRepository, file: str) -> int:

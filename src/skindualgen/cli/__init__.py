@@ -29,6 +29,7 @@ from skindualgen.cli import (
     merge,
     plan,
     prepare,
+    release,
     segment,
     train,
 )
@@ -121,5 +122,6 @@ app.command("export")(export.export)
 app.command("export-data")(export_data.export_data)
 app.command("import-data")(import_data.import_data)
 app.command("merge")(merge.merge)
+app.command("release")(release.release)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

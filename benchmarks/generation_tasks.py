@@ -1,0 +1,300 @@
+"""What benchmarks/generation.py measures, one function a measurement; each is run in a process of its own."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.utils.logging import disable_progress_bar
+from dual_stream import DualStream
+
+from skindualgen.model.bases import Base, load_base
+from skindualgen.model.joint_unet import widen_unet
+from skindualgen.planning.requests import PairRequest, requests_from_prompts
+from skindualgen.production import chunk as chunk_module
+from skindualgen.production import pictures as pictures_module
+from skindualgen.production.chunk import ChunkResult, ChunkSettings, FinishedPair, settle
+from skindualgen.production.journal import Journal
+from skindualgen.production.pictures import PictureFolder
+from skindualgen.production.run import InProcess, produce
+from skindualgen.production.sampler import PipelineFactory
+from skindualgen.production.source import RequestList
+from skindualgen.sample import pipeline as pipeline_module
+from skindualgen.sample.pipeline import SkinDualGenPipeline
+
+PAIR, IMAGE, DUAL = "pair", "image only", "dual stream"
+BARE, DECODED, PRODUCED = "bare loop", "loop with decoding", "production"
+PROMPTS = ("a dermoscopic image of a melanoma", "a dermoscopic image of a nevus")
+MEMORY_CALLS = 2
+"""the second call finds whatever the first left in memory"""
+Draw = Callable[[int], None]
+"""draws one batch; the number chooses its seeds"""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is the same for all that is compared.
+
+    Args:
+        base: as ``load_base`` takes it.
+        adapter: as ``from_adapter`` takes it; None widens the base without an adapter, which costs the same.
+        size: side in px.
+        steps: denoising steps.
+        guidance: classifier-free guidance.
+        batch: pairs, or photographs, in a call.
+        repeats: timed rounds, after one to warm up.
+        threads: of torch.
+        seed: of everything random.
+        gate: folder of a calibrated gate; None produces without one.
+        batches: that one round of production draws.
+    """
+
+    base: str
+    adapter: str | None
+    size: int
+    steps: int
+    guidance: float
+    batch: int
+    repeats: int
+    threads: int
+    seed: int
+    gate: str | None = None
+    batches: int = 4
+
+    def requests(self, count: int) -> list[PairRequest]:
+        """What is drawn."""
+        return requests_from_prompts([(prompt, {}) for prompt in PROMPTS], count, self.seed)
+
+
+def scheduler_of(base: Base) -> DPMSolverMultistepScheduler:
+    """The scheduler that ``from_adapter`` gives its pipeline."""
+    return DPMSolverMultistepScheduler.from_config(
+        base.scheduler.config, algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero"
+    )
+
+
+def joint_pipeline(setup: Setup, base: Base | None = None) -> SkinDualGenPipeline:
+    """Ours, quiet; around ``base``'s parts, widened, if there is no adapter."""
+    if setup.adapter is not None:
+        pipeline = SkinDualGenPipeline.from_adapter(setup.adapter, setup.base)
+    else:
+        base = base or load_base(setup.base)
+        unet = widen_unet(base.unet, share=True).eval()
+        pipeline = SkinDualGenPipeline(base.vae, base.text_encoder, base.tokenizer, unet, scheduler_of(base))
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def draws(setup: Setup, kinds: tuple[str, ...]) -> dict[str, Draw]:
+    """The kinds of drawing to compare, by name; nothing is loaded that none of them needs."""
+    torch.set_num_threads(setup.threads)
+    disable_progress_bar()
+    base = None if kinds == (PAIR,) else load_base(setup.base)
+    made: dict[str, Draw] = {}
+    if PAIR in kinds:
+        ours = joint_pipeline(setup, base)
+        made[PAIR] = lambda index: ours(
+            _prompts(setup), generator=_generators(setup, index), num_inference_steps=setup.steps,
+            guidance_scale=setup.guidance, height=setup.size, width=setup.size,
+        )  # fmt: skip
+    if base is not None and IMAGE in kinds:
+        stock = StableDiffusionPipeline(
+            base.vae, base.text_encoder, base.tokenizer, base.unet, scheduler_of(base),
+            safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        )  # fmt: skip
+        stock.set_progress_bar_config(disable=True)
+        made[IMAGE] = lambda index: stock(
+            _prompts(setup), generator=_generators(setup, index), num_inference_steps=setup.steps,
+            guidance_scale=setup.guidance, height=setup.size, width=setup.size,
+        )  # fmt: skip
+    if base is not None and DUAL in kinds:
+        dual = DualStream(base, base.unet, scheduler_of(base))
+        made[DUAL] = lambda index: dual(
+            _prompts(setup), generator=_generators(setup, index), steps=setup.steps, guidance=setup.guidance,
+            size=setup.size,
+        )  # fmt: skip
+    return made
+
+
+def time_draws(setup: Setup) -> dict[str, Any]:
+    """Seconds of each kind, in turns, every other round backwards; the first round is not counted."""
+    return {"seconds": _rounds(draws(setup, (PAIR, IMAGE, DUAL)), setup.repeats)}
+
+
+def draw_alone(setup: Setup, kind: str) -> dict[str, Any]:
+    """A few calls of one kind, for the memory that the process takes."""
+    (draw,) = draws(setup, (kind,)).values()
+    for index in range(MEMORY_CALLS):
+        draw(index)
+    return {}
+
+
+def time_production(setup: Setup) -> dict[str, Any]:
+    """Seconds of drawing latents alone, of drawing pictures, and of producing a folder from the same requests."""
+    factory = _factory(setup)
+    pipeline = factory.load()
+    sampler, gate = factory.parts(pipeline)
+    requests = setup.requests(setup.batch * setup.batches)
+    settings = _settings(setup, pipeline)
+
+    def loop(output_type: str) -> None:
+        for start in range(0, len(requests), setup.batch):
+            batch = requests[start : start + setup.batch]
+            pipeline(
+                [request.prompt for request in batch],
+                generator=[torch.Generator().manual_seed(request.seed) for request in batch],
+                num_inference_steps=setup.steps, guidance_scale=setup.guidance, height=setup.size, width=setup.size,
+                output_type=output_type,
+            )  # fmt: skip
+
+    refused: list[int] = []
+
+    def produced(_: int) -> None:
+        with _folder() as out:
+            outcome = produce(RequestList(requests), out, InProcess(sampler, gate), settings, described={})
+            refused.append(outcome.refused)
+
+    kinds: dict[str, Draw] = {BARE: lambda _: loop("latent"), DECODED: lambda _: loop("pil"), PRODUCED: produced}
+    return {"seconds": _rounds(kinds, setup.repeats), "pairs": len(requests), "refused": refused[-1]}
+
+
+def profile(setup: Setup) -> dict[str, Any]:
+    """Seconds of each part of a pair, one after the other, where production would overlap them; mean over the pairs."""
+    factory = _factory(setup)
+    torch.set_num_threads(setup.threads)
+    pipeline = factory.load() if setup.adapter is not None else joint_pipeline(setup)
+    sampler, gate = factory.parts(pipeline)
+    settings = _settings(setup, pipeline)
+    sampler.sample(setup.requests(setup.batch))  # to warm up
+    requests = setup.requests(setup.batch * setup.repeats)
+    watch = Stopwatch()
+    with _folder() as out, watch.around(pipeline):
+        (out / "work").mkdir(parents=True)
+        sink = PictureFolder(out, Journal(out / "work"), chunk_pairs=setup.batch)
+        start = time.perf_counter()
+        for index in range(setup.repeats):
+            batch = requests[index * setup.batch : (index + 1) * setup.batch]
+            images, masks = sampler.sample(batch)
+            with watch.part("gate, records, encoding: the rest"):
+                settled = settle(batch, images, masks, attempt=0, gate=None, settings=settings)
+            pairs = [pair for pair in settled if isinstance(pair, FinishedPair)]
+            if gate is not None:
+                with watch.part("gate"):
+                    gate.judge(images, masks, [pair.record for pair in pairs])
+            with watch.part("writing: the rest"):
+                sink.write(ChunkResult(index, pairs))
+        total = time.perf_counter() - start
+    count = len(requests)
+    parts = {name: seconds / count for name, seconds in watch.seconds.items()}
+    return {"total": total / count, "parts": parts, "pairs": count}
+
+
+class Stopwatch:
+    """Seconds by part; a part that runs within another is counted once, as the inner one."""
+
+    def __init__(self) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._inner: list[float] = []
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Time the block."""
+        self._inner.append(0.0)
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            taken = time.perf_counter() - start
+            self.seconds[name] += taken - self._inner.pop()
+            if self._inner:
+                self._inner[-1] += taken
+
+    @contextmanager
+    def around(self, pipeline: SkinDualGenPipeline) -> Iterator[None]:
+        """Time the parts of a pipeline and of production for as long as the block lasts."""
+        places = [
+            (SkinDualGenPipeline, "__call__", "pipeline: the rest"),
+            (pipeline.text_encoder, "forward", "text encoder"),
+            (pipeline.unet, "forward", "UNet"),
+            (DPMSolverMultistepScheduler, "step", "scheduler, both halves"),
+            (pipeline.vae, "decode", "autoencoder"),
+            (VaeImageProcessor, "postprocess", "image to PIL"),
+            (pipeline_module, "codes_to_masks", "mask from its code"),
+            (chunk_module, "image_png", "image to PNG, with record and XMP"),
+            (chunk_module, "mask_png", "mask to PNG"),
+            (pictures_module, "atomic_write_bytes", "writing files"),
+            (pictures_module, "sync", "fsync"),
+        ]
+        with ExitStack() as stack:
+            for owner, name, label in places:
+                stack.enter_context(patch.object(owner, name, self._timed(getattr(owner, name), label)))
+            yield
+
+    def _timed(self, function: Callable[..., Any], label: str) -> Callable[..., Any]:
+        @wraps(function)
+        def timed(*arguments: Any, **options: Any) -> Any:
+            with self.part(label):
+                return function(*arguments, **options)
+
+        return timed
+
+
+def _rounds(kinds: dict[str, Draw], repeats: int) -> dict[str, list[float]]:
+    seconds: dict[str, list[float]] = {name: [] for name in kinds}
+    for index in range(repeats + 1):
+        for name in list(kinds)[:: 1 if index % 2 == 0 else -1]:
+            start = time.perf_counter()
+            kinds[name](index)
+            if index:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def _factory(setup: Setup) -> PipelineFactory:
+    return PipelineFactory(
+        setup.adapter or "builtin", setup.base, steps=setup.steps, guidance=setup.guidance, size=setup.size,
+        gate=None if setup.gate is None else Path(setup.gate), threads=setup.threads,
+    )  # fmt: skip
+
+
+def _settings(setup: Setup, pipeline: SkinDualGenPipeline) -> ChunkSettings:
+    return ChunkSettings(setup.steps, setup.guidance, dict(pipeline.config.provenance or {}), setup.batch)
+
+
+def _prompts(setup: Setup) -> list[str]:
+    return [PROMPTS[index % len(PROMPTS)] for index in range(setup.batch)]
+
+
+def _generators(setup: Setup, index: int) -> list[torch.Generator]:
+    seeds = (setup.seed + 1000 * index + row for row in range(setup.batch))
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder to produce into, on the disk of temporary files."""
+    folder = Path(tempfile.mkdtemp(prefix="generation-"))
+    try:
+        yield folder / "out"
+    finally:
+        shutil.rmtree(folder)
+
+
+TASKS: dict[str, Callable[[Setup], dict[str, Any]]] = {
+    "time": time_draws,
+    "production": time_production,
+    "profile": profile,
+    **{kind: lambda setup, kind=kind: draw_alone(setup, kind) for kind in (PAIR, IMAGE, DUAL)},
+}
