@@ -150,7 +150,7 @@ def sweep_folder(data: Path, work: Path, seed: int) -> Path:
 
 
 def sweep_settings() -> list[tuple[int, float]]:
-    """Return steps and guidance of each setting: a cross through ``CENTRE``, as the whole grid is too much for a CPU."""
+    """Return steps and guidance of each setting: a cross through ``CENTRE``, as a CPU cannot do the whole grid."""
     settings = [(CENTRE[0], guidance) for guidance in GUIDANCES]
     return sorted({*settings, *((steps, CENTRE[1]) for steps in DRAW_STEPS)})
 

@@ -122,8 +122,8 @@ def check_merged(work: Path, size: int, seed: int) -> dict[str, int]:
     from PIL import Image
 
     from skindualgen.planning.requests import requests_from_prompts
+    from skindualgen.production.pairs import generate_pairs
     from skindualgen.sample.pipeline import SkinDualGenPipeline
-    from skindualgen.sample.production import generate_pairs
 
     pipeline = SkinDualGenPipeline.from_pretrained(work / "merged")
     pipeline.set_progress_bar_config(disable=True)

@@ -336,7 +336,7 @@ def test_imagefolder_without_a_mask_column_finds_masks_by_name_and_rejects_what_
 
 def test_overview_that_generate_writes_is_no_picture() -> None:
     from skindualgen.data.sources.folders import NOT_PICTURES
-    from skindualgen.sample.production import SHEET_FILE
+    from skindualgen.production.finish import SHEET_FILE
 
     assert re.fullmatch(NOT_PICTURES, SHEET_FILE)
 

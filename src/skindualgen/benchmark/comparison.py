@@ -113,7 +113,9 @@ def verdict(metric: Metric, arms: Sequence[ArmResult]) -> Verdict:
         holm = f"after Holm's adjustment for the arms tried: {', '.join(adjusted) or 'none'}"
         text = f"{metric.title}: {names} better than both real replay and augmentation; at most {closest}; {holm}."
     else:
-        text = f"{metric.title}: no hybrid (or pretraining) beats both real replay and augmentation; closest is {closest}."
+        text = (
+            f"{metric.title}: no hybrid (or pretraining) beats both real replay and augmentation; closest is {closest}."
+        )
     return Verdict(
         metric=metric.name,
         helped=bool(winners),

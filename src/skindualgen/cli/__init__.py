@@ -1,7 +1,7 @@
 """The command line: one module a command, registered here.
 
 Exit codes: 0 done, 1 a defect or a training that diverged, 2 wrong input, 3 a condition of ``evaluate --fail-if``
-holds, 130 interrupted.
+holds, ``generate`` leaves pairs of the plan unmet, or ``verify`` finds deviations, 130 interrupted.
 
 A command's module may import only what costs nothing (typer, pathlib); everything heavy is imported inside the
 function, so that ``--help`` answers at once.
@@ -24,6 +24,7 @@ from skindualgen.cli import (
     evaluate,
     export,
     export_data,
+    gate,
     generate,
     import_data,
     merge,
@@ -32,6 +33,7 @@ from skindualgen.cli import (
     release,
     segment,
     train,
+    verify,
 )
 
 EXIT_WRONG_INPUT = 2
@@ -114,6 +116,7 @@ def main(
 app.command("prepare")(prepare.prepare)
 app.command("train")(train.train)
 app.command("plan")(plan.plan)
+app.add_typer(gate.app, name="gate")
 app.command("generate")(generate.generate)
 app.command("segment")(segment.segment)
 app.command("evaluate")(evaluate.evaluate)
@@ -122,6 +125,7 @@ app.command("export")(export.export)
 app.command("export-data")(export_data.export_data)
 app.command("import-data")(import_data.import_data)
 app.command("merge")(merge.merge)
+app.command("verify")(verify.verify)
 app.command("release")(release.release)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

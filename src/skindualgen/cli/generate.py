@@ -1,13 +1,21 @@
-"""``skindualgen generate``: a data set folder of synthetic pairs."""
+"""``skindualgen generate``: a data set of synthetic pairs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from skindualgen.cli.pipeline import BaseOption, MismatchOption, load_pipeline
+from skindualgen.cli.pipeline import BaseOption, MismatchOption
+
+if TYPE_CHECKING:
+    from skindualgen.production.finish import Outcome
+    from skindualgen.production.source import RequestSource
+
+DEFAULT_COUNT = 16
+EXIT_UNMET = 3
 
 
 def generate(
@@ -15,6 +23,9 @@ def generate(
     adapter: Annotated[str, typer.Option(help="'builtin', a run folder, or an adapter folder.")] = "builtin",
     base: BaseOption = None,
     allow_base_mismatch: MismatchOption = False,
+    plan: Annotated[
+        Path | None, typer.Option(help="CSV of prompts, labels, counts and seeds, as `skindualgen plan` writes it.")
+    ] = None,
     prompt: Annotated[list[str] | None, typer.Option(help="Prompt; several are taken in turn. Repeatable.")] = None,
     prompts: Annotated[
         Path | None,
@@ -23,8 +34,13 @@ def generate(
     like: Annotated[
         Path | None, typer.Option(help="Data set folder: prompts and labels as in its training split.")
     ] = None,
-    count: Annotated[int, typer.Option("-n", "--count", min=1, help="Number of pairs.")] = 16,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other pairs.")] = 0,
+    count: Annotated[
+        int | None,
+        typer.Option("-n", "--count", min=1, help=f"Number of pairs, without a plan.  (default: {DEFAULT_COUNT})"),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Another seed draws other pairs, without a plan.  (default: 0)")
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.  (default: the adapter's)")] = None,
     guidance: Annotated[
         float | None, typer.Option(min=0, help="Classifier-free guidance; 1 is off.  (default: the adapter's)")
@@ -33,37 +49,153 @@ def generate(
     size: Annotated[
         int | None, typer.Option(min=64, help="Side in px, a multiple of 8.  (default: the base's)")
     ] = None,
+    gate: Annotated[
+        Path | None, typer.Option(help="Calibrated gate: pairs that it refuses are replaced.  (default: none)")
+    ] = None,
+    attempts: Annotated[int, typer.Option(min=1, help="Draws of a pair at most, with a gate.")] = 4,
+    keep_rejected: Annotated[
+        bool, typer.Option("--keep-rejected", help="Keep small pictures of refused pairs in OUT/rejected.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, or actors of Ray's, each with a model.")] = 1,
+    engine: Annotated[
+        Literal["process", "ray"], typer.Option(help="This machine, or Ray: RAY_ADDRESS's cluster or a local one.")
+    ] = "process",
+    precision: Annotated[
+        Literal["fp32", "fp16", "bf16"], typer.Option(help="Of the model; half precision is for GPUs.")
+    ] = "fp32",
+    threads: Annotated[
+        int, typer.Option(min=1, help="Of each process on the CPU. Another number changes the last bits.")
+    ] = 1,
+    gpus: Annotated[
+        float | None, typer.Option(min=0, help="Of each actor of Ray's.  (default: 1 if the cluster has any)")
+    ] = None,
+    part: Annotated[
+        str, typer.Option(metavar="I/N", help="Draw only part I of N, into a folder of its own: for job arrays.")
+    ] = "1/1",
+    shards: Annotated[
+        Literal["webdataset", "parquet"] | None,
+        typer.Option(help="Write OUT/shards instead of a file for each picture."),
+    ] = None,
+    shard_pairs: Annotated[int, typer.Option(min=1, help="Pairs of a shard, rounded up to whole chunks.")] = 1000,
+    sign: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(metavar="CERT KEY", help="Sign images: content credentials (C2PA) with this certificate."),
+    ] = None,
+    watermark: Annotated[
+        bool, typer.Option("--watermark", help="Add an invisible watermark to images, never to masks.")
+    ] = False,
+    license: Annotated[
+        str | None, typer.Option(help="SPDX id of the pairs' licence, recorded with each.  (default: none)")
+    ] = None,
 ) -> None:
-    """Draw image-mask pairs from prompts into OUT, which loads with `datasets` and everything here.
+    """Draw image-mask pairs from a plan or prompts into OUT, which loads with `datasets` and everything here.
 
-    Exactly one of --prompt, --prompts and --like. Interrupted: run it again.
+    Exactly one of --plan, --prompt, --prompts and --like. Interrupted in any way: run it again. Exit code 3: the gate
+    refused every draw of some pair.
     """
-    from skindualgen.contracts import InputError
-
-    if sum(source is not None for source in (prompt or None, prompts, like)) != 1:
-        raise InputError(
-            "not exactly one of --prompt, --prompts and --like", "one source of prompts", "try --prompt 'a melanoma'"
-        )
     from skindualgen.cli.progress import item_progress, loading
 
+    _check_sources(plan, prompt, prompts, like, count, seed)
     with loading():
-        from skindualgen.planning.requests import read_prompt_file, requests_from_prompts, requests_like
-        from skindualgen.sample.production import SHEET_FILE, generate_pairs, without_lesion
+        from skindualgen.production.order import Order, fulfil
+        from skindualgen.production.run import Layout
+        from skindualgen.production.sampler import PipelineFactory
+        from skindualgen.production.stopping import ProductionStopped
 
-        if like is not None:
-            requests = requests_like(like, count, seed)
-        else:
-            texts = read_prompt_file(prompts) if prompts is not None else [(text, {}) for text in prompt or []]
-            requests = requests_from_prompts(texts, count, seed)
-        pipeline = load_pipeline(adapter, base, allow_base_mismatch=allow_base_mismatch)
-    with item_progress("generating") as report:
-        records = generate_pairs(
-            pipeline, requests, out,
-            num_inference_steps=steps, guidance_scale=guidance, batch_size=batch_size, size=size, report=report,
+        factory = PipelineFactory(
+            adapter if adapter == "builtin" else Path(adapter), base, allow_base_mismatch=allow_base_mismatch,
+            steps=steps, guidance=guidance, size=size, gate=gate, threads=threads,
+            precision=precision,
         )  # fmt: skip
-    typer.echo(f"{count} pairs in {out}, contact sheet {out / SHEET_FILE}")
-    if empty := without_lesion(records):
+        order = Order(
+            factory, batch_size, attempts, engine, workers, gpus, Layout(*_part(part), shards, shard_pairs),
+            keep_rejected, sign, watermark, license,
+        )  # fmt: skip
+    with item_progress("generating") as report:
+        try:
+            outcome = fulfil(
+                order, lambda count_tokens: _source(plan, prompt, prompts, like, count, seed, count_tokens), out, report
+            )
+        except ProductionStopped as stop:
+            _tell_stopped(stop.pairs, stop.asked, out)
+            raise typer.Exit(130) from None
+    _tell(outcome, out, shards is not None)
+    if outcome.unmet:
+        raise typer.Exit(EXIT_UNMET)
+
+
+def _check_sources(
+    plan: Path | None,
+    prompt: list[str] | None,
+    prompts: Path | None,
+    like: Path | None,
+    count: int | None,
+    seed: int | None,
+) -> None:
+    from skindualgen.contracts import InputError
+
+    if sum(source is not None for source in (plan, prompt or None, prompts, like)) != 1:
+        raise InputError(
+            "not exactly one of --plan, --prompt, --prompts and --like",
+            "one source of prompts",
+            "try --prompt 'a melanoma'",
+        )
+    if plan is not None and (count, seed) != (None, None):
+        raise InputError("--plan with --count or --seed", "a plan alone, which states both", "leave them out")
+
+
+def _part(text: str) -> tuple[int, int]:
+    from skindualgen.contracts import InputError
+
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal()):
+        raise InputError(f"--part {text}", "I/N such as 3/16", "mend it")
+    return int(part), int(parts)
+
+
+def _source(
+    plan: Path | None,
+    prompt: list[str] | None,
+    prompts: Path | None,
+    like: Path | None,
+    count: int | None,
+    seed: int | None,
+    count_tokens: Callable[[str], int],
+) -> RequestSource:
+    from skindualgen.planning.plan import read_plan
+    from skindualgen.planning.requests import read_prompt_file, requests_from_prompts, requests_like
+    from skindualgen.production.source import RequestList
+
+    if plan is not None:
+        return read_plan(plan, count_tokens=count_tokens)
+    wanted, run_seed = count or DEFAULT_COUNT, seed or 0
+    if like is not None:
+        return RequestList(requests_like(like, wanted, run_seed), count_tokens)
+    texts = read_prompt_file(prompts) if prompts is not None else [(text, {}) for text in prompt or []]
+    return RequestList(requests_from_prompts(texts, wanted, run_seed), count_tokens)
+
+
+def _tell_stopped(pairs: int, asked: int, out: Path) -> None:
+    import shlex
+    import sys
+
+    command = shlex.join(["skindualgen", *sys.argv[1:]])
+    typer.secho(f"Stopped with {pairs} of {asked} pairs in {out}. To go on: {command}", fg="yellow", err=True)
+
+
+def _tell(outcome: Outcome, out: Path, in_shards: bool) -> None:
+    from skindualgen.production.finish import REJECTS_FILE, SHEET_FILE
+    from skindualgen.production.shards import SHARDS_DIR
+
+    where = f"shards in {out / SHARDS_DIR}" if in_shards else f"contact sheet {out / SHEET_FILE}"
+    typer.echo(f"{outcome.pairs} pairs in {out}, {where}")
+    if outcome.refused:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in outcome.reasons.items())
+        typer.echo(f"{outcome.refused} draws refused by the gate ({reasons}): {out / REJECTS_FILE}")
+    if outcome.unmet:
+        typer.echo(f"{outcome.unmet} pairs not met: each draw of them was refused; more --attempts need a new folder")
+    if outcome.without_lesion:
         typer.echo(
-            f"{len(empty)} of them show no lesion (mask_area_fraction 0 in metadata.jsonl), "
-            f"first {empty[0].file_name}: leave these out of a training set"
+            f"{outcome.without_lesion} of them show no lesion (mask_area_fraction 0 in their scores), "
+            f"first {outcome.first_without_lesion}: leave these out of a training set"
         )

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import heapq
 import json
+import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 from pydantic import ValidationError
 
 from skindualgen.contracts import DATASET_FILE, METADATA_FILE, SCHEMA_VERSION, InputError, PairRecord
-from skindualgen.provenance import atomic_write_json, atomic_write_text, sha256_bytes
+from skindualgen.provenance import atomic_path, atomic_write_json
 
 ALWAYS_WRITTEN = ("file_name", "mask_file_name", "isic_id", "split", "origin")
 """Columns that stand in every ``metadata.jsonl``, whether or not any record has a value."""
+
+SORTED_BYTES = 8 << 20
+"""Text of records that is sorted in memory; more is sorted in pieces on disk."""
+
+MERGED_FILES = 64
+"""Pieces on disk that are merged at once: far below a process's limit of open files."""
 
 
 def read_metadata(root: Path, split: str | None = None) -> list[PairRecord]:
@@ -63,19 +73,25 @@ def write_dataset(root: Path, records: Iterable[PairRecord], *, made_by: Mapping
         InputError: the same ``file_name`` or ``isic_id`` twice, or a path that leaves the folder.
     """
     ordered = sorted(records, key=lambda record: record.file_name)
-    for record in ordered:
-        _refuse_escape(root / METADATA_FILE, record)
     _refuse_repeats(root / METADATA_FILE, ordered)
-    atomic_write_text(root / METADATA_FILE, "".join(line + "\n" for line in _json_lines(ordered)))
-    atomic_write_json(
-        root / DATASET_FILE,
-        {
-            "schema_version": SCHEMA_VERSION,
-            "manifest_sha256": manifest_sha256(ordered),
-            "counts": counts(ordered),
-            "made_by": dict(made_by),
-        },
-    )
+    _write(root, lambda: ordered, made_by)
+
+
+def write_dataset_stream(
+    root: Path, iterate: Callable[[], Iterable[PairRecord]], *, made_by: Mapping[str, Any], metadata: bool = True
+) -> dict[str, Any]:
+    """As `write_dataset`, of any number of records in the same memory; return their counts.
+
+    Args:
+        root: the data set folder.
+        iterate: gives the records anew at each call, ascending by ``file_name`` and by ``isic_id``.
+        made_by: how the data set was made.
+        metadata: also write ``metadata.jsonl``; a data set whose records stand in shards has none.
+
+    Raises:
+        InputError: records that do not ascend, or a path that leaves the folder.
+    """
+    return _write(root, lambda: _ascending(root / METADATA_FILE, iterate()), made_by, metadata=metadata)
 
 
 def read_dataset_info(root: Path) -> dict[str, Any]:
@@ -99,24 +115,121 @@ def read_dataset_info(root: Path) -> dict[str, Any]:
     return info
 
 
-def manifest_sha256(records: Iterable[PairRecord]) -> str:
-    """Return a hash of the records alone: independent of their order, of absent optional fields and of the disk."""
-    lines = sorted(_canonical(record.model_dump(exclude_none=True)) for record in records)
-    return sha256_bytes("\n".join(lines).encode("utf-8"))
+def manifest_sha256(records: Iterable[PairRecord], *, spill: Path | None = None) -> str:
+    """Return a hash of the records alone: independent of their order, of absent optional fields and of the disk.
+
+    Args:
+        records: of any number: memory does not grow with it.
+        spill: folder whose disk takes what does not fit in `SORTED_BYTES`; the system's folder for temporary files if
+            not given.
+    """
+    digest = hashlib.sha256()
+    lines = (_canonical(record.model_dump(exclude_none=True)) for record in records)
+    with ExitStack() as files:
+        for number, line in enumerate(_sorted(lines, files, spill)):
+            digest.update((b"\n" if number else b"") + line.encode("utf-8"))
+    return digest.hexdigest()
 
 
-def counts(records: Sequence[PairRecord]) -> dict[str, Any]:
+def counts(records: Iterable[PairRecord]) -> dict[str, Any]:
     """Count records: total, with a mask, and by split, diagnosis within split, and origin."""
-    by_diagnosis: dict[str, Counter[str]] = {}
+    tally = _Tally()
     for record in records:
-        by_diagnosis.setdefault(record.split, Counter())[record.diagnosis or "unknown"] += 1
-    return {
-        "records": len(records),
-        "with_mask": sum(record.mask_file_name is not None for record in records),
-        "split": dict(sorted(Counter(record.split for record in records).items())),
-        "origin": dict(sorted(Counter(record.origin for record in records).items())),
-        "diagnosis": {split: dict(sorted(counter.items())) for split, counter in sorted(by_diagnosis.items())},
-    }
+        tally.add(record)
+    return tally.told()
+
+
+class _Tally:
+    """Counts of records that pass by."""
+
+    def __init__(self) -> None:
+        self.total = self.with_mask = 0
+        self.split: Counter[str] = Counter()
+        self.origin: Counter[str] = Counter()
+        self.by_diagnosis: dict[str, Counter[str]] = {}
+
+    def add(self, record: PairRecord) -> None:
+        self.total += 1
+        self.with_mask += record.mask_file_name is not None
+        self.split[record.split] += 1
+        self.origin[record.origin] += 1
+        self.by_diagnosis.setdefault(record.split, Counter())[record.diagnosis or "unknown"] += 1
+
+    def told(self) -> dict[str, Any]:
+        return {
+            "records": self.total,
+            "with_mask": self.with_mask,
+            "split": dict(sorted(self.split.items())),
+            "origin": dict(sorted(self.origin.items())),
+            "diagnosis": {name: dict(sorted(counter.items())) for name, counter in sorted(self.by_diagnosis.items())},
+        }
+
+
+def _write(
+    root: Path, iterate: Callable[[], Iterable[PairRecord]], made_by: Mapping[str, Any], *, metadata: bool = True
+) -> dict[str, Any]:
+    present, tally = set(ALWAYS_WRITTEN), _Tally()
+
+    def watched() -> Iterator[PairRecord]:
+        for record in iterate():
+            _refuse_escape(root / METADATA_FILE, record)
+            present.update(record.model_dump(exclude_none=True))
+            tally.add(record)
+            yield record
+
+    sha256 = manifest_sha256(watched(), spill=root)
+    if metadata:
+        with atomic_path(root / METADATA_FILE) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            file.writelines(line + "\n" for line in _json_lines(iterate(), present))
+    counted = tally.told()
+    info = {"schema_version": SCHEMA_VERSION, "manifest_sha256": sha256, "counts": counted, "made_by": dict(made_by)}
+    atomic_write_json(root / DATASET_FILE, info)
+    return counted
+
+
+def _ascending(path: Path, records: Iterable[PairRecord]) -> Iterator[PairRecord]:
+    file_name = isic_id = ""
+    for record in records:
+        if record.file_name <= file_name or record.isic_id <= isic_id:
+            raise InputError(
+                f"{record.file_name!r} after {file_name!r} in {path}",
+                "each file_name and isic_id once, ascending",
+                "sort the records and remove repeats",
+            )
+        file_name, isic_id = record.file_name, record.isic_id
+        yield record
+
+
+def _sorted(lines: Iterable[str], files: ExitStack, spill: Path | None) -> Iterator[str]:
+    """Sort lines: in memory if they are few, else in pieces on disk that are merged."""
+    block: list[str] = []
+    pieces: list[IO[str]] = []
+    size = 0
+    for line in lines:
+        block.append(line)
+        size += len(line)
+        if size > SORTED_BYTES:
+            pieces.append(_spilled(sorted(block), files, spill))
+            block, size = [], 0
+            if len(pieces) == MERGED_FILES:
+                pieces, merged = [], pieces
+                pieces.append(_spilled(_merged(merged), files, spill))
+                for piece in merged:
+                    piece.close()
+    block.sort()
+    return heapq.merge(block, _merged(pieces))
+
+
+def _spilled(lines: Iterable[str], files: ExitStack, spill: Path | None) -> IO[str]:
+    file = tempfile.TemporaryFile("w+", encoding="utf-8", newline="", dir=spill)  # noqa: SIM115
+    files.enter_context(file)
+    file.writelines(line + "\n" for line in lines)
+    file.seek(0)
+    return file
+
+
+def _merged(pieces: Sequence[IO[str]]) -> Iterator[str]:
+    return heapq.merge(*((line[:-1] for line in piece) for piece in pieces))
 
 
 def _lines(path: Path) -> Iterable[tuple[int, str]]:
@@ -167,8 +280,7 @@ def _refuse_repeats(path: Path, records: Sequence[PairRecord]) -> None:
             )
 
 
-def _json_lines(records: Sequence[PairRecord]) -> Iterable[str]:
-    present = {key for record in records for key in record.model_dump(exclude_none=True)} | set(ALWAYS_WRITTEN)
+def _json_lines(records: Iterable[PairRecord], present: set[str]) -> Iterator[str]:
     for record in records:
         fields = record.model_dump()
         known = {key: value for key, value in fields.items() if key in present}

@@ -53,10 +53,11 @@ def read(source: Path, out: Path, options: ExchangeOptions) -> list[PairRecord]:
     for done, path in enumerate(photographs):
         options.report(done, len(photographs))
         dataset = pydicom.dcmread(path)
-        fields = {"isic_id": path.name.removesuffix(IMAGE_ENDING), **_split_of(path), **read_fields(dataset)}
-        lesion = _lesion(segmentations.get(str(dataset.SOPInstanceUID)), (dataset.Rows, dataset.Columns))
+        picture = _picture(path, dataset)
+        fields = {"isic_id": path.name.removesuffix(IMAGE_ENDING), **_split_of(path), **_fields(path, dataset)}
+        lesion = _lesion(segmentations.get(str(dataset.get("SOPInstanceUID"))), picture.size)
         mask = None if lesion is None else mask_png(lesion, fields)
-        records.append(writer.add(fields, picture_png(dataset, _pixels(path, dataset)), mask))
+        records.append(writer.add(fields, picture_png(dataset, picture), mask))
     options.report(len(photographs), len(photographs))
     return records
 
@@ -92,6 +93,17 @@ def _split_of(path: Path) -> dict[str, str]:
     return {"split": path.parent.name} if path.parent.name in SPLITS else {}
 
 
+def _fields(path: Path, dataset: Any) -> dict[str, Any]:
+    try:
+        return read_fields(dataset)
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}, whose private record is damaged ({error})",
+            "the JSON that was written",
+            "remove private attributes",
+        ) from error
+
+
 def _lesion(path: Path | None, size: tuple[int, int]) -> NDArray[np.bool_] | None:
     if path is None:
         return None
@@ -99,16 +111,16 @@ def _lesion(path: Path | None, size: tuple[int, int]) -> NDArray[np.bool_] | Non
         lesion = lesion_of(path)
     except Exception as error:  # of the many kinds that decoders raise
         raise _unreadable(path, error) from error
-    if lesion.shape != size:
+    if lesion.shape != size[::-1]:
         raise InputError(
-            f"{path} of {lesion.shape[1]}x{lesion.shape[0]} px for an image of {size[1]}x{size[0]} px",
+            f"{path} of {lesion.shape[1]}x{lesion.shape[0]} px for an image of {size[0]}x{size[1]} px",
             "a segmentation of the whole image",
             "segment the image as it is",
         )
     return lesion
 
 
-def _pixels(path: Path, dataset: Any) -> Image.Image:
+def _picture(path: Path, dataset: Any) -> Image.Image:
     pixels = optional_package("pydicom.pixels")
     try:
         values = pixels.pixel_array(dataset)  # [h, w, 3] as RGB, or [h, w]

@@ -1,1 +1,1 @@
-"""Production of data set folders: resumable, in one process, in several, or on a cluster, with the same bytes."""
+"""The factory of pairs: requests are cut into chunks, engines draw and judge them, one process writes them down."""

@@ -1,0 +1,198 @@
+"""One pair's files against its record: hashes, pixels, embedded provenance, signatures."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from skindualgen.contracts import PairRecord
+from skindualgen.credentials.c2pa import CredentialState, checkable, credentials_in, may_have_credentials
+from skindualgen.credentials.deviations import Deviation
+from skindualgen.credentials.embed import Embedded, embedded_in
+from skindualgen.credentials.xmp import TRAINED_ALGORITHMIC_MEDIA
+from skindualgen.data.images import FORMATS
+from skindualgen.provenance import sha256_bytes
+
+PLACE_FIELDS = {"file_name", "mask_file_name", "sha256", "mask_sha256"}
+"""Fields that say where and how a pair is stored, not what it is: merging and exporting change them."""
+
+
+@dataclass
+class PairFindings:
+    """What a look at one pair gave.
+
+    Attributes:
+        deviations: in the order image, mask.
+        contents: path -> SHA-256, of files whose content is not the recorded one.
+        images, masks, hashes, marked: as in `Tally`.
+        credentials: state of the image's content credentials; None without an image.
+    """
+
+    deviations: list[Deviation] = field(default_factory=list)
+    contents: dict[str, str] = field(default_factory=dict)
+    images: int = 0
+    masks: int = 0
+    hashes: int = 0
+    marked: int = 0
+    credentials: str | None = None
+
+
+def check_pair(root: Path, record: PairRecord, anchors: bytes | None) -> PairFindings:
+    """Read both files of a record and compare them with it.
+
+    Args:
+        root: the data set folder.
+        record: its paths stay inside the folder.
+        anchors: root certificates that content credentials are trusted by, PEM.
+    """
+    found = PairFindings()
+    image_size = _check_image(root, record, anchors, found)
+    if record.mask_file_name is not None:
+        mask_size = _check_mask(root, record, record.mask_file_name, found)
+        if image_size and mask_size and image_size != mask_size:
+            found.deviations.append(
+                Deviation("size", record.mask_file_name, _pixels(mask_size), f"{_pixels(image_size)} of the image")
+            )
+    return found
+
+
+def _check_image(root: Path, record: PairRecord, anchors: bytes | None, found: PairFindings) -> tuple[int, int] | None:
+    name = record.file_name
+    data = _checked_content(root, name, record.sha256, found)
+    image = data and _decoded(data, name, found)
+    if not data or not image:
+        return None
+    found.images += 1
+    inside = embedded_in(image)
+    found.marked += inside.xmp is not None and inside.xmp.marked_as_generated
+    check = _generated_image if record.origin == "synthetic" else _photograph
+    found.deviations += check(record, inside)
+    _check_credentials(record, data, anchors, found)
+    return image.size
+
+
+def _check_mask(root: Path, record: PairRecord, name: str, found: PairFindings) -> tuple[int, int] | None:
+    data = _checked_content(root, name, record.mask_sha256, found)
+    mask = data and _decoded(data, name, found)
+    if not mask:
+        return None
+    found.masks += 1
+    levels = np.unique(np.asarray(mask.convert("L")))
+    if other := [int(level) for level in levels if level not in (0, 255)]:
+        found.deviations.append(Deviation("mask_values", name, f"the values {_few(other)}", "0 and 255 alone"))
+    inside = embedded_in(mask)
+    isic_id = (inside.record or {}).get("isic_id")
+    if isic_id is None and record.origin == "synthetic":
+        found.deviations.append(Deviation("mask_id", name, "no id in the file", f"the id {record.isic_id}"))
+    elif isic_id not in (None, record.isic_id):
+        found.deviations.append(
+            Deviation("mask_id", name, f"the mask of {isic_id} (swapped)", f"the mask of {record.isic_id}")
+        )
+    if inside.xmp is not None or set(inside.record or {}) - {"isic_id"}:
+        found.deviations.append(Deviation("embedded", name, "a mask with more than its id inside", "the id alone"))
+    return mask.size
+
+
+def _checked_content(root: Path, name: str, sha256: str | None, found: PairFindings) -> bytes | None:
+    try:
+        data = (root / name).read_bytes()
+    except OSError as error:
+        found.deviations.append(Deviation("missing_file", name, f"no file ({error.strerror})", "the file of a record"))
+        return None
+    digest = sha256_bytes(data)
+    if sha256 is None:
+        found.deviations.append(Deviation("no_hash", name, "a record without its SHA-256", f"SHA-256 {digest}"))
+    elif digest != sha256:
+        found.contents[name] = digest
+        found.deviations.append(Deviation("changed_file", name, f"SHA-256 {digest}", f"SHA-256 {sha256}"))
+    else:
+        found.hashes += 1
+    return data
+
+
+def _decoded(data: bytes, name: str, found: PairFindings) -> Image.Image | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image.load()
+    # Decoders of damaged files raise nearly anything: OSError, SyntaxError, ValueError, struct.error, zlib.error, ...
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        found.deviations.append(Deviation("unreadable", name, f"a file that cannot be decoded ({text})", "a picture"))
+        return None
+    return image
+
+
+def _generated_image(record: PairRecord, inside: Embedded) -> Iterator[Deviation]:
+    name = record.file_name
+    for problem in inside.problems:
+        yield Deviation("embedded", name, problem, "text and XMP that agree")
+    if inside.record is None:
+        yield Deviation("embedded", name, "no record in the file", "the record as PNG text")
+    else:
+        for key, stored, recorded in record_differences(record, inside.record):
+            yield Deviation("embedded", name, f"{key} {stored!r} in the file", f"{recorded!r} as in the metadata")
+    if inside.xmp is None or not inside.xmp.marked_as_generated:
+        yield Deviation("mark", name, "a generated image without XMP mark", TRAINED_ALGORITHMIC_MEDIA)
+
+
+def _photograph(record: PairRecord, inside: Embedded) -> Iterator[Deviation]:
+    if inside.xmp is not None and inside.xmp.marked_as_generated:
+        yield Deviation("mark", record.file_name, "a mark of generated media in the XMP", "none on a real photograph")
+    if (inside.record or {}).get("origin") == "synthetic":
+        yield Deviation("mark", record.file_name, "the PNG text of a generated image", "none on a real photograph")
+
+
+def record_differences(record: PairRecord, stored: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (field, value in the file, value in the metadata) where the two differ.
+
+    Fields of `PLACE_FIELDS` are passed over, and fields and scores that were added to the metadata later under names
+    that the library does not know.
+    """
+    recorded = record.model_dump(exclude_none=True, exclude=PLACE_FIELDS)
+    scores = {f"scores.{name}": value for name, value in recorded.pop("scores", {}).items()}
+    inside = {key: value for key, value in stored.items() if key not in PLACE_FIELDS | {"scores"}}
+    inside_scores = stored.get("scores")
+    if isinstance(inside_scores, dict):
+        inside |= {f"scores.{name}": value for name, value in inside_scores.items()}
+    for key in sorted(inside.keys() | (recorded.keys() & PairRecord.model_fields.keys())):
+        value = {**recorded, **scores}.get(key)
+        if inside.get(key) != value:
+            yield key, inside.get(key), value
+
+
+def _check_credentials(record: PairRecord, data: bytes, anchors: bytes | None, found: PairFindings) -> None:
+    if may_have_credentials(data) and not checkable():
+        found.credentials = "unchecked"
+        return
+    state = credentials_in(data, anchors=anchors)
+    found.credentials = state.state
+    found.deviations += _credential_deviations(record, state)
+
+
+def _credential_deviations(record: PairRecord, state: CredentialState) -> Iterator[Deviation]:
+    name = record.file_name
+    if state.state == "invalid":
+        yield Deviation("credentials", name, f"invalid content credentials ({'; '.join(state.reasons)})", "valid ones")
+    if record.origin == "real" and state.digital_source_type == TRAINED_ALGORITHMIC_MEDIA:
+        yield Deviation("credentials", name, "content credentials of generated media", "none on a real photograph")
+    known = record.model_dump(exclude_none=True)
+    for key, value in sorted((state.generation or {}).items()):
+        if known.get(key) != value:
+            yield Deviation("credentials", name, f"{key} {value!r} signed", f"{known.get(key)!r} as in the metadata")
+
+
+def _pixels(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]} px"
+
+
+def _few(values: list[int]) -> str:
+    return ", ".join(map(str, values[:5])) + (f" and {len(values) - 5} more" if len(values) > 5 else "")

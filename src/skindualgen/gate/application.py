@@ -1,0 +1,137 @@
+"""A gate applied to a folder of pairs that is there already, of any generator: nothing in it is changed or deleted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord
+from skindualgen.data.manifest import read_metadata, write_dataset
+from skindualgen.data.terms import diagnosis_term
+from skindualgen.data.training_items import TRAINING_ITEMS_FILE
+from skindualgen.gate.gate import GATE_FILE, Gate, Verdict
+from skindualgen.gate.lines import score_lines
+from skindualgen.provenance import atomic_path, atomic_write_bytes, atomic_write_text, run_record, sha256_file
+
+SCORES_FILE, REJECTS_FILE = "gate.csv", "rejected.jsonl"
+
+Report = Callable[[int, int], None]
+"""called with the number of items done and the number of all"""
+
+
+@dataclass(frozen=True)
+class Application:
+    """Verdicts on the pairs of a folder.
+
+    Attributes:
+        gate: that gave them.
+        root: the folder.
+        records: of its pairs that have a mask, ordered by file name.
+        verdicts: one for each.
+        without_mask: records that could not be judged, as they name no mask.
+    """
+
+    gate: Gate
+    root: Path
+    records: list[PairRecord]
+    verdicts: list[Verdict]
+    without_mask: int = 0
+
+    @property
+    def diagnoses(self) -> list[str | None]:
+        """What was asked for, in the ISIC Archive's terms."""
+        return [diagnosis_term(record.diagnosis) for record in self.records]
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """Which pairs are accepted [n]."""
+        return np.array([verdict.accepted for verdict in self.verdicts], bool)
+
+
+def apply_gate(gate: Gate, pairs: Path, report: Report = lambda done, total: None) -> Application:
+    """Judge all pairs of a data set folder.
+
+    Raises:
+        InputError: no data set folder, no pair with a mask, or pictures that the gate cannot judge.
+    """
+    everything = read_metadata(pairs)
+    records = [record for record in everything if record.mask_file_name is not None]
+    if not records:
+        raise InputError(f"{pairs} without masks", "image-mask pairs", "give another --pairs")
+    verdicts = []
+    for done, record in enumerate(records):
+        report(done, len(records))
+        image, mask = open_pair(pairs, record)
+        verdicts += gate.judge([image], [mask], [record])
+    report(len(records), len(records))
+    return Application(gate, pairs, records, verdicts, len(everything) - len(records))
+
+
+def open_pair(root: Path, record: PairRecord) -> tuple[Image.Image, Image.Image]:
+    """Read the photograph (RGB) and the mask (L) of a record.
+
+    Raises:
+        InputError: a file is missing.
+    """
+    pictures = []
+    for name, mode in ((record.file_name, "RGB"), (str(record.mask_file_name), "L")):
+        path = root / name
+        if not path.is_file():
+            raise InputError(f"no file {path}", "every file that the metadata names", "complete the folder")
+        with Image.open(path) as file:
+            pictures.append(file.convert(mode))
+    return pictures[0], pictures[1]
+
+
+def write_application(application: Application, out: Path) -> None:
+    """Write ``gate.csv``, a line a pair, and ``rejected.jsonl``, a record with its reasons a refused pair."""
+    names = [rule.score for rule in application.gate.file.rules]
+    lines = score_lines(application.records, application.diagnoses, application.verdicts, names)
+    atomic_write_text(out / SCORES_FILE, lines)
+    rejects = [
+        record.model_dump(exclude_none=True) | {"scores": verdict.scores, "reasons": list(verdict.reasons)}
+        for record, verdict in zip(application.records, application.verdicts, strict=True)
+        if not verdict.accepted
+    ]
+    text = "".join(json.dumps(reject, ensure_ascii=False, allow_nan=False) + "\n" for reject in rejects)
+    atomic_write_text(out / REJECTS_FILE, text)
+
+
+def keep_accepted(application: Application, out: Path) -> int:
+    """Write a data set folder of the accepted pairs, with their scores; return their number.
+
+    Files are copied as they are. What is recorded of the generator's training photographs goes along.
+
+    Raises:
+        InputError: ``out`` is not empty, or no pair is accepted.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}, which is not empty", "a new or empty folder", "choose another --keep")
+    chosen = [
+        record.model_copy(update={"scores": (record.scores or {}) | verdict.scores})
+        for record, verdict in zip(application.records, application.verdicts, strict=True)
+        if verdict.accepted
+    ]
+    if not chosen:
+        raise InputError("no pair that the gate accepts", "one or more to keep", "look at the reasons")
+    for folder in (IMAGES_DIR, MASKS_DIR):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    for record in chosen:
+        for name in (record.file_name, str(record.mask_file_name)):
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(out / name, durable=False) as temporary:
+                shutil.copyfile(application.root / name, temporary)
+    recorded = application.root / TRAINING_ITEMS_FILE
+    if recorded.is_file():
+        atomic_write_bytes(out / TRAINING_ITEMS_FILE, recorded.read_bytes())
+    told: dict[str, object] = {"gate_sha256": sha256_file(application.gate.folder / GATE_FILE)}
+    told |= {"judged": len(application.records), "refused": len(application.records) - len(chosen)}
+    write_dataset(out, chosen, made_by=run_record(gate=told))
+    return len(chosen)

@@ -1,0 +1,204 @@
+"""Calibration of a gate on held-out real pairs, into a folder that can be shipped."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skindualgen.benchmark.classify import Classifier
+from skindualgen.benchmark.pictures import Pictures, load_pictures
+from skindualgen.benchmark.segment import Segmenter
+from skindualgen.contracts import InputError
+from skindualgen.data.manifest import manifest_sha256
+from skindualgen.data.training_items import TrainingItems
+from skindualgen.evaluation.judges import judge_name
+from skindualgen.gate.gate import (
+    CLASSIFIER_FILE,
+    GATE_FILE,
+    REAL_SCORES_FILE,
+    REFERENCE_FILE,
+    SEGMENTER_FILE,
+    GateFile,
+    KeptFile,
+    Share,
+    Verdict,
+)
+from skindualgen.gate.lines import score_lines
+from skindualgen.gate.real_pairs import CalibrateOptions, leak_caveats, read_parts, refuse_seen
+from skindualgen.gate.reference import build_reference
+from skindualgen.gate.rules import Rule, ScoreTable, accepted, find_rules, held_back_acceptance, reasons, score_table
+from skindualgen.gate.scorer import Scorer
+from skindualgen.gate.scores import SCORES, MaskReader
+from skindualgen.provenance import (
+    TEMPORARY_SUFFIX,
+    atomic_path,
+    atomic_write_json,
+    atomic_write_text,
+    run_record,
+    sha256_file,
+)
+from skindualgen.quality.intervals import rate
+
+OWN_FILES = frozenset({GATE_FILE, REFERENCE_FILE, REAL_SCORES_FILE, SEGMENTER_FILE, CLASSIFIER_FILE})
+
+Report = Callable[[int, int], None]
+"""called with the number of pairs scored and the number of all"""
+
+
+def calibrate(
+    options: CalibrateOptions,
+    out: Path,
+    *,
+    read_masks: MaskReader | None,
+    adapter: Mapping[str, str] | None = None,
+    trained_on: TrainingItems | None = None,
+    report: Report = lambda done, total: None,
+) -> GateFile:
+    """Calibrate a gate and write its folder.
+
+    Args:
+        options: what is calibrated.
+        out: new folder, or one of an earlier calibration.
+        read_masks: the adapter's reading; without it ``self_agreement`` is left out.
+        adapter: ids and hashes of that adapter.
+        trained_on: its training photographs, among which no held-out one may be.
+        report: progress.
+
+    Raises:
+        InputError: too few pairs, pictures smaller than the gate's side, held-out photographs that the adapter or a
+            judge has seen, or ``out`` holds something else.
+    """
+    claim_gate_folder(out)
+    train, held_out = read_parts(options)
+    segmenter = Segmenter(options.segmenter) if options.segmenter is not None else None
+    classifier = Classifier(options.classifier) if options.classifier is not None else None
+    for judge in (segmenter, classifier):
+        if judge is not None:
+            refuse_seen(judge, held_out)
+    caveats = leak_caveats(options, held_out, train, trained_on)
+    known = load_pictures(options.real, train, options.size_px)
+    reference = build_reference(known.images, known.masks[known.has_mask])
+    names = _names(options, read_masks)
+    scorer = Scorer(names, reference, options.size_px, read_masks, segmenter, classifier)
+    pairs = load_pictures(options.real, held_out, options.size_px)
+    scores = _scored(scorer, pairs, report)
+    table = score_table(scores, names, pairs.diagnoses, pairs.groups)
+    rules = find_rules(table, options.accept)
+    verdicts = [
+        Verdict(each, reasons(each, rules, diagnosis)) for each, diagnosis in zip(scores, pairs.diagnoses, strict=True)
+    ]
+    reference.save(out / REFERENCE_FILE)
+    atomic_write_text(out / REAL_SCORES_FILE, score_lines(held_out, pairs.diagnoses, verdicts, names))
+    good = accepted(table, rules)
+    file = GateFile(
+        size_px=options.size_px,
+        accept=options.accept,
+        split=options.split,
+        rules=tuple(rules),
+        real=_share(good),
+        held_back=_share(held_back_acceptance(table, options.accept)),
+        by_diagnosis=_by_diagnosis(good, pairs.diagnoses),
+        real_manifest_sha256=manifest_sha256(held_out),
+        train_manifest_sha256=manifest_sha256(train),
+        adapter=dict(adapter or {}) if "self_agreement" in names else None,
+        files=_files(out, options, segmenter, classifier, sizes=(len(train), len(held_out))),
+        caveats=(*caveats, *_own_caveats(table, rules, options)),
+        made_by=run_record(),
+    )
+    atomic_write_json(out / GATE_FILE, file.model_dump(mode="json"))
+    return file
+
+
+def claim_gate_folder(out: Path) -> None:
+    """Make the folder, or take one that holds nothing but an earlier gate.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    foreign = sorted(
+        path.name for path in out.iterdir() if path.name not in OWN_FILES and not path.name.endswith(TEMPORARY_SUFFIX)
+    )
+    if foreign:
+        raise InputError(f"{out}, which holds {foreign[0]!r}", "a new folder, or one of a gate", "give another --out")
+
+
+def _names(options: CalibrateOptions, read_masks: MaskReader | None) -> tuple[str, ...]:
+    lacking = {
+        "self_agreement": read_masks,
+        "segmenter_agreement": options.segmenter,
+        "class_probability": options.classifier,
+    }
+    absent = {name for name, judge in lacking.items() if judge is None} | set(options.without)
+    return tuple(name for name in SCORES if name not in absent)
+
+
+def _scored(scorer: Scorer, pairs: Pictures, report: Report) -> list[dict[str, float]]:
+    scores = []
+    for i, diagnosis in enumerate(pairs.diagnoses):
+        report(i, len(pairs))
+        scores += scorer(pairs.images[i : i + 1], pairs.masks[i : i + 1], [diagnosis])
+    report(len(pairs), len(pairs))
+    return scores
+
+
+def _files(
+    out: Path,
+    options: CalibrateOptions,
+    segmenter: Segmenter | None,
+    classifier: Classifier | None,
+    *,
+    sizes: tuple[int, int],
+) -> dict[str, KeptFile]:
+    """Copy the judges beside ``gate.json`` and describe all files there; ``sizes`` are of train and held-out."""
+    whats = {
+        REFERENCE_FILE: f"reference of {sizes[0]} training photographs",
+        REAL_SCORES_FILE: f"scores of {sizes[1]} real pairs",
+    }
+    for name, source, judge in (
+        (SEGMENTER_FILE, options.segmenter, segmenter),
+        (CLASSIFIER_FILE, options.classifier, classifier),
+    ):
+        if source is None or judge is None:
+            (out / name).unlink(missing_ok=True)  # of an earlier calibration
+            continue
+        if not (out / name).is_file() or not source.samefile(out / name):
+            with atomic_path(out / name) as temporary:
+                shutil.copyfile(source, temporary)
+        whats[name] = judge_name(judge)
+    return {
+        Path(name).stem: KeptFile(file=name, sha256=sha256_file(out / name), what=what) for name, what in whats.items()
+    }
+
+
+def _share(good: NDArray[np.bool_]) -> Share:
+    estimate = rate(int(good.sum()), len(good))
+    return Share(value=estimate.value, low=estimate.low, high=estimate.high, n=len(good))
+
+
+def _by_diagnosis(good: NDArray[np.bool_], diagnoses: Sequence[str | None]) -> dict[str, Share]:
+    labels = np.asarray(diagnoses, dtype=object)
+    return {name: _share(good[labels == name]) for name in sorted({name for name in diagnoses if name is not None})}
+
+
+def _own_caveats(table: ScoreTable, rules: Sequence[Rule], options: CalibrateOptions) -> list[str]:
+    """What the numbers of pairs and the choice of the split say about the thresholds."""
+    found = []
+    refusals = round((1 - options.accept) * len(table))
+    if refusals < 2 * len(rules):
+        found.append(
+            f"{len(table)} real pairs at an acceptance of {options.accept:.0%} leave {refusals} refusals for "
+            f"{len(rules)} scores: thresholds rest on single pairs."
+        )
+    untouched = [rule.score for rule in rules if not rule.tail]
+    if untouched:
+        found.append(
+            f"No real pair is refused by {', '.join(untouched)}: they refuse only what is far from all of them."
+        )
+    if options.split == "test":
+        found.append("Calibrated on the test split: no result on it may be reported for gated pairs.")
+    return found

@@ -1,0 +1,197 @@
+"""A chunk of pairs, the unit of work: what it is made from, what comes of it, and who draws and judges its pairs."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from skindualgen import __version__
+from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, PairRecord
+from skindualgen.credentials.embed import image_png, mask_png
+from skindualgen.planning.requests import SEED_BITS, PairRequest
+
+CHUNK_BATCHES = 4
+"""Batches of a chunk: enough for refused pairs to fill batches of their own, few enough to be lost by a killed run."""
+
+AREA_SCORE = "mask_area_fraction"
+"""Share of the picture that the mask calls lesion, in each record's ``scores``."""
+
+THUMBNAIL_PX = 96
+"""Longer side of the picture that is kept of a refused pair."""
+
+Images = Sequence[Image.Image]
+
+
+class Sampler(Protocol):
+    """Draws pairs, each a function of its request, and of the batch's size by a grey level at most."""
+
+    def sample(self, requests: Sequence[PairRequest]) -> tuple[Images, Images]:
+        """Images (RGB) and masks (L, 0 or 255) of the requests, in their order."""
+
+
+class Verdict(Protocol):
+    """What a gate says of a pair; `skindualgen.gate.gate.Verdict` is one."""
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """Its measurements."""
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it is refused, each beginning with the name of a score; none: it is accepted."""
+
+
+class Gate(Protocol):
+    """Judges pairs, each for itself and always alike; `skindualgen.gate.gate.Gate` is one."""
+
+    def judge(self, images: Images, masks: Images, records: Sequence[PairRecord]) -> Sequence[Verdict]:
+        """One verdict a pair, in their order."""
+
+
+@dataclass(frozen=True)
+class ChunkSettings:
+    """What decides the content of a chunk besides its requests, its sampler and its gate.
+
+    Args:
+        steps, guidance: as the sampler draws; written into each record.
+        made_with: ``adapter_sha256``, ``base_sha256`` and the like, as `SkinDualGenPipeline.config.provenance`.
+        batch_size: pairs drawn together.
+        attempts: draws of a pair at most, where a gate refuses.
+        thumbnails: keep small pictures of refused pairs.
+        watermark: add the invisible watermark to images.
+        license: SPDX id to be written into each record.
+    """
+
+    steps: int
+    guidance: float
+    made_with: Mapping[str, Any] = field(default_factory=dict)
+    batch_size: int = 8
+    attempts: int = 4
+    thumbnails: bool = False
+    watermark: bool = False
+    license: str | None = None
+
+    @property
+    def chunk_pairs(self) -> int:
+        """Pairs of a chunk; the last one of a source may have fewer."""
+        return CHUNK_BATCHES * self.batch_size
+
+
+@dataclass(frozen=True)
+class FinishedPair:
+    """An accepted pair, encoded; its record has no hashes yet."""
+
+    record: PairRecord
+    image: bytes
+    mask: bytes
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A refused draw: its record, the gate's reasons, and a small picture of image and contour if it is kept."""
+
+    record: PairRecord
+    reasons: tuple[str, ...]
+    thumbnail: bytes | None = None
+
+
+@dataclass
+class ChunkResult:
+    """What came of a chunk.
+
+    Args:
+        index: of the chunk.
+        pairs: in the order of their requests.
+        rejects: in the order of their requests, then of their attempts.
+        unmet: ids of the pairs whose every attempt was refused.
+    """
+
+    index: int
+    pairs: list[FinishedPair] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    unmet: list[str] = field(default_factory=list)
+
+
+def pair_id(index: int) -> str:
+    """Name of the pair at a place of the plan."""
+    return f"SDG_{index:07d}"
+
+
+def attempt_seed(seed: int, attempt: int) -> int:
+    """Seed of a pair's draw after ``attempt`` refused ones: its own, and then functions of it."""
+    if attempt == 0:
+        return seed
+    digest = hashlib.sha256(f"attempt:{seed}:{attempt}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> (64 - SEED_BITS)
+
+
+def settle(
+    requests: Sequence[PairRequest],
+    images: Images,
+    masks: Images,
+    *,
+    attempt: int,
+    gate: Gate | None,
+    settings: ChunkSettings,
+) -> list[FinishedPair | Reject]:
+    """Judge a drawn batch and encode what is accepted; the outcomes stand in the order of the requests."""
+    records = [
+        _record(request, mask, attempt if gate else None, settings)
+        for request, mask in zip(requests, masks, strict=True)
+    ]
+    verdicts = gate.judge(images, masks, records) if gate else [None] * len(records)
+    outcomes: list[FinishedPair | Reject] = []
+    for image, mask, record, verdict in zip(images, masks, records, verdicts, strict=True):
+        if verdict is not None:
+            record.scores = {**(record.scores or {}), **verdict.scores}
+        if verdict is not None and verdict.reasons:
+            thumbnail = _thumbnail(image, mask) if settings.thumbnails else None
+            outcomes.append(Reject(record, tuple(verdict.reasons), thumbnail))
+        else:
+            encoded = image_png(image, record, watermark=settings.watermark)
+            outcomes.append(FinishedPair(record, encoded, mask_png(mask, record.isic_id)))
+    return outcomes
+
+
+def redrawn(requests: Sequence[PairRequest], attempt: int) -> list[PairRequest]:
+    """The requests as their draw number ``attempt`` takes them."""
+    return [replace(request, seed=attempt_seed(request.seed, attempt)) for request in requests]
+
+
+def cut(requests: Sequence[PairRequest], batch_size: int) -> Iterator[Sequence[PairRequest]]:
+    """Batches of the requests in their order; the last one may be smaller."""
+    for start in range(0, len(requests), batch_size):
+        yield requests[start : start + batch_size]
+
+
+Drew = Callable[[int], None]
+"""Called with the number of pairs that were drawn for the first time."""
+
+
+def _record(request: PairRequest, mask: Image.Image, attempt: int | None, settings: ChunkSettings) -> PairRecord:
+    name = pair_id(request.index)
+    return PairRecord(
+        file_name=f"{IMAGES_DIR}/{name}.png", mask_file_name=f"{MASKS_DIR}/{name}.png", isic_id=name,
+        prompt=request.prompt, **request.attributes, split="train", origin="synthetic",
+        source=f"skindualgen {__version__}", license=settings.license, seed=request.seed,
+        num_inference_steps=settings.steps, guidance_scale=settings.guidance,
+        adapter_sha256=settings.made_with.get("adapter_sha256"), base_sha256=settings.made_with.get("base_sha256"),
+        plan_row=request.plan_row, attempt=attempt, extrapolation=request.extrapolation,
+        scores={AREA_SCORE: round(float((np.asarray(mask) > 127).mean()), 4)},
+    )  # fmt: skip
+
+
+def _thumbnail(image: Image.Image, mask: Image.Image) -> bytes:
+    from skindualgen.sample.sheet import outline
+
+    picture = outline(image, mask)
+    picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()

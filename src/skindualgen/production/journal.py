@@ -1,0 +1,87 @@
+"""What was finished: a record file for each chunk, which appears only when all of the chunk is safely on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from skindualgen.contracts import PairRecord
+from skindualgen.production.chunk import ChunkResult, Reject
+from skindualgen.production.folder import remove_leftovers
+from skindualgen.provenance import atomic_write_text
+
+CHUNKS_DIR = "chunks"
+SUFFIX = ".jsonl"
+THUMBNAILS_DIR = "rejected"
+
+
+class Journal:
+    """Record files of chunks: a line for each pair, each refused draw, and each pair that no draw met.
+
+    Args:
+        work: the factory's own folder.
+    """
+
+    def __init__(self, work: Path) -> None:
+        self.folder = work / CHUNKS_DIR
+        self.folder.mkdir(exist_ok=True)
+        remove_leftovers(self.folder)
+
+    def write(self, chunk: int, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Note that a chunk is finished, entirely or not at all, and on disk."""
+        text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
+        atomic_write_text(self._path(chunk), text)
+
+    def chunks(self) -> list[int]:
+        """Numbers of the finished chunks, ascending."""
+        return sorted(int(path.stem) for path in self.folder.glob(f"*{SUFFIX}"))
+
+    def read(self, chunk: int) -> list[dict[str, Any]]:
+        """Lines of a finished chunk.
+
+        Raises:
+            ValueError: the file was damaged.
+        """
+        text = self._path(chunk).read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.split("\n") if line]  # not splitlines: a prompt may hold U+2028
+
+    def forget(self, chunk: int) -> None:
+        """Take a chunk as not finished."""
+        self._path(chunk).unlink()
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """Lines of all finished chunks, in the order of the requests."""
+        for chunk in self.chunks():
+            yield from self.read(chunk)
+
+    def records(self) -> Iterator[PairRecord]:
+        """All finished pairs, in the order of their requests."""
+        for line in self.lines():
+            if "pair" in line:
+                yield PairRecord.model_validate(line["pair"])
+
+    def _path(self, chunk: int) -> Path:
+        return self.folder / f"{chunk:07d}{SUFFIX}"
+
+
+def pair_line(record: PairRecord, **more: int) -> dict[str, Any]:
+    """The line of a pair, with the sizes of its files."""
+    return {"pair": record.model_dump(exclude_none=True), **more}
+
+
+def refused_lines(result: ChunkResult) -> Iterator[dict[str, Any]]:
+    """The lines of refused draws and of pairs that no draw met."""
+    for reject in result.rejects:
+        fields = reject.record.model_dump(exclude_none=True, exclude={"file_name", "mask_file_name", "split"})
+        yield {"reject": {**fields, "reasons": list(reject.reasons), "thumbnail": thumbnail_name(reject)}}
+    for name in result.unmet:
+        yield {"unmet": name}
+
+
+def thumbnail_name(reject: Reject) -> str | None:
+    """Path of a refused draw's small picture in the data set folder: the pair's id and the number of its attempt."""
+    if reject.thumbnail is None:
+        return None
+    return f"{THUMBNAILS_DIR}/{reject.record.isic_id}_{reject.record.attempt}.png"

@@ -1,0 +1,139 @@
+"""An order of ``skindualgen generate``: which model draws what, where, and what is done with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from skindualgen.contracts import InputError
+from skindualgen.planning.plan import Plan
+from skindualgen.production.chunk import ChunkSettings
+from skindualgen.production.finish import Outcome
+from skindualgen.production.pairs import training_items_of
+from skindualgen.production.pictures import Finish
+from skindualgen.production.run import Engine, InProcess, Layout, Report, produce
+from skindualgen.production.sampler import PipelineFactory, device_of, drawn_with, token_counter
+from skindualgen.production.source import RequestSource
+from skindualgen.production.workers import WorkerProcesses
+from skindualgen.provenance import sha256_file
+from skindualgen.sample.inputs import check_size
+from skindualgen.sample.pipeline import SkinDualGenPipeline
+
+EngineName = Literal["process", "ray"]
+
+OpenSource = Callable[[Callable[[str], int]], RequestSource]
+"""Opens what is to be drawn, with a function that counts a prompt's tokens."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What ``skindualgen generate`` is told.
+
+    Args:
+        factory: of the model and the gate.
+        batch_size: pairs drawn together.
+        attempts: draws of a pair at most, where a gate refuses.
+        engine: "process": this one, or on this machine; "ray": actors of a cluster, or of a local Ray.
+        workers: processes or actors.
+        gpus: of each actor of Ray's; None: one if the cluster has any.
+        layout: what is written where.
+        keep_rejected: keep small pictures of refused pairs.
+        sign: files of the certificate and of its key, to sign images.
+        watermark: add the invisible watermark to images.
+        license: SPDX id to be written into each record.
+    """
+
+    factory: PipelineFactory = field(default_factory=PipelineFactory)
+    batch_size: int = 8
+    attempts: int = 4
+    engine: EngineName = "process"
+    workers: int = 1
+    gpus: float | None = None
+    layout: Layout = field(default_factory=Layout)
+    keep_rejected: bool = False
+    sign: tuple[Path, Path] | None = None
+    watermark: bool = False
+    license: str | None = None
+
+
+def fulfil(order: Order, open_source: OpenSource, out: Path, report: Report = lambda done, total: None) -> Outcome:
+    """Produce a folder; see `skindualgen.production.run.produce`.
+
+    Raises:
+        InputError: anything in the order that cannot be done, before anything is drawn.
+    """
+    factory = order.factory
+    if factory.size is not None:
+        check_size(factory.size, factory.size)  # before the folder is claimed with it
+    finish = _signature(order.sign)
+    pipeline = factory.load()
+    source = open_source(token_counter(pipeline))
+    steps, guidance = drawn_with(pipeline, factory.steps, factory.guidance)
+    settings = ChunkSettings(
+        steps, guidance, dict(pipeline.config.provenance or {}), order.batch_size, order.attempts,
+        order.keep_rejected, order.watermark, order.license,
+    )  # fmt: skip
+    beside = training_items_of(pipeline)
+    described = _described(order, source, pipeline)
+    engine = _engine(order, pipeline)
+    del pipeline  # workers have models of their own
+    return produce(
+        source, out, engine, settings,
+        described=described, layout=order.layout, beside=beside, finish=finish, report=report,
+    )  # fmt: skip
+
+
+def _engine(order: Order, pipeline: SkinDualGenPipeline) -> Engine:
+    if order.engine == "ray":
+        from skindualgen.production.cluster import RayActors
+
+        return RayActors(order.factory, order.workers, gpus=order.gpus)
+    if order.workers > 1:
+        return WorkerProcesses(order.factory, order.workers)
+    return InProcess(*order.factory.parts(pipeline.to(device_of(0))))
+
+
+def _described(order: Order, source: RequestSource, pipeline: SkinDualGenPipeline) -> dict[str, Any]:
+    """What decides the results besides the settings of chunks.
+
+    Raises:
+        InputError: no gate is there, or one for larger pairs.
+    """
+    factory = order.factory
+    described: dict[str, Any] = {
+        "size": factory.size,
+        "plan_sha256" if isinstance(source, Plan) else "requests_sha256": source.sha256,
+        "threads": factory.threads if device_of(0) == "cpu" else None,
+    }
+    if factory.gate is not None:
+        described |= {"gate_sha256": _checked_gate(factory.gate, factory.size or pipeline.native_px)}
+        described |= {"attempts": order.attempts}
+    if factory.precision != "fp32":
+        described["precision"] = factory.precision
+    if order.sign is not None:
+        described["certificate_sha256"] = sha256_file(order.sign[0])
+    return described
+
+
+def _signature(sign: tuple[Path, Path] | None) -> Finish | None:
+    if sign is None:
+        return None
+    from skindualgen.credentials.c2pa import Signer
+
+    return Signer(*sign).sign
+
+
+def _checked_gate(path: Path, size: int) -> str:
+    """Hash of a gate's file, in which the hashes of all its other files stand."""
+    from skindualgen.gate.gate import GATE_FILE, read_gate_file
+
+    file, _ = read_gate_file(path)
+    if size < file.size_px:
+        raise InputError(
+            f"pairs of {size} px with a gate for {file.size_px} px",
+            "pairs at least as large",
+            "calibrate a gate at this size, or generate larger pairs",
+        )
+    return sha256_file(path / GATE_FILE if path.is_dir() else path)

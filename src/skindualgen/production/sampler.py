@@ -1,0 +1,120 @@
+"""The pipeline as sampler, and as something that each worker builds for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from diffusers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_progress_bar as disable_transformers_bar
+
+from skindualgen.planning.requests import PairRequest
+from skindualgen.production.chunk import Gate, Images, Sampler
+from skindualgen.sample.pipeline import SkinDualGenPipeline
+from skindualgen.sample.reading import mask_reader
+
+Precision = Literal["fp32", "fp16", "bf16"]
+PRECISIONS: Mapping[Precision, torch.dtype] = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+
+
+class PipelineSampler:
+    """Draws pairs with a pipeline, each from a generator of its own.
+
+    Args:
+        pipeline: text -> pair.
+        steps: denoising steps.
+        guidance: classifier-free guidance.
+        size: side in px, a multiple of 8; the model's own if not given.
+    """
+
+    def __init__(self, pipeline: SkinDualGenPipeline, *, steps: int, guidance: float, size: int | None) -> None:
+        self._pipeline, self._steps, self._guidance, self._size = pipeline, steps, guidance, size
+
+    def sample(self, requests: Sequence[PairRequest]) -> tuple[Images, Images]:
+        """Images and masks of the requests, in their order."""
+        return self._pipeline(
+            [request.prompt for request in requests],
+            generator=[torch.Generator().manual_seed(request.seed) for request in requests],
+            num_inference_steps=self._steps, guidance_scale=self._guidance, height=self._size, width=self._size,
+            return_dict=False,
+        )  # fmt: skip
+
+
+def token_counter(pipeline: SkinDualGenPipeline) -> Callable[[str], int]:
+    """How many tokens the pipeline's text encoder would read of a prompt, start and end included."""
+
+    def count(prompt: str) -> int:
+        return len(pipeline.tokenizer(prompt, truncation=False, verbose=False).input_ids)
+
+    return count
+
+
+@dataclass(frozen=True)
+class PipelineFactory:
+    """Builds sampler and gate, in whatever process they are to work.
+
+    Args:
+        adapter, base, allow_base_mismatch: as ``SkinDualGenPipeline.from_adapter`` takes them.
+        steps, guidance: of the pipeline's defaults if not given.
+        size: side in px; the model's own if not given.
+        gate: a calibrated gate, its file or folder.
+        threads: of each process on the CPU.
+        precision: of the model's weights and activations.
+    """
+
+    adapter: str | Path = "builtin"
+    base: str | Path | None = None
+    allow_base_mismatch: bool = False
+    steps: int | None = None
+    guidance: float | None = None
+    size: int | None = None
+    gate: Path | None = None
+    threads: int | None = None
+    precision: Precision = "fp32"
+
+    def __call__(self, worker: int = 0) -> tuple[Sampler, Gate | None]:
+        """Sampler and gate of a worker; on a machine with several GPUs, workers take them in turn."""
+        return self.parts(self.load().to(device_of(worker)))
+
+    def load(self) -> SkinDualGenPipeline:
+        """The pipeline in main memory, quiet."""
+        disable_progress_bar()
+        disable_transformers_bar()
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        pipeline = SkinDualGenPipeline.from_adapter(
+            self.adapter, self.base, dtype=PRECISIONS[self.precision], allow_base_mismatch=self.allow_base_mismatch
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    def parts(self, pipeline: SkinDualGenPipeline) -> tuple[Sampler, Gate | None]:
+        """Sampler and gate around a pipeline."""
+        steps, guidance = drawn_with(pipeline, self.steps, self.guidance)
+        sampler = PipelineSampler(pipeline, steps=steps, guidance=guidance, size=self.size)
+        if self.gate is None:
+            return sampler, None
+        from skindualgen.gate.gate import load_gate
+
+        adapter = (pipeline.config.provenance or {}).get("adapter_sha256")
+        return sampler, load_gate(self.gate, mask_reader(pipeline), adapter_sha256=adapter)
+
+
+def drawn_with(pipeline: SkinDualGenPipeline, steps: int | None, guidance: float | None) -> tuple[int, float]:
+    """Steps and guidance, from the pipeline's defaults where they are not given."""
+    config = pipeline.config
+    return steps or config.default_steps, config.default_guidance if guidance is None else guidance
+
+
+def device_of(worker: int) -> str:
+    """Where a worker's model runs: the fastest kind of device that is there."""
+    if torch.cuda.is_available():
+        return f"cuda:{worker % torch.cuda.device_count()}"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

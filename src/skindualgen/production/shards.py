@@ -1,0 +1,161 @@
+"""Finished chunks as shards: buffered on disk until all chunks of a shard are there, then written in their order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from skindualgen.contracts import InputError
+from skindualgen.production.chunk import ChunkResult, FinishedPair
+from skindualgen.production.folder import remove_leftovers
+from skindualgen.production.journal import Journal, pair_line, refused_lines
+from skindualgen.production.pictures import Finish, hashed, write_thumbnails
+from skindualgen.production.shard_formats import WRITERS, ShardFormat, read_tar, write_tar
+from skindualgen.provenance import atomic_path, atomic_write_json, sha256_file
+
+SHARDS_DIR = "shards"
+BUFFER_DIR = "buffer"
+PREFIX = "train-"
+"""Loaders take it for the split."""
+
+
+class ShardFolder:
+    """``shards/train-<first pair>.tar`` or ``.parquet``, each of a fixed number of chunks.
+
+    Args:
+        out: the data set folder.
+        work: the factory's own folder in it.
+        journal: of the chunks.
+        chunks: numbers of all chunks that are to be made.
+        chunk_pairs: pairs of a chunk.
+        shard_format: of the files.
+        shard_pairs: pairs of a shard, rounded up to whole chunks.
+        finish: last change of each image.
+    """
+
+    has_pictures = False
+
+    def __init__(
+        self,
+        out: Path,
+        work: Path,
+        journal: Journal,
+        *,
+        chunks: range,
+        chunk_pairs: int,
+        shard_format: ShardFormat,
+        shard_pairs: int,
+        finish: Finish | None = None,
+    ) -> None:
+        self._out, self._journal, self._finish = out, journal, finish
+        self._chunks, self._chunk_pairs = chunks, chunk_pairs
+        self._suffix, self._write_shard_file = WRITERS[shard_format]
+        self._shard_chunks = -(-shard_pairs // chunk_pairs)
+        self._folder, self._buffer, self._records = out / SHARDS_DIR, work / BUFFER_DIR, work / SHARDS_DIR
+        for folder in (self._folder, self._buffer, self._records):
+            folder.mkdir(exist_ok=True)
+        self._done: set[int] = set()
+
+    def resume(self) -> set[int]:
+        """Clean up after an earlier run; return the chunks that stand in a shard or in the buffer.
+
+        Raises:
+            InputError: a file that no run has put there.
+        """
+        for folder in (self._folder, self._buffer, self._records):
+            remove_leftovers(folder)
+        self._refuse_foreign()
+        finished = set(self._journal.chunks())
+        for shard in range(self._shards):
+            written = self._written(shard)
+            for chunk in self._chunks_of(shard):
+                if chunk in finished and (written or self._buffered(chunk)):
+                    self._done.add(chunk)
+                elif chunk in finished:
+                    self._journal.forget(chunk)
+            if written:
+                self._drop_buffer(shard)
+            else:
+                self._write_if_complete(shard)
+        return set(self._done)
+
+    def write(self, result: ChunkResult) -> None:
+        """Write a chunk to the buffer and its record; and its shard, if that is the last chunk of it."""
+        pairs = [hashed(pair, self._finish) for pair in result.pairs]
+        write_thumbnails(self._out, result)
+        path = self._buffer_path(result.index)
+        with atomic_path(path) as temporary:
+            write_tar(temporary, [pairs])
+        lines = [
+            {"buffer_bytes": path.stat().st_size},
+            *(pair_line(pair.record) for pair in pairs),
+            *refused_lines(result),
+        ]
+        self._journal.write(result.index, lines)
+        self._done.add(result.index)
+        self._write_if_complete(self._chunks.index(result.index) // self._shard_chunks)
+
+    def close(self) -> dict[str, Any]:
+        """What is to be told of the shards: name, pairs, bytes and hash of each."""
+        records = (self._record(shard) for shard in range(self._shards))
+        return {"shards": [record for record in records if record and record["name"]]}
+
+    @property
+    def _shards(self) -> int:
+        return -(-len(self._chunks) // self._shard_chunks)
+
+    def _chunks_of(self, shard: int) -> range:
+        return self._chunks[shard * self._shard_chunks : (shard + 1) * self._shard_chunks]
+
+    def _write_if_complete(self, shard: int) -> None:
+        chunks = self._chunks_of(shard)
+        if not all(chunk in self._done for chunk in chunks):
+            return
+        path = self._folder / f"{PREFIX}{chunks[0] * self._chunk_pairs:07d}{self._suffix}"
+        pairs = 0
+
+        def pairs_of(chunk: int) -> Iterator[FinishedPair]:
+            nonlocal pairs
+            for pair in read_tar(self._buffer_path(chunk)):
+                pairs += 1
+                yield pair
+
+        with atomic_path(path) as temporary:
+            self._write_shard_file(temporary, (pairs_of(chunk) for chunk in chunks))
+        record = {"name": path.name, "pairs": pairs, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
+        atomic_write_json(self._records / f"{shard:07d}.json", record)
+        self._drop_buffer(shard)
+
+    def _written(self, shard: int) -> bool:
+        record = self._record(shard)
+        if record is None:
+            return False
+        path = self._folder / record["name"]
+        return path.is_file() and path.stat().st_size == record["bytes"]
+
+    def _record(self, shard: int) -> dict[str, Any] | None:
+        path = self._records / f"{shard:07d}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def _buffered(self, chunk: int) -> bool:
+        try:
+            size = self._journal.read(chunk)[0]["buffer_bytes"]
+            return self._buffer_path(chunk).stat().st_size == size
+        except (OSError, ValueError, KeyError, IndexError, TypeError):
+            return False
+
+    def _drop_buffer(self, shard: int) -> None:
+        for chunk in self._chunks_of(shard):
+            self._buffer_path(chunk).unlink(missing_ok=True)
+
+    def _buffer_path(self, chunk: int) -> Path:
+        return self._buffer / f"{chunk:07d}.tar"
+
+    def _refuse_foreign(self) -> None:
+        for path in self._folder.iterdir():
+            if not path.name.startswith((".", PREFIX)):
+                raise InputError(
+                    f"{path}, which no run has put there", "nothing but the shards of this folder", "move it elsewhere"
+                )

@@ -1,0 +1,104 @@
+"""Where requests come from: a plan on disk or a list, cut into chunks by their place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import islice
+from typing import Any, Protocol
+
+from skindualgen.contracts import InputError
+from skindualgen.data.prompts import MAX_CLIP_TOKENS, clip_token_bound
+from skindualgen.planning.requests import PairRequest
+
+MAX_PAIRS = 10_000_000
+"""Seven digits of a pair's id."""
+
+
+class RequestSource(Protocol):
+    """What is to be drawn, in an order that never changes; `skindualgen.planning.plan.Plan` is one."""
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all requests, or of the file that states them."""
+
+    @property
+    def pairs(self) -> int:
+        """Number of requests."""
+
+    def requests(self, start: int = 0, stop: int | None = None) -> Iterator[PairRequest]:
+        """Those of the places ``start`` to ``stop``, their ``index`` being their place."""
+
+
+class RequestList:
+    """Requests that are held in memory; their places are those of the list.
+
+    Args:
+        requests: with ``index`` 0, 1, 2 and so on.
+        count_tokens: tokens of a text, start and end token included. Asked only for a prompt that could be too long by
+            `clip_token_bound`, which stands in where no tokenizer is at hand and errs on the side of too many.
+
+    Raises:
+        InputError: no request, or a prompt whose end the text encoder would cut off.
+    """
+
+    def __init__(self, requests: Sequence[PairRequest], count_tokens: Callable[[str], int] = clip_token_bound) -> None:
+        if not requests:
+            raise InputError("no request", "one pair at least", "ask for one")
+        for prompt in dict.fromkeys(request.prompt for request in requests):
+            if clip_token_bound(prompt) > MAX_CLIP_TOKENS and (tokens := count_tokens(prompt)) > MAX_CLIP_TOKENS:
+                raise InputError(
+                    f"a prompt of {tokens} CLIP tokens: '{prompt[:40]} ...'",
+                    f"at most {MAX_CLIP_TOKENS}, or the text encoder cuts the end off",
+                    "shorten it",
+                )
+        self._requests = list(requests)
+        self.pairs = len(requests)
+        self.sha256 = _hash(requests)
+
+    def requests(self, start: int = 0, stop: int | None = None) -> Iterator[PairRequest]:
+        """Those of the places ``start`` to ``stop``."""
+        return islice(self._requests, start, stop)
+
+
+class ChunkReader:
+    """Reads the requests of chunks; in ascending order, one pass over the source serves them all.
+
+    Args:
+        source: of the requests.
+        chunk_pairs: pairs of a chunk; the last one may have fewer.
+    """
+
+    def __init__(self, source: RequestSource, chunk_pairs: int) -> None:
+        self._source, self._chunk_pairs = source, chunk_pairs
+        self._next, self._stream = 0, source.requests()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process, a reader begins anew."""
+        return ChunkReader, (self._source, self._chunk_pairs)
+
+    @property
+    def chunks(self) -> int:
+        """Number of chunks."""
+        return -(-self._source.pairs // self._chunk_pairs)
+
+    def size(self, chunk: int) -> int:
+        """Number of pairs of a chunk."""
+        return min(self._chunk_pairs, self._source.pairs - chunk * self._chunk_pairs)
+
+    def read(self, chunk: int) -> list[PairRequest]:
+        """The requests of a chunk, which are cut by their place and not by what is left."""
+        if chunk < self._next:
+            self._next, self._stream = chunk, self._source.requests(chunk * self._chunk_pairs)
+        skipped = (chunk - self._next) * self._chunk_pairs
+        self._next = chunk + 1
+        return list(islice(self._stream, skipped, skipped + self._chunk_pairs))
+
+
+def _hash(requests: Sequence[PairRequest]) -> str:
+    digest = hashlib.sha256()
+    for request in requests:
+        digest.update(json.dumps(asdict(request), sort_keys=True, allow_nan=False).encode() + b"\n")
+    return digest.hexdigest()

@@ -1,0 +1,142 @@
+"""What a gate did to a folder of pairs, as a report: scores with their thresholds, reasons, examples, variety."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from skindualgen.contracts import InputError
+from skindualgen.data.manifest import read_metadata
+from skindualgen.evaluation.definitions import DEFINITIONS
+from skindualgen.evaluation.judges import default_cache
+from skindualgen.evaluation.run import FEATURES_DIR
+from skindualgen.gate.application import REJECTS_FILE, SCORES_FILE, Application, write_application
+from skindualgen.gate.diversity import diversity
+from skindualgen.gate.gate import REAL_SCORES_FILE, GateFile, Verdict
+from skindualgen.gate.lines import read_score_lines
+from skindualgen.gate.results import GateReport, summarise
+from skindualgen.gate.scores import LESION_AREA, SCORES
+from skindualgen.provenance import TEMPORARY_SUFFIX, atomic_write_json, atomic_write_text
+from skindualgen.quality.extractors import extractor_named
+from skindualgen.quality.features import CachedFeatures, FeatureExtractor
+from skindualgen.quality.fidelity_tables import PictureSet
+from skindualgen.quality.folder import load_images
+from skindualgen.report import gate_sections as pages
+from skindualgen.report.page import Report
+from skindualgen.report.render import render
+
+HTML_FILE, JSON_FILE = "report.html", "gate_report.json"
+OWN_NAMES = frozenset({HTML_FILE, JSON_FILE, SCORES_FILE, REJECTS_FILE})
+
+
+@dataclass(frozen=True)
+class RealPictures:
+    """Real photographs that pairs are compared with, and the feature space."""
+
+    pictures: PictureSet
+    extractor: FeatureExtractor
+
+
+def gate_report(
+    application: Application, out: Path, *, real: RealPictures | None = None, seed: int = 0
+) -> tuple[GateReport, Path]:
+    """Write ``gate.csv``, ``rejected.jsonl``, ``gate_report.json`` and a self-contained ``report.html``.
+
+    Args:
+        application: a gate's verdicts on a folder of pairs.
+        out: folder of :func:`claim_folder`.
+        real: what the pairs' variety is compared with; without it, that chapter is left out.
+        seed: of the random parts.
+
+    Returns:
+        The results, and the path of the page.
+    """
+    gate = application.gate
+    rows = []
+    if real is not None:
+        images = load_images(application.root, application.records, gate.file.size_px)
+        pairs = PictureSet(images, application.diagnoses)
+        rows = diversity(real.extractor, real=real.pictures, pairs=pairs, kept=application.kept, seed=seed)
+    _, of_real = read_score_lines(gate.folder / REAL_SCORES_FILE)
+    results = summarise(application, of_real, rows, extractor=real.extractor.name if real is not None else None)
+    html = render(build_report(application, of_real, results))
+    write_application(application, out)
+    atomic_write_json(out / JSON_FILE, results.model_dump(mode="json"))
+    atomic_write_text(out / HTML_FILE, html)
+    return results, out / HTML_FILE
+
+
+def real_pictures(real: Path, gate: GateFile, extractor: str, cache: Path | None) -> RealPictures:
+    """Read the real photographs of the gate's two splits at its side.
+
+    Args:
+        real: data set folder.
+        gate: which names the held-out split.
+        extractor: NAME or NAME=WEIGHTS of :func:`~skindualgen.quality.extractors.extractor_named`.
+        cache: folder that keeps features; none: the user's cache folder.
+
+    Raises:
+        InputError: no such folder, or an unknown extractor.
+    """
+    records = [record for record in read_metadata(real) if record.split in ("train", gate.split)]
+    name, _, weights = extractor.partition("=")
+    features = extractor_named(name, weights=Path(weights) if weights else None)
+    pictures = PictureSet(load_images(real, records, gate.size_px), [record.diagnosis for record in records])
+    return RealPictures(pictures, CachedFeatures(features, (cache or default_cache()) / FEATURES_DIR))
+
+
+def claim_folder(out: Path) -> None:
+    """Make the folder, or take one that holds nothing but an earlier report of a gate.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    names = {path.name for path in out.iterdir() if not path.name.endswith(TEMPORARY_SUFFIX)}
+    foreign = sorted(names - OWN_NAMES) or sorted(names if names and JSON_FILE not in names else [])
+    if foreign:
+        raise InputError(f"{out}, which holds {foreign[0]!r}", "a new folder, or one of a report", "give another --out")
+
+
+def build_report(application: Application, of_real: Sequence[Verdict], results: GateReport) -> Report:
+    """Arrange the results for reading."""
+    sections = [pages.scores_page(application, of_real), pages.reasons_page(results), pages.diagnoses_page(results)]
+    if results.diversity:
+        sections.append(pages.diversity_page(results))
+    sections += [pages.refused_page(application), pages.accepted_page(application)]
+    used = {column.term for section in sections for table in section.tables for column in table.columns}
+    used |= {term for section in sections for table in section.tables for term in table.terms.values()}
+    definitions = {name: (pages.TITLES[name], f"{text[0].upper()}{text[1:]}.") for name, text in SCORES.items()}
+    definitions[LESION_AREA] = (pages.TITLES[LESION_AREA], "The mask has no lesion, or nothing else.")
+    definitions |= {name: (DEFINITIONS[name].title, DEFINITIONS[name].text) for name in pages.MEASURES.values()}
+    refused = len(application.records) - int(application.kept.sum())
+    return Report(
+        title=f"{len(application.records)} pairs before a gate",
+        subtitle=(
+            f"“{application.root.resolve().name}”: {refused} pairs are refused. Thresholds are those that "
+            f"{results.gate.accept:.0%} of {results.gate.real.n} held-out real pairs pass together."
+        ),
+        hero=[],
+        headlines=pages.headlines(results),
+        sections=sections,
+        definitions={name: text for name, text in definitions.items() if name in used},
+        next_steps=[],
+        record=_record(results),
+        eyebrow="What a gate accepts and refuses",
+    )
+
+
+def _record(results: GateReport) -> dict[str, str]:
+    gate = results.gate
+    record = {
+        "Date": results.made_by["date_utc"],
+        "Gate": results.gate_sha256,
+        "Gate calibrated": f"{gate.made_by['date_utc']} on {gate.real.n} pairs of the split {gate.split}",
+        "Judged at": f"{gate.size_px} × {gate.size_px} px",
+        "Pairs": results.pairs_manifest_sha256,
+    }
+    record |= {kept.what: kept.sha256 for kept in gate.files.values()}
+    if gate.adapter is not None:
+        record |= {f"adapter: {name}": value for name, value in gate.adapter.items()}
+    return record | results.made_by["versions"]
