@@ -22,7 +22,7 @@ def size_of(path: Path) -> tuple[int, int]:
 
 
 def test_every_example_is_tested() -> None:
-    tested = {"pairs_from_text.py", "three_ways.py", "judge_a_folder.py"}
+    tested = {"pairs_from_text.py", "three_ways.py", "judge_a_folder.py"} | {"studio_client.py"}  # in test_studio_app.py
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 

@@ -33,6 +33,7 @@ from skindualgen.cli import (
     release,
     segment,
     train,
+    ui,
     verify,
 )
 
@@ -128,4 +129,5 @@ app.command("merge")(merge.merge)
 app.command("verify")(verify.verify)
 app.command("release")(release.release)
 app.command("doctor")(doctor.doctor)
+app.command("ui")(ui.ui)
 app.command("demo")(demo.demo)

@@ -1,0 +1,78 @@
+"""Pictures of a data set that look alike, found as the audit of a data set finds them, with progress."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.audit import HASH_BITS, HASH_WORDS, near_pairs
+from skindualgen.data.images import ItemError, open_image
+from skindualgen.data.journal import perceptual_hash
+from skindualgen.studio.review import Library
+
+HASH_PATTERN = re.compile(rf"[0-9a-f]{{{HASH_BITS // 4}}}")
+WORD_DIGITS = 16
+"""Hexadecimal digits of a word of 64 bits."""
+KEPT_HASHES = 1 << 15
+
+
+@dataclass(frozen=True)
+class Couple:
+    """Two pictures of a data set that look alike, and the distance of their perceptual hashes in bits (0 to 512)."""
+
+    first: PairRecord
+    second: PairRecord
+    distance_bits: int
+
+    @property
+    def across(self) -> bool:
+        """Whether they stand in different splits: a leak."""
+        return self.first.split != self.second.split
+
+
+def near_duplicates(
+    library: Library, name: str, *, max_distance: int, max_pixels: int, report: Callable[[int, int], None]
+) -> list[Couple]:
+    """Find pictures that look alike, as the audit of a data set does; those across splits first, then the nearest.
+
+    Args:
+        library: of the workspace.
+        name: the data set.
+        max_distance: bits, 0 to 512; see :data:`skindualgen.data.audit.MAX_DISTANCE_BITS`.
+        max_pixels: of a picture; larger ones are refused.
+        report: called with (pictures hashed, all pictures).
+
+    Raises:
+        InputError: a picture that cannot be read; see `Library.picture`.
+    """
+    records = library.records(name)
+    words = np.zeros((len(records), HASH_WORDS), np.uint64)  # [n, 8]
+    for place, record in enumerate(records):
+        words[place] = [int(part, 16) for part in _hash_parts(library, name, record, max_pixels)]
+        report(place + 1, len(records))
+    couples = [Couple(records[i], records[j], bits) for i, j, bits in near_pairs(words, max_distance)]
+    return sorted(couples, key=lambda couple: (not couple.across, couple.distance_bits, couple.first.file_name))
+
+
+def _hash_parts(library: Library, name: str, record: PairRecord, max_pixels: int) -> list[str]:
+    """The words of a picture's hash in hexadecimal digits: those of its record, or computed."""
+    digits: Any = (record.model_extra or {}).get("perceptual_hash")
+    if not isinstance(digits, str) or not HASH_PATTERN.fullmatch(digits):
+        path = library.picture(name, record.file_name)
+        digits = _computed(path, path.stat().st_mtime_ns, max_pixels)
+    return [digits[start : start + WORD_DIGITS] for start in range(0, len(digits), WORD_DIGITS)]
+
+
+@lru_cache(KEPT_HASHES)
+def _computed(path: Path, _modified_ns: int, max_pixels: int) -> str:
+    try:
+        return perceptual_hash(open_image(path, max_pixels)[0])
+    except ItemError as error:
+        raise InputError(f"{path.name}: {error}", "pictures that can be decoded", "mend the data set") from None

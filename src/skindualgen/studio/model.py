@@ -1,0 +1,312 @@
+"""The model behind the page: loaded once, drawing for one visitor at a time, telling of each step, stopped at any."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from skindualgen.contracts import InputError
+from skindualgen.studio.seen import Seen, find_seen
+from skindualgen.studio.workspace import Workspace
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from skindualgen.sample.pipeline import SkinDualGenPipeline
+
+_log = logging.getLogger(__name__)
+
+BUILTIN = "builtin"
+KEPT_PIPELINES = 2
+"""Loaded at a time, so that two visitors with two adapters do not load in turn."""
+PREVIEWS = 8
+"""Pairs of a batch that are shown while they are drawn."""
+PREVIEW_PAUSE_S = 0.4
+"""Between previews at least: more often, the page flickers."""
+PREVIEW_SHARE = 5
+"""A preview waits for this many times what the last one took, so that previews cost a sixth of the time at most."""
+LOCK_POLL_S = 0.2
+
+
+class Stopped(KeyboardInterrupt):
+    """The visitor pressed "Stop"; a `KeyboardInterrupt`, so that whatever writes files ends as after Ctrl-C."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the page says of a model.
+
+    Attributes:
+        name: by which the page calls it.
+        base: its base's id.
+        native_px: side of its pictures.
+        steps, guidance, segment_steps: its defaults.
+        made_with: ids and hashes of base and adapter.
+        threads: of the CPU, where it runs there: their number changes the last bits of what is drawn.
+        seen: what it was trained on; None where that is not known.
+    """
+
+    name: str
+    base: str
+    native_px: int
+    steps: int
+    guidance: float
+    segment_steps: int
+    made_with: Mapping[str, str]
+    threads: int | None
+    seen: Seen | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of a draw.
+
+    Attributes:
+        step, steps: of the running batch.
+        finished: pairs of the batches before it, complete.
+        previews: pairs in the making, picture and mask; empty if none was due.
+    """
+
+    step: int
+    steps: int
+    finished: list[tuple[Image.Image, Image.Image]] = field(default_factory=list)
+    previews: list[tuple[Image.Image, Image.Image]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Done:
+    """The end of a draw; ``result`` is None if it was stopped with nothing to show."""
+
+    result: Any
+
+
+class WatchedPipeline:
+    """A pipeline that tells of each step and can be stopped; in everything else it is that pipeline.
+
+    Args:
+        pipeline: draws.
+        tell: called after each step.
+        stop: set to end the running call before its next step.
+    """
+
+    def __init__(self, pipeline: SkinDualGenPipeline, tell: Callable[[Step], None], stop: threading.Event) -> None:
+        self.pipeline, self._tell, self._stop = pipeline, tell, stop
+        self.batches: list[Any] = []
+        self._change: Callable[..., dict[str, Any]] | None = None
+        self._finished: list[tuple[Image.Image, Image.Image]] = []
+        self._next_preview = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.pipeline, name)
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """As the pipeline's.
+
+        Raises:
+            Stopped: at the first step after "Stop".
+        """
+        self._check()
+        self._change = options.get("callback_on_step_end")
+        options |= {"callback_on_step_end": self._on_step}
+        options |= {"callback_on_step_end_tensor_inputs": ("latents", "mask_codes")}
+        output = self.pipeline(*arguments, **options)
+        self.batches.append(output)
+        if isinstance(output, tuple) and isinstance(output[0], list):
+            self._finished += zip(*output, strict=True)
+        return output
+
+    def _on_step(self, pipeline: SkinDualGenPipeline, step: int, timestep: Any, tensors: dict[str, Any]) -> dict:
+        self._check()
+        if self._change is not None:
+            tensors = self._change(pipeline, step, timestep, tensors)
+        begun = time.monotonic()
+        previews = []
+        if begun >= self._next_preview:
+            previews = decode(pipeline, tensors["latents"][:PREVIEWS], tensors["mask_codes"][:PREVIEWS])
+            took = time.monotonic() - begun
+            self._next_preview = time.monotonic() + max(PREVIEW_PAUSE_S, PREVIEW_SHARE * took)
+        self._tell(Step(step + 1, pipeline.num_timesteps, list(self._finished), previews))
+        return tensors
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise Stopped
+
+
+def decode(pipeline: SkinDualGenPipeline, latents: Tensor, codes: Tensor) -> list[tuple[Image.Image, Image.Image]]:
+    """Pictures and masks of unfinished latents [n, c, h/8, w/8] and codes [n, 4, h/8, w/8]."""
+    from skindualgen.sample.outputs import codes_to_masks
+
+    scaled = (latents / pipeline.vae.config.scaling_factor).to(pipeline.vae.dtype)
+    pixels = pipeline.vae.decode(scaled, return_dict=False)[0]
+    images = pipeline.image_processor.postprocess(pixels.float(), output_type="pil")
+    return list(zip(images, codes_to_masks(codes, "pil", clean=False), strict=True))
+
+
+class Model:
+    """Pipelines by name.
+
+    Args:
+        workspace: whose runs can be chosen, besides the bundled adapter.
+        adapter: what the server was started with: any place that `SkinDualGenPipeline.from_adapter` takes.
+    """
+
+    def __init__(self, workspace: Workspace, adapter: str = BUILTIN) -> None:
+        self._workspace, self._first_place = workspace, adapter
+        self.first = _shown_name(adapter, workspace)
+        self._loaded: OrderedDict[str, tuple[SkinDualGenPipeline, Facts]] = OrderedDict()
+        self._loading, self._drawing = threading.RLock(), threading.Lock()
+        self._stops: dict[str, threading.Event] = {}
+
+    def names(self) -> list[str]:
+        """What a visitor can choose: the server's own first."""
+        return list(dict.fromkeys([self.first, BUILTIN, *self._workspace.adapters()]))
+
+    def option(self, name: str) -> str | None:
+        """What ``--adapter`` says of a model: nothing of the bundled one."""
+        return None if name == BUILTIN else str(self._place(name) if name == self.first else name)
+
+    def load_in_background(self) -> threading.Thread:
+        """Start importing torch and loading the server's own adapter."""
+        thread = threading.Thread(target=self._load_first, name="load model", daemon=True)
+        thread.start()
+        return thread
+
+    def facts(self, name: str) -> Facts:
+        """What is known of a model; waits until it is loaded.
+
+        Raises:
+            InputError: no adapter of this name, or one that cannot be loaded.
+        """
+        return self.pipeline(name)[1]
+
+    def pipeline(self, name: str) -> tuple[SkinDualGenPipeline, Facts]:
+        """The pipeline of a name, loaded if it is not; raises as `facts`."""
+        if name not in self.names():
+            raise InputError(
+                f"the adapter {name[:80]!r}", f"one of {', '.join(self.names())}", "choose it from the list"
+            )
+        with self._loading:
+            place = self._place(name)
+            key = f"{name}:{_stamp(place)}"
+            if key not in self._loaded:
+                self._loaded[key] = self._load(name, place)
+            self._loaded.move_to_end(key)
+            while len(self._loaded) > KEPT_PIPELINES:
+                self._loaded.popitem(last=False)
+            return self._loaded[key]
+
+    def draw(self, name: str, visitor: str, work: Callable[[WatchedPipeline], Any]) -> Iterator[Step | Done]:
+        """Do ``work`` with a model in a thread of its own; yields its steps, and its result in the end.
+
+        Ending the iteration early stops the work as `stop` does.
+
+        Args:
+            name: of the model.
+            visitor: by whom `stop` finds the draw.
+            work: draws and returns the result.
+
+        Raises:
+            InputError: and whatever else ``work`` raises, but not `Stopped`.
+        """
+        stop = self._stops[visitor] = threading.Event()
+        news: SimpleQueue[Step | Done | BaseException] = SimpleQueue()
+
+        def run() -> None:
+            while not self._drawing.acquire(timeout=LOCK_POLL_S):
+                if stop.is_set():
+                    return news.put(Done(None))
+            try:
+                pipeline, _ = self.pipeline(name)
+                news.put(Done(work(WatchedPipeline(pipeline, news.put, stop))))
+            except Stopped:
+                news.put(Done(None))
+            except BaseException as error:
+                news.put(error)
+            finally:
+                self._drawing.release()
+
+        thread = threading.Thread(target=run, name="draw", daemon=True)
+        thread.start()
+        try:
+            while True:
+                item = news.get()
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+                if isinstance(item, Done):
+                    return
+        finally:
+            stop.set()
+            thread.join()
+            if self._stops.get(visitor) is stop:
+                del self._stops[visitor]
+
+    def stop(self, visitor: str) -> bool:
+        """Stop what is being drawn for a visitor, within one step; False if nothing is."""
+        if (stop := self._stops.get(visitor)) is None:
+            return False
+        stop.set()
+        return True
+
+    def _place(self, name: str) -> str | Path:
+        if name == self.first:
+            return self._first_place
+        return name if name == BUILTIN else self._workspace.path(name)
+
+    def _load(self, name: str, place: str | Path) -> tuple[SkinDualGenPipeline, Facts]:
+        from skindualgen.production.pairs import threads_that_matter
+        from skindualgen.production.sampler import PipelineFactory, device_of
+
+        pipeline = PipelineFactory(adapter=place).load().to(device_of(0))
+        made_with = dict(pipeline.config.provenance or {})
+        facts = Facts(
+            name=name, base=made_with.get("base_id", "not recorded"), native_px=pipeline.native_px,
+            steps=pipeline.config.default_steps, guidance=pipeline.config.default_guidance,
+            segment_steps=pipeline.config.default_segment_steps, made_with=made_with,
+            threads=threads_that_matter(pipeline), seen=find_seen(_train_manifest(pipeline), self._workspace),
+        )  # fmt: skip
+        return pipeline, facts
+
+    def _load_first(self) -> None:
+        try:
+            self.pipeline(self.first)
+        except Exception:
+            _log.exception("the model cannot be loaded")  # the page asks again, and shows why
+
+
+def _shown_name(adapter: str, workspace: Workspace) -> str:
+    """The name of the server's own adapter: relative to the workspace, else its folder's, as paths are not shown."""
+    if adapter == BUILTIN:
+        return adapter
+    place = Path(adapter).resolve()
+    return workspace.name(place) if place.is_relative_to(workspace.root) else place.name
+
+
+def _train_manifest(pipeline: SkinDualGenPipeline) -> str | None:
+    """Hash of the training records, from an adapter's header; a merged folder has none."""
+    from skindualgen.model.adapter import read_header
+
+    try:
+        return read_header(Path(pipeline.name_or_path))["recipe"].get("train_manifest_sha256")
+    except InputError:
+        return None
+
+
+def _stamp(place: str | Path) -> int:
+    """Of the weights, so that a run whose training went on is loaded anew."""
+    if place == BUILTIN:
+        return 0
+    from skindualgen.model.adapter import WEIGHTS_FILE, adapter_folder
+
+    weights = adapter_folder(place) / WEIGHTS_FILE
+    return weights.stat().st_mtime_ns if weights.is_file() else 0

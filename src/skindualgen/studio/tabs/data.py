@@ -1,0 +1,39 @@
+"""The Data tab: look through a data set, accept and reject pairs, balance its classes, find pictures that are alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from skindualgen.studio.errors import as_sentence
+from skindualgen.studio.review import Library
+from skindualgen.studio.review_page import REVIEWER_LENGTH
+from skindualgen.studio.state import Studio
+from skindualgen.studio.tabs import data_duplicates, data_plan, data_review
+
+
+def build(studio: Studio) -> None:
+    """Lay out the tab."""
+    library = Library(studio.workspace)
+    with gr.Row(elem_classes="sdg-toolbar"):
+        dataset = gr.Dropdown([], label="Data set", elem_id="data-set", scale=3, min_width=240, interactive=True)
+        gr.Textbox(  # read by review.js
+            label="Reviewer", elem_id="data-reviewer", placeholder="kept with each decision", max_lines=1,
+            max_length=REVIEWER_LENGTH, scale=2, min_width=180,
+        )  # fmt: skip
+    with gr.Tabs(elem_id="data-views", elem_classes="sdg-parts"):
+        with gr.Tab("Review", id="review"):
+            data_review.build(library, dataset, studio.limits.upload_pixels)
+        with gr.Tab("Balance", id="plan"):
+            data_plan.build(library, dataset)
+        with gr.Tab("Duplicates", id="duplicates"):
+            data_duplicates.build(library, dataset, studio.limits.upload_pixels)
+
+    @as_sentence
+    def found(current: str | None) -> Any:
+        present = studio.workspace.datasets()
+        return gr.update(choices=present, value=current if current in present else next(iter(present), None))
+
+    dataset.focus(found, dataset, dataset, show_progress="hidden", api_visibility="private")
+    gr.on(None, lambda: found(None), None, dataset, show_progress="hidden", api_visibility="private")
