@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import secrets
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 
@@ -95,7 +95,7 @@ def fill_defaults(studio: Studio, sampling: Sampling) -> list[Any]:
         return [gr.update(choices=studio.model.names()), facts.steps, facts.guidance, about_html(told)]
 
     outputs = [sampling.adapter, sampling.steps, sampling.guidance, sampling.about]
-    blocks = gr.context.Context.root_block
+    blocks = cast(gr.Blocks, gr.context.Context.root_block)  # None only outside a page
     return [
         blocks.load(fill, sampling.adapter, outputs, **QUIET),
         sampling.adapter.input(fill, sampling.adapter, outputs, **QUIET),
