@@ -148,8 +148,8 @@ def test_only_arms_with_augmentation_are_augmented(folders: tuple[Path, Path]) -
     settings = options(folders, arms=("real", "augment"), seeds=1)
     data, _ = task_data("segment", **parts_of(folders))
     trials = plan(settings, data)[0].trials
-    unchanged, _ = batch_source(data, recipe_of(), trials["real", 0].pool)(np.random.default_rng(0))
-    changed, _ = batch_source(data, recipe_of(), trials["augment", 0].pool)(np.random.default_rng(0))
+    unchanged, _ = batch_source(data, recipe_of(), trials["real", 0].pool)(np.random.default_rng(0), 0)
+    changed, _ = batch_source(data, recipe_of(), trials["augment", 0].pool)(np.random.default_rng(0), 0)
     sources = TINY.normalise(torch.from_numpy(data.train.images).permute(0, 3, 1, 2).float() / 255)
     assert all((sources == picture).all((1, 2, 3)).any() for picture in unchanged)
     assert not any((sources == picture).all((1, 2, 3)).any() for picture in changed)

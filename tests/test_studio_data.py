@@ -380,7 +380,8 @@ def test_a_plan_is_written_and_shown_with_its_commands(library: Library) -> None
     cells = re.findall(r"<td[^>]*>([^<]*)</td>", page)
     assert cells[:10] == ["melanoma", "2", "0", "2", "4", "nevus", "4", "0", "0", "4"]
     assert "1 real pairs lack an attribute" in page
-    assert "skindualgen generate --plan plans/first.csv --out datasets/first" in page
+    shown = re.sub(r"<[^>]*>", "", page)
+    assert "skindualgen generate --plan plans/first.csv --out datasets/first" in shown
     assert plan_command(wish, name) == (
         "skindualgen plan --data datasets/phantoms --target balanced --by diagnosis --max-ratio 5 --seed 5 "
         "--out plans/first.csv"

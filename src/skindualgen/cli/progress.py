@@ -15,11 +15,20 @@ if TYPE_CHECKING:
 
 @contextmanager
 def item_progress(name: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function that shows (done, total) on stderr, with the time that is left."""
+    """Yield a function that shows (done, total) on stderr, with the time that is left; nothing is shown before."""
     columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(name, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    progress = Progress(*columns, console=Console(stderr=True))
+    task = progress.add_task(name, total=None)
+
+    def show(done: int, total: int) -> None:
+        progress.start()
+        progress.update(task, completed=done, total=total)
+
+    try:
+        yield show
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
 @contextmanager

@@ -97,7 +97,7 @@ def _inception(device: str, weights: Path | None) -> FeatureExtractor:
     try:
         # torch-fidelity unpickles whatever a file holds: hand it tensors that were read without running code
         safe = io.BytesIO()
-        torch.save(dict(timm.models.load_state_dict(str(path))), safe)
+        torch.save(dict(timm.models.load_state_dict(str(path), weights_only=True)), safe)
         safe.seek(0)
         network = fidelity.FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=safe)
     except (*UNREADABLE, OSError) as error:
