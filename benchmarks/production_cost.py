@@ -147,7 +147,8 @@ def report(work: Assumptions, operations: Operations, gpus: Sequence[Gpu] = GPUS
         "Assumed:", "",
         f"* {poor:.0%} to {good:.0%} of the peak is reached with batches that fill the GPU. Measure your own on 100 "
         "pairs before you order;",
-        "* weights are in 16 bits (`skindualgen generate --precision fp16`); float32, its default, takes several times as long;",
+        "* weights are in 16 bits (`skindualgen generate --precision fp16`); float32, its default, "
+        "takes several times as long;",
         f"* a gate lets {work.acceptance:.0%} of the draws pass;",
         f"* production takes {work.overhead:g} times the drawing (what benchmarks/generation.py aims at);",
         "* prices of a GPU for an hour lie in the range of the table, from spot to on-demand; they change monthly;",
