@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,11 +35,14 @@ WorkOption = Annotated[Path, typer.Option(help="folder for what is made on the w
 TaskOption = Annotated[str, typer.Option(help="segment, classify or both")]
 OutOption = Annotated[Path, typer.Option(help="where the tables go")]
 SeedOption = Annotated[int, typer.Option(help="of captions, pairs, subsets and adapters")]
+WorkersOption = Annotated[int, typer.Option(min=1, help="processes that draw; the pairs are the same for any number")]
+PartOption = Annotated[str, typer.Option(help="I/N: every N-th setting, from the I-th")]
 
 RESULTS = Path("docs/results")
 SEEDS = 5
 DRAW_BATCH = 24
-MAIN_RATIOS = "0.25,0.5,1,2,5"
+MAIN_RATIOS = {"segment": "0.25,0.5,1,2,5", "classify": "0.25,0.5,1,2"}
+"""Times as many generated pairs as real ones. A balanced 5 times would take 5,000 more pairs of the rare classes."""
 SIZES_PX = {"segment": 64, "classify": 64}
 MAIN_STEPS = 400
 """Optimiser steps of every arm: on two cores, five seeds are worth more than longer runs."""
@@ -48,9 +52,9 @@ FEW_STEPS = 300
 ADAPTER_STEPS = 400
 GUIDANCES = (1.0, 1.5, 2.0, 3.0, 5.0, 7.5)
 DRAW_STEPS = (10, 25, 50)
-CENTRE = (25, 2.0)
-"""steps of the settings of other guidance, and guidance of those of other steps"""
-SWEEP_REAL, SWEEP_JUDGED, SWEEP_RATIO, SWEEP_STEPS = 200, 234, 2.0, 200
+CENTRE = (10, 2.0)
+"""steps of the settings of other guidance (few: a core draws a pair a second), guidance of those of other steps"""
+SWEEP_REAL, SWEEP_JUDGED, SWEEP_RATIO, SWEEP_STEPS = 100, 234, 2.0, 150
 
 
 def train_records(data: Path) -> list[PairRecord]:
@@ -58,14 +62,15 @@ def train_records(data: Path) -> list[PairRecord]:
     return read_metadata(data, "train")
 
 
-def most_needed(sizes: Counter[str], ratio: float) -> dict[str, int]:
-    """Return how many generated pairs of each class the largest hybrid arms of both tasks need.
+def most_needed(task: str, sizes: Counter[str], ratio: float) -> dict[str, int]:
+    """Return how many generated pairs of each class the largest hybrid arm of a task needs.
 
     Segmentation takes them in the real proportions; classification fills every class up to the same number.
     """
-    total = sum(sizes.values())
-    level = (1 + ratio) * total / len(sizes)
-    return {name: max(round(ratio * count), round(level - count)) + 1 for name, count in sizes.items()}
+    if task == "segment":
+        return {name: round(ratio * count) + 1 for name, count in sizes.items()}
+    level = (1 + ratio) * sum(sizes.values()) / len(sizes)
+    return {name: max(0, round(level - count)) + 1 for name, count in sizes.items()}
 
 
 def draw_pairs(out: Path, rows: list[dict[str, object]], adapter: str, seed: int, *options: str) -> Path:
@@ -76,13 +81,18 @@ def draw_pairs(out: Path, rows: list[dict[str, object]], adapter: str, seed: int
     return out
 
 
+def pairs_needed(sizes: Counter[str], ratios: Mapping[str, str]) -> dict[str, int]:
+    """Return how many generated pairs of each class serve the largest hybrid arms of all tasks that have ratios."""
+    tasks = [most_needed(task, sizes, max(map(float, listed.split(",")))) for task, listed in ratios.items()]
+    return {name: max(counts[name] for counts in tasks) for name in sizes}
+
+
 @app.command()
-def draw(data: DataOption, work: WorkOption, seed: SeedOption = 0) -> None:
-    """Draw the pairs of ``main`` with the bundled adapter, enough for its largest ratio."""
+def draw(data: DataOption, work: WorkOption, seed: SeedOption = 0, workers: WorkersOption = 1) -> None:
+    """Draw the pairs of ``main`` with the bundled adapter, enough for its largest ratios."""
     records = train_records(data)
-    largest = max(float(ratio) for ratio in MAIN_RATIOS.split(","))
-    counts = most_needed(Counter(str(record.diagnosis) for record in records), largest)
-    draw_pairs(work / "main_pairs", captions(records, counts, seed=seed), "builtin", seed)
+    counts = pairs_needed(Counter(str(record.diagnosis) for record in records), MAIN_RATIOS)
+    draw_pairs(work / "main_pairs", captions(records, counts, seed=seed), "builtin", seed, "--workers", str(workers))
 
 
 def compare(real: Path, pairs: Path, out: Path, task: str, ratios: str, steps: int, *options: str) -> None:
@@ -113,7 +123,7 @@ def few_folder(data: Path, work: Path, count: int, seed: int) -> Path:
 def main_study(data: DataOption, work: WorkOption, task: TaskOption = "both", out: OutOption = RESULTS) -> None:
     """Compare all arms on all real pairs."""
     for name in SIZES_PX if task == "both" else (task,):
-        compare(data, work / "main_pairs", work / f"main_{name}", name, MAIN_RATIOS, MAIN_STEPS)
+        compare(data, work / "main_pairs", work / f"main_{name}", name, MAIN_RATIOS[name], MAIN_STEPS)
         keep_results(work / f"main_{name}", out, f"downstream_{name}")
 
 
@@ -126,7 +136,7 @@ def few(data: DataOption, work: WorkOption, out: OutOption = RESULTS, seed: Seed
         options += ["--set", f"steps={ADAPTER_STEPS}", "--set", f"seed={seed}", "--set", "threads=1"]
         run_command("train", *options)
         records = read_metadata(real, "train")
-        needed = most_needed(Counter(str(r.diagnosis) for r in records), max(map(float, FEW_RATIOS.split(","))))
+        needed = pairs_needed(Counter(str(r.diagnosis) for r in records), {"segment": FEW_RATIOS})
         draw_pairs(pairs, captions(records, needed, seed=seed), str(run), seed)
         compare(real, pairs, work / f"few_{count}_trials", "segment", FEW_RATIOS, FEW_STEPS)
         keep_results(work / f"few_{count}_trials", out, f"downstream_few_{count}")
@@ -156,38 +166,45 @@ def sweep_settings() -> list[tuple[int, float]]:
 
 
 @app.command()
-def sweep(data: DataOption, work: WorkOption, out: OutOption = RESULTS, seed: SeedOption = 0) -> None:
+def sweep(
+    data: DataOption, work: WorkOption, out: OutOption = RESULTS, seed: SeedOption = 0, part: PartOption = "1/1"
+) -> None:
     """Guidance and steps: use to a segmenter and a classifier against distance to real photographs, on the train split.
 
-    The pairs of all settings have the same captions and seeds.
+    The pairs of all settings have the same captions and seeds. Parts 1/2 and 2/2 can run side by side: each takes every
+    second setting, and the last to end writes the whole table.
     """
     real = sweep_folder(data, work, seed)
     sizes = Counter(str(record.diagnosis) for record in read_metadata(real, "train"))
-    rows = captions(train_records(data), most_needed(sizes, SWEEP_RATIO), seed=seed)
-    settings: list[dict[str, Any]] = []
-    for steps, guidance in sweep_settings():
+    needed = pairs_needed(sizes, dict.fromkeys(SIZES_PX, f"{SWEEP_RATIO:g}"))
+    rows = captions(train_records(data), needed, seed=seed)
+    number, parts = map(int, part.split("/"))
+    for steps, guidance in sweep_settings()[number - 1 :: parts]:
         name = f"sweep_{steps}_{guidance:g}"
         drawn = ["--steps", str(steps), "--guidance", str(guidance)]
         pairs = draw_pairs(work / f"{name}_pairs", rows, "builtin", seed, *drawn)
         arms = f"augment,hybrid-{SWEEP_RATIO:g},synthetic"
         for task in SIZES_PX:
-            trials = work / f"sweep_{task}"  # one folder: the arms without generated pairs are trained once
+            trials = work / f"sweep_{task}_{number}"  # one folder: the arm without generated pairs is trained once
             arguments = ["--arms", arms, "--i-know"]  # the generator has seen the judged part, as said above
             compare(real, pairs, trials, task, f"{SWEEP_RATIO:g}", SWEEP_STEPS, *arguments)
             shutil.copyfile(trials / "benchmark.json", work / f"{name}_{task}.json")
         report = work / f"{name}_report"
         only = ["--only", "fidelity", "--held-out", "test", "--size", "128"]
         run_command("evaluate", "--real", str(real), "--generated", str(pairs), "--out", str(report), *only)
-        settings.append({"steps": steps, "guidance": guidance, "name": name})
-        write_sweep(work, out, settings, seed)
+        write_sweep(work, out, seed)
 
 
-def write_sweep(work: Path, out: Path, settings: list[dict[str, Any]], seed: int) -> None:
+def write_sweep(work: Path, out: Path, seed: int) -> None:
     """Write downstream_sweep.md and .json from what the settings gave so far."""
-    for row in settings:
-        for task in SIZES_PX:
-            row[task] = json.loads((work / f"{row['name']}_{task}.json").read_text())
-        row["fidelity"] = json.loads((work / f"{row['name']}_report" / "report.json").read_text())
+    settings: list[dict[str, Any]] = []
+    for steps, guidance in sweep_settings():
+        name = f"sweep_{steps}_{guidance:g}"
+        files = {task: work / f"{name}_{task}.json" for task in SIZES_PX}
+        files["fidelity"] = work / f"{name}_report" / "report.json"
+        if all(path.is_file() for path in files.values()):
+            results = {key: json.loads(path.read_text()) for key, path in files.items()}
+            settings.append({"steps": steps, "guidance": guidance, **results})
     record = run_record(seed=seed, pairs=SWEEP_REAL, steps=SWEEP_STEPS, seeds=SEEDS)
     rows, text = sweep_table(settings, record)
     atomic_write_json(out / "downstream_sweep.json", {"run": record, "rows": rows})

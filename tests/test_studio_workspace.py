@@ -27,6 +27,7 @@ def workspace(tmp_path: Path) -> Workspace:
         ("reports/e", "report.json", json.dumps({"fidelity": {}})),
         ("reports/other", "report.json", "[]"),
         ("datasets/a/b/c", "metadata.jsonl", ""),
+        ("datasets/images-of-mine", "metadata.jsonl", ""),
     ):
         (root / folder).mkdir(parents=True, exist_ok=True)
         (root / folder / name).write_text(content)
@@ -34,7 +35,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def test_finds_what_lies_in_it_and_not_too_deep(workspace: Workspace) -> None:
-    assert workspace.datasets() == ["datasets/a"]
+    assert workspace.datasets() == ["datasets/a", "datasets/images-of-mine"]
     assert workspace.adapters() == ["runs/r"]
     assert workspace.reports() == ["reports/e"]
     assert workspace.path("datasets/a") == workspace.root / "datasets" / "a"
@@ -50,7 +51,7 @@ def test_names_that_lead_out_are_refused(workspace: Workspace, name: str) -> Non
 
 def test_links_that_lead_out_are_refused_and_not_found(workspace: Workspace) -> None:
     (workspace.root / "datasets" / "link").symlink_to(workspace.root.parent / "secret")
-    assert workspace.datasets() == ["datasets/a"]
+    assert workspace.datasets() == ["datasets/a", "datasets/images-of-mine"]
     with pytest.raises(InputError, match="inside the workspace"):
         workspace.path("datasets/link")
     with pytest.raises(InputError, match="inside the workspace"):
@@ -72,6 +73,17 @@ def test_a_taken_name_is_refused(workspace: Workspace) -> None:
     with pytest.raises(InputError, match="taken"):
         workspace.new_folder(DATASETS_DIR, "a")
     assert workspace.new_folder(DATASETS_DIR, "b") == workspace.root / "datasets" / "b"
+
+
+def test_nothing_new_is_made_behind_a_link_that_leads_out(workspace: Workspace, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (workspace.root / "plans").symlink_to(outside)
+    with pytest.raises(InputError, match="inside the workspace"):
+        workspace.new_folder("plans", "a.csv")
+    (workspace.root / "datasets" / "gone").symlink_to(outside / "nothing")
+    with pytest.raises(InputError, match="taken"):
+        workspace.new_folder(DATASETS_DIR, "gone")
 
 
 def test_a_file_is_no_workspace(tmp_path: Path) -> None:

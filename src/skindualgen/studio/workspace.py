@@ -22,8 +22,8 @@ SEARCH_DEPTH = 3
 """Levels below the workspace that are searched for data sets, runs and reports."""
 ADAPTER_CONFIG = "adapter_config.json"
 REPORT_FILE = "report.json"
-SKIPPED = (".", "checkpoints", "images", "masks", JOBS_DIR)
-"""How the names of folders begin that hold no data set, run or report of their own."""
+SKIPPED = {"checkpoints", "images", "masks", JOBS_DIR}
+"""Folders that hold no data set, run or report of their own; neither do hidden ones."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,16 @@ class Workspace:
         """Return the path of a folder to be made in ``kind`` (``DATASETS_DIR``, ...); it is not made yet.
 
         Raises:
-            InputError: a name that is none, or one that is taken.
+            InputError: a name that is none, one that is taken, or ``kind`` is a link that leads out of the workspace.
         """
         if not NAME_PATTERN.fullmatch(name):
             raise InputError(
                 f"the name {name[:80]!r}", "up to 64 letters, digits, '.', '_' and '-'", "choose a simpler name"
             )
         place = self.root / kind / name
-        if place.exists():
+        if not place.parent.resolve().is_relative_to(self.root):
+            raise _outside(kind)
+        if place.exists() or place.is_symlink():
             raise InputError(f"the name {name!r}, which is taken", "a new name", "choose another")
         return place
 
@@ -105,7 +107,9 @@ class Workspace:
         for folder, children, _ in os.walk(self.root, followlinks=False):
             here = Path(folder)
             children[:] = sorted(
-                child for child in children if not child.startswith(SKIPPED) and not (here / child).is_symlink()
+                child
+                for child in children
+                if not child.startswith(".") and child not in SKIPPED and not (here / child).is_symlink()
             )
             if len(here.relative_to(self.root).parts) >= SEARCH_DEPTH:
                 children.clear()
