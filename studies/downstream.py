@@ -40,15 +40,18 @@ PartOption = Annotated[str, typer.Option(help="I/N: every N-th setting, from the
 
 RESULTS = Path("docs/results")
 SEEDS = 5
+BATCH_SIZE = 8
 DRAW_BATCH = 24
-MAIN_RATIOS = {"segment": "0.25,0.5,1,2,5", "classify": "0.25,0.5,1,2"}
-"""Times as many generated pairs as real ones. A balanced 5 times would take 5,000 more pairs of the rare classes."""
+PAIR_STEPS = 10
+"""Denoising steps of the pairs of ``main`` and ``few``, half the adapter's own: a core draws a pair in 0.7 s."""
+MAIN_RATIOS = {"segment": "0.25,0.5,1,2", "classify": "0.25,0.5,1,2"}
+"""Times as many generated pairs as real ones; ``few`` goes up to 5, which here would take 7,000 pairs, or 10,000."""
 SIZES_PX = {"segment": 64, "classify": 64}
-MAIN_STEPS = 400
+MAIN_STEPS = 300
 """Optimiser steps of every arm: on two cores, five seeds are worth more than longer runs."""
 FEW_COUNTS = (25, 50, 100)
 FEW_RATIOS = "1,5"
-FEW_STEPS = 300
+FEW_STEPS = 200
 ADAPTER_STEPS = 400
 GUIDANCES = (1.0, 1.5, 2.0, 3.0, 5.0, 7.5)
 DRAW_STEPS = (10, 25, 50)
@@ -92,13 +95,15 @@ def draw(data: DataOption, work: WorkOption, seed: SeedOption = 0, workers: Work
     """Draw the pairs of ``main`` with the bundled adapter, enough for its largest ratios."""
     records = train_records(data)
     counts = pairs_needed(Counter(str(record.diagnosis) for record in records), MAIN_RATIOS)
-    draw_pairs(work / "main_pairs", captions(records, counts, seed=seed), "builtin", seed, "--workers", str(workers))
+    drawn = ["--steps", str(PAIR_STEPS), "--workers", str(workers)]
+    draw_pairs(work / "main_pairs", captions(records, counts, seed=seed), "builtin", seed, *drawn)
 
 
 def compare(real: Path, pairs: Path, out: Path, task: str, ratios: str, steps: int, *options: str) -> None:
     """Run the benchmark of one task with the studies' size, seeds and steps."""
     arguments = ["--real", str(real), "--generated", str(pairs), "--out", str(out), "--task", task]
     arguments += ["--ratios", ratios, "--steps", str(steps), "--seeds", str(SEEDS), "--size", str(SIZES_PX[task])]
+    arguments += ["--batch-size", str(BATCH_SIZE)]
     run_command("benchmark", *arguments, "--threads", "1", "--precision", "fp32", *options)
 
 
@@ -137,7 +142,7 @@ def few(data: DataOption, work: WorkOption, out: OutOption = RESULTS, seed: Seed
         run_command("train", *options)
         records = read_metadata(real, "train")
         needed = pairs_needed(Counter(str(r.diagnosis) for r in records), {"segment": FEW_RATIOS})
-        draw_pairs(pairs, captions(records, needed, seed=seed), str(run), seed)
+        draw_pairs(pairs, captions(records, needed, seed=seed), str(run), seed, "--steps", str(PAIR_STEPS))
         compare(real, pairs, work / f"few_{count}_trials", "segment", FEW_RATIOS, FEW_STEPS)
         keep_results(work / f"few_{count}_trials", out, f"downstream_few_{count}")
 
