@@ -193,7 +193,7 @@ def test_operations_are_those_of_the_architecture() -> None:
 
 def test_the_page_holds_its_assumptions() -> None:
     text = "\n".join(production_cost.report(Assumptions(), Operations(0.8e12, 2.5e12, 0.05e12)))
-    for said in ("15% to 40%", "80% of the draws", "1.15 times", "0.45 TB", "float32, its default, takes several times"):
+    for said in ("15% to 40%", "80% of the draws", "1.15 times", "0.45 TB", "float32, its default, takes several"):
         assert said in text
     for gpu in GPUS:
         assert f"| {gpu.name} | {gpu.peak_tflops:g} |" in text

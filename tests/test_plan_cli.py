@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 import typer
 from click.testing import Result
+from numpy.typing import NDArray
 from PIL import Image
 from skimage.color import lab2rgb
 from typer.testing import CliRunner
 
 from skindualgen.cli import CommandGroup
-from skindualgen.cli.plan import measure_tones, plan
+from skindualgen.cli.plan import plan
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import write_dataset
 from skindualgen.planning.plan import read_plan
+from skindualgen.planning.tones import measure_tones
+from skindualgen.quality.skin_tone import category, skin_tone
 
 app = typer.Typer(cls=CommandGroup)
 app.callback()(lambda: None)
@@ -153,13 +156,21 @@ def photograph(root: Path, name: str, lab: tuple[float, float, float], *, mask: 
     )  # fmt: skip
 
 
+def tone_of(image: NDArray[np.uint8], lesion: NDArray[np.bool_]) -> str | None:
+    degrees = skin_tone(image, lesion).ita_degrees
+    return None if degrees is None else category(degrees)
+
+
 def test_tones_are_measured_where_they_are_not_known(tmp_path: Path) -> None:
     pale = photograph(tmp_path, "pale", (75, 10, 15))  # ITA 59 degrees
     dark = photograph(tmp_path, "dark", (35, 10, 14))  # ITA -47 degrees
     told = photograph(tmp_path, "told", (75, 10, 15)).model_copy(update={"skin_tone": "tan"})
     bare = photograph(tmp_path, "bare", (75, 10, 15), mask=False)
     records = [pale, dark, told, bare]
-    assert [record.skin_tone for record in measure_tones(tmp_path, records)] == ["very light", "dark", "tan", None]
+    reports: list[tuple[int, int]] = []
+    measured = measure_tones(tmp_path, records, tone_of, lambda *numbers: reports.append(numbers))
+    assert [record.skin_tone for record in measured] == ["very light", "dark", "tan", None]
+    assert reports[0] == (0, 4) and reports[-1] == (4, 4)
     write_dataset(tmp_path, records, made_by={})
     done = run(tmp_path, tmp_path / "plan.csv", "--by", "tone", "--target", "uniform", "-n", "6")
     assert done.exit_code == 0, done.output
@@ -175,7 +186,7 @@ def test_tones_of_broken_pictures(tmp_path: Path) -> None:
     record = photograph(tmp_path, "a", (75, 10, 15))
     Image.new("L", (20, 20)).save(tmp_path / "masks" / "a.png")
     with pytest.raises(InputError, match=r"a: \(300, 300\) with a mask of \(20, 20\) px"):
-        measure_tones(tmp_path, [record])
+        measure_tones(tmp_path, [record], tone_of)
     (tmp_path / "masks" / "a.png").write_bytes(b"no picture")
     with pytest.raises(InputError, match="a: cannot identify"):
-        measure_tones(tmp_path, [record])
+        measure_tones(tmp_path, [record], tone_of)

@@ -78,6 +78,44 @@ def test_parts_of_a_plan(tiny_v_adapter: Path, tmp_path: Path, plan: Path) -> No
     assert found == [[f"SDG_{place:07d}" for place in range(4)], ["SDG_0000004"]]
 
 
+def test_two_folders_are_merged_where_their_ids_differ(tiny_v_adapter: Path, tmp_path: Path, plan: Path) -> None:
+    """The same places of two plans; with one prefix, both would hold SDG_0000000."""
+    folders = []
+    for name, more in (("a", ()), ("same", ()), ("b", ("--id-prefix", "B-2_x"))):
+        folders.append(tmp_path / name)
+        text = PLAN if name == "a" else PLAN.replace(",100,", ",300,").replace(",200,", ",400,")
+        plan.write_text(text, encoding="utf-8")
+        done = generate(tiny_v_adapter, folders[-1], "--plan", plan, *more)
+        assert done.exit_code == 0, done.output
+    first, same, other = folders
+    records = read_metadata(other)
+    assert [record.isic_id for record in records] == [f"B-2_x_{place:07d}" for place in range(5)]
+    assert (other / "images" / "B-2_x_0000004.png").is_file()
+    refused = CliRunner().invoke(app, ["merge", str(first), str(same), "--out", str(tmp_path / "none")])
+    assert refused.exit_code == 2 and "5 ids twice" in refused.stderr and "--id-prefix" in refused.stderr
+    merged = CliRunner().invoke(app, ["merge", str(first), str(other), "--out", str(tmp_path / "all")])
+    assert merged.exit_code == 0 and len(read_metadata(tmp_path / "all")) == 10
+    assert CliRunner().invoke(app, ["verify", str(other)]).exit_code == 0
+
+
+def test_a_prefix_belongs_to_its_folder(tiny_v_adapter: Path, tmp_path: Path, plan: Path) -> None:
+    out = tmp_path / "out"
+    assert generate(tiny_v_adapter, out, "--plan", plan).exit_code == 0
+    again = generate(tiny_v_adapter, out, "--plan", plan, "--id-prefix", "AB")
+    assert again.exit_code == 2 and f'{out} with results of other settings (id_prefix: "SDG" there, "AB" now)' in (
+        again.stderr.replace("\n", "")
+    )
+    # Folders of versions without a choice do not state it, and go on.
+    settings = json.loads((out / SETTINGS_FILE).read_text())
+    assert settings.pop("id_prefix") == "SDG"
+    (out / SETTINGS_FILE).write_text(json.dumps(settings))
+    (out / "masks" / "SDG_0000004.png").unlink()
+    assert generate(tiny_v_adapter, out, "--plan", plan).exit_code == 0
+    assert (out / "masks" / "SDG_0000004.png").is_file()
+    again = generate(tiny_v_adapter, out, "--plan", plan, "--id-prefix", "AB")
+    assert again.exit_code == 2 and 'id_prefix: "SDG" there' in again.stderr
+
+
 def test_shards_are_named(tiny_v_adapter: Path, tmp_path: Path, plan: Path) -> None:
     out = tmp_path / "out"
     done = generate(tiny_v_adapter, out, "--plan", plan, "--shards", "webdataset")
@@ -183,6 +221,11 @@ def test_half_precision(tiny_v_adapter: Path) -> None:
         (["--plan", "LONG"], "CLIP tokens"),
         (["--plan", "missing.csv"], "missing.csv"),
         (["--prompt", "words " * 80], "CLIP tokens"),
+        (["--plan", "PLAN", "--id-prefix", ""], "the id prefix ''; expected 1 to 16 letters"),
+        (["--plan", "PLAN", "--id-prefix", "a" * 17], "1 to 16 letters"),
+        (["--plan", "PLAN", "--id-prefix", "../x"], "1 to 16 letters"),
+        (["--plan", "PLAN", "--id-prefix", "é"], "1 to 16 letters"),
+        (["--plan", "PLAN", "--id-prefix", "my-test"], "without the word 'test'"),
     ],
 )
 def test_wrong_input_is_one_line_and_leaves_no_folder(

@@ -210,3 +210,44 @@ def test_pictures_inside_shards_can_be_decoded(tmp_path: Path) -> None:
     for pair in read_tar(tmp_path / "out" / "shards" / "train-0000048.tar"):
         with Image.open(io.BytesIO(pair.image)) as image, Image.open(io.BytesIO(pair.mask)) as mask:
             assert image.size == mask.size and set(np.unique(mask)) <= {0, 255}
+
+
+# --- ids of one's own ---
+
+
+def test_a_prefix_is_in_ids_and_files_alone(folder: Path, tmp_path: Path) -> None:
+    """Interrupted and resumed, with refused draws: the same pairs under other names."""
+    out = tmp_path / "out"
+
+    def interrupt(done: int, total: int) -> None:
+        if done == total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(out, settings={"id_prefix": "A_1", "thumbnails": True}, report=interrupt)
+    run(out, settings={"id_prefix": "A_1", "thumbnails": True})
+    records, others = read_metadata(out), read_metadata(folder)
+    assert [record.isic_id for record in records] == [other.isic_id.replace("SDG", "A_1") for other in others]
+    for record, other in zip(records, others, strict=True):
+        with Image.open(out / record.file_name) as image, Image.open(folder / other.file_name) as expected:
+            assert np.array_equal(image, expected)
+            assert json.loads(image.text["skindualgen"])["isic_id"] == record.isic_id  # type: ignore[attr-defined]
+    names = {path.name[:4] for place in ("images", "masks", "rejected") for path in (out / place).iterdir()}
+    assert names == {"A_1_"}
+
+
+@pytest.mark.parametrize("prefix", ["", "x" * 17, "a.b", "a b", "ü", "a/b", "val", "x-train"])
+def test_prefixes_that_cannot_be(prefix: str) -> None:
+    with pytest.raises(InputError, match=r"id prefix .*--id-prefix"):
+        ChunkSettings(2, 2.0, id_prefix=prefix)
+
+
+def test_loaders_find_one_split_whatever_the_prefix(tmp_path: Path) -> None:
+    """Guards the refusal above: capitals and words that hold a split's name load as they are."""
+    from datasets import load_dataset
+
+    for prefix in ("TEST", "latest", "trainee", "-"):
+        out = tmp_path / f"of{prefix}"
+        run(out, pairs=3, gate=False, settings={"id_prefix": prefix})
+        found = load_dataset("imagefolder", data_dir=str(out), cache_dir=str(tmp_path / "cache"))
+        assert {name: len(rows) for name, rows in found.items()} == {"train": 3}

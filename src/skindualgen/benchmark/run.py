@@ -17,6 +17,7 @@ from skindualgen.benchmark.results import BenchmarkResult, MetricInfo, TaskResul
 from skindualgen.benchmark.trials import Recipe, TaskData, TrialRecord, build_network, measure_bfloat16, trial_key
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_metadata
+from skindualgen.data.review import count_rejected, left_out_line, read_used
 from skindualgen.data.training_items import read_training_items
 from skindualgen.provenance import atomic_write_json, run_record, sha256_bytes
 
@@ -49,6 +50,8 @@ def run_benchmark(
     options.check()
     # 1. The parts, and that the test part is new to all that is trained.
     parts = _parts(options)
+    if (line := _rejected_line(options, parts)) is not None:
+        say(line)
     generator_items = read_training_items(options.generated) if options.generated else None
     say("Looking for leaks and reading pictures ...")
     leaks = refuse_leaks(
@@ -101,20 +104,30 @@ def run_benchmark(
 
 
 def _parts(options: BenchmarkOptions) -> dict[str, DatasetPart]:
-    train = read_metadata(options.real, "train")
+    train = read_used(options.real, "train")
     split = options.test_split
     if split is None:
-        present = {record.split for record in read_metadata(options.real)}
+        present = {record.split for record in read_used(options.real)}
         split = "test" if "test" in present else "val"
     if split == "train":
         raise InputError("the split train as test part", "test or val", "change --test-split")
-    test = read_metadata(options.real, split)
-    generated: list[PairRecord] = read_metadata(options.generated) if options.generated else []
+    test = read_used(options.real, split)
+    generated: list[PairRecord] = read_used(options.generated) if options.generated else []
     return {
         "train": DatasetPart(options.real, train),
         "test": DatasetPart(options.real, test),
         "generated": DatasetPart(options.generated or options.real, generated),
     }
+
+
+def _rejected_line(options: BenchmarkOptions, parts: dict[str, DatasetPart]) -> str | None:
+    """The line that says how many pairs of the splits that are used, and of the generated ones, were rejected."""
+    splits = {parts[name].records[0].split for name in ("train", "test")}
+    real = [record for record in read_metadata(options.real) if record.split in splits]
+    rejected = {options.real.resolve().name: count_rejected(real)}
+    if options.generated:
+        rejected[options.generated.resolve().name] = count_rejected(read_metadata(options.generated))
+    return left_out_line(rejected)
 
 
 def _recipe(options: BenchmarkOptions, data: TaskData, out: Path) -> Recipe:

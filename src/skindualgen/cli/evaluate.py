@@ -88,6 +88,8 @@ def evaluate(
     with _stages(console) as progress:
         evaluation = run(options, progress)
         path = write_evaluation(evaluation, out)
+    if evaluation.inputs.left_out is not None:
+        typer.echo(evaluation.inputs.left_out)
     typer.echo(f"report: {path}")
     failed = [outcome for outcome in evaluation.report.conditions if outcome.failed]
     for outcome in failed:

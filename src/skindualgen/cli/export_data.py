@@ -52,8 +52,12 @@ def export_data(
     dataset_id: Annotated[int, typer.Option(min=1, max=999, help="Number of the nnU-Net data set.")] = 500,
     name: Annotated[str, typer.Option(help="Name of the data set, in formats that hold one.")] = "SkinDualGen",
 ) -> None:
-    """Write pairs in a format that other tools load. Every file is checked against its recorded hash."""
+    """Write pairs in a format that other tools load. Every file is checked against its recorded hash.
+
+    Pairs that were rejected in review are left out.
+    """
     from skindualgen.cli.progress import item_progress
+    from skindualgen.data.review import left_out_line
     from skindualgen.exchange.formats import ExchangeOptions
     from skindualgen.exchange.transfer import SIDECAR_FILE
     from skindualgen.exchange.transfer import export_data as export_folder
@@ -67,6 +71,8 @@ def export_data(
             require_masks=require_masks,
         )  # fmt: skip
     typer.echo(f"{written.counts['records']} pairs in {out}")
+    if (line := left_out_line({str(source): written.rejected})) is not None:
+        typer.echo(line)
     typer.echo(f"{format_name.value} does not hold: {written.loses}")
     if written.sidecar:
         typer.echo(f"{out / SIDECAR_FILE} holds the rest for `skindualgen import-data`")

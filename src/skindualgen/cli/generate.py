@@ -87,6 +87,10 @@ def generate(
     license: Annotated[
         str | None, typer.Option(help="SPDX id of the pairs' licence, recorded with each.  (default: none)")
     ] = None,
+    id_prefix: Annotated[
+        str,
+        typer.Option(help="What ids begin with: letters, digits, - and _; at most 16. To merge runs, one for each."),
+    ] = "SDG",
 ) -> None:
     """Draw image-mask pairs from a plan or prompts into OUT, which loads with `datasets` and everything here.
 
@@ -109,7 +113,7 @@ def generate(
         )  # fmt: skip
         order = Order(
             factory, batch_size, attempts, engine, workers, gpus, Layout(*_part(part), shards, shard_pairs),
-            keep_rejected, sign, watermark, license,
+            keep_rejected, sign, watermark, license, id_prefix,
         )  # fmt: skip
     with item_progress("generating") as report:
         try:
@@ -170,9 +174,18 @@ def _source(
         return read_plan(plan, count_tokens=count_tokens)
     wanted, run_seed = count or DEFAULT_COUNT, seed or 0
     if like is not None:
+        _tell_left_out(like)
         return RequestList(requests_like(like, wanted, run_seed), count_tokens)
     texts = read_prompt_file(prompts) if prompts is not None else [(text, {}) for text in prompt or []]
     return RequestList(requests_from_prompts(texts, wanted, run_seed), count_tokens)
+
+
+def _tell_left_out(like: Path) -> None:
+    from skindualgen.data.manifest import read_metadata
+    from skindualgen.data.review import count_rejected, left_out_line
+
+    if (line := left_out_line({str(like): count_rejected(read_metadata(like, "train"))})) is not None:
+        typer.echo(line)
 
 
 def _tell_stopped(pairs: int, asked: int, out: Path) -> None:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from rich.table import Table
 
     from skindualgen.contracts import PairRecord
     from skindualgen.planning.sampling import PlannedSet
     from skindualgen.planning.targets import GroupPlan, Target
 
-TONE_SIDE_PX = 256
-"""Longer side to which a photograph is reduced before its skin tone is measured."""
 SHOWN_EMPTY = 6
 """Combinations without a real pair that are named, of those that there are."""
 TONE_CAUTION = (
@@ -50,7 +50,8 @@ def plan(
 ) -> None:
     """Plan synthetic pairs for DATA: counts now and after, and OUT with prompts, labels, numbers and seeds.
 
-    Attributes are those of real training pairs, never combinations that were not seen (unless --allow-novel).
+    Attributes are those of real training pairs, never combinations that were not seen (unless --allow-novel). Pairs
+    rejected in review count nowhere.
     """
     import shlex
 
@@ -58,6 +59,7 @@ def plan(
 
     from skindualgen.contracts import InputError
     from skindualgen.data.manifest import read_metadata
+    from skindualgen.data.review import left_out_line, used
     from skindualgen.planning.plan import check_plan_path, write_plan
     from skindualgen.planning.sampling import plan_pairs
     from skindualgen.planning.targets import parse_by
@@ -69,13 +71,16 @@ def plan(
     if wildcards is not None and templates is None:
         raise InputError("--wildcards without --templates", "both", "name the file of templates")
     own = read_templates(templates, wildcards) if templates is not None else None
-    records = read_metadata(data, "train")
+    everything = read_metadata(data, "train")
+    records = used(everything)
     if "tone" in attributes:
-        records = measure_tones(data, records)
+        records = _measured(data, records)
     planned = plan_pairs(
         records, wanted, by=attributes, max_ratio=max_ratio, seed=seed, allow_novel=allow_novel, templates=own
     )
     Console().print(_table(planned))
+    if (line := left_out_line({str(data): len(everything) - len(records)})) is not None:
+        typer.echo(line)
     for line in _remarks(planned, max_ratio, allow_novel=allow_novel):
         typer.echo(line)
     if not planned.pairs:
@@ -86,50 +91,18 @@ def plan(
     typer.echo(f"Next: skindualgen generate --plan {shlex.quote(str(out))} --out NEW_FOLDER")
 
 
-def measure_tones(root: Path, records: list[PairRecord]) -> list[PairRecord]:
-    """Records with the skin tone of real photographs that have a mask and no tone yet, measured outside the lesion.
-
-    Photographs with too little skin, or without a mask, stay without a tone.
-
-    Raises:
-        InputError: a photograph or mask cannot be read, or they differ in size.
-    """
+def _measured(data: Path, records: list[PairRecord]) -> list[PairRecord]:
+    """The records with measured tones; see `skindualgen.planning.tones.measure_tones`."""
     from skindualgen.cli.progress import item_progress
-    from skindualgen.data.terms import known
-
-    measured = []
-    with item_progress("measuring skin tones") as report:
-        for done, record in enumerate(records):
-            report(done, len(records))
-            if record.origin == "real" and record.mask_file_name is not None and known(record.skin_tone) is None:
-                record = record.model_copy(update={"skin_tone": _tone(root, record)})
-            measured.append(record)
-        report(len(records), len(records))
-    return measured
-
-
-def _tone(root: Path, record: PairRecord) -> str | None:
-    import numpy as np
-    from PIL import Image
-
-    from skindualgen.contracts import InputError
+    from skindualgen.planning.tones import measure_tones
     from skindualgen.quality.skin_tone import category, skin_tone
 
-    try:
-        with Image.open(root / record.file_name) as file:
-            image = file.convert("RGB")
-        with Image.open(root / str(record.mask_file_name)) as file:
-            mask = file.convert("L")
-    except OSError as error:
-        raise InputError(f"{record.isic_id}: {error}", "an image and a mask", "prepare the data again") from error
-    if image.size != mask.size:
-        raise InputError(
-            f"{record.isic_id}: {image.size} with a mask of {mask.size} px", "one size", "prepare them again"
-        )
-    image.thumbnail((TONE_SIDE_PX, TONE_SIDE_PX), Image.Resampling.LANCZOS)
-    mask = mask.resize(image.size, Image.Resampling.NEAREST)
-    degrees = skin_tone(np.asarray(image), np.asarray(mask) > 127).ita_degrees
-    return None if degrees is None else category(degrees)
+    def tone_of(image: NDArray[np.uint8], lesion: NDArray[np.bool_]) -> str | None:
+        degrees = skin_tone(image, lesion).ita_degrees
+        return None if degrees is None else category(degrees)
+
+    with item_progress("measuring skin tones") as report:
+        return measure_tones(data, records, tone_of, report)
 
 
 def _target(target: str, count: int | None, by: tuple[str, ...]) -> Target:

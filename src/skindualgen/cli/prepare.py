@@ -161,8 +161,11 @@ def _report(summary: Summary) -> None:
 
 def _report_audit(findings: Audit, folder: Path) -> None:
     from skindualgen.contracts import InputError
+    from skindualgen.data.review import left_out_line
 
     across = sum(pair.across for pair in findings.near)
+    if (line := left_out_line({str(folder): findings.rejected})) is not None:
+        typer.echo(line)
     typer.echo(f"near-duplicates: {across} across splits, {len(findings.near) - across} within ({folder}/audit.csv)")
     for pair in findings.near[:SHOWN_NEAR_DUPLICATES]:
         places = f"{pair.first} ({pair.first_split}), {pair.second} ({pair.second_split})"

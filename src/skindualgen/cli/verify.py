@@ -14,7 +14,9 @@ EXIT_DEVIATIONS = 3
 
 
 def verify(
-    data: Annotated[Path, typer.Argument(metavar="DIR", help="Data set folder: generated, prepared or merged.")],
+    data: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Data set folder: generated, prepared or merged; also in shards.")
+    ],
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all findings to this file too.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Threads that read and decode files.")] = 2,
     trust_anchors: Annotated[
@@ -28,10 +30,12 @@ def verify(
     from skindualgen.cli.progress import item_progress
     from skindualgen.credentials.deviations import Tally, recorded
     from skindualgen.credentials.verify import verify_folder
+    from skindualgen.production.shard_check import in_shards, verify_shards
 
     tally = Tally()
     with item_progress("verifying") as report:
-        found = verify_folder(data, workers=workers, anchors=trust_anchors, tally=tally, report=report)
+        verify_pairs = verify_shards if in_shards(data) else verify_folder
+        found = verify_pairs(data, workers=workers, anchors=trust_anchors, tally=tally, report=report)
         for deviation in recorded(found, json_file, tally) if json_file else found:
             typer.echo(f"{deviation.kind}: {deviation}")
     _print_summary(tally)

@@ -17,6 +17,7 @@ from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.images import MAX_PIXELS, ItemError, open_image
 from skindualgen.data.journal import perceptual_hash
 from skindualgen.data.manifest import read_metadata
+from skindualgen.data.review import used
 from skindualgen.data.splits import Link, connected_components, crossing_components
 from skindualgen.provenance import atomic_write_text, sha256_file
 
@@ -57,17 +58,20 @@ class Audit:
     Attributes:
         crossing: for each crossing component its records, ordered by id.
         near: near-duplicates, those across splits first, then by distance and ids.
+        rejected: pairs that were not looked at, as a reviewer has rejected them.
     """
 
     crossing: list[list[PairRecord]] = field(default_factory=list)
     near: list[NearDuplicate] = field(default_factory=list)
+    rejected: int = 0
 
 
 def audit(root: Path, *, max_distance: int = MAX_DISTANCE_BITS) -> Audit:
     """Check a data set folder and write ``audit.csv`` into it.
 
     Components join records that share a patient, a lesion, a ``split_group`` or an image file's hash, directly or
-    through others.
+    through others. Pairs that a reviewer has rejected are left out: nothing is trained or tested on them, so to reject
+    one of two near-duplicates mends a set.
 
     Args:
         root: a folder as `prepare` writes it.
@@ -78,7 +82,8 @@ def audit(root: Path, *, max_distance: int = MAX_DISTANCE_BITS) -> Audit:
     """
     if not 0 <= max_distance <= HASH_BITS:
         raise InputError(f"a distance of {max_distance} bits", f"0 to {HASH_BITS}", f"use {MAX_DISTANCE_BITS}")
-    records = sorted(read_metadata(root), key=lambda record: record.isic_id)
+    everything = read_metadata(root)
+    records = sorted(used(everything), key=lambda record: record.isic_id)
     components = connected_components([_links(root, record) for record in records])
     crossing = crossing_components(components, [record.split for record in records])
     hashes = np.array([_hash(root, record) for record in records], dtype=np.uint64).reshape(-1, HASH_WORDS)
@@ -87,7 +92,8 @@ def audit(root: Path, *, max_distance: int = MAX_DISTANCE_BITS) -> Audit:
         for i, j, distance in near_pairs(hashes, max_distance)
     ]
     near.sort(key=lambda pair: (not pair.across, pair.distance_bits, pair.first, pair.second))
-    findings = Audit([[records[i] for i in component] for component in crossing], near)
+    rejected = len(everything) - len(records)
+    findings = Audit([[records[i] for i in component] for component in crossing], near, rejected)
     atomic_write_text(root / AUDIT_FILE, _table(findings))
     return findings
 

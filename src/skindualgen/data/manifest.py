@@ -20,6 +20,10 @@ from skindualgen.provenance import atomic_path, atomic_write_json
 ALWAYS_WRITTEN = ("file_name", "mask_file_name", "isic_id", "split", "origin")
 """Columns that stand in every ``metadata.jsonl``, whether or not any record has a value."""
 
+REVIEW = "review"
+"""Field of a record that holds a decision, ``{"decision": "accepted", "date": "2030-01-31T09:30:00+00:00"}``; what
+follows from it is said in `skindualgen.data.review`."""
+
 SORTED_BYTES = 8 << 20
 """Text of records that is sorted in memory; more is sorted in pieces on disk."""
 
@@ -28,7 +32,9 @@ MERGED_FILES = 64
 
 
 def read_metadata(root: Path, split: str | None = None) -> list[PairRecord]:
-    """Read the records of a data set folder, ordered by ``file_name``.
+    """Read the records of a data set folder, those that a reviewer has rejected included, ordered by ``file_name``.
+
+    What learns from pairs, measures them or passes them on reads with `skindualgen.data.review.read_used` instead.
 
     Args:
         root: the folder that holds ``metadata.jsonl``.
@@ -118,13 +124,19 @@ def read_dataset_info(root: Path) -> dict[str, Any]:
 def manifest_sha256(records: Iterable[PairRecord], *, spill: Path | None = None) -> str:
     """Return a hash of the records alone: independent of their order, of absent optional fields and of the disk.
 
+    A reviewer's decision (field ``review``) is not hashed: it says something about a pair and changes nothing in it, so
+    to accept a pair, to note who did or to take a decision back must not make another data set of it, stop a training
+    from going on or retrain a judge. To reject a pair does change what is learnt, by taking the pair away. That shows
+    where it counts: a run hashes the records that it uses (`skindualgen.data.review.used`), and these are then others.
+    ``dataset.json`` holds the hash of all records. Records without the field have the hash that they always had.
+
     Args:
         records: of any number: memory does not grow with it.
         spill: folder whose disk takes what does not fit in `SORTED_BYTES`; the system's folder for temporary files if
             not given.
     """
     digest = hashlib.sha256()
-    lines = (_canonical(record.model_dump(exclude_none=True)) for record in records)
+    lines = (_canonical(record.model_dump(exclude_none=True, exclude={REVIEW})) for record in records)
     with ExitStack() as files:
         for number, line in enumerate(_sorted(lines, files, spill)):
             digest.update((b"\n" if number else b"") + line.encode("utf-8"))

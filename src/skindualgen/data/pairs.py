@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.data.manifest import read_metadata
+from skindualgen.data.review import read_used
 
 TURNS = 8
 """the symmetries of a square: four quarter turns, each with and without a flip"""
@@ -59,12 +59,12 @@ def draw_view(index: int, view: int, *, seed: int, min_zoom: float, colour: floa
 
 
 def read_pairs(root: Path, split: str | None) -> list[PairRecord]:
-    """Records of one split.
+    """Records of one split, without those that a reviewer has rejected.
 
     Raises:
         InputError: none there.
     """
-    records = read_metadata(root, split)
+    records = read_used(root, split)
     if not records:
         raise InputError(f"{root} without any pair of split {split!r}", "at least one", "prepare it with --split")
     return records

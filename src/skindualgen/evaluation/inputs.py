@@ -15,6 +15,7 @@ from skindualgen.benchmark.leaks import DatasetPart, find_leaks, provenance_cave
 from skindualgen.benchmark.pictures import Pictures, load_pictures
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import counts, manifest_sha256, read_metadata
+from skindualgen.data.review import left_out_line, used
 from skindualgen.data.terms import diagnosis_term, known
 from skindualgen.data.training_items import read_training_items
 from skindualgen.evaluation.results import SetInfo
@@ -71,7 +72,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is compared, and what must be known about it before any number is believed."""
+    """What is compared, and what must be known about it before any number is believed.
+
+    ``left_out`` is the line that says how many pairs a reviewer has rejected; None if that is none.
+    """
 
     train: Part
     held_out: Part
@@ -81,6 +85,7 @@ class Inputs:
     real_info: SetInfo
     generated_info: SetInfo
     caveats: list[str] = field(default_factory=list)
+    left_out: str | None = None
 
     @property
     def groups(self) -> list[str]:
@@ -92,7 +97,7 @@ class Inputs:
 
 
 def read_inputs(real: Path, generated: Path, *, held_out: str | None = None, size_px: int | None = None) -> Inputs:
-    """Read both folders at one size.
+    """Read both folders at one size, without the pairs that a reviewer has rejected.
 
     Args:
         real: a data set folder with the splits ``train`` and ``test`` or ``val``.
@@ -105,7 +110,8 @@ def read_inputs(real: Path, generated: Path, *, held_out: str | None = None, siz
         InputError: a folder that cannot be read, a split that is not there, generated photographs in the real folder,
             or fewer than :data:`LEAST_PICTURES` in a part.
     """
-    real_records, generated_records = _records(real), _records(generated)
+    (real_records, real_rejected), (generated_records, generated_rejected) = _records(real), _records(generated)
+    left_out = left_out_line({real.resolve().name: real_rejected, generated.resolve().name: generated_rejected})
     synthetic = sum(record.origin == "synthetic" for record in real_records)
     if synthetic:
         raise InputError(f"{synthetic} synthetic records in {real}", "real photographs", "leave them out of --real")
@@ -132,7 +138,9 @@ def read_inputs(real: Path, generated: Path, *, held_out: str | None = None, siz
         caveats=[
             *_caveats(chosen, split, size, min(real_side, generated_side)),
             *_leak_caveats(real, generated, chosen, split),
+            *([f"{left_out}."] if left_out else []),
         ],
+        left_out=left_out,
     )
 
 
@@ -169,9 +177,15 @@ def class_matched(real: Part, generated: Part, *, seed: int) -> ClassMatch:
     )
 
 
-def _records(root: Path) -> list[PairRecord]:
-    """Read a folder's records; its diagnoses in the ISIC Archive's terms, so that two spellings are one class."""
-    return [record.model_copy(update={"diagnosis": diagnosis_term(record.diagnosis)}) for record in read_metadata(root)]
+def _records(root: Path) -> tuple[list[PairRecord], int]:
+    """Read a folder's records in use, and the number of the rejected ones.
+
+    Diagnoses are in the ISIC Archive's terms, so that two spellings are one class.
+    """
+    everything = read_metadata(root)
+    records = used(everything)
+    in_terms = [record.model_copy(update={"diagnosis": diagnosis_term(record.diagnosis)}) for record in records]
+    return in_terms, len(everything) - len(records)
 
 
 def _held_out_split(root: Path, records: Sequence[PairRecord], wanted: str | None) -> str:

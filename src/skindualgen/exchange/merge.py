@@ -12,6 +12,7 @@ from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord
 from skindualgen.data.audit import LINK_FIELDS
 from skindualgen.data.manifest import counts, manifest_sha256, read_metadata, write_dataset
 from skindualgen.data.prepare import file_stems
+from skindualgen.data.review import used
 from skindualgen.data.splits import Link, connected_components, crossing_components
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.data.training_items import (
@@ -39,13 +40,15 @@ class Part:
 
     Attributes:
         root: the data set folder.
-        records: all of its records, each with the hash of its image.
+        records: its records, each with the hash of its image, but those that a reviewer has rejected.
         seen: what the generator of its synthetic pairs was trained on; None if that is not recorded.
+        rejected: number of the records that were rejected.
     """
 
     root: Path
     records: list[PairRecord]
     seen: TrainingItems | None
+    rejected: int
 
     @property
     def synthetic(self) -> bool:
@@ -61,11 +64,13 @@ class Merged:
         counts: of pairs.
         respelt: diagnosis as a folder has it -> the term that is written, where folders spell one term in several ways.
         known_leaks: what generators have seen of the held-out pairs, one text a folder.
+        rejected: name of a folder -> its pairs that were left out, as a reviewer has rejected them.
     """
 
     counts: dict[str, Any]
     respelt: dict[str, str]
     known_leaks: list[str]
+    rejected: dict[str, int]
 
 
 def merge(
@@ -80,21 +85,23 @@ def merge(
 
     Origin and split of every pair are kept; a diagnosis as well, unless the folders spell it in several ways: all then
     have the ISIC Archive's term, so that a classifier sees one class. ``dataset.json`` says which folders were merged,
-    ``trained_on.json`` what the generators of all synthetic pairs were trained on.
+    ``trained_on.json`` what the generators of all synthetic pairs were trained on. Pairs that a reviewer has rejected
+    are left out.
 
     Args:
-        sources: at least two data set folders.
+        sources: data set folders; of one alone this is a copy of the pairs in use.
         out: new or empty folder.
         link: hard links instead of copies.
         known_leaks: go on although a generator has seen held-out pairs; ``dataset.json`` then says so.
         report: called with (pairs done, all pairs).
 
     Raises:
-        InputError: a synthetic pair outside the train split; an id or an image in two folders; a patient, lesion or
-            group in two splits; a generator that has seen held-out pairs; a missing or changed file.
+        InputError: a folder with nothing but rejected pairs; a synthetic pair outside the train split; an id or an
+            image in two folders; a patient, lesion or group in two splits; a generator that has seen held-out pairs; a
+            missing or changed file.
     """
-    if len(sources) < 2:
-        raise InputError(f"{len(sources)} folder", "at least two to merge", "name another one")
+    if not sources:
+        raise InputError("no folder", "one or more to merge", "name them")
     parts = [_part(source) for source in sources]
     _refuse_held_out_synthetic(parts)
     _refuse_repeats(parts)
@@ -114,16 +121,23 @@ def merge(
             record.diagnosis = respelt.get(str(record.diagnosis), record.diagnosis)
         write_dataset(folder, records, made_by=run_record(merged=merged, respelt=respelt, known_leaks=leaks))
         _write_training_items(folder, parts)
-    return Merged(counts(records), respelt, leaks)
+    return Merged(counts(records), respelt, leaks, {str(part.root): part.rejected for part in parts})
 
 
 def _part(source: Path) -> Part:
-    records = read_metadata(source)
+    everything = read_metadata(source)
+    records = used(everything)
+    if everything and not records:
+        raise InputError(
+            f"{source} with nothing but pairs that were rejected in review",
+            "a pair that was not rejected",
+            "leave the folder out, or look at the decisions in `skindualgen ui`",
+        )
     for record in records:
         if not (source / record.file_name).is_file():
             raise InputError(f"no file {source / record.file_name}", "every file that is named", "restore it")
         record.sha256 = record.sha256 or sha256_file(source / record.file_name)
-    return Part(source, records, read_training_items(source))
+    return Part(source, records, read_training_items(source), len(everything) - len(records))
 
 
 def _refuse_held_out_synthetic(parts: Sequence[Part]) -> None:
@@ -139,7 +153,10 @@ def _refuse_held_out_synthetic(parts: Sequence[Part]) -> None:
 
 def _refuse_repeats(parts: Sequence[Part]) -> None:
     """Refuse an id or an image that two folders have; ``read_metadata`` refuses an id twice in one."""
-    for field, what in (("isic_id", "ids"), ("sha256", "images")):
+    for field, what, remedy in (
+        ("isic_id", "ids", "leave one of them out; to draw other pairs, give `skindualgen generate` an --id-prefix"),
+        ("sha256", "images", "leave one of them out"),
+    ):
         first: dict[str, tuple[Path, str]] = {}
         twice = []
         for part in parts:
@@ -150,7 +167,7 @@ def _refuse_repeats(parts: Sequence[Part]) -> None:
                     twice.append(f"{isic_id} of {part.root} and {other_id} of {other_root}")
             first |= {value: (part.root, isic_id) for value, isic_id in own.items()}
         if twice:
-            raise InputError(f"{len(twice)} {what} twice: {_shown(twice)}", "each pair once", "leave one of them out")
+            raise InputError(f"{len(twice)} {what} twice: {_shown(twice)}", "each pair once", remedy)
 
 
 def _refuse_crossing(parts: Sequence[Part]) -> None:
@@ -243,6 +260,7 @@ def _summary(part: Part) -> dict[str, Any]:
         "name": part.root.resolve().name,
         "manifest_sha256": manifest_sha256(part.records),
         "origin": counts(part.records)["origin"],
+        "rejected": part.rejected,
         "trained_on_sha256": sha256_file(path) if path.is_file() else None,
     }
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from skindualgen.contracts import InputError, Origin, PairRecord, Split
 from skindualgen.data.manifest import counts, manifest_sha256, read_metadata, write_dataset
+from skindualgen.data.review import count_rejected, used
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE
 from skindualgen.exchange.folders import new_folder
 from skindualgen.exchange.formats import ExchangeOptions, Renamed, load_format
@@ -32,11 +33,13 @@ class Exported:
         counts: as in ``dataset.json``.
         loses: what the format cannot hold by itself.
         sidecar: the records were written beside it.
+        rejected: pairs that were left out, as a reviewer has rejected them.
     """
 
     counts: Mapping[str, Any]
     loses: str
     sidecar: bool
+    rejected: int
 
 
 def export_data(
@@ -52,7 +55,8 @@ def export_data(
     """Write a data set folder in another format; ``out`` appears when all is written, and not before.
 
     Every file is checked against its recorded hash. Where the format does not hold all of a record, the records stand
-    beside it in `SIDECAR_FILE`. ``trained_on.json`` goes along with synthetic pairs.
+    beside it in `SIDECAR_FILE`. ``trained_on.json`` goes along with synthetic pairs. Pairs that a reviewer has rejected
+    are left out.
 
     Args:
         source: data set folder of real or synthetic pairs.
@@ -72,15 +76,19 @@ def export_data(
         records = [record for record in records if record.origin == only]
     if require_masks:
         records = [record for record in records if record.mask_file_name is not None]
+    rejected, records = count_rejected(records), used(records)
     if not records:
-        raise InputError(f"no such pair in {source}", "pairs to write", "choose another --only or no --require-masks")
+        besides = f" but {rejected} that were rejected in review" if rejected else ""
+        raise InputError(
+            f"no such pair in {source}{besides}", "pairs to write", "choose another --only or no --require-masks"
+        )
     with new_folder(out, source) as folder:
         renamed = module.write(source, records, folder, options)
         if not module.HOLDS_ALL:
             _write_sidecar(folder, records, renamed)
         if any(record.origin == "synthetic" for record in records):
             _copy_training_items(source, folder)
-    return Exported(counts(records), module.LOSES, sidecar=not module.HOLDS_ALL)
+    return Exported(counts(records), module.LOSES, sidecar=not module.HOLDS_ALL, rejected=rejected)
 
 
 def import_data(

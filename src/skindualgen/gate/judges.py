@@ -8,7 +8,7 @@ from pathlib import Path
 from skindualgen.benchmark.classify import train_classifier
 from skindualgen.benchmark.segment import train_segmenter
 from skindualgen.contracts import PairRecord
-from skindualgen.data.manifest import read_metadata
+from skindualgen.data.review import read_used
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.evaluation.judges import JudgeRecipe, judge_file
 from skindualgen.quality.folder import content_sha256
@@ -23,7 +23,7 @@ def trained_segmenter(real: Path, recipe: JudgeRecipe, cache: Path, report: Repo
     Raises:
         InputError: there is no such pair.
     """
-    records = [record for record in read_metadata(real, "train") if record.mask_file_name is not None]
+    records = [record for record in read_used(real, "train") if record.mask_file_name is not None]
     config = recipe.segmenter
     path = judge_file(cache, "segmenter", config, content_sha256(real, _in_terms(records)))
     if not path.is_file():
@@ -38,7 +38,7 @@ def trained_classifier(real: Path, recipe: JudgeRecipe, cache: Path, report: Rep
     Raises:
         InputError: fewer than two diagnoses.
     """
-    records = [record for record in _in_terms(read_metadata(real, "train")) if record.diagnosis is not None]
+    records = [record for record in _in_terms(read_used(real, "train")) if record.diagnosis is not None]
     config = recipe.classifier
     path = judge_file(cache, "classifier", config, content_sha256(real, records))
     if not path.is_file():

@@ -12,7 +12,7 @@ from skindualgen.benchmark.classify import Classifier
 from skindualgen.benchmark.leaks import DatasetPart, find_leaks, refuse_leaks
 from skindualgen.benchmark.segment import Segmenter
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.data.manifest import read_metadata
+from skindualgen.data.review import read_used
 from skindualgen.data.training_items import TrainingItems
 from skindualgen.gate.scores import SCORES
 
@@ -67,7 +67,7 @@ def read_parts(options: CalibrateOptions) -> tuple[list[PairRecord], list[PairRe
     Raises:
         InputError: too few pairs, synthetic ones, or pictures smaller than the gate's side.
     """
-    records = read_metadata(options.real)
+    records = read_used(options.real)
     synthetic = sum(record.origin == "synthetic" for record in records)
     if synthetic:
         got = f"{synthetic} synthetic records in {options.real}"

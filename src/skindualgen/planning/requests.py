@@ -15,8 +15,8 @@ import numpy as np
 from pydantic import ValidationError
 
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.data.manifest import read_metadata
 from skindualgen.data.prompts import prompt_for
+from skindualgen.data.review import read_used
 from skindualgen.data.terms import parse_terms
 
 ATTRIBUTES = ("diagnosis", "benign_malignant", "age_approx", "sex", "anatom_site_general")
@@ -69,10 +69,12 @@ def requests_from_prompts(prompts: Sequence[tuple[str, dict[str, Any]]], count: 
 def requests_like(root: Path, count: int, seed: int) -> list[PairRequest]:
     """``count`` requests with attributes of real training records, drawn without bias, and prompts from them.
 
+    Records that a reviewer has rejected are nobody's model.
+
     Raises:
         InputError: ``root`` is no data set folder, or has no training records.
     """
-    records = read_metadata(root, "train")
+    records = read_used(root, "train")
     rng = np.random.default_rng([seed, count])
     rounds = -(-count // len(records))
     order = np.concatenate([rng.permutation(len(records)) for _ in range(rounds)])[:count]

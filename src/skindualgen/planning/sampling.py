@@ -12,6 +12,7 @@ import numpy as np
 
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.prompts import MAX_CLIP_TOKENS, TEMPLATES, clip_token_bound, fields_of, parse_template, prompt_for
+from skindualgen.data.review import used
 from skindualgen.planning.labels import LABELS, TONE, contradiction, label_problem, label_value, stated, states
 from skindualgen.planning.rows import MAX_PAIRS, PlanRow, seed_of_row
 from skindualgen.planning.targets import BY, Group, GroupPlan, Target, group_of, plan_groups
@@ -57,7 +58,8 @@ def plan_pairs(
     behaviour (benign, malignant) that goes with the diagnosis: nothing else is known of a generated photograph.
 
     Args:
-        records: of a data set folder. Real ones are drawn from; synthetic ones count as there already.
+        records: of a data set folder. Real ones are drawn from; synthetic ones count as there already; those that a
+            reviewer has rejected do neither.
         target: how many pairs each group shall get.
         by: attributes to group by, keys of ``BY``.
         max_ratio: synthetic pairs for each real one of a group, at most.
@@ -72,7 +74,7 @@ def plan_pairs(
     """
     if not 0 < max_ratio < float("inf"):
         raise InputError(f"--max-ratio {max_ratio}", "a number above 0", "try 5")
-    train = [record for record in records if record.split == "train"]
+    train = [record for record in used(records) if record.split == "train"]
     members: dict[Group | None, list[PairRecord]] = {}
     for record in train:
         if record.origin == "real":

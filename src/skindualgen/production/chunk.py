@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -12,8 +13,9 @@ import numpy as np
 from PIL import Image
 
 from skindualgen import __version__
-from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, PairRecord
+from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord
 from skindualgen.credentials.embed import image_png, mask_png
+from skindualgen.data.prepare import LOADER_WORDS
 from skindualgen.planning.requests import SEED_BITS, PairRequest
 
 CHUNK_BATCHES = 4
@@ -21,6 +23,10 @@ CHUNK_BATCHES = 4
 
 AREA_SCORE = "mask_area_fraction"
 """Share of the picture that the mask calls lesion, in each record's ``scores``."""
+
+ID_PREFIX = "SDG"
+"""What ids begin with if not told otherwise, and what those of all earlier folders begin with."""
+ID_PREFIX_FORM = re.compile(r"[A-Za-z0-9_-]{1,16}")
 
 THUMBNAIL_PX = 96
 """Longer side of the picture that is kept of a refused pair."""
@@ -66,6 +72,10 @@ class ChunkSettings:
         thumbnails: keep small pictures of refused pairs.
         watermark: add the invisible watermark to images.
         license: SPDX id to be written into each record.
+        id_prefix: what ids begin with; another one for pairs that are to stand beside those of another run.
+
+    Raises:
+        InputError: see `check_id_prefix`.
     """
 
     steps: int
@@ -76,6 +86,10 @@ class ChunkSettings:
     thumbnails: bool = False
     watermark: bool = False
     license: str | None = None
+    id_prefix: str = ID_PREFIX
+
+    def __post_init__(self) -> None:
+        check_id_prefix(self.id_prefix)
 
     @property
     def chunk_pairs(self) -> int:
@@ -118,9 +132,26 @@ class ChunkResult:
     unmet: list[str] = field(default_factory=list)
 
 
-def pair_id(index: int) -> str:
+def check_id_prefix(prefix: str) -> None:
+    """Refuse what ids, which name files as well, cannot begin with.
+
+    Raises:
+        InputError: other characters, too many of them, or a word for which loaders would take the files for a split.
+    """
+    if not ID_PREFIX_FORM.fullmatch(prefix):
+        got, expected = f"the id prefix {prefix!r}", "1 to 16 letters (a to z), digits, - and _"
+        raise InputError(got, expected, "mend --id-prefix")
+    if (word := LOADER_WORDS.search(pair_id(0, prefix))) is not None:
+        raise InputError(
+            f"the id prefix {prefix!r}",
+            f"one without the word {word[0]!r}: `datasets` would take the files for a split of that name",
+            f"write {word[0].upper()}, or choose another --id-prefix",
+        )
+
+
+def pair_id(index: int, prefix: str) -> str:
     """Name of the pair at a place of the plan."""
-    return f"SDG_{index:07d}"
+    return f"{prefix}_{index:07d}"
 
 
 def attempt_seed(seed: int, attempt: int) -> int:
@@ -175,7 +206,7 @@ Drew = Callable[[int], None]
 
 
 def _record(request: PairRequest, mask: Image.Image, attempt: int | None, settings: ChunkSettings) -> PairRecord:
-    name = pair_id(request.index)
+    name = pair_id(request.index, settings.id_prefix)
     return PairRecord(
         file_name=f"{IMAGES_DIR}/{name}.png", mask_file_name=f"{MASKS_DIR}/{name}.png", isic_id=name,
         prompt=request.prompt, **request.attributes, split="train", origin="synthetic",

@@ -68,7 +68,7 @@ class ChunkInMaking:
         if refused and self.attempt < self._settings.attempts:
             self.batches.extend(cut(refused, self._settings.batch_size))
             return False
-        self.result.unmet = [pair_id(request.index) for request in refused]
+        self.result.unmet = [pair_id(request.index, self._settings.id_prefix) for request in refused]
         self.result.pairs.sort(key=lambda pair: pair.record.isic_id)
         self.result.rejects.sort(key=lambda reject: reject.record.isic_id)  # stable: attempts stay in their order
         return True

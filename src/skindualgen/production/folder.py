@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from skindualgen.contracts import InputError
+from skindualgen.production.chunk import ID_PREFIX
 from skindualgen.provenance import TEMPORARY_SUFFIX, atomic_write_bytes, atomic_write_json
 
 SETTINGS_FILE = "generate.json"
@@ -95,6 +96,7 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
         before = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path}: {error}", "the settings of an earlier run", "choose another --out") from None
+    before = {"id_prefix": ID_PREFIX} | before  # folders from before there was a choice do not state it
     changed = sorted(key for key in settings.keys() | before.keys() if settings.get(key) != before.get(key))
     if changed:
         told = "; ".join(f"{key}: {_short(before.get(key))} there, {_short(settings.get(key))} now" for key in changed)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from skindualgen.contracts import InputError
 from skindualgen.planning.plan import Plan
-from skindualgen.production.chunk import ChunkSettings
+from skindualgen.production.chunk import ID_PREFIX, ChunkSettings, check_id_prefix
 from skindualgen.production.finish import Outcome
 from skindualgen.production.pairs import training_items_of
 from skindualgen.production.pictures import Finish
@@ -43,6 +43,7 @@ class Order:
         sign: files of the certificate and of its key, to sign images.
         watermark: add the invisible watermark to images.
         license: SPDX id to be written into each record.
+        id_prefix: what the pairs' ids begin with.
     """
 
     factory: PipelineFactory = field(default_factory=PipelineFactory)
@@ -56,6 +57,7 @@ class Order:
     sign: tuple[Path, Path] | None = None
     watermark: bool = False
     license: str | None = None
+    id_prefix: str = ID_PREFIX
 
 
 def fulfil(order: Order, open_source: OpenSource, out: Path, report: Report = lambda done, total: None) -> Outcome:
@@ -65,6 +67,7 @@ def fulfil(order: Order, open_source: OpenSource, out: Path, report: Report = la
         InputError: anything in the order that cannot be done, before anything is drawn.
     """
     factory = order.factory
+    check_id_prefix(order.id_prefix)  # before the model is loaded
     if factory.size is not None:
         check_size(factory.size, factory.size)  # before the folder is claimed with it
     finish = _signature(order.sign)
@@ -73,7 +76,7 @@ def fulfil(order: Order, open_source: OpenSource, out: Path, report: Report = la
     steps, guidance = drawn_with(pipeline, factory.steps, factory.guidance)
     settings = ChunkSettings(
         steps, guidance, dict(pipeline.config.provenance or {}), order.batch_size, order.attempts,
-        order.keep_rejected, order.watermark, order.license,
+        order.keep_rejected, order.watermark, order.license, order.id_prefix,
     )  # fmt: skip
     beside = training_items_of(pipeline)
     described = _described(order, source, pipeline)

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord
-from skindualgen.production.chunk import ChunkResult, FinishedPair
+from skindualgen.production.chunk import ID_PREFIX, ChunkResult, FinishedPair
 from skindualgen.production.folder import remove_leftovers, sync
 from skindualgen.production.journal import THUMBNAILS_DIR, Journal, pair_line, refused_lines, thumbnail_name
 from skindualgen.provenance import atomic_write_bytes, sha256_bytes
-
-NAME = re.compile(r"SDG_(\d{7})(?:_\d+)?\.png")
 
 Finish = Callable[[bytes, PairRecord], bytes]
 """Last change of an encoded image, such as a signature."""
@@ -44,13 +42,17 @@ class PictureFolder:
         out: the data set folder.
         journal: of its chunks.
         chunk_pairs: pairs of a chunk.
+        id_prefix: what the pairs' ids begin with.
         finish: last change of each image.
     """
 
     has_pictures = True
 
-    def __init__(self, out: Path, journal: Journal, *, chunk_pairs: int, finish: Finish | None = None) -> None:
+    def __init__(
+        self, out: Path, journal: Journal, *, chunk_pairs: int, id_prefix: str = ID_PREFIX, finish: Finish | None = None
+    ) -> None:
         self._out, self._journal, self._chunk_pairs, self._finish = out, journal, chunk_pairs, finish
+        self._name = re.compile(rf"{re.escape(id_prefix)}_(\d{{7}})(?:_\d+)?\.png")
         for name in (IMAGES_DIR, MASKS_DIR):
             (out / name).mkdir(exist_ok=True)
 
@@ -117,7 +119,7 @@ class PictureFolder:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
-                if (match := NAME.fullmatch(entry.name)) is None:
+                if (match := self._name.fullmatch(entry.name)) is None:
                     raise InputError(
                         f"{entry.path}, which no run has put there",
                         "nothing but the pairs of this folder",

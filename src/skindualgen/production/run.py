@@ -131,7 +131,8 @@ def produce(
     chunks = layout.chunks(reader)
     claimed = {
         "steps": settings.steps, "guidance": settings.guidance, "batch_size": settings.batch_size,
-        **settings.made_with, **_optional(settings), **described, "pairs": source.pairs, **layout.described(),
+        "id_prefix": settings.id_prefix, **settings.made_with, **_optional(settings), **described,
+        "pairs": source.pairs, **layout.described(),
     }  # fmt: skip
     with production_folder(out, claimed) as work:
         remove_leftovers(work)
@@ -203,7 +204,9 @@ def _sink(
     finish: Finish | None,
 ) -> PictureFolder | ShardFolder:
     if layout.shards is None:
-        return PictureFolder(out, journal, chunk_pairs=settings.chunk_pairs, finish=finish)
+        return PictureFolder(
+            out, journal, chunk_pairs=settings.chunk_pairs, id_prefix=settings.id_prefix, finish=finish
+        )
     return ShardFolder(
         out, work, journal, chunks=chunks, chunk_pairs=settings.chunk_pairs, finish=finish,
         shard_format=layout.shards, shard_pairs=layout.shard_pairs,

@@ -53,7 +53,7 @@ def write_tar(path: Path, chunks: Iterable[Iterable[FinishedPair]]) -> None:
     Raises:
         InputError: webdataset is not installed.
     """
-    webdataset = _package("webdataset")
+    webdataset = optional_package("webdataset")
     with path.open("wb") as file, webdataset.TarWriter(file, encoder=False, mtime=0.0) as writer:
         for chunk in chunks:
             for pair in chunk:
@@ -82,7 +82,11 @@ def write_parquet(path: Path, chunks: Iterable[Iterable[FinishedPair]]) -> None:
     Raises:
         InputError: datasets is not installed.
     """
-    datasets, parquet, pyarrow = _package("datasets"), _package("pyarrow.parquet"), _package("pyarrow")
+    datasets, parquet, pyarrow = (
+        optional_package("datasets"),
+        optional_package("pyarrow.parquet"),
+        optional_package("pyarrow"),
+    )
     pictures = {"image": datasets.Image(), "mask": datasets.Image()}
     columns = {name: datasets.Value(kind) for name, kind in PARQUET_COLUMNS.items()}
     schema = datasets.Features({**pictures, **columns}).arrow_schema
@@ -110,7 +114,12 @@ def _row(pair: FinishedPair) -> dict[str, Any]:
     return {"image": image, "mask": mask, **fields}
 
 
-def _package(name: str) -> ModuleType:
+def optional_package(name: str) -> ModuleType:
+    """Import a package that only shards need.
+
+    Raises:
+        InputError: it is not installed.
+    """
     try:
         return import_module(name)
     except ImportError as error:

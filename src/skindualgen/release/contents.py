@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from skindualgen.benchmark.results import BenchmarkResult
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import manifest_sha256, read_dataset_info, read_metadata
+from skindualgen.data.review import count_rejected
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.data.training_items import TrainingItems, read_training_items
 from skindualgen.evaluation.results import EvaluationReport
@@ -101,14 +102,20 @@ def read_contents(
         plan: CSV that the pairs were drawn from.
 
     Raises:
-        InputError: a file that cannot be read, no generated record, an evaluation of other pairs, another plan, or
-            ``real`` with none of the recorded training items.
+        InputError: a file that cannot be read, no generated record, a pair that a reviewer has rejected, an evaluation
+            of other pairs, another plan, or ``real`` with none of the recorded training items.
     """
     records = read_metadata(data)
     info = read_dataset_info(data)
     if not any(record.origin == "synthetic" for record in records):
         raise InputError(
             f"{data} without generated pairs", "a data set of `skindualgen generate`", "release what was generated"
+        )
+    if rejected := count_rejected(records):
+        raise InputError(
+            f"{rejected} of {len(records)} pairs in {data} that a reviewer has rejected",
+            "pairs that may be passed on",
+            "release what `skindualgen merge` or `export-data` makes of the folder: both leave them out",
         )
     training = read_training_items(data)
     report = _read(EvaluationReport, evaluation, "report.json of `skindualgen evaluate`")

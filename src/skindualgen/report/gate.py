@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skindualgen.contracts import InputError
-from skindualgen.data.manifest import read_metadata
+from skindualgen.data.review import read_used
 from skindualgen.evaluation.definitions import DEFINITIONS
 from skindualgen.evaluation.judges import default_cache
 from skindualgen.evaluation.run import FEATURES_DIR
@@ -79,7 +79,7 @@ def real_pictures(real: Path, gate: GateFile, extractor: str, cache: Path | None
     Raises:
         InputError: no such folder, or an unknown extractor.
     """
-    records = [record for record in read_metadata(real) if record.split in ("train", gate.split)]
+    records = [record for record in read_used(real) if record.split in ("train", gate.split)]
     name, _, weights = extractor.partition("=")
     features = extractor_named(name, weights=Path(weights) if weights else None)
     pictures = PictureSet(load_images(real, records, gate.size_px), [record.diagnosis for record in records])

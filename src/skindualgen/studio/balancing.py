@@ -68,7 +68,6 @@ def make_plan(library: Library, wish: PlanWish, name: str) -> tuple[str, Planned
     )  # fmt: skip
     if plan.rows:
         path.parent.mkdir(exist_ok=True)
-        library.workspace.path(PLANS_DIR)  # refuses a link that leads out
         write_plan(path, plan.rows)
     return library.workspace.name(path), plan
 

@@ -8,29 +8,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from skindualgen.contracts import DATASET_FILE, METADATA_FILE, InputError, PairRecord
-from skindualgen.data.manifest import read_dataset_info, read_metadata, write_dataset
+from skindualgen.data.manifest import REVIEW, read_dataset_info, read_metadata, write_dataset
+from skindualgen.data.review import Decision, decision_of
 from skindualgen.provenance import run_record
 from skindualgen.studio.workspace import Workspace
 
-REVIEW = "review"
-"""Field of a record that holds the decision: ``{"decision": "accepted", "date": "2030-01-31T09:30:00+00:00"}``."""
-Decision = Literal["accepted", "rejected"]
-UNDECIDED = "undecided"
 UNKNOWN = "unknown"
 MAX_METADATA_BYTES = 256 << 20
 """Of ``metadata.jsonl``: about 300,000 records; they are all held in memory."""
 KEPT_FOLDERS = 4
 """Data sets whose records stay in memory."""
-
-
-def decision_of(record: PairRecord) -> str:
-    """ "accepted", "rejected" or "undecided"; what is none of a reviewer's decisions counts as undecided."""
-    review = (record.model_extra or {}).get(REVIEW)
-    decision = review.get("decision") if isinstance(review, dict) else None
-    return str(decision) if decision in get_args(Decision) else UNDECIDED
 
 
 @dataclass(frozen=True)

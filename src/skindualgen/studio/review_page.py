@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from skindualgen.contracts import PairRecord
+from skindualgen.data.manifest import REVIEW
+from skindualgen.data.review import UNDECIDED, decision_of
 from skindualgen.studio.pictures import Shown, picture_html, shown
 from skindualgen.studio.pieces import note
-from skindualgen.studio.review import REVIEW, UNDECIDED, Library, decision_of
+from skindualgen.studio.review import Library
 
 PAGE_PAIRS = 24
 """Pictures of a page; only these are read."""

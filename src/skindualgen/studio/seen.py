@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from skindualgen.contracts import PairRecord
-from skindualgen.data.manifest import manifest_sha256, read_metadata
+from skindualgen.data.manifest import manifest_sha256
+from skindualgen.data.review import read_used as read_metadata
 from skindualgen.planning.labels import TONE, TONES, label_value
 from skindualgen.studio.workspace import Workspace
 

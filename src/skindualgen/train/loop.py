@@ -17,8 +17,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from skindualgen.config import TrainConfig
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.data.manifest import manifest_sha256
+from skindualgen.data.manifest import manifest_sha256, read_metadata
 from skindualgen.data.pairs import read_pairs
+from skindualgen.data.review import count_rejected, left_out_line
 from skindualgen.data.training_items import (
     TRAINING_ITEMS_FILE,
     TrainingItems,
@@ -86,6 +87,8 @@ def train(config: TrainConfig, *, console: Console | None = None, stop_after: in
         records, val_records = read_pairs(config.data, "train"), _validation_records(config)
         base = load_base(config.base)
         trainer = Trainer(config, base, accelerator)
+    if (line := _left_out(config)) is not None:
+        console.print(line, soft_wrap=True, highlight=False)
     with accelerator.main_process_first():
         claim_folder(config, base, manifest_sha256(records), precision, accelerator.num_processes)
     run = Run(trainer, records, val_records, console)
@@ -266,6 +269,14 @@ def _validation_records(config: TrainConfig) -> list[PairRecord]:
             "prepare the data with --split, or leave result and patience out",
         )
     return records
+
+
+def _left_out(config: TrainConfig) -> str | None:
+    """The line that says how many pairs of the two splits that are read a reviewer has rejected."""
+    records = read_metadata(config.data)
+    return left_out_line(
+        {split: count_rejected(record for record in records if record.split == split) for split in ("train", "val")}
+    )
 
 
 def _counter(progress: Progress, name: str) -> Callable[[int, int], None]:
