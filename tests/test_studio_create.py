@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import re
 import shlex
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from PIL import Image
 
 pytest.importorskip("gradio")
@@ -28,11 +30,11 @@ from skindualgen.quality.masks import dice
 from skindualgen.studio import cards
 from skindualgen.studio.commands import command, command_html, python_call
 from skindualgen.studio.drawn import Drawn, Given, Wish, draw_given, draw_pairs, save_dataset, write_zip
-from skindualgen.studio.model import Done, Step, Stopped, WatchedPipeline
 from skindualgen.studio.seen import Seen, find_seen, hints
 from skindualgen.studio.state import Studio, open_studio
 from skindualgen.studio.tabs.create import generate_command, hint_html
 from skindualgen.studio.uploads import Limits
+from skindualgen.studio.watched import Done, Step, Stopped, WatchedPipeline, clean_estimate
 from skindualgen.studio.wishes import built_prompt, checked_wish, labels_of_text, prompts_of
 from skindualgen.studio.workspace import Workspace
 
@@ -226,9 +228,27 @@ def test_steps_are_told_with_previews(studio: Studio) -> None:
     events = list(studio.model.draw(studio.model.first, "v", lambda pipeline: draw_pairs(pipeline, wish, folder)))
     steps = [event for event in events if isinstance(event, Step)]
     assert [(event.step, event.steps) for event in steps] == [(1, 3), (2, 3), (3, 3)]
-    assert len(steps[0].previews) == 2
-    assert {picture.size for pair in steps[0].previews for picture in pair} == {(64, 64)}
-    assert not steps[0].finished
+    assert [len(step.previews) for step in steps] == [0, 0, 2]  # two states are needed whose noise levels are known
+    assert {picture.size for pair in steps[2].previews for picture in pair} == {(64, 64)}
+    assert not steps[2].finished
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_previews_are_what_the_scheduler_calls_the_clean_sample(prediction_type: str) -> None:
+    scheduler = DDIMScheduler(
+        prediction_type=prediction_type, clip_sample=False, timestep_spacing="trailing",
+        rescale_betas_zero_snr=prediction_type == "v_prediction",
+    )  # fmt: skip
+    scheduler.set_timesteps(10)
+    generator = torch.Generator().manual_seed(0)
+    state = torch.randn(2, 4, 8, 8, generator=generator)
+    for here, following in itertools.pairwise(scheduler.timesteps):
+        step = scheduler.step(torch.randn(2, 4, 8, 8, generator=generator), here, state)
+        levels = [float(scheduler.alphas_cumprod[t]) for t in (here, following)]
+        found = clean_estimate(state, step.prev_sample, *levels)
+        torch.testing.assert_close(found, step.pred_original_sample, rtol=1e-3, atol=1e-3)
+        state = step.prev_sample
+    assert clean_estimate(state, state, 0.5, 0.9) is state  # a half that is given
 
 
 def test_stop_ends_within_one_step(studio: Studio) -> None:

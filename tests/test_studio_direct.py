@@ -23,12 +23,12 @@ from skindualgen.sample.keeping import RegionKeeper
 from skindualgen.sample.segmentation import segment_folder
 from skindualgen.studio.collect import add_photograph
 from skindualgen.studio.drawn import Drawn, Given, Keep, Wish, draw_given, read_mask_of
-from skindualgen.studio.model import Done
 from skindualgen.studio.painter import CANVAS_PX, PHOTO_PX, blank, edited, over, painted
 from skindualgen.studio.state import Studio, open_studio
 from skindualgen.studio.tabs.direct_edit import KINDS, checked_keep, checked_strengths, edit_code
 from skindualgen.studio.tabs.direct_mask import Reading, final_mask
 from skindualgen.studio.uploads import Limits
+from skindualgen.studio.watched import Done
 from skindualgen.studio.workspace import Workspace
 
 WISH = Wish(["a nevus"], count=2, seed=0, steps=2, guidance=1.0)

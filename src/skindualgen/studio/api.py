@@ -14,12 +14,13 @@ from skindualgen.contracts import InputError
 from skindualgen.production.chunk import AREA_SCORE
 from skindualgen.studio.drawn import SEED_LIMIT, Drawn, Given, Wish, draw_given, draw_pairs, read_mask_of, write_zip
 from skindualgen.studio.errors import as_sentence
-from skindualgen.studio.model import BUILTIN, Step, WatchedPipeline
+from skindualgen.studio.model import BUILTIN
 from skindualgen.studio.results import DRAWING
 from skindualgen.studio.state import Studio
 from skindualgen.studio.tabs.create import generate_command
 from skindualgen.studio.tabs.direct_edit import checked_keep, checked_strengths
 from skindualgen.studio.uploads import read_mask, read_photograph
+from skindualgen.studio.watched import Step, WatchedPipeline
 from skindualgen.studio.wishes import MAX_GUIDANCE, checked_wish
 
 Answers = Iterator[tuple[dict[str, Any], str | None]]

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from skindualgen.planning.requests import PairRequest
     from skindualgen.sample.keeping import RegionKeeper
     from skindualgen.sample.pipeline import SkinDualGenPipeline
-    from skindualgen.studio.model import WatchedPipeline
     from skindualgen.studio.state import Studio
+    from skindualgen.studio.watched import WatchedPipeline
 
 BATCH_PAIRS = 8
 """Pairs drawn together, as `skindualgen generate` does: its files are then the same."""

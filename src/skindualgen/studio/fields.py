@@ -98,7 +98,7 @@ def fill_defaults(studio: Studio, sampling: Sampling) -> list[Any]:
     blocks = cast(gr.Blocks, gr.context.Context.root_block)  # None only outside a page
     return [
         blocks.load(fill, sampling.adapter, outputs, **QUIET),
-        sampling.adapter.input(fill, sampling.adapter, outputs, **QUIET),
+        sampling.adapter.input(fill, sampling.adapter, outputs, trigger_mode="always_last", **QUIET),
     ]
 
 

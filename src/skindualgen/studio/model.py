@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from skindualgen.contracts import InputError
 from skindualgen.studio.seen import Seen, find_seen
+from skindualgen.studio.watched import Done, Step, Stopped, WatchedPipeline
 from skindualgen.studio.workspace import Workspace
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 _log = logging.getLogger(__name__)
@@ -28,17 +24,7 @@ _log = logging.getLogger(__name__)
 BUILTIN = "builtin"
 KEPT_PIPELINES = 2
 """Loaded at a time, so that two visitors with two adapters do not load in turn."""
-PREVIEWS = 8
-"""Pairs of a batch that are shown while they are drawn."""
-PREVIEW_PAUSE_S = 0.4
-"""Between previews at least: more often, the page flickers."""
-PREVIEW_SHARE = 5
-"""A preview waits for this many times what the last one took, so that previews cost a sixth of the time at most."""
 LOCK_POLL_S = 0.2
-
-
-class Stopped(KeyboardInterrupt):
-    """The visitor pressed "Stop"; a `KeyboardInterrupt`, so that whatever writes files ends as after Ctrl-C."""
 
 
 @dataclass(frozen=True)
@@ -64,92 +50,6 @@ class Facts:
     made_with: Mapping[str, str]
     threads: int | None
     seen: Seen | None
-
-
-@dataclass(frozen=True)
-class Step:
-    """A step of a draw.
-
-    Attributes:
-        step, steps: of the running batch.
-        finished: pairs of the batches before it, complete.
-        previews: pairs in the making, picture and mask; empty if none was due.
-    """
-
-    step: int
-    steps: int
-    finished: list[tuple[Image.Image, Image.Image]] = field(default_factory=list)
-    previews: list[tuple[Image.Image, Image.Image]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Done:
-    """The end of a draw; ``result`` is None if it was stopped with nothing to show."""
-
-    result: Any
-
-
-class WatchedPipeline:
-    """A pipeline that tells of each step and can be stopped; in everything else it is that pipeline.
-
-    Args:
-        pipeline: draws.
-        tell: called after each step.
-        stop: set to end the running call before its next step.
-    """
-
-    def __init__(self, pipeline: SkinDualGenPipeline, tell: Callable[[Step], None], stop: threading.Event) -> None:
-        self.pipeline, self._tell, self._stop = pipeline, tell, stop
-        self.batches: list[Any] = []
-        self._change: Callable[..., dict[str, Any]] | None = None
-        self._finished: list[tuple[Image.Image, Image.Image]] = []
-        self._next_preview = 0.0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.pipeline, name)
-
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
-        """As the pipeline's.
-
-        Raises:
-            Stopped: at the first step after "Stop".
-        """
-        self._check()
-        self._change = options.get("callback_on_step_end")
-        options |= {"callback_on_step_end": self._on_step}
-        options |= {"callback_on_step_end_tensor_inputs": ("latents", "mask_codes")}
-        output = self.pipeline(*arguments, **options)
-        self.batches.append(output)
-        if isinstance(output, tuple) and isinstance(output[0], list):
-            self._finished += zip(*output, strict=True)
-        return output
-
-    def _on_step(self, pipeline: SkinDualGenPipeline, step: int, timestep: Any, tensors: dict[str, Any]) -> dict:
-        self._check()
-        if self._change is not None:
-            tensors = self._change(pipeline, step, timestep, tensors)
-        begun = time.monotonic()
-        previews = []
-        if begun >= self._next_preview:
-            previews = decode(pipeline, tensors["latents"][:PREVIEWS], tensors["mask_codes"][:PREVIEWS])
-            took = time.monotonic() - begun
-            self._next_preview = time.monotonic() + max(PREVIEW_PAUSE_S, PREVIEW_SHARE * took)
-        self._tell(Step(step + 1, pipeline.num_timesteps, list(self._finished), previews))
-        return tensors
-
-    def _check(self) -> None:
-        if self._stop.is_set():
-            raise Stopped
-
-
-def decode(pipeline: SkinDualGenPipeline, latents: Tensor, codes: Tensor) -> list[tuple[Image.Image, Image.Image]]:
-    """Pictures and masks of unfinished latents [n, c, h/8, w/8] and codes [n, 4, h/8, w/8]."""
-    from skindualgen.sample.outputs import codes_to_masks
-
-    scaled = (latents / pipeline.vae.config.scaling_factor).to(pipeline.vae.dtype)
-    pixels = pipeline.vae.decode(scaled, return_dict=False)[0]
-    images = pipeline.image_processor.postprocess(pixels.float(), output_type="pil")
-    return list(zip(images, codes_to_masks(codes, "pil", clean=False), strict=True))
 
 
 class Model:

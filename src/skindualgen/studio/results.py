@@ -15,8 +15,8 @@ from skindualgen.studio.blocks import html_block
 from skindualgen.studio.commands import command_html
 from skindualgen.studio.drawn import BATCH_PAIRS, Drawn, save_dataset, write_zip
 from skindualgen.studio.errors import as_sentence
-from skindualgen.studio.model import Step, WatchedPipeline
 from skindualgen.studio.state import Studio
+from skindualgen.studio.watched import Step, WatchedPipeline
 
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 """Of listeners of the page: not part of the HTTP API, and without Gradio's own veil while they run."""

@@ -99,7 +99,7 @@ def _connect_prompt(studio: Studio, builder: list[Any], prompt: gr.Textbox, hint
         return [gr.update(choices=diagnoses), gr.update(choices=_choices(SITES, "anatom_site_general", seen))]
 
     write = as_sentence(built_prompt)
-    gr.on([field.input for field in builder], write, builder, prompt, queue=False, **QUIET)
+    gr.on([field.input for field in builder], write, builder, prompt, trigger_mode="always_last", queue=False, **QUIET)
     prompt.change(tell, [prompt, sampling.adapter], hint, trigger_mode="always_last", **QUIET)
     for ready in fill_defaults(studio, sampling):
         ready.then(tell, [prompt, sampling.adapter], hint, **QUIET)

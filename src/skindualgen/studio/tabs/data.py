@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from skindualgen.studio.errors import as_sentence
+from skindualgen.studio.lists import relisted
 from skindualgen.studio.review import Library
 from skindualgen.studio.review_page import REVIEWER_LENGTH
 from skindualgen.studio.state import Studio
@@ -33,7 +34,7 @@ def build(studio: Studio) -> None:
     @as_sentence
     def found(current: str | None) -> Any:
         present = studio.workspace.datasets()
-        return gr.update(choices=present, value=current if current in present else next(iter(present), None))
+        return relisted(present, current, next(iter(present), None))
 
     dataset.focus(found, dataset, dataset, show_progress="hidden", api_visibility="private")
     gr.on(None, lambda: found(None), None, dataset, show_progress="hidden", api_visibility="private")

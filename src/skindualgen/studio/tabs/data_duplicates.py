@@ -9,13 +9,14 @@ import gradio as gr
 
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.audit import MAX_DISTANCE_BITS
+from skindualgen.data.review import decision_of
 from skindualgen.studio.blocks import html_block
 from skindualgen.studio.commands import command_html
 from skindualgen.studio.duplicates import Couple, near_duplicates
 from skindualgen.studio.errors import as_sentence
 from skindualgen.studio.pictures import picture_html, shown
 from skindualgen.studio.pieces import note
-from skindualgen.studio.review import Library, decision_of
+from skindualgen.studio.review import Library
 
 SHOWN_COUPLES = 40
 REPORT_EVERY = 25
@@ -28,7 +29,7 @@ def build(library: Library, dataset: gr.Dropdown, max_pixels: int) -> None:
     """Lay out the part of the Data tab; larger pictures are refused."""
     with gr.Row(elem_classes="sdg-toolbar"):
         distance = gr.Slider(
-            0, 200, value=MAX_DISTANCE_BITS, step=1, label="Alike up to a distance of, bits of 512",
+            0, 200, value=MAX_DISTANCE_BITS, step=1, label="Largest distance, of 512 bits",
             info="130 bits is what the audit of real photographs calls near-duplicates.",
             elem_id="duplicates-distance", scale=3,
         )  # fmt: skip

@@ -57,7 +57,10 @@ def build(library: Library, dataset: gr.Dropdown) -> None:
         path, plan = make_plan(library, wish, name)
         return plan_html(path, plan, wish)
 
-    target.input(lambda value: gr.update(visible=value == UNIFORM), target, count, api_visibility="private")
+    target.input(
+        lambda value: gr.update(visible=value == UNIFORM), target, count, trigger_mode="always_last",
+        api_visibility="private",
+    )  # fmt: skip
     dataset.change(counted, dataset, chart, show_progress="hidden", api_visibility="private")
     start.click(
         planned, [dataset, target, by, count, ratio, seed, novel, name], result, api_visibility="private"

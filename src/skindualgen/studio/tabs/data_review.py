@@ -10,11 +10,12 @@ from typing import Any
 import gradio as gr
 
 from skindualgen.contracts import InputError
+from skindualgen.data.review import UNDECIDED
 from skindualgen.studio.blocks import html_block
 from skindualgen.studio.errors import as_sentence, sentence
 from skindualgen.studio.pictures import LARGE_PX, shown
 from skindualgen.studio.pieces import empty
-from skindualgen.studio.review import UNDECIDED, Filter, Library, choices
+from skindualgen.studio.review import Filter, Library, choices
 from skindualgen.studio.review_page import PAGE_PAIRS, REVIEWER_LENGTH, facts_html, large_html, page_of, tally
 
 ANY = "*"
@@ -62,8 +63,18 @@ def build(library: Library, dataset: gr.Dropdown, max_pixels: int) -> None:
     score, result = conditions[SCORE], [ids, page, pairs]
     quiet: dict[str, Any] = {"show_progress": "minimal", "show_progress_on": pairs, "api_visibility": "private"}
     dataset.change(opened, dataset, [*conditions[:-1], score_range, *result], **quiet)
-    gr.on([each.input for each in conditions], filtered, [dataset, *conditions], result, **quiet)
-    score.input(lambda name: gr.update(visible=name != ANY), score, score_range, api_visibility="private")
+    gr.on(
+        [each.input for each in conditions],
+        filtered,
+        [dataset, *conditions],
+        result,
+        trigger_mode="always_last",
+        **quiet,
+    )
+    score.input(
+        lambda name: gr.update(visible=name != ANY), score, score_range, trigger_mode="always_last",
+        api_visibility="private",
+    )  # fmt: skip
     for step, triggers in ((1, (after.click, pairs.next)), (-1, (before.click, pairs.previous))):
         for trigger in triggers:
             trigger(partial(turned, step), [dataset, ids, page, score], [page, pairs], **quiet)

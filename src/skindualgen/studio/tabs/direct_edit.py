@@ -18,7 +18,6 @@ from skindualgen.studio.commands import python_call
 from skindualgen.studio.drawn import Drawn, Given, Keep, Wish, draw_given, drawn_size, read_mask_of
 from skindualgen.studio.errors import as_sentence
 from skindualgen.studio.fields import build_sampling, fill_defaults
-from skindualgen.studio.model import Done
 from skindualgen.studio.painter import Value, build_painter, over, painted
 from skindualgen.studio.results import (
     DRAWING,
@@ -31,6 +30,7 @@ from skindualgen.studio.results import (
 )
 from skindualgen.studio.state import Studio
 from skindualgen.studio.uploads import read_photograph
+from skindualgen.studio.watched import Done
 from skindualgen.studio.wishes import checked_wish
 
 PREFIX = "direct-edit"
@@ -106,8 +106,9 @@ def build(studio: Studio) -> None:
     fill_defaults(studio, sampling)
     stop_button(studio, sampling.stop, results.status)
     kind.input(
-        lambda chosen: [*KINDS[chosen].strength, _hint(chosen)], kind, [picture, outline, about], queue=False, **QUIET
-    )
+        lambda chosen: [*KINDS[chosen].strength, _hint(chosen)], kind, [picture, outline, about],
+        trigger_mode="always_last", queue=False, **QUIET,
+    )  # fmt: skip
     photograph.upload(_reading(studio), [photograph, sampling.adapter], [canvas, source], **DRAWING)
     inputs = [source, canvas, kind, picture, outline, prompt, *sampling.inputs, results.drawn]
     sampling.draw.click(_editing(studio), inputs, results.outputs, **DRAWING)

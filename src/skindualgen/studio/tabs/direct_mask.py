@@ -20,11 +20,11 @@ from skindualgen.studio.collect import add_photograph
 from skindualgen.studio.commands import command, command_html
 from skindualgen.studio.drawn import read_mask_of
 from skindualgen.studio.errors import as_sentence
-from skindualgen.studio.model import Done
 from skindualgen.studio.painter import Value, build_painter, edited, over, painted
 from skindualgen.studio.results import DRAWING, IDLE_SECONDS, QUIET
 from skindualgen.studio.state import Studio
 from skindualgen.studio.uploads import checked_mask, read_photograph
+from skindualgen.studio.watched import Done
 
 PREFIX = "direct-mask"
 ABOUT = (

@@ -12,6 +12,7 @@ from skindualgen.contracts import InputError
 from skindualgen.studio.blocks import html_block
 from skindualgen.studio.commands import command_html
 from skindualgen.studio.errors import as_sentence, sentence
+from skindualgen.studio.lists import relisted
 from skindualgen.studio.pieces import empty, note
 from skindualgen.studio.recipes import SECTIONS, evaluate_arguments, free_name
 from skindualgen.studio.review import Library
@@ -95,7 +96,7 @@ def _form(workspace: Workspace) -> tuple[list[Any], gr.Button]:
 
     def listed(*current: str | None) -> list[Any]:
         present = workspace.datasets()
-        return [gr.update(choices=present, value=each if each in present else None) for each in current]
+        return [relisted(present, each) for each in current]
 
     def fresh() -> list[Any]:
         return [*listed(None, None), free_name(workspace.root / REPORTS_DIR, "report")]
@@ -111,8 +112,7 @@ def _report_choice(studio: Studio, label: str, elem_id: str) -> gr.Dropdown:
     choice = gr.Dropdown([], label=label, elem_id=elem_id, interactive=True, min_width=220)
 
     def listed(current: str | None) -> Any:
-        present = studio.workspace.reports()
-        return gr.update(choices=present, value=current if current in present else None)
+        return relisted(studio.workspace.reports(), current)
 
     choice.focus(listed, choice, choice, show_progress="hidden", api_visibility="private")
     gr.on(None, lambda: listed(None), None, choice, show_progress="hidden", api_visibility="private")

@@ -14,6 +14,7 @@ from skindualgen.studio.commands import command_html
 from skindualgen.studio.errors import as_sentence, sentence
 from skindualgen.studio.following import curves_html, grids_html, read_metrics, runs, stamp
 from skindualgen.studio.jobs import Job
+from skindualgen.studio.lists import relisted
 from skindualgen.studio.pieces import note
 from skindualgen.studio.recipes import AFRESH, BUILTIN, PRESETS, Wish, free_name, train_arguments
 from skindualgen.studio.review import Library
@@ -75,7 +76,7 @@ def _form(studio: Studio) -> tuple[list[Any], gr.Button]:
             _starts(workspace), value=preset.start, label="Start from", elem_id="train-start-from", min_width=150,
             interactive=True,
         )  # fmt: skip
-    with gr.Row(elem_classes="sdg-inline"):
+    with gr.Row(elem_classes="sdg-numbers"):
         steps = gr.Number(preset.steps, label="Steps", precision=0, minimum=1, elem_id="train-steps", min_width=70)
         batch = gr.Number(preset.batch_size, label="Batch", precision=0, minimum=1, elem_id="train-batch", min_width=70)
         rank = gr.Number(preset.rank, label="Rank", precision=0, minimum=1, elem_id="train-rank", min_width=70)
@@ -105,15 +106,15 @@ def _wire_form(workspace: Workspace, chosen: gr.Dropdown, fields: list[Any]) -> 
     def listed(current: str | None, begun: str) -> tuple[Any, Any]:
         present, starts = workspace.datasets(), _starts(workspace)
         return (
-            gr.update(choices=present, value=current if current in present else next(iter(present), None)),
-            gr.update(choices=starts, value=begun if begun in starts else AFRESH),
+            relisted(present, current, next(iter(present), None)),
+            relisted(starts, begun, AFRESH),
         )
 
     def fresh() -> tuple[Any, ...]:
         return *listed(None, PRESETS[FIRST].start), _next_name(workspace)
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
-    chosen.input(filled, chosen, [base, begin, *others], **quiet)
+    chosen.input(filled, chosen, [base, begin, *others], trigger_mode="always_last", **quiet)
     gr.on([data.focus, begin.focus], listed, [data, begin], [data, begin], **quiet)
     gr.on(
         None, lambda: (*listed(None, PRESETS[FIRST].start), _next_name(workspace)), None, [data, begin, name], **quiet
@@ -163,9 +164,8 @@ def _build_following(studio: Studio, run: gr.Dropdown) -> None:
 
     def listed(current: str | None) -> Any:
         present, running = runs(workspace), studio.jobs.running(KIND)
-        if running is not None and current is None:
-            current = running.about.get("run")
-        return gr.update(choices=present, value=current if current in present else next(iter(present), None))
+        first = running.about.get("run") if running is not None else None
+        return relisted(present, current, first if first in present else next(iter(present), None))
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
     gr.Timer(LOOK_EVERY_S).tick(look, [run, seen], outputs, **quiet)
