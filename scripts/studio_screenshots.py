@@ -31,6 +31,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu")
 PATIENCE_MS = 600_000
 MADE, PHANTOMS = "datasets/micro-36", "datasets/phantoms"
+PHANTOM_COUNT = 120
+"""An evaluation wants ten or more in the part that is held out."""
 PROMPTS = ("melanoma", "nevus", "nevus", "nevus", "seborrheic keratosis")
 TRAIN_STEPS = 40
 """Enough for two validations, of which curves can be drawn."""
@@ -64,13 +66,13 @@ def main() -> None:
 
 def fill(work: Path) -> None:
     """Draw pairs and phantoms into a workspace that has none."""
-    if (work / MADE / "dataset.json").is_file():
-        return
-    prompts = [part for name in PROMPTS for part in ("--prompt", f"a dermoscopic image of a {name}")]
-    command("generate", "--out", work / MADE, *prompts, "--count", "36", "--steps", "20")
-    write_phantom_folder(work / "source", 24, size=128)
-    command("prepare", work / "source", work / PHANTOMS)
-    shutil.rmtree(work / "source")
+    if not (work / MADE / "dataset.json").is_file():
+        prompts = [part for name in PROMPTS for part in ("--prompt", f"a dermoscopic image of a {name}")]
+        command("generate", "--out", work / MADE, *prompts, "--count", "36", "--steps", "20")
+    if not (work / PHANTOMS / "dataset.json").is_file():
+        write_phantom_folder(work / "source", PHANTOM_COUNT, size=128)
+        command("prepare", work / "source", work / PHANTOMS)
+        shutil.rmtree(work / "source")
 
 
 def command(*arguments: str | Path) -> None:
@@ -144,7 +146,7 @@ def run_jobs(page: Page, work: Path) -> None:
         tab(page, "Evaluate")
         choose(page, "evaluate-real", PHANTOMS)
         choose(page, "evaluate-generated", MADE)
-        for name in ("Diagnosis", "Adherence"):
+        for name in ("Masks", "Diagnosis", "Adherence"):  # what needs judges of its own takes long
             page.locator("#evaluate-parts").get_by_label(name).uncheck()
         set_number(page, "evaluate-steps", 20)
         page.locator("#evaluate-start").click()

@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "studies"))
 
-from downstream import few_folder, most_needed, sweep_folder
+from downstream import few_folder, pairs_needed, sweep_folder
 from downstream_sets import captions, link_pairs, write_captions
 from downstream_sweep import sweep_table
 
@@ -76,11 +76,11 @@ def test_a_class_without_a_record_is_refused(records: list[PairRecord]) -> None:
 
 @pytest.mark.parametrize("ratio", [0.25, 1, 5])
 def test_the_drawn_pairs_are_enough_for_every_arm_of_both_tasks(ratio: float) -> None:
-    needed = most_needed(SIZES, ratio)
+    needed = pairs_needed(SIZES, {"segment": f"{ratio / 2:g},{ratio:g}", "classify": f"{ratio:g}"})
     generated = [name for name, count in needed.items() for _ in range(count)]
     real = [name for name, count in SIZES.items() for _ in range(count)]
-    for fill in ("match", "balance"):
-        for arm in arms_of("classify", (ratio,)):
+    for task, fill in (("segment", "match"), ("classify", "balance")):
+        for arm in arms_of(task, (ratio,)):
             build_pool(arm, real_diagnoses=real, synthetic_diagnoses=generated, fill=fill, seed=0)
 
 
