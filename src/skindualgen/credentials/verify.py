@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
@@ -14,24 +12,18 @@ from pydantic import ValidationError
 
 from skindualgen.contracts import DATASET_FILE, METADATA_FILE, InputError, PairRecord
 from skindualgen.credentials.c2pa import check_anchors
+from skindualgen.credentials.checks import Report, check_pairs, check_totals, check_training_items
 from skindualgen.credentials.deviations import Deviation, Tally
-from skindualgen.credentials.pair_check import PairFindings, check_pair
+from skindualgen.credentials.pair_check import check_pair
 from skindualgen.credentials.register import Register
 from skindualgen.data.images import SUFFIXES
-from skindualgen.data.manifest import counts, manifest_sha256, read_dataset_info
-from skindualgen.data.training_items import TRAINING_ITEMS_FILE, read_training_items
-
-Report = Callable[[int, int], None]
-"""called with the number of pairs done and of all pairs"""
+from skindualgen.data.manifest import read_dataset_info
 
 SHEET_FILE = "contact_sheet.png"
 """Overview of a generated folder: the only picture at its top that no record names."""
 
 THUMBNAILS_DIR = "rejected"
 """Folder of small pictures of refused pairs, which ``rejected.jsonl`` names."""
-
-PENDING_PER_WORKER = 4
-"""Pairs handed to a worker in advance: keeps it busy, and holds memory."""
 
 
 def verify_folder(
@@ -70,7 +62,7 @@ def verify_folder(
         for deviation in chain(
             _check_metadata(metadata, register, tally),
             _check_dataset_file(root, metadata),
-            _check_training_items(root),
+            check_training_items(root),
             _check_pairs(root, metadata, register, tally, workers, trusted, report),
             _check_unnamed(root, root, register),
         ):
@@ -97,25 +89,7 @@ def _check_dataset_file(root: Path, metadata: Path) -> Iterator[Deviation]:
     except InputError as error:
         yield Deviation("dataset", DATASET_FILE, error.got, error.expected)
         return
-    recorded, found = info.get("counts"), counts(_records(metadata))
-    if not isinstance(recorded, dict):
-        yield Deviation("dataset", DATASET_FILE, f"counts {recorded!r}", f"{found}")
-    else:
-        for key in sorted(found.keys() | recorded.keys()):
-            if recorded.get(key) != found.get(key):
-                yield Deviation("dataset", DATASET_FILE, f"{key} {recorded.get(key)}", f"{found.get(key)} as counted")
-    digest = manifest_sha256(_records(metadata))
-    if info.get("manifest_sha256") != digest:
-        found_text = f"manifest_sha256 {info.get('manifest_sha256')}: a record was changed, added or removed"
-        yield Deviation("dataset", DATASET_FILE, found_text, f"{digest} of these records")
-
-
-def _check_training_items(root: Path) -> Iterator[Deviation]:
-    try:
-        read_training_items(root)
-    except (InputError, OSError) as error:
-        expected = error.expected if isinstance(error, InputError) else "a readable file"
-        yield Deviation("training_items", TRAINING_ITEMS_FILE, getattr(error, "got", str(error)), expected)
+    yield from check_totals(info, lambda: _records(metadata))
 
 
 def _check_pairs(
@@ -128,29 +102,8 @@ def _check_pairs(
     report: Report,
 ) -> Iterator[Deviation]:
     """Look at the files of all records, several at a time; what is found comes in the order of the records."""
-    pending: deque[Future[PairFindings]] = deque()
-    done = 0
-    with ThreadPoolExecutor(workers) as pool:
-        for record in _records(metadata):
-            pending.append(pool.submit(check_pair, root, record, anchors))
-            if len(pending) >= workers * PENDING_PER_WORKER:
-                yield from _settled(pending.popleft().result(), register, tally)
-                report(done := done + 1, tally.records)
-        while pending:
-            yield from _settled(pending.popleft().result(), register, tally)
-            report(done := done + 1, tally.records)
-
-
-def _settled(found: PairFindings, register: Register, tally: Tally) -> Iterator[Deviation]:
-    for name in ("images", "masks", "hashes", "marked"):
-        setattr(tally, name, getattr(tally, name) + getattr(found, name))
-    if found.credentials is not None:
-        tally.credentials[found.credentials] += 1
-    for deviation in found.deviations:
-        owner = register.owner(found.contents[deviation.file]) if deviation.kind == "changed_file" else None
-        if owner is not None:
-            deviation = replace(deviation, found=f"the content of {owner} (swapped or copied)")
-        yield deviation
+    checks = (partial(check_pair, root, record, anchors) for record in _records(metadata))
+    yield from check_pairs(checks, workers, register, tally, report)
 
 
 def _check_unnamed(root: Path, folder: Path, register: Register) -> Iterator[Deviation]:

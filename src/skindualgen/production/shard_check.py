@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections import Counter, deque
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,13 +16,13 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from skindualgen.contracts import DATASET_FILE, METADATA_FILE, InputError, PairRecord
 from skindualgen.credentials.c2pa import check_anchors
+from skindualgen.credentials.checks import Report, check_pairs, check_totals, check_training_items
 from skindualgen.credentials.deviations import Deviation, Tally
 from skindualgen.credentials.pair_check import PairFindings, check_pair
 from skindualgen.credentials.register import Register
-from skindualgen.credentials.verify import PENDING_PER_WORKER, SHEET_FILE, THUMBNAILS_DIR, Report
+from skindualgen.credentials.verify import SHEET_FILE, THUMBNAILS_DIR
 from skindualgen.data.images import SUFFIXES
-from skindualgen.data.manifest import counts, manifest_sha256, read_dataset_info
-from skindualgen.data.training_items import TRAINING_ITEMS_FILE, read_training_items
+from skindualgen.data.manifest import read_dataset_info
 from skindualgen.production.shard_formats import IMAGE_KEY, MASK_KEY
 from skindualgen.production.shard_reading import SHARD_SUFFIXES, StoredPair, read_shard
 from skindualgen.production.shards import SHARDS_DIR
@@ -112,7 +112,7 @@ def verify_shards(
             _read_info(folder),
             _check_records(folder, register, tally),
             _check_info(folder),
-            _check_training_items(root),
+            check_training_items(root),
             _check_shards(folder),
             _check_pairs(folder, register, tally, workers, trusted, report),
             _check_unnamed(folder),
@@ -150,27 +150,8 @@ def _check_records(folder: _Folder, register: Register, tally: Tally) -> Iterato
 
 
 def _check_info(folder: _Folder) -> Iterator[Deviation]:
-    if folder.info is None:
-        return
-    recorded, found = folder.info.get("counts"), counts(folder.records())
-    if not isinstance(recorded, dict):
-        yield Deviation("dataset", DATASET_FILE, f"counts {recorded!r}", f"{found}")
-    else:
-        for key in sorted(found.keys() | recorded.keys()):
-            if recorded.get(key) != found.get(key):
-                yield Deviation("dataset", DATASET_FILE, f"{key} {recorded.get(key)}", f"{found.get(key)} as counted")
-    digest = manifest_sha256(folder.records())
-    if folder.info.get("manifest_sha256") != digest:
-        stated = f"manifest_sha256 {folder.info.get('manifest_sha256')}: a record was changed, added or removed"
-        yield Deviation("dataset", DATASET_FILE, stated, f"{digest} of these records")
-
-
-def _check_training_items(root: Path) -> Iterator[Deviation]:
-    try:
-        read_training_items(root)
-    except (InputError, OSError) as error:
-        expected = error.expected if isinstance(error, InputError) else "a readable file"
-        yield Deviation("training_items", TRAINING_ITEMS_FILE, getattr(error, "got", str(error)), expected)
+    if folder.info is not None:
+        yield from check_totals(folder.info, folder.records)
 
 
 def _check_shards(folder: _Folder) -> Iterator[Deviation]:
@@ -193,20 +174,16 @@ def _check_pairs(
     folder: _Folder, register: Register, tally: Tally, workers: int, anchors: bytes | None, report: Report
 ) -> Iterator[Deviation]:
     """Look at all pairs, several at a time; what is found comes in their order."""
-    pending: deque[Future[PairFindings]] = deque()
-    done = 0
-    with ThreadPoolExecutor(workers) as pool:
-        for _, found in folder.stored(pictures=True):
-            if isinstance(found, Deviation):
-                yield found
-            elif found.record is not None:
-                pending.append(pool.submit(_check_pair, found, found.record, anchors))
-            if len(pending) >= workers * PENDING_PER_WORKER:
-                yield from _settled(pending.popleft().result(), register, tally)
-                report(done := done + 1, tally.records)
-        while pending:
-            yield from _settled(pending.popleft().result(), register, tally)
-            report(done := done + 1, tally.records)
+    yield from check_pairs(_checks(folder, anchors), workers, register, tally, report)
+
+
+def _checks(folder: _Folder, anchors: bytes | None) -> Iterator[Callable[[], PairFindings] | Deviation]:
+    """The check of each pair that has a record, and what is wrong with the shards between them."""
+    for _, found in folder.stored(pictures=True):
+        if isinstance(found, Deviation):
+            yield found
+        elif found.record is not None:
+            yield partial(_check_pair, found, found.record, anchors)
 
 
 def _check_pair(pair: StoredPair, record: PairRecord, anchors: bytes | None) -> PairFindings:
@@ -223,18 +200,6 @@ def _check_pair(pair: StoredPair, record: PairRecord, anchors: bytes | None) -> 
     found.deviations = [replace(each, file=f"{pair.place}.{each.file}") for each in found.deviations]
     found.contents = {f"{pair.place}.{name}": digest for name, digest in found.contents.items()}
     return found
-
-
-def _settled(found: PairFindings, register: Register, tally: Tally) -> Iterator[Deviation]:
-    for name in ("images", "masks", "hashes", "marked"):
-        setattr(tally, name, getattr(tally, name) + getattr(found, name))
-    if found.credentials is not None:
-        tally.credentials[found.credentials] += 1
-    for deviation in found.deviations:
-        owner = register.owner(found.contents[deviation.file]) if deviation.kind == "changed_file" else None
-        if owner is not None:
-            deviation = replace(deviation, found=f"the content of {owner} (swapped or copied)")
-        yield deviation
 
 
 def _check_unnamed(folder: _Folder) -> Iterator[Deviation]:
