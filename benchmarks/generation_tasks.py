@@ -5,33 +5,27 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
-from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils.logging import disable_progress_bar
 from dual_stream import DualStream
+from stopwatch import Stopwatch
 
 from skindualgen.model.bases import Base, load_base
 from skindualgen.model.joint_unet import widen_unet
 from skindualgen.planning.requests import PairRequest, requests_from_prompts
-from skindualgen.production import chunk as chunk_module
-from skindualgen.production import pictures as pictures_module
-from skindualgen.production.chunk import ChunkResult, ChunkSettings, FinishedPair, settle
+from skindualgen.production.chunk import ChunkResult, ChunkSettings, Decode, FinishedPair, Sampler, settle
 from skindualgen.production.journal import Journal
 from skindualgen.production.pictures import PictureFolder
 from skindualgen.production.run import InProcess, produce
 from skindualgen.production.sampler import PipelineFactory
 from skindualgen.production.source import RequestList
-from skindualgen.sample import pipeline as pipeline_module
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 PAIR, IMAGE, DUAL = "pair", "image only", "dual stream"
@@ -142,16 +136,20 @@ def draw_alone(setup: Setup, kind: str) -> dict[str, Any]:
 
 
 def time_production(setup: Setup) -> dict[str, Any]:
-    """Seconds of drawing latents alone, of drawing pictures, and of producing a folder from the same requests."""
+    """Seconds of drawing latents alone, of drawing pictures, and of producing a folder, in the same batches.
+
+    The batches are those that production drew, those in place of refused pairs included.
+    """
     factory = _factory(setup)
     pipeline = factory.load()
     sampler, gate = factory.parts(pipeline)
     requests = setup.requests(setup.batch * setup.batches)
     settings = _settings(setup, pipeline)
 
+    drawn = Recorder(sampler)
+
     def loop(output_type: str) -> None:
-        for start in range(0, len(requests), setup.batch):
-            batch = requests[start : start + setup.batch]
+        for batch in drawn.batches:
             pipeline(
                 [request.prompt for request in batch],
                 generator=[torch.Generator().manual_seed(request.seed) for request in batch],
@@ -159,15 +157,31 @@ def time_production(setup: Setup) -> dict[str, Any]:
                 output_type=output_type,
             )  # fmt: skip
 
-    refused: list[int] = []
-
-    def produced(_: int) -> None:
+    def produced(by: Sampler) -> int:
         with _folder() as out:
-            outcome = produce(RequestList(requests), out, InProcess(sampler, gate), settings, described={})
-            refused.append(outcome.refused)
+            return produce(RequestList(requests), out, InProcess(by, gate), settings, described={}).refused
 
-    kinds: dict[str, Draw] = {BARE: lambda _: loop("latent"), DECODED: lambda _: loop("pil"), PRODUCED: produced}
-    return {"seconds": _rounds(kinds, setup.repeats), "pairs": len(requests), "refused": refused[-1]}
+    refused = produced(drawn)
+    kinds: dict[str, Draw] = {
+        BARE: lambda _: loop("latent"),
+        DECODED: lambda _: loop("pil"),
+        PRODUCED: lambda _: produced(sampler),
+    }
+    seconds = _rounds(kinds, setup.repeats)
+    return {"seconds": seconds, "pairs": len(requests), "refused": refused, "draws": sum(map(len, drawn.batches))}
+
+
+class Recorder:
+    """A sampler that notes the batches it is asked for."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler = sampler
+        self.batches: list[Sequence[PairRequest]] = []
+
+    def sample(self, requests: Sequence[PairRequest]) -> Decode:
+        """As the sampler's."""
+        self.batches.append(requests)
+        return self._sampler.sample(requests)
 
 
 def profile(setup: Setup) -> dict[str, Any]:
@@ -177,7 +191,7 @@ def profile(setup: Setup) -> dict[str, Any]:
     pipeline = factory.load() if setup.adapter is not None else joint_pipeline(setup)
     sampler, gate = factory.parts(pipeline)
     settings = _settings(setup, pipeline)
-    sampler.sample(setup.requests(setup.batch))  # to warm up
+    sampler.sample(setup.requests(setup.batch))()  # to warm up
     requests = setup.requests(setup.batch * setup.repeats)
     watch = Stopwatch()
     with _folder() as out, watch.around(pipeline):
@@ -186,9 +200,9 @@ def profile(setup: Setup) -> dict[str, Any]:
         start = time.perf_counter()
         for index in range(setup.repeats):
             batch = requests[index * setup.batch : (index + 1) * setup.batch]
-            images, masks = sampler.sample(batch)
+            images, masks = pictures = sampler.sample(batch)()
             with watch.part("gate, records, encoding: the rest"):
-                settled = settle(batch, images, masks, attempt=0, gate=None, settings=settings)
+                settled = settle(batch, lambda pictures=pictures: pictures, attempt=0, gate=None, settings=settings)
             pairs = [pair for pair in settled if isinstance(pair, FinishedPair)]
             if gate is not None:
                 with watch.part("gate"):
@@ -199,56 +213,6 @@ def profile(setup: Setup) -> dict[str, Any]:
     count = len(requests)
     parts = {name: seconds / count for name, seconds in watch.seconds.items()}
     return {"total": total / count, "parts": parts, "pairs": count}
-
-
-class Stopwatch:
-    """Seconds by part; a part that runs within another is counted once, as the inner one."""
-
-    def __init__(self) -> None:
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-        self._inner: list[float] = []
-
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Time the block."""
-        self._inner.append(0.0)
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            taken = time.perf_counter() - start
-            self.seconds[name] += taken - self._inner.pop()
-            if self._inner:
-                self._inner[-1] += taken
-
-    @contextmanager
-    def around(self, pipeline: SkinDualGenPipeline) -> Iterator[None]:
-        """Time the parts of a pipeline and of production for as long as the block lasts."""
-        places = [
-            (SkinDualGenPipeline, "__call__", "pipeline: the rest"),
-            (pipeline.text_encoder, "forward", "text encoder"),
-            (pipeline.unet, "forward", "UNet"),
-            (DPMSolverMultistepScheduler, "step", "scheduler, both halves"),
-            (pipeline.vae, "decode", "autoencoder"),
-            (VaeImageProcessor, "postprocess", "image to PIL"),
-            (pipeline_module, "codes_to_masks", "mask from its code"),
-            (chunk_module, "image_png", "image to PNG, with record and XMP"),
-            (chunk_module, "mask_png", "mask to PNG"),
-            (pictures_module, "atomic_write_bytes", "writing files"),
-            (pictures_module, "sync", "fsync"),
-        ]
-        with ExitStack() as stack:
-            for owner, name, label in places:
-                stack.enter_context(patch.object(owner, name, self._timed(getattr(owner, name), label)))
-            yield
-
-    def _timed(self, function: Callable[..., Any], label: str) -> Callable[..., Any]:
-        @wraps(function)
-        def timed(*arguments: Any, **options: Any) -> Any:
-            with self.part(label):
-                return function(*arguments, **options)
-
-        return timed
 
 
 def _rounds(kinds: dict[str, Draw], repeats: int) -> dict[str, list[float]]:

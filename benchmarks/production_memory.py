@@ -23,6 +23,7 @@ from measured import GIB, MAXRSS_BYTES, heading, machine, table
 from PIL import Image
 
 from skindualgen.planning.requests import PairRequest
+from skindualgen.production.chunk import Decode
 
 SIDE_PX = 8
 BATCH = 64
@@ -35,14 +36,14 @@ MIB = GIB / 1024
 class NoiseSampler:
     """Stands in for the model: noise, a function of each request's seed."""
 
-    def sample(self, requests: Sequence[PairRequest]) -> tuple[list[Image.Image], list[Image.Image]]:
-        """Images and masks of the requests."""
+    def sample(self, requests: Sequence[PairRequest]) -> Decode:
+        """Draw images and masks of the requests."""
         images, masks = [], []
         for request in requests:
             noise = np.random.default_rng(request.seed).integers(0, 256, (SIDE_PX, SIDE_PX, 4), dtype=np.uint8)
             images.append(Image.fromarray(noise[..., :3]))
             masks.append(Image.fromarray((noise[..., 3] > 127).astype(np.uint8) * 255))
-        return images, masks
+        return lambda: (images, masks)
 
 
 def write_rows(path: Path, count: int) -> None:

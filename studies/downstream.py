@@ -2,6 +2,7 @@
 
     python studies/downstream.py draw  --data ../pairs --work ../downstream          # pairs of the bundled adapter
     python studies/downstream.py main  --data ../pairs --work ../downstream          # all arms, all real pairs
+    python studies/downstream.py even  --data ../pairs --work ../downstream          # a lever, tried afterwards
     python studies/downstream.py few   --data ../pairs --work ../downstream          # 25, 50, 100 masks
     python studies/downstream.py sweep --data ../pairs --work ../downstream          # guidance and steps
 
@@ -24,7 +25,7 @@ from downstream_sets import captions, link_pairs, write_captions
 from downstream_sweep import sweep_table
 from micro_quality import run_command
 
-from skindualgen.benchmark.arms import nested_subset
+from skindualgen.benchmark.subsets import nested_subset
 from skindualgen.contracts import PairRecord
 from skindualgen.data.manifest import read_metadata
 from skindualgen.provenance import atomic_write_json, atomic_write_text, run_record
@@ -37,6 +38,7 @@ OutOption = Annotated[Path, typer.Option(help="where the tables go")]
 SeedOption = Annotated[int, typer.Option(help="of captions, pairs, subsets and adapters")]
 WorkersOption = Annotated[int, typer.Option(min=1, help="processes that draw; the pairs are the same for any number")]
 PartOption = Annotated[str, typer.Option(help="I/N: every N-th setting, from the I-th")]
+CountsOption = Annotated[str, typer.Option(help="how many masks, with commas; processes can share them out")]
 
 RESULTS = Path("docs/results")
 SEEDS = 5
@@ -49,15 +51,17 @@ MAIN_RATIOS = {"segment": "0.25,0.5,1,2", "classify": "0.25,0.5,1,2"}
 SIZES_PX = {"segment": 64, "classify": 64}
 MAIN_STEPS = 300
 """Optimiser steps of every arm: on two cores, five seeds are worth more than longer runs."""
-FEW_COUNTS = (25, 50, 100)
+EVEN_ARMS = "augment,oversample,replay,hybrid-0.25,hybrid-0.5,hybrid-1,hybrid-2"
+FEW_COUNTS = "25,50,100"
 FEW_RATIOS = "1,5"
+FEW_ARMS = "augment,replay,hybrid-1,hybrid-5,pretrain"
 FEW_STEPS = 200
-ADAPTER_STEPS = 400
+ADAPTER_STEPS, ADAPTER_BATCH = 400, 16
 GUIDANCES = (1.0, 1.5, 2.0, 3.0, 5.0, 7.5)
 DRAW_STEPS = (10, 25, 50)
 CENTRE = (10, 2.0)
 """steps of the settings of other guidance (few: a core draws a pair a second), guidance of those of other steps"""
-SWEEP_REAL, SWEEP_JUDGED, SWEEP_RATIO, SWEEP_STEPS = 100, 234, 2.0, 150
+SWEEP_REAL, SWEEP_JUDGED, SWEEP_RATIO, SWEEP_STEPS, SWEEP_SEEDS = 100, 234, 2.0, 100, 3
 
 
 def train_records(data: Path) -> list[PairRecord]:
@@ -99,18 +103,29 @@ def draw(data: DataOption, work: WorkOption, seed: SeedOption = 0, workers: Work
     draw_pairs(work / "main_pairs", captions(records, counts, seed=seed), "builtin", seed, *drawn)
 
 
-def compare(real: Path, pairs: Path, out: Path, task: str, ratios: str, steps: int, *options: str) -> None:
+def compare(
+    real: Path, pairs: Path, out: Path, task: str, ratios: str, steps: int, *options: str, seeds: int = SEEDS
+) -> None:
     """Run the benchmark of one task with the studies' size, seeds and steps."""
     arguments = ["--real", str(real), "--generated", str(pairs), "--out", str(out), "--task", task]
-    arguments += ["--ratios", ratios, "--steps", str(steps), "--seeds", str(SEEDS), "--size", str(SIZES_PX[task])]
-    arguments += ["--batch-size", str(BATCH_SIZE)]
-    run_command("benchmark", *arguments, "--threads", "1", "--precision", "fp32", *options)
+    arguments += ["--ratios", ratios, "--steps", str(steps), "--size", str(SIZES_PX[task])]
+    arguments += ["--batch-size", str(BATCH_SIZE), "--threads", "1", "--precision", "fp32"]
+    run_command("benchmark", *arguments, "--seeds", str(seeds), *options)
 
 
-def keep_results(made: Path, out: Path, name: str) -> None:
-    """Copy a benchmark's table and numbers to the results."""
-    for suffix in ("md", "json"):
-        shutil.copyfile(made / f"benchmark.{suffix}", out / f"{name}.{suffix}")
+def keep_results(made: Path, out: Path, name: str, title: str, command: str) -> None:
+    """Copy a benchmark's numbers and its page, with a heading that says what wrote it, to the results."""
+    numbers = out / f"{name}.json"
+    shutil.copyfile(made / "benchmark.json", numbers)
+    result = json.loads(numbers.read_text(encoding="utf-8"))
+    record = result["record"]
+    page = (made / "benchmark.md").read_text(encoding="utf-8").partition("\n")[2]
+    torch = record["versions"]["torch"]
+    origin = (
+        f"`python studies/downstream.py {command}`, {record['date_utc'][:10]}, {record['platform']}, PyTorch {torch}; "
+        f"seeds 0 to {result['seeds'] - 1}, one thread a training, pairs of {PAIR_STEPS} denoising steps."
+    )
+    atomic_write_text(out / f"{name}.md", f"# {title}\n\n{origin}\n{page}")
 
 
 def few_folder(data: Path, work: Path, count: int, seed: int) -> Path:
@@ -129,22 +144,51 @@ def main_study(data: DataOption, work: WorkOption, task: TaskOption = "both", ou
     """Compare all arms on all real pairs."""
     for name in SIZES_PX if task == "both" else (task,):
         compare(data, work / "main_pairs", work / f"main_{name}", name, MAIN_RATIOS[name], MAIN_STEPS)
-        keep_results(work / f"main_{name}", out, f"downstream_{name}")
+        title = f"All real pairs: what the bundled model's pairs are worth ({name})"
+        keep_results(work / f"main_{name}", out, f"downstream_{name}", title, f"main --task {name}")
 
 
 @app.command()
-def few(data: DataOption, work: WorkOption, out: OutOption = RESULTS, seed: SeedOption = 0) -> None:
+def even(data: DataOption, work: WorkOption, out: OutOption = RESULTS) -> None:
+    """Classification once more, with the same share of generated pairs in every class; decided on after ``main``.
+
+    Run after ``main --task classify``, whose trainings without generated pairs it uses.
+    """
+    trials = work / "main_classify"
+    options = ["--fill", "even", "--arms", EVEN_ARMS]
+    compare(data, work / "main_pairs", trials, "classify", MAIN_RATIOS["classify"], MAIN_STEPS, *options)
+    title = "All real pairs, the same share of generated ones in every class (classify)"
+    keep_results(trials, out, "downstream_classify_even", title, "even")
+
+
+@app.command()
+def few(
+    data: DataOption,
+    work: WorkOption,
+    out: OutOption = RESULTS,
+    seed: SeedOption = 0,
+    counts: CountsOption = FEW_COUNTS,
+) -> None:
     """Few masks: an adapter trained on 25, 50 and 100 pairs, on a base that saw the other photographs without masks."""
-    for count in FEW_COUNTS:
+    for count in map(int, counts.split(",")):
         real, run, pairs = few_folder(data, work, count, seed), work / f"few_{count}_run", work / f"few_{count}_pairs"
         options = ["--config", "scripts/micro_adapter.toml", "--data", str(real), "--out", str(run)]
-        options += ["--set", f"steps={ADAPTER_STEPS}", "--set", f"seed={seed}", "--set", "threads=1"]
+        settings = {
+            "steps": ADAPTER_STEPS,
+            "batch_size": ADAPTER_BATCH,
+            "seed": seed,
+            "threads": 1,
+            "precision": "fp32",
+        }
+        options += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
         run_command("train", *options)
         records = read_metadata(real, "train")
         needed = pairs_needed(Counter(str(r.diagnosis) for r in records), {"segment": FEW_RATIOS})
         draw_pairs(pairs, captions(records, needed, seed=seed), str(run), seed, "--steps", str(PAIR_STEPS))
-        compare(real, pairs, work / f"few_{count}_trials", "segment", FEW_RATIOS, FEW_STEPS)
-        keep_results(work / f"few_{count}_trials", out, f"downstream_few_{count}")
+        trials = work / f"few_{count}_trials"
+        compare(real, pairs, trials, "segment", FEW_RATIOS, FEW_STEPS, "--arms", FEW_ARMS)
+        title = f"{count} masks: what the pairs of an adapter trained on them are worth"
+        keep_results(trials, out, f"downstream_few_{count}", title, f"few --counts {count}")
 
 
 def sweep_folder(data: Path, work: Path, seed: int) -> Path:
@@ -191,8 +235,9 @@ def sweep(
         arms = f"augment,hybrid-{SWEEP_RATIO:g},synthetic"
         for task in SIZES_PX:
             trials = work / f"sweep_{task}_{number}"  # one folder: the arm without generated pairs is trained once
-            arguments = ["--arms", arms, "--i-know"]  # the generator has seen the judged part, as said above
-            compare(real, pairs, trials, task, f"{SWEEP_RATIO:g}", SWEEP_STEPS, *arguments)
+            # The generator has seen the judged part, as said above: --i-know.
+            options = ["--arms", arms, "--i-know"]
+            compare(real, pairs, trials, task, f"{SWEEP_RATIO:g}", SWEEP_STEPS, *options, seeds=SWEEP_SEEDS)
             shutil.copyfile(trials / "benchmark.json", work / f"{name}_{task}.json")
         report = work / f"{name}_report"
         only = ["--only", "fidelity", "--held-out", "test", "--size", "128"]
@@ -210,7 +255,7 @@ def write_sweep(work: Path, out: Path, seed: int) -> None:
         if all(path.is_file() for path in files.values()):
             results = {key: json.loads(path.read_text()) for key, path in files.items()}
             settings.append({"steps": steps, "guidance": guidance, **results})
-    record = run_record(seed=seed, pairs=SWEEP_REAL, steps=SWEEP_STEPS, seeds=SEEDS)
+    record = run_record(seed=seed, pairs=SWEEP_REAL, steps=SWEEP_STEPS, seeds=SWEEP_SEEDS)
     rows, text = sweep_table(settings, record)
     atomic_write_json(out / "downstream_sweep.json", {"run": record, "rows": rows})
     atomic_write_text(out / "downstream_sweep.md", text)

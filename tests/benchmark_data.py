@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from skindualgen.benchmark.arms import Pool
 from skindualgen.benchmark.networks import Network
 from skindualgen.benchmark.pictures import Pictures
+from skindualgen.benchmark.pools import Pool
 from skindualgen.benchmark.training import Budget
 from skindualgen.benchmark.trials import (
     Recipe,

@@ -20,7 +20,7 @@ from PIL import Image
 
 from skindualgen.contracts import PairRecord
 from skindualgen.planning.requests import PairRequest, requests_from_prompts
-from skindualgen.production.chunk import AREA_SCORE, ChunkSettings
+from skindualgen.production.chunk import AREA_SCORE, ChunkSettings, Decode
 from skindualgen.production.finish import Outcome
 from skindualgen.production.run import Engine, InProcess, Layout, produce
 from skindualgen.production.source import RequestList
@@ -37,7 +37,7 @@ class DiscSampler:
 
     seconds: float = 0.0
 
-    def sample(self, requests: Sequence[PairRequest]) -> tuple[list[Image.Image], list[Image.Image]]:
+    def sample(self, requests: Sequence[PairRequest]) -> Decode:
         time.sleep(self.seconds)
         y, x = np.mgrid[:SIDE_PX, :SIDE_PX]
         images, masks = [], []
@@ -49,7 +49,7 @@ class DiscSampler:
             skin = random.integers(0, light, (SIDE_PX, SIDE_PX, 3), dtype=np.uint8)
             images.append(Image.fromarray(np.where(lesion[..., None], skin // 2, skin)))
             masks.append(Image.fromarray(lesion.astype(np.uint8) * 255))
-        return images, masks
+        return lambda: (images, masks)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skindualgen.benchmark.arms import Arm, Fill, Pool, arms_of, build_pool, nested_subset
+from skindualgen.benchmark.arms import Arm, arms_of
+from skindualgen.benchmark.pools import Fill, Pool, build_pool
+from skindualgen.benchmark.subsets import nested_subset
 from skindualgen.contracts import InputError
 
 REAL = ["nevus"] * 6 + ["melanoma"] * 2
 PLENTY = ["melanoma", "nevus", "dermatofibroma"] * 40
-FILLS: tuple[Fill, ...] = ("balance", "match")
+FILLS: tuple[Fill, ...] = ("balance", "match", "even")
 CLASSES = ["melanoma", "nevus", "seborrheic keratosis"]
 labels = st.lists(st.sampled_from(CLASSES), min_size=1, max_size=40)
 
@@ -90,7 +92,30 @@ def test_counts_of_generated_pairs(fill: Fill, name: str, melanoma: int, nevus: 
     assert np.allclose(pool.weights, 1 / len(pool.weights))
 
 
-@pytest.mark.parametrize("fill", FILLS)
+def test_even_pools_draw_classes_alike_with_the_same_share_generated() -> None:
+    for ratio in (0.5, 1, 2):
+        pool = pool_of(f"hybrid-{ratio:g}", "even")
+        chances: Counter[tuple[str, bool]] = Counter()
+        for position, weight in zip(pool.real, pool.weights, strict=False):
+            chances[REAL[position], False] += weight
+        for position, weight in zip(pool.synthetic, pool.weights[len(pool.real) :], strict=True):
+            chances[PLENTY[position], True] += weight
+        for name in set(REAL):
+            assert np.isclose(chances[name, False], 0.5 / (1 + ratio))
+            assert np.isclose(chances[name, True], 0.5 * ratio / (1 + ratio))
+        assert drawn(pool)[1] == Counter(dict.fromkeys(set(REAL), round(4 * ratio)))
+    replay, oversample = pool_of("replay", "even"), pool_of("oversample", "even")
+    assert np.array_equal(replay.real, oversample.real) and np.array_equal(replay.weights, oversample.weights)
+    assert drawn(pool_of("synthetic", "even"))[1] == Counter(melanoma=4, nevus=4)
+    with pytest.raises(InputError, match="1 real pairs without diagnosis"):
+        pool_of("replay", "even", real=[*REAL, None])
+    unlabelled = build_pool(
+        arm("hybrid-1"), real_diagnoses=[None] * 4, synthetic_diagnoses=PLENTY, fill="even", seed=0
+    )  # fmt: skip
+    assert np.allclose(unlabelled.weights, 1 / 8)
+
+
+@pytest.mark.parametrize("fill", ["match", "balance"])
 def test_replay_repeats_real_pairs_of_the_hybrids_diagnoses(fill: Fill) -> None:
     """Class counts equal those of hybrid-1, and repeats are spread: nobody is drawn twice more than another."""
     pool, hybrid = pool_of("replay", fill), pool_of("hybrid-1", fill)

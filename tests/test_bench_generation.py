@@ -22,9 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import generation
 import generation_tasks
 import production_cost
-from generation_tasks import BARE, DUAL, IMAGE, PAIR, PRODUCED, Setup, Stopwatch, draws
+from generation_tasks import BARE, DUAL, IMAGE, PAIR, PRODUCED, Setup, draws
 from measured import Measured
 from production_cost import GPUS, Assumptions, Gpu, Operations, cost
+from stopwatch import Stopwatch
 
 SIZE_PX = 64
 
@@ -157,11 +158,13 @@ def test_a_measurement_runs_as_a_process(setup: Setup) -> None:
 
 
 def test_quick_leaves_the_full_size_out(tmp_path: Path) -> None:
-    options = {"threads": 1, "seed": 0, "repeats": 5, "gate": None, "sd2": None, "full_steps": 4}
-    quick = generation.setups(generation.argparse.Namespace(**options, quick=True), tmp_path)
-    whole = generation.setups(generation.argparse.Namespace(**options, quick=False), tmp_path)
+    options = {"threads": 1, "seed": 0, "repeats": 5, "gate": None, "sd2": None, "full_steps": 4, "full_batch": 2}
+    quick = generation.setups(generation.argparse.Namespace(**options, quick=True, only=None), tmp_path)
+    whole = generation.setups(generation.argparse.Namespace(**options, quick=False, only=None), tmp_path)
+    one = generation.setups(generation.argparse.Namespace(**options, quick=False, only="micro"), tmp_path)
+    assert one == {generation.MICRO: whole[generation.MICRO]}
     assert list(quick) == [generation.MICRO] and list(whole) == [generation.FULL, generation.MICRO]
-    assert (whole[generation.FULL].size, whole[generation.FULL].batch) == (256, 1)
+    assert (whole[generation.FULL].size, whole[generation.FULL].batch) == (256, 2)
     assert (whole[generation.MICRO].size, whole[generation.MICRO].steps, whole[generation.MICRO].batch) == (128, 20, 8)
 
 

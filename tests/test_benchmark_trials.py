@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from benchmark_data import SIZE_PX, TINY, pictures, plain_data, pool_of, recipe_of
 from skindualgen.benchmark import trials as trials_module
-from skindualgen.benchmark.arms import Pool
 from skindualgen.benchmark.metrics import CLASSIFICATION_METRICS, SEGMENTATION_METRICS, value
 from skindualgen.benchmark.networks import Network
 from skindualgen.benchmark.pictures import Pictures
+from skindualgen.benchmark.pools import Pool
 from skindualgen.benchmark.training import Augmentation, Budget
 from skindualgen.benchmark.trials import (
     Recipe,

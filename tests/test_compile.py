@@ -30,7 +30,9 @@ def test_a_compiled_run_is_an_eager_one_and_resumes(
     eager = train(tiny_config(phantom_data, tmp_path / "eager", tiny_base, **settings))
     torch._dynamo.reset()
     counters.clear()
-    compiled = train(tiny_config(phantom_data, tmp_path / "compiled", tiny_base, compile=True, **settings))
+    config = tiny_config(phantom_data, tmp_path / "compiled", tiny_base, compile=True, **settings)
+    train(config, stop_after=2)
+    compiled = train(config)
     assert counters["stats"]["unique_graphs"] > 0 and not counters["graph_break"]
     for name in ("loss", "mask", "val_loss"):
         assert curve(compiled, name) == pytest.approx(curve(eager, name), rel=1e-4), name
@@ -38,8 +40,3 @@ def test_a_compiled_run_is_an_eager_one_and_resumes(
     assert ours.keys() == theirs.keys() and not any("_orig_mod" in name for name in ours)
     for name, value in theirs.items():
         torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=1e-4)
-    halved = tiny_config(phantom_data, tmp_path / "halved", tiny_base, compile=True, **settings)
-    train(halved, stop_after=2)
-    resumed = load_file(train(halved) / "adapter" / WEIGHTS_FILE)
-    for name, value in ours.items():
-        torch.testing.assert_close(resumed[name], value, rtol=1e-5, atol=1e-6)

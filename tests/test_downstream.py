@@ -15,7 +15,8 @@ from downstream import few_folder, pairs_needed, sweep_folder
 from downstream_sets import captions, link_pairs, write_captions
 from downstream_sweep import sweep_table
 
-from skindualgen.benchmark.arms import arms_of, build_pool
+from skindualgen.benchmark.arms import arms_of
+from skindualgen.benchmark.pools import build_pool
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.planning.requests import read_prompt_file

@@ -144,7 +144,8 @@ def test_the_report_tells_scores_reasons_and_variety(root, application, tmp_path
     real = read_metadata(root / "real")
     pictures = np.stack([np.asarray(Image.open(root / "real" / record.file_name)) for record in real])
     beside = RealPictures(PictureSet(pictures, [record.diagnosis for record in real]), Thumbnails())
-    claim_folder(tmp_path / "report")
+    with claim_folder(tmp_path / "report"):
+        pass
     results, page = gate_report(application, tmp_path / "report", real=beside)
     names = {"report.html", "gate_report.json", "gate.csv", "rejected.jsonl"}
     assert {path.name for path in (tmp_path / "report").iterdir()} == names
@@ -165,13 +166,14 @@ def test_the_report_tells_scores_reasons_and_variety(root, application, tmp_path
     assert all(each.alone <= each.refused for each in results.reasons)
     assert sum(each.alone for each in results.reasons) <= refused
     assert sum(share.n for share in results.by_diagnosis.values()) == PAIRS
-    claim_folder(tmp_path / "report")
+    with claim_folder(tmp_path / "report"):
+        pass
 
 
 def test_a_folder_with_other_things_is_no_place_for_a_report(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"notes\.txt"):
-        claim_folder(tmp_path)
+    with pytest.raises(InputError, match=r"notes\.txt"), claim_folder(tmp_path):
+        pass
 
 
 def test_accepted_pairs_are_kept_with_their_scores_and_the_source_is_untouched(root, application, tmp_path):

@@ -191,13 +191,13 @@ def test_two_threads_read_and_draw_with_one_model(tiny_v_adapter: Path) -> None:
 
     requests = requests_from_prompts([("a nevus", {})], 2, 0)
     read = mask_reader(pipeline)
-    images, _ = sampler.sample(requests)
+    images, _ = sampler.sample(requests)()
     photographs = np.stack([np.asarray(image) for image in images])
     field = read(photographs)
     assert field.shape == (2, 64, 64)
     with ThreadPoolExecutor(1) as other:
         readings = [other.submit(read, photographs) for _ in range(20)]
-        drawn = [sampler.sample(requests)[0] for _ in range(3)]
+        drawn = [sampler.sample(requests)()[0] for _ in range(3)]
     assert all(np.array_equal(reading.result(), field) for reading in readings)
     assert all(np.array_equal(again, image) for pair in drawn for again, image in zip(pair, images, strict=True))
 

@@ -40,7 +40,7 @@ def one_by_one() -> tuple[dict[int, int | None], int]:
         met[request.index] = None
         for attempt in range(3):
             seed = attempt_seed(request.seed, attempt)
-            (image,), (mask,) = DiscSampler().sample([type(request)(request.index, request.prompt, seed)])
+            (image,), (mask,) = DiscSampler().sample([type(request)(request.index, request.prompt, seed)])()
             if (np.asarray(mask) > 0).mean().round(4) >= 0.1 and np.asarray(image).mean().round(3) >= 50:
                 met[request.index] = attempt
                 break

@@ -9,9 +9,10 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from skindualgen.benchmark.arms import Fill, Task
+from skindualgen.benchmark.arms import Task
 from skindualgen.benchmark.classify import ClassifierConfig
 from skindualgen.benchmark.networks import SEGMENTER_STRIDE_PX, Network
+from skindualgen.benchmark.pools import Fill
 from skindualgen.benchmark.segment import SegmenterConfig
 from skindualgen.benchmark.training import Budget
 from skindualgen.contracts import InputError, Split

@@ -40,9 +40,10 @@ def benchmark(
         str | None, typer.Option(help="Arms to run, with commas.  (default: all that can be built)")
     ] = None,
     fill: Annotated[
-        Literal["match", "balance"] | None,
+        Literal["match", "balance", "even"] | None,
         typer.Option(
-            help="Diagnoses of the generated pairs: match the real ones, or balance them, the rare ones first.  "
+            help="Diagnoses of the generated pairs: match the real ones, balance them, the rare ones first, or even: "
+            "classes drawn alike, with the same share of generated pairs in each.  "
             "(default: match to segment, balance to classify)"
         ),
     ] = None,

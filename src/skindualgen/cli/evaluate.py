@@ -84,8 +84,7 @@ def evaluate(
         device=device,
         seed=seed,
     )
-    claim_folder(out)
-    with _stages(console) as progress:
+    with claim_folder(out), _stages(console) as progress:
         evaluation = run(options, progress)
         path = write_evaluation(evaluation, out)
     if evaluation.inputs.left_out is not None:

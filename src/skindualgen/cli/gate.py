@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -128,24 +129,25 @@ def apply(
     """Judge the pairs of a folder: OUT/report.html, gate_report.json, gate.csv (all scores) and rejected.jsonl."""
     from skindualgen.cli.progress import item_progress, loading
 
-    with loading():
-        from skindualgen.gate.application import apply_gate, keep_accepted
-        from skindualgen.gate.gate import load_gate, read_gate_file
-        from skindualgen.report.gate import claim_folder, gate_report, real_pictures
-        from skindualgen.sample.reading import mask_reader
+    with ExitStack() as held:
+        with loading():
+            from skindualgen.gate.application import apply_gate, keep_accepted
+            from skindualgen.gate.gate import load_gate, read_gate_file
+            from skindualgen.report.gate import claim_folder, gate_report, real_pictures
+            from skindualgen.sample.reading import mask_reader
 
-        file, _ = read_gate_file(gate)
-        claim_folder(out)
-        if file.adapter is None:
-            loaded = load_gate(gate)
-        else:
-            pipeline = load_pipeline(adapter, base, allow_base_mismatch=False)
-            made_of = pipeline.config.provenance or {}
-            loaded = load_gate(gate, mask_reader(pipeline), adapter_sha256=made_of.get("adapter_sha256"))
-    with item_progress("judging") as report:
-        application = apply_gate(loaded, pairs, report)
-    beside = real_pictures(real, file, extractor, judges) if real is not None else None
-    results, page = gate_report(application, out, real=beside, seed=seed)
+            file, _ = read_gate_file(gate)
+            held.enter_context(claim_folder(out))
+            if file.adapter is None:
+                loaded = load_gate(gate)
+            else:
+                pipeline = load_pipeline(adapter, base, allow_base_mismatch=False)
+                made_of = pipeline.config.provenance or {}
+                loaded = load_gate(gate, mask_reader(pipeline), adapter_sha256=made_of.get("adapter_sha256"))
+        with item_progress("judging") as report:
+            application = apply_gate(loaded, pairs, report)
+        beside = real_pictures(real, file, extractor, judges) if real is not None else None
+        results, page = gate_report(application, out, real=beside, seed=seed)
     share = results.accepted
     typer.echo(f"accepted {round(share.value * share.n)} of {share.n} pairs ({share.low:.1%} to {share.high:.1%})")
     for reason in results.reasons:

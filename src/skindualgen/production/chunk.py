@@ -32,13 +32,15 @@ THUMBNAIL_PX = 96
 """Longer side of the picture that is kept of a refused pair."""
 
 Images = Sequence[Image.Image]
+Decode = Callable[[], tuple[Images, Images]]
+"""Makes images (RGB) and masks (L, 0 or 255) of what was drawn; called once, while the next batch is drawn."""
 
 
 class Sampler(Protocol):
     """Draws pairs, each a function of its request, and of the batch's size by a grey level at most."""
 
-    def sample(self, requests: Sequence[PairRequest]) -> tuple[Images, Images]:
-        """Images (RGB) and masks (L, 0 or 255) of the requests, in their order."""
+    def sample(self, requests: Sequence[PairRequest]) -> Decode:
+        """Draw the requests, in their order; what is returned decodes them, and may be called in another thread."""
 
 
 class Verdict(Protocol):
@@ -164,14 +166,14 @@ def attempt_seed(seed: int, attempt: int) -> int:
 
 def settle(
     requests: Sequence[PairRequest],
-    images: Images,
-    masks: Images,
+    decode: Decode,
     *,
     attempt: int,
     gate: Gate | None,
     settings: ChunkSettings,
 ) -> list[FinishedPair | Reject]:
-    """Judge a drawn batch and encode what is accepted; the outcomes stand in the order of the requests."""
+    """Decode a drawn batch, judge it and encode what is accepted; the outcomes stand in the order of the requests."""
+    images, masks = decode()
     records = [
         _record(request, mask, attempt if gate else None, settings)
         for request, mask in zip(requests, masks, strict=True)

@@ -1,4 +1,4 @@
-"""Draws chunks in one process: while a batch is drawn, the one before it is judged and encoded in the background."""
+"""Draws chunks in one process: while a batch is drawn, the one before it is decoded, judged and encoded behind it."""
 
 from __future__ import annotations
 
@@ -44,10 +44,8 @@ class ChunkInMaking:
         """Draw the next batch of this round and hand it to the background; return its number of pairs."""
         batch = self.batches.popleft()
         requests = redrawn(batch, self.attempt)
-        images, masks = sampler.sample(requests)
-        future = background.submit(
-            settle, requests, images, masks, attempt=self.attempt, gate=gate, settings=self._settings
-        )
+        decode = sampler.sample(requests)
+        future = background.submit(settle, requests, decode, attempt=self.attempt, gate=gate, settings=self._settings)
         self._settling.append((batch, future))
         return len(batch)
 
@@ -83,8 +81,8 @@ def draw_chunks(
 ) -> Generator[ChunkResult, None, None]:
     """Draw chunks, given as number and requests; each result is a function of these, the settings and the judges alone.
 
-    The sampler stays in the calling thread; the gate and the encoding run in one other. Where ``chunks`` gives None,
-    there is no next one yet: those in the making go on, and it is asked again.
+    The sampler stays in the calling thread; decoding, the gate and encoding run in one other. Where ``chunks`` gives
+    None, there is no next one yet: those in the making go on, and it is asked again.
 
     Raises:
         Exception: whatever sampler or gate raise.

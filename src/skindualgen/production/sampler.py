@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +13,7 @@ from diffusers.utils.logging import disable_progress_bar
 from transformers.utils.logging import disable_progress_bar as disable_transformers_bar
 
 from skindualgen.planning.requests import PairRequest
-from skindualgen.production.chunk import Gate, Images, Sampler
+from skindualgen.production.chunk import Decode, Gate, Sampler
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.sample.reading import mask_reader
 
@@ -37,14 +38,15 @@ class PipelineSampler:
     def __init__(self, pipeline: SkinDualGenPipeline, *, steps: int, guidance: float, size: int | None) -> None:
         self._pipeline, self._steps, self._guidance, self._size = pipeline, steps, guidance, size
 
-    def sample(self, requests: Sequence[PairRequest]) -> tuple[Images, Images]:
-        """Images and masks of the requests, in their order."""
-        return self._pipeline(
+    def sample(self, requests: Sequence[PairRequest]) -> Decode:
+        """Draw the latents of the requests, in their order; what is returned decodes them."""
+        latents, codes = self._pipeline(
             [request.prompt for request in requests],
             generator=[torch.Generator().manual_seed(request.seed) for request in requests],
             num_inference_steps=self._steps, guidance_scale=self._guidance, height=self._size, width=self._size,
-            return_dict=False,
+            output_type="latent", return_dict=False,
         )  # fmt: skip
+        return partial(self._pipeline.decode, latents, codes)
 
 
 def token_counter(pipeline: SkinDualGenPipeline) -> Callable[[str], int]:

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from skindualgen.contracts import InputError
 from skindualgen.evaluation.run import Evaluation
-from skindualgen.provenance import TEMPORARY_SUFFIX, atomic_write_json, atomic_write_text
+from skindualgen.provenance import atomic_write_json, atomic_write_text
 from skindualgen.report.evaluation import build_report
+from skindualgen.report.folders import report_folder
 from skindualgen.report.render import render
 
 HTML_FILE, JSON_FILE, PICTURES_FILE = "report.html", "report.json", "pictures.csv"
 OWN_NAMES = frozenset({HTML_FILE, JSON_FILE, PICTURES_FILE})
 
 
-def claim_folder(out: Path) -> None:
-    """Make the folder, or take one that holds nothing but an earlier evaluation's report.
+def claim_folder(out: Path) -> AbstractContextManager[None]:
+    """Hold the folder of an evaluation, new or of an earlier one, while it is made: see `report_folder`.
 
     Raises:
         InputError: it holds something else.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    names = {path.name for path in out.iterdir() if not path.name.endswith(TEMPORARY_SUFFIX)}
-    foreign = sorted(names - OWN_NAMES) or sorted(names if names and not _holds_report(out) else [])
-    if foreign:
-        raise InputError(
-            f"{out}, which holds {foreign[0]!r}", "a new folder, or one of an earlier evaluation", "give another --out"
-        )
+    return report_folder(out, OWN_NAMES, _holds_report, "a new folder, or one of an earlier evaluation")
 
 
 def write_evaluation(evaluation: Evaluation, out: Path) -> Path:

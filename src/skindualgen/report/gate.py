@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from skindualgen.contracts import InputError
 from skindualgen.data.review import read_used
 from skindualgen.evaluation.definitions import DEFINITIONS
 from skindualgen.evaluation.judges import default_cache
@@ -17,12 +17,13 @@ from skindualgen.gate.gate import REAL_SCORES_FILE, GateFile, Verdict
 from skindualgen.gate.lines import read_score_lines
 from skindualgen.gate.results import GateReport, summarise
 from skindualgen.gate.scores import LESION_AREA, SCORES
-from skindualgen.provenance import TEMPORARY_SUFFIX, atomic_write_json, atomic_write_text
+from skindualgen.provenance import atomic_write_json, atomic_write_text
 from skindualgen.quality.extractors import extractor_named
 from skindualgen.quality.features import CachedFeatures, FeatureExtractor
 from skindualgen.quality.fidelity_tables import PictureSet
 from skindualgen.quality.folder import load_images
 from skindualgen.report import gate_sections as pages
+from skindualgen.report.folders import report_folder
 from skindualgen.report.page import Report
 from skindualgen.report.render import render
 
@@ -86,17 +87,15 @@ def real_pictures(real: Path, gate: GateFile, extractor: str, cache: Path | None
     return RealPictures(pictures, CachedFeatures(features, (cache or default_cache()) / FEATURES_DIR))
 
 
-def claim_folder(out: Path) -> None:
-    """Make the folder, or take one that holds nothing but an earlier report of a gate.
+def claim_folder(out: Path) -> AbstractContextManager[None]:
+    """Hold the folder of a gate's report, new or of an earlier one, while it is made: see `report_folder`.
 
     Raises:
         InputError: it holds something else.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    names = {path.name for path in out.iterdir() if not path.name.endswith(TEMPORARY_SUFFIX)}
-    foreign = sorted(names - OWN_NAMES) or sorted(names if names and JSON_FILE not in names else [])
-    if foreign:
-        raise InputError(f"{out}, which holds {foreign[0]!r}", "a new folder, or one of a report", "give another --out")
+    return report_folder(
+        out, OWN_NAMES, lambda folder: (folder / JSON_FILE).is_file(), "a new folder, or one of a report"
+    )
 
 
 def build_report(application: Application, of_real: Sequence[Verdict], results: GateReport) -> Report:

@@ -263,7 +263,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
             image_latents = self._encode(pixels)  # type: ignore[arg-type]
 
         # 4. Decode.
-        images, masks = self._decode(image_latents, codes, output_type, clean and start_mask > 0)
+        images, masks = self.decode(image_latents, codes, output_type, clean=clean and start_mask > 0)
         self.maybe_free_model_hooks()
         return SkinDualGenPipelineOutput(images=images, masks=masks) if return_dict else (images, masks)
 
@@ -341,7 +341,17 @@ class SkinDualGenPipeline(DiffusionPipeline):
         scale = self.guidance_scale
         return image_un + scale * (image_cond - image_un), mask_un + scale * (mask_cond - mask_un)
 
-    def _decode(self, latents: Tensor, codes: Tensor, output_type: str, clean: bool) -> tuple[Any, Any]:
+    @torch.no_grad()
+    def decode(
+        self, latents: Tensor, codes: Tensor, output_type: str = "pil", *, clean: bool = True
+    ) -> tuple[Any, Any]:
+        """Make images and masks of what a call with ``output_type="latent"`` gave.
+
+        Args:
+            latents: image half [b, c, h/8, w/8].
+            codes: mask half [b, 4, h/8, w/8].
+            output_type, clean: as `__call__` takes them.
+        """
         if output_type == "latent":
             return latents, codes
         pixels = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype), return_dict=False)[0]

@@ -19,6 +19,7 @@ from skindualgen.studio.workspace import DATASETS_DIR, Workspace
 
 if TYPE_CHECKING:
     from skindualgen.planning.requests import PairRequest
+    from skindualgen.production.chunk import Decode
     from skindualgen.sample.keeping import RegionKeeper
     from skindualgen.sample.pipeline import SkinDualGenPipeline
     from skindualgen.studio.state import Studio
@@ -121,8 +122,8 @@ class GivenSampler:
     def __init__(self, pipeline: WatchedPipeline, wish: Wish, size: tuple[int, int], given: Given) -> None:
         self._pipeline, self._wish, self._size, self._given = pipeline, wish, size, given
 
-    def sample(self, requests: Sequence[PairRequest]) -> tuple[list[Image.Image], list[Image.Image]]:
-        """Pictures and masks of the requests, in their order."""
+    def sample(self, requests: Sequence[PairRequest]) -> Decode:
+        """Draw pictures and masks of the requests, in their order."""
         import torch
 
         width, height = self._size
@@ -133,7 +134,7 @@ class GivenSampler:
             num_inference_steps=self._wish.steps, guidance_scale=self._wish.guidance,
             callback_on_step_end=self._keeper([request.seed for request in requests]),
         )  # fmt: skip
-        return images, masks
+        return lambda: (images, masks)
 
     def _keeper(self, seeds: Sequence[int]) -> RegionKeeper | None:
         from skindualgen.sample.keeping import RegionKeeper

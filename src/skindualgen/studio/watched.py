@@ -88,6 +88,12 @@ class WatchedPipeline:
             self._finished += zip(*output, strict=True)
         return output
 
+    def decode(self, *arguments: Any, **options: Any) -> Any:
+        """As the pipeline's; what comes of it is told of as finished."""
+        output = self.pipeline.decode(*arguments, **options)
+        self._finished += zip(*output, strict=True)
+        return output
+
     def _on_step(self, pipeline: SkinDualGenPipeline, step: int, timestep: Any, tensors: dict[str, Any]) -> dict:
         self._check()
         if self._change is not None:
@@ -96,7 +102,7 @@ class WatchedPipeline:
         begun = time.monotonic()
         previews = []
         if begun >= self._next_preview and len(self._states) == self._states.maxlen:
-            previews = decode(pipeline, *self._estimates())
+            previews = list(zip(*pipeline.decode(*self._estimates(), clean=False), strict=True))
             took = time.monotonic() - begun
             self._next_preview = time.monotonic() + max(PREVIEW_PAUSE_S, PREVIEW_SHARE * took)
         self._tell(Step(step + 1, pipeline.num_timesteps, list(self._finished), previews))
@@ -138,13 +144,3 @@ def clean_estimate(state: Tensor, following: Tensor, abar: float, following_abar
     next_signal, next_noise = following_abar**0.5, (1 - following_abar) ** 0.5
     x0 = noise * following.float() - next_noise * state.float()
     return (x0 / (noise * next_signal - next_noise * signal)).to(following.dtype)
-
-
-def decode(pipeline: SkinDualGenPipeline, latents: Tensor, codes: Tensor) -> list[tuple[Image.Image, Image.Image]]:
-    """Pictures and masks of latents [n, c, h/8, w/8] and codes [n, 4, h/8, w/8]."""
-    from skindualgen.sample.outputs import codes_to_masks
-
-    scaled = (latents / pipeline.vae.config.scaling_factor).to(pipeline.vae.dtype)
-    pixels = pipeline.vae.decode(scaled, return_dict=False)[0]
-    images = pipeline.image_processor.postprocess(pixels.float(), output_type="pil")
-    return list(zip(images, codes_to_masks(codes, "pil", clean=False), strict=True))

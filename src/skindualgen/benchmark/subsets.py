@@ -1,0 +1,105 @@
+"""Nested parts of a data set, in the proportions of its classes."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skindualgen.contracts import InputError
+
+SEED_ITEMS = 2
+"""Least number of each class in a small subset, where its size allows."""
+
+
+def nested_subset(
+    diagnoses: Sequence[str | None],
+    ids: Sequence[str],
+    *,
+    count: int | None = None,
+    fraction: float | None = None,
+    seed: int = 0,
+    groups: Sequence[str] | None = None,
+) -> NDArray[np.int64]:
+    """Choose a part of the items whose classes have the proportions of the whole, and at least one item each.
+
+    For one seed a smaller part lies within each larger one. Members of a group follow each other, so that at most one
+    group a class is cut. The order is a hash of seed and ids, as in `skindualgen.data.splits`: neither the order of the
+    input nor the machine changes it.
+
+    Args:
+        diagnoses: of the items; None is a class of its own.
+        ids: of the items, each once.
+        count: size of the part; or
+        fraction: its share of the items, in (0, 1].
+        seed: another seed gives another part.
+        groups: lesion of each item; each stands alone if not given.
+
+    Returns:
+        Ascending positions [count]. With room for two of each class, no class that has two has fewer.
+
+    Raises:
+        InputError: neither or both of count and fraction, or a size that is not between the number of classes and the
+            number of items.
+    """
+    if (count is None) == (fraction is None):
+        raise InputError("neither or both of count and fraction", "one of them", "give one")
+    wanted = round(fraction * len(ids)) if fraction is not None else count
+    members = by_class(diagnoses)
+    if wanted is None or not len(members) <= wanted <= len(ids) or not ids:
+        raise InputError(
+            f"a part of {wanted} of {len(ids)} items in {len(members)} classes",
+            "no more than all items, and one of each class or more",
+            f"use {len(members)} to {len(ids)}",
+        )
+    groups = groups if groups is not None else ids
+    keys = [(_order_key(seed, group), _order_key(seed, name)) for group, name in zip(groups, ids, strict=True)]
+    queues = {name: iter(sorted(positions, key=keys.__getitem__)) for name, positions in members.items()}
+    sequence = _class_sequence({name: len(positions) for name, positions in members.items()})
+    return np.sort([next(queues[name]) for name in islice(sequence, wanted)])
+
+
+def _class_sequence(sizes: Mapping[str, int]) -> Iterator[str]:
+    """Yield the class of each item in turn: one of each, the rarest first, a second of each, then in proportion."""
+    rarest_first = sorted(sizes, key=lambda name: (sizes[name], name))
+    start = [name for turn in range(SEED_ITEMS) for name in rarest_first if sizes[name] > turn]
+    yield from start
+    yield from by_least(sizes, webster, Counter(start))
+
+
+def _order_key(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}\0{name}".encode()).digest()
+
+
+def by_class(diagnoses: Iterable[str | None]) -> dict[str, list[int]]:
+    """Map each class to its positions; those without a diagnosis are the class ""."""
+    members: dict[str, list[int]] = defaultdict(list)
+    for position, diagnosis in enumerate(diagnoses):
+        members[diagnosis or ""].append(position)
+    return dict(members)
+
+
+def by_least(sizes: Mapping[str, int], rank: Callable[[int, int], float], taken: Mapping[str, int]) -> Iterator[str]:
+    """Yield again and again the class of least ``rank(size, taken)``, then by name, counting up what is taken of it."""
+    counts = Counter(taken)
+    heap = [(rank(size, counts[name]), name) for name, size in sizes.items()]
+    heapq.heapify(heap)
+    while True:
+        name = heap[0][1]
+        yield name
+        counts[name] += 1
+        heapq.heapreplace(heap, (rank(sizes[name], counts[name]), name))
+
+
+def webster(size: int, taken: int) -> float:
+    """Rank of a class by Webster's divisor method, which shares seats in proportion to sizes.
+
+    Unlike largest remainders, it never takes a seat away when the number of seats grows: parts are nested.
+    Source: Balinski and Young, Fair Representation (1982).
+    """
+    return (2 * taken + 1) / size
