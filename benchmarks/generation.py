@@ -144,7 +144,8 @@ def _production_lines(production: dict[str, Any], setup: dict[str, Any]) -> list
     gate = "with a calibrated gate" if setup["gate"] else "without a gate"
     kinds = production["seconds"]
     return [
-        f"### Production of {production['pairs']} pairs, {gate}, one thread drawing and one behind it", "",
+        f"### Production of {production['pairs']} pairs, {gate}, one thread drawing and one behind it, "
+        f"{setup['production_rounds']} rounds", "",
         *table(["done", "seconds, median (range)"], [[kind, _spread(seconds)] for kind, seconds in kinds.items()]), "",
         f"All three draw the same batches, {production['draws']} pairs, those in place of {production['refused']} "
         "refused ones included. The bare loop ends with latents; production decodes, judges, encodes PNG with record "

@@ -53,6 +53,7 @@ class Setup:
         seed: of everything random.
         gate: folder of a calibrated gate; None produces without one.
         batches: that one round of production draws.
+        production_rounds: timed rounds of production.
     """
 
     base: str
@@ -65,7 +66,8 @@ class Setup:
     threads: int
     seed: int
     gate: str | None = None
-    batches: int = 4
+    batches: int = 8
+    production_rounds: int = 3
 
     def requests(self, count: int) -> list[PairRequest]:
         """What is drawn."""
@@ -167,7 +169,7 @@ def time_production(setup: Setup) -> dict[str, Any]:
         DECODED: lambda _: loop("pil"),
         PRODUCED: lambda _: produced(sampler),
     }
-    seconds = _rounds(kinds, setup.repeats)
+    seconds = _rounds(kinds, setup.production_rounds, warm=True)
     return {"seconds": seconds, "pairs": len(requests), "refused": refused, "draws": sum(map(len, drawn.batches))}
 
 
@@ -205,7 +207,7 @@ def profile(setup: Setup) -> dict[str, Any]:
                 settled = settle(batch, lambda pictures=pictures: pictures, attempt=0, gate=None, settings=settings)
             pairs = [pair for pair in settled if isinstance(pair, FinishedPair)]
             if gate is not None:
-                with watch.part("gate"):
+                with watch.part("gate", whole=True):
                     gate.judge(images, masks, [pair.record for pair in pairs])
             with watch.part("writing: the rest"):
                 sink.write(ChunkResult(index, pairs))
@@ -215,9 +217,10 @@ def profile(setup: Setup) -> dict[str, Any]:
     return {"total": total / count, "parts": parts, "pairs": count}
 
 
-def _rounds(kinds: dict[str, Draw], repeats: int) -> dict[str, list[float]]:
+def _rounds(kinds: dict[str, Draw], repeats: int, *, warm: bool = False) -> dict[str, list[float]]:
+    """Seconds of each kind, in turns, every other round backwards; if nothing is warm yet, after a round more."""
     seconds: dict[str, list[float]] = {name: [] for name in kinds}
-    for index in range(repeats + 1):
+    for index in range(1 if warm else 0, repeats + 1):
         for name in list(kinds)[:: 1 if index % 2 == 0 else -1]:
             start = time.perf_counter()
             kinds[name](index)

@@ -25,15 +25,21 @@ class Stopwatch:
     def __init__(self) -> None:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._inner: list[float] = []
+        self._whole = False
 
     @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Time the block."""
+    def part(self, name: str, *, whole: bool = False) -> Iterator[None]:
+        """Time the block; if it counts as a whole, the parts within it are not told apart."""
+        if self._whole:
+            yield
+            return
         self._inner.append(0.0)
+        self._whole = whole
         start = time.perf_counter()
         try:
             yield
         finally:
+            self._whole = False
             taken = time.perf_counter() - start
             self.seconds[name] += taken - self._inner.pop()
             if self._inner:

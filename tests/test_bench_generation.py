@@ -137,6 +137,10 @@ def test_inner_parts_are_not_counted_twice() -> None:
             time.sleep(0.05)
     assert watch.seconds["inner"] == pytest.approx(0.05, abs=0.02)
     assert watch.seconds["outer"] == pytest.approx(0.02, abs=0.02)
+    with watch.part("gate", whole=True), watch.part("inner"):
+        time.sleep(0.05)
+    assert watch.seconds["gate"] == pytest.approx(0.05, abs=0.02)
+    assert watch.seconds["inner"] == pytest.approx(0.05, abs=0.02)
 
 
 def test_the_command_writes_both_files(
