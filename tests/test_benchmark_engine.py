@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmark_data import SIZE_PX, TINY, recipe_of, write_folder
+from benchmark_data import SIZE_PX, TINY, plain_data, recipe_of, write_folder
 from skindualgen.benchmark.options import BenchmarkOptions
 from skindualgen.benchmark.pictures import Pictures, load_pictures
-from skindualgen.benchmark.plan import plan, task_data
+from skindualgen.benchmark.plan import origin_caveats, plan, task_data
 from skindualgen.benchmark.results import BenchmarkResult
 from skindualgen.benchmark.run import PRECISION_FILE, RESULT_FILE, TRIALS_DIR, run_benchmark
 from skindualgen.benchmark.trials import batch_source
@@ -317,3 +317,15 @@ def test_real_pairs_passed_off_as_generated_give_the_result_of_replay(
 def test_task_without_any_of_the_named_arms_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="for the task segment"):
         run_benchmark(options(folders, tasks=("segment", "classify"), arms=("reweight",)), tmp_path / "out")
+
+
+def test_it_is_told_where_generated_hints_at_the_diagnosis(folders: tuple[Path, Path]) -> None:
+    """Two of a rare class among eight of another: filled up, most of the rare one is generated."""
+    data = plain_data(generated=40)
+    data.train.diagnoses[:] = ["class 0"] * 8 + ["class 1"] * 2
+    asked = options(folders, tasks=("classify",), arms=("augment", "hybrid-1", "hybrid-2"))
+    (line,) = origin_caveats(data, plan(asked, data))
+    assert "In hybrid-1 20% of what is drawn of class 0 is generated, and 80% of class 1" in line
+    for fill in ("even", "match"):
+        assert origin_caveats(data, plan(options(folders, tasks=("classify",), fill=fill), data)) == []
+    assert origin_caveats(replace(data, task="segment"), plan(asked, data)) == []

@@ -58,6 +58,10 @@ def test_counts_now_and_after(tmp_path: Path) -> None:
     assert "6 pairs short of the target: --max-ratio 5" in done.output
     assert f"Next: skindualgen generate --plan '{out}' --out NEW_FOLDER" in done.output
     assert "angioma" not in done.output and "synthetic training" not in done.output
+    assert "Caution: all of nevus stay real while other diagnoses get generated pairs." in " ".join(done.output.split())
+    even = run(data, out, "--target", "uniform", "--count", "8")
+    assert even.exit_code == 0 and "stay real" not in even.output
+    run(data, out)
     made = read_plan(out)
     assert made.pairs == 20 and f"20 pairs in {made.rows} rows" in done.output
 

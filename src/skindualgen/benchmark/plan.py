@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +15,9 @@ from skindualgen.benchmark.pools import build_pool
 from skindualgen.benchmark.subsets import nested_subset
 from skindualgen.benchmark.trials import TaskData, Trial, merge_repeats
 from skindualgen.contracts import InputError
+
+UNEVEN = 0.25
+"""difference in the share of generated pairs between two classes from which it is told"""
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,41 @@ def _regime(options: BenchmarkOptions, data: TaskData, arms: list[Arm], size: di
     diagnoses = Counter(train.diagnoses[position] or "unknown" for position in parts[0])
     whole = len(parts[0]) == len(train)
     return Regime(len(parts[0]), whole, dict(sorted(diagnoses.items())), built, left_out, trials)
+
+
+def origin_caveats(data: TaskData, regimes: Sequence[Regime]) -> list[str]:
+    """Return, in a sentence or none, in which hybrid arm it tells most of the diagnosis whether a picture is generated.
+
+    Source: docs/results/downstream_classify.md and downstream_classify_even.md, the same pairs in both.
+    """
+    if data.task != "classify":
+        return []
+    found = []
+    for regime in regimes:
+        for arm in regime.arms:
+            if arm.name.startswith("hybrid-"):
+                trial = next(trial for (name, _), trial in regime.trials.items() if name == arm.name)
+                shares = _generated_shares(data, trial)
+                low, high = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
+                found.append((shares[high] - shares[low], arm.name, low, shares[low], high, shares[high]))
+    if not found or max(found)[0] <= UNEVEN:
+        return []
+    _, name, low, least, high, most = max(found)
+    return [
+        f"In {name} {least:.0%} of what is drawn of {low} is generated, and {most:.0%} of {high}: looking generated "
+        "hints at the diagnosis, and a network may learn that. --fill even draws the same share of each class."
+    ]
+
+
+def _generated_shares(data: TaskData, trial: Trial) -> dict[str, float]:
+    """Class -> share of generated pairs among its draws."""
+    real = [str(data.train.diagnoses[position]) for position in trial.pool.real]
+    made = [str(data.generated.diagnoses[position]) for position in trial.pool.synthetic]
+    drawn, generated = Counter[str](), Counter[str]()
+    for index, (name, weight) in enumerate(zip(real + made, trial.pool.weights.tolist(), strict=True)):
+        drawn[name] += weight
+        generated[name] += weight * (index >= len(real))
+    return {name: generated[name] / drawn[name] for name in drawn}
 
 
 def _trial(options: BenchmarkOptions, data: TaskData, arm: Arm, seed: int, part: np.ndarray) -> Trial:

@@ -12,7 +12,7 @@ from skindualgen.benchmark.execution import Done, Job, read_records, run_jobs
 from skindualgen.benchmark.leaks import DatasetPart, find_leaks, knowledge_caveats, provenance_caveats, refuse_leaks
 from skindualgen.benchmark.options import FILLS, BenchmarkOptions
 from skindualgen.benchmark.pictures import load_pictures
-from skindualgen.benchmark.plan import Regime, plan, task_data
+from skindualgen.benchmark.plan import Regime, origin_caveats, plan, task_data
 from skindualgen.benchmark.results import BenchmarkResult, MetricInfo, TaskResult
 from skindualgen.benchmark.trials import Recipe, TaskData, TrialRecord, build_network, measure_bfloat16, trial_key
 from skindualgen.contracts import InputError, PairRecord
@@ -69,6 +69,7 @@ def run_benchmark(
     for task in options.tasks:
         tasks[task], caveats[task] = task_data(task, **pictures)
         plans[task] = plan(options, tasks[task])
+        caveats[task] = caveats[task] + origin_caveats(tasks[task], plans[task])
         if options.generated:
             amounts = [regime.real_pairs for regime in plans[task]]
             caveats[task] = caveats[task] + knowledge_caveats(generator_items, amounts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,10 @@ SHOWN_EMPTY = 6
 TONE_CAUTION = (
     "Caution: prompts state the skin tone (', light skin'). An adapter whose training captions did not state tones "
     "cannot be expected to follow; `skindualgen evaluate --only skin_tone` measures whether it did."
+)
+ORIGIN_CAUTION = (
+    "Caution: all of {} stay real while other diagnoses get generated pairs. A classifier may learn that looking "
+    "generated means another diagnosis: see docs/planning.md, and `skindualgen benchmark --fill even`."
 )
 
 
@@ -158,6 +163,19 @@ def _remarks(planned: PlannedSet, max_ratio: float, *, allow_novel: bool) -> lis
         lines.append(f"Left out, without a real pair ({len(empty)}; --allow-novel plans them): {'; '.join(names)}")
     if short := sum(group.wished - group.planned for group in planned.groups):
         lines.append(f"{short} pairs short of the target: --max-ratio {max_ratio:g} synthetic pairs for each real one.")
+    if none := _never_generated(planned):
+        lines.append(ORIGIN_CAUTION.format(", ".join(none)))
     if "tone" in planned.by:
         lines.append(TONE_CAUTION)
     return lines
+
+
+def _never_generated(planned: PlannedSet) -> list[str]:
+    """Diagnoses that have real pairs and no synthetic ones, where others get some."""
+    if "diagnosis" not in planned.by or not planned.pairs:
+        return []
+    place, made = planned.by.index("diagnosis"), Counter[str]()
+    for group in planned.groups:
+        if group.now or group.planned:
+            made[group.group[place]] += group.synthetic + group.planned
+    return sorted(name for name, count in made.items() if not count)
