@@ -55,8 +55,9 @@ def sweep_table(settings: Sequence[Mapping[str, Any]], record: Mapping[str, Any]
         "The bundled adapter, the same captions and seeds for every setting; networks trained "
         f"{record['steps']} steps on {record['pairs']} real pairs with augmentation, and with twice as many generated "
         f"ones (hybrid), {record['seeds']} seeds; judged on other lesions of the TRAIN split, which the generator has "
-        "seen: for choosing a setting, not for saying what generated pairs are worth. Intervals of 95 % over seeds and "
-        f"photographs. Written by `studies/downstream.py sweep` on {record['date_utc'][:10]}, {record['platform']}.",
+        "seen: for choosing a setting, not for saying what generated pairs are worth. Hybrids to classify fill the "
+        "rare classes up. Intervals of 95 % over seeds and photographs. "
+        f"Written by `studies/downstream.py sweep` on {record['date_utc'][:10]}, {record['platform']}.",
         "",
         "| " + " | ".join(heads) + " |",
         "| " + " | ".join("---" for _ in heads) + " |",
