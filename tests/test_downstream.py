@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "studies"))
 
-from downstream import few_folder, pairs_needed, sweep_folder
+from downstream import few_folder, keep_results, pairs_needed, sweep_folder
 from downstream_sets import captions, link_pairs, write_captions
 from downstream_sweep import sweep_table
 
@@ -118,6 +119,22 @@ def test_links_lead_to_the_real_files(tmp_path: Path) -> None:
     root = link_pairs(source, [record], tmp_path / "part", made_by={})
     assert (root / "images" / "a.png").read_bytes() == b"picture"
     assert [each.isic_id for each in read_metadata(root)] == ["a"]
+
+
+def test_kept_results_say_what_wrote_them(tmp_path: Path) -> None:
+    made, out = tmp_path / "made", tmp_path / "out"
+    made.mkdir()
+    out.mkdir()
+    record = {"date_utc": "2026-01-02T03:04:05", "platform": "Linux x86_64", "versions": {"torch": "9.9"}}
+    (made / "benchmark.json").write_text(json.dumps({"seeds": 5, "record": record}))
+    (made / "benchmark.md").write_text("# Benchmark\n\nReal pairs.\n")
+    keep_results(made, out, "downstream_x", "A title", "main --task x")
+    text = (out / "downstream_x.md").read_text()
+    assert text.startswith(
+        "# A title\n\n`python studies/downstream.py main --task x`, 2026-01-02, Linux x86_64, PyTorch 9.9"
+    )
+    assert "seeds 0 to 4" in text and text.endswith("\n\nReal pairs.\n") and "# Benchmark" not in text
+    assert (out / "downstream_x.json").read_bytes() == (made / "benchmark.json").read_bytes()
 
 
 def test_the_table_says_what_each_setting_gave() -> None:
