@@ -87,6 +87,13 @@ def test_run_record_shows_no_absolute_path(monkeypatch: pytest.MonkeyPatch) -> N
     assert "someone" not in json.dumps(record)
 
 
+def test_run_record_shows_no_path_that_leads_upwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    argv = ["studies/study.py", "--data", "../place/pairs", "--out=../place/out", "runs/mine", "1/2"]
+    monkeypatch.setattr(sys, "argv", argv)
+    expected = ["studies/study.py", "--data", "pairs", "--out=out", "runs/mine", "1/2"]
+    assert provenance.run_record()["command"] == expected
+
+
 def test_png_record_survives_saving_and_equal_records_give_equal_bytes(tmp_path: Path) -> None:
     image = Image.new("RGB", (4, 4))
     image.save(tmp_path / "a.png", pnginfo=provenance.png_info({"seed": 1, "prompt": "Nävus"}))

@@ -132,8 +132,8 @@ def versions() -> dict[str, str]:
 def run_record(**fields: Any) -> dict[str, Any]:
     """Describe the running command: command line, UTC date, versions, platform, and ``fields``.
 
-    Absolute paths in the command line are cut to their last part, and no host or user name is recorded, so that the
-    record can be published.
+    Paths in the command line that are absolute or lead upwards are cut to their last part, and no host or user name is
+    recorded, so that the record can be published.
     """
     return {
         "command": [_public_argument(argument) for argument in sys.argv],
@@ -157,9 +157,13 @@ def png_info(record: Mapping[str, Any]) -> PngInfo:
 
 def _public_argument(argument: str) -> str:
     option, equals, value = argument.partition("=")
-    if equals and Path(value).is_absolute():
+    if equals and _leads_outside(Path(value)):
         return f"{option}={Path(value).name}"
-    return Path(argument).name if Path(argument).is_absolute() else argument
+    return Path(argument).name if _leads_outside(Path(argument)) else argument
+
+
+def _leads_outside(path: Path) -> bool:
+    return path.is_absolute() or path.parts[:1] == ("..",)
 
 
 def _umask() -> int:
