@@ -51,10 +51,8 @@ MAIN_RATIOS = {"segment": "0.25,0.5,1,2", "classify": "0.25,0.5,1,2"}
 SIZES_PX = {"segment": 64, "classify": 64}
 MAIN_STEPS = 300
 """Optimiser steps of every arm: on two cores, five seeds are worth more than longer runs."""
-EVEN_ARMS = "augment,oversample,replay,hybrid-0.25,hybrid-0.5,hybrid-1,hybrid-2"
 FEW_COUNTS = "25,50,100"
 FEW_RATIOS = "1,5"
-FEW_ARMS = "augment,replay,hybrid-1,hybrid-5,pretrain"
 FEW_STEPS = 200
 ADAPTER_STEPS, ADAPTER_BATCH = 1200, 16
 GUIDANCES = (1.0, 1.5, 2.0, 3.0, 5.0, 7.5)
@@ -101,6 +99,11 @@ def draw(data: DataOption, work: WorkOption, seed: SeedOption = 0, workers: Work
     counts = pairs_needed(Counter(str(record.diagnosis) for record in records), MAIN_RATIOS)
     drawn = ["--steps", str(PAIR_STEPS), "--workers", str(workers)]
     draw_pairs(work / "main_pairs", captions(records, counts, seed=seed), "builtin", seed, *drawn)
+
+
+def hybrids(ratios: str) -> str:
+    """The names of the hybrid arms of these ratios, with commas."""
+    return ",".join(f"hybrid-{ratio}" for ratio in ratios.split(","))
 
 
 def compare(
@@ -155,8 +158,9 @@ def even(data: DataOption, work: WorkOption, out: OutOption = RESULTS) -> None:
     Run after ``main --task classify``, whose trainings without generated pairs it uses.
     """
     trials = work / "main_classify"
-    options = ["--fill", "even", "--arms", EVEN_ARMS]
-    compare(data, work / "main_pairs", trials, "classify", MAIN_RATIOS["classify"], MAIN_STEPS, *options)
+    ratios = MAIN_RATIOS["classify"]
+    options = ["--fill", "even", "--arms", f"augment,oversample,replay,{hybrids(ratios)}"]
+    compare(data, work / "main_pairs", trials, "classify", ratios, MAIN_STEPS, *options)
     title = "All real pairs, the same share of generated ones in every class (classify)"
     keep_results(trials, out, "downstream_classify_even", title, "even")
 
@@ -186,7 +190,8 @@ def few(
         needed = pairs_needed(Counter(str(r.diagnosis) for r in records), {"segment": FEW_RATIOS})
         draw_pairs(pairs, captions(records, needed, seed=seed), str(run), seed, "--steps", str(PAIR_STEPS))
         trials = work / f"few_{count}_trials"
-        compare(real, pairs, trials, "segment", FEW_RATIOS, FEW_STEPS, "--arms", FEW_ARMS)
+        arms = f"augment,replay,{hybrids(FEW_RATIOS)},pretrain"
+        compare(real, pairs, trials, "segment", FEW_RATIOS, FEW_STEPS, "--arms", arms)
         title = f"{count} masks: what the pairs of an adapter trained on them are worth"
         keep_results(trials, out, f"downstream_few_{count}", title, f"few --counts {count}")
 

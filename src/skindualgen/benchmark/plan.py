@@ -135,8 +135,7 @@ def origin_caveats(data: TaskData, regimes: Sequence[Regime]) -> list[str]:
     for regime in regimes:
         for arm in regime.arms:
             if arm.name.startswith("hybrid-"):
-                trial = next(trial for (name, _), trial in regime.trials.items() if name == arm.name)
-                shares = _generated_shares(data, trial)
+                shares = _generated_shares(data, regime.trials[arm.name, 0])
                 low, high = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
                 found.append((shares[high] - shares[low], arm.name, low, shares[low], high, shares[high]))
     if not found or max(found)[0] <= UNEVEN:

@@ -91,7 +91,7 @@ def build_pool(
             loss_weights = inverse
         elif arm.uses_synthetic:
             origins = [(str(real_diagnoses[position]), "real") for position in positions.tolist()]
-            origins += [(name, "generated") for name in _classes(synthetic, chosen)]
+            origins += [(str(synthetic_diagnoses[position]), "generated") for position in chosen.tolist()]
             weights = _even_weights(origins, arm.ratio)
         else:
             weights *= [inverse[str(diagnosis)] for diagnosis in real_diagnoses]
@@ -145,12 +145,6 @@ def _inverse_frequencies(sizes: Mapping[str, int]) -> dict[str, float]:
         )
     total = sum(sizes.values())
     return {name: total / (len(sizes) * size) for name, size in sizes.items()}
-
-
-def _classes(members: Mapping[str, Sequence[int]], positions: NDArray[np.int64]) -> list[str]:
-    """The class of each position."""
-    of = {position: name for name, held in members.items() for position in held}
-    return [of[position] for position in positions.tolist()]
 
 
 def _even_weights(origins: Sequence[tuple[str, str]], ratio: float | None) -> NDArray[np.float64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -129,15 +128,15 @@ def apply(
     """Judge the pairs of a folder: OUT/report.html, gate_report.json, gate.csv (all scores) and rejected.jsonl."""
     from skindualgen.cli.progress import item_progress, loading
 
-    with ExitStack() as held:
-        with loading():
-            from skindualgen.gate.application import apply_gate, keep_accepted
-            from skindualgen.gate.gate import load_gate, read_gate_file
-            from skindualgen.report.gate import claim_folder, gate_report, real_pictures
-            from skindualgen.sample.reading import mask_reader
+    with loading():
+        from skindualgen.gate.application import apply_gate, keep_accepted
+        from skindualgen.gate.gate import load_gate, read_gate_file
+        from skindualgen.report.gate import claim_folder, gate_report, real_pictures
+        from skindualgen.sample.reading import mask_reader
 
-            file, _ = read_gate_file(gate)
-            held.enter_context(claim_folder(out))
+        file, _ = read_gate_file(gate)
+    with claim_folder(out):
+        with loading():
             if file.adapter is None:
                 loaded = load_gate(gate)
             else:
