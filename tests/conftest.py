@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,6 +25,19 @@ REAL_DATA = Path(os.environ.get("SKINDUALGEN_REAL_DATA", REPOSITORY.parent / "sh
 def pytest_report_header() -> str:
     state = "found" if (REAL_DATA / "metadata.csv").is_file() else "NOT found: the tests that read it are skipped"
     return f"real dermoscopy data: {state} (SKINDUALGEN_REAL_DATA or ../shared/data/dermoscopy)"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file at a time, but all browser tests on one worker: two browsers with a studio each would starve each other."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class BrowserTogether(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return str(Path(file).parent) if Path(file).parent.name == "browser" else file
+
+    return BrowserTogether(config, log)
 
 
 @pytest.fixture(scope="session")

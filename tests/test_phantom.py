@@ -128,13 +128,16 @@ def test_hair_is_drawn_over_the_lesion_and_leaves_the_mask_alone(monkeypatch: py
     assert np.abs(haired.image.astype(int) - bare.image).max() > 30
 
 
-def test_a_128_px_phantom_takes_less_than_60_ms_of_one_core() -> None:
-    seconds = []
+def test_a_128_px_phantom_is_cheap() -> None:
+    """About 45 ms of a core at 2.4 GHz; as a ratio to other work at the same time, since a busy machine slows both."""
+    picture, ratios = np.random.default_rng(0).random((512, 512)), []
     for seed in range(20):
         start = time.process_time()
         draw_phantom(seed)
-        seconds.append(time.process_time() - start)
-    assert np.median(seconds) < 0.060
+        drawn = time.process_time()
+        ndimage.gaussian_filter(picture, 4)
+        ratios.append((drawn - start) / (time.process_time() - drawn))
+    assert np.median(ratios) < 8
 
 
 @pytest.mark.parametrize("arguments", [{"seed": -1}, {"seed": 0, "size": 31}, {"seed": 0, "diagnosis": "wart"}])
