@@ -17,7 +17,7 @@ from skindualgen.benchmark.metrics import CLASSIFICATION_METRICS, SEGMENTATION_M
 from skindualgen.benchmark.networks import Network
 from skindualgen.benchmark.pictures import Pictures
 from skindualgen.benchmark.pools import Pool
-from skindualgen.benchmark.training import Augmentation, Budget
+from skindualgen.benchmark.training import TIMED_STEPS, Augmentation, Budget, bfloat16_is_faster
 from skindualgen.benchmark.trials import (
     Recipe,
     TaskData,
@@ -149,6 +149,37 @@ def test_seed_decides_weights_and_arms_share_them() -> None:
     first, again, other = (torch.cat([p.flatten() for p in network.parameters()]) for network in networks)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("told", "tried"),
+    [
+        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False}, False),
+        ({"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False}, True),
+        ({"architecture": "ppc64le"}, True),
+        (None, True),
+    ],
+    ids=["lacks it", "has it", "says nothing", "older PyTorch"],
+)
+def test_bfloat16_is_tried_unless_the_processor_is_known_to_lack_it(
+    told: dict[str, Any] | None, tried: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Emulated, its four timed steps take most of a short training."""
+    if told is None:
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    else:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    steps = 0
+
+    def loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        nonlocal steps
+        steps += 1
+        return (logits.mean((2, 3)) - target).square().mean()
+
+    network = torch.nn.Conv2d(3, 1, 3)
+    found = bfloat16_is_faster(network, loss, (torch.rand(2, 3, 8, 8), torch.rand(2, 1)))
+    assert steps == (2 * (1 + TIMED_STEPS) if tried else 0)
+    assert tried or not found
 
 
 def test_networks_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
