@@ -71,8 +71,8 @@ def test_folder_without_access_and_full_disk_are_wrong_input(
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(name: str) -> None:
-    done = run(name, "--help")
-    assert done.returncode == 0
+    done = CliRunner().invoke(app, [name, "--help"], prog_name="skindualgen")
+    assert done.exit_code == 0
     assert f"Usage: skindualgen {name}" in done.stdout
     assert done.stderr == ""
 

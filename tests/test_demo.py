@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 import math
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
+from typer.testing import CliRunner
 
+from skindualgen.cli import app
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.phantom import write_phantom_folder
@@ -123,9 +123,8 @@ def test_a_folder_that_is_not_there_is_wrong_input(tmp_path: Path, tiny_adapter:
 
 def test_the_command_refuses_a_folder_of_other_files(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
-    command = [sys.executable, "-m", "skindualgen", "demo", "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 2
+    done = CliRunner().invoke(app, ["demo", "--out", str(tmp_path)])
+    assert done.exit_code == 2
     assert done.stderr.splitlines() == [
         f"Error: got {tmp_path}, which holds 'thesis.tex'; expected a new folder, or one of "
         "an earlier demo; give another --out"

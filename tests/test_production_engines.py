@@ -12,8 +12,10 @@ from typing import Any
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
 from producer import BATCH, DiscSampler, PictureGate, contents, factory, requests_of, run
+from skindualgen.cli import app
 from skindualgen.contracts import InputError
 from skindualgen.data.manifest import read_metadata
 from skindualgen.production.chunk import ChunkSettings
@@ -157,13 +159,15 @@ def test_workers_report_what_they_draw() -> None:
 
 @pytest.mark.slow
 def test_the_command_with_workers_and_with_ray(tiny_v_adapter: Path, tmp_path: Path) -> None:
-    """The real model in two processes and in two actors, beside one process: the same bytes."""
-    command = [sys.executable, "-m", "skindualgen", "generate", "--adapter", str(tiny_v_adapter), "--prompt", "a nevus"]
-    command += ["-n", "10", "--steps", "2", "--batch-size", "1", "--out"]
-    found = []
-    for more in ([], ["--workers", "2"], ["--workers", "2", "--engine", "ray"]):
-        out = tmp_path / str(len(found))
-        done = subprocess.run([*command, str(out), *more], capture_output=True, text=True, check=False)
+    """The real model in two processes and in two actors, beside this one: the same bytes."""
+    arguments = ["generate", "--adapter", str(tiny_v_adapter), "--prompt", "a nevus", "-n", "10", "--steps", "2"]
+    arguments += ["--batch-size", "1", "--out"]
+    alone = CliRunner().invoke(app, [*arguments, str(tmp_path / "alone")])
+    assert alone.exit_code == 0, alone.output
+    expected = contents(tmp_path / "alone")
+    assert len(expected) > 20
+    for engine in ("process", "ray"):
+        command = [sys.executable, "-m", "skindualgen", *arguments, str(tmp_path / engine), "--workers", "2"]
+        done = subprocess.run([*command, "--engine", engine], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        found.append(contents(out))
-    assert found[0] == found[1] == found[2] and len(found[0]) > 20
+        assert contents(tmp_path / engine) == expected

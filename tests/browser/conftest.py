@@ -37,15 +37,27 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The studio's folder; modules that need data in it have a fixture of this name of their own."""
-    return tmp_path_factory.mktemp("browser") / "work"
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The studio of all modules that bring no workspace; it takes as long to start as most of their tests together."""
+    with serve(tmp_path_factory.mktemp("browser") / "work", tmp_path_factory.mktemp("log") / "studio.log") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
-def server(browser: Browser, workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def workspace() -> Path | None:
+    """The studio's folder, where a module needs data in it and has a fixture of this name of its own."""
+    return None
+
+
+@pytest.fixture(scope="module")
+def server(
+    browser: Browser, workspace: Path | None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     """The running studio; without a browser it is not started."""
+    if workspace is None:
+        yield request.getfixturevalue("shared_server")
+        return
     with serve(workspace, tmp_path_factory.mktemp("log") / "studio.log") as running:
         yield running
 
