@@ -41,17 +41,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def real_data_if_there() -> Path | None:
-    """The folder of real pairs (images/, masks/, metadata.csv), read-only; None where it is missing."""
-    return REAL_DATA if (REAL_DATA / "metadata.csv").is_file() else None
-
-
-@pytest.fixture(scope="session")
-def real_data(real_data_if_there: Path | None) -> Path:
-    """The folder of real pairs; where it is missing, the test is skipped."""
-    if real_data_if_there is None:
+def real_data() -> Path:
+    """The folder of real pairs (images/, masks/, metadata.csv); read-only."""
+    if not (REAL_DATA / "metadata.csv").is_file():
         pytest.skip("the real dermoscopy folder is not there: set SKINDUALGEN_REAL_DATA")
-    return real_data_if_there
+    return REAL_DATA
 
 
 @pytest.fixture(scope="session")

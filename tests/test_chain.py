@@ -32,38 +32,16 @@ def run(*arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]
     return done
 
 
-@pytest.fixture
-def source(real_data_if_there: Path | None, tmp_path: Path) -> Path:
-    """Twenty-four pairs of the real folder, laid out as it is; where it is missing, phantoms."""
-    source = tmp_path / "source"
-    if real_data_if_there is None:
-        write_phantom_folder(source, 16, size=96)
-        return source
-    with (real_data_if_there / "metadata.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))[::60][:24]
-    for folder, suffix in (("images", "jpg"), ("masks", "png")):
-        (source / folder).mkdir(parents=True)
-        for row in rows:
-            shutil.copy(real_data_if_there / folder / f"{row['image_id']}.{suffix}", source / folder)
-    with (source / "metadata.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
-    return source
-
-
-def test_the_chain(source: Path, tiny_base: Path, tmp_path: Path) -> None:
-    """Every command, on a base of Stable Diffusion 2.0's classes, and what each leaves."""
+def chain(source: Path, base: Path, work: Path, tmp_cache: Path) -> None:
+    """Run every command on ``source`` and check what each leaves."""
     from datasets import load_dataset
-
-    work = tmp_path
 
     run("prepare", source, work / "data", "--size", 64, "--seed", 1, "--ignore-official-split")
     records = read_metadata(work / "data")
     assert {"train", "val"} <= {record.split for record in records}
     train = [record for record in records if record.split == "train"]
 
-    options = ["--base", tiny_base, "--steps", 4, "--batch-size", 4, "--precision", "fp32", *QUICK]
+    options = ["--base", base, "--steps", 4, "--batch-size", 4, "--precision", "fp32", *QUICK]
     trained = run("train", "--data", work / "data", "--out", work / "run", *options)
     assert "4/4" in trained.stdout and f"Run folder: {work / 'run'}" in trained.stdout
     items = read_training_items(work / "run" / "adapter")
@@ -75,7 +53,7 @@ def test_the_chain(source: Path, tiny_base: Path, tmp_path: Path) -> None:
     assert "Warning" not in made.stderr and "generating" in made.stderr
     drawn = read_metadata(work / "generated", "train")
     assert {record.diagnosis for record in drawn} <= {record.diagnosis for record in train}
-    rows = load_dataset("imagefolder", data_dir=str(work / "generated"), split="train", cache_dir=str(work / "cache"))
+    rows = load_dataset("imagefolder", data_dir=str(work / "generated"), split="train", cache_dir=str(tmp_cache))
     assert len(rows) == 3 and rows[0]["image"].size == rows[0]["mask"].size == (64, 64)
 
     segmented = run(
@@ -94,6 +72,28 @@ def test_the_chain(source: Path, tiny_base: Path, tmp_path: Path) -> None:
     again = pipe([r.prompt for r in drawn], generator=[torch.Generator().manual_seed(r.seed or 0) for r in drawn])
     with Image.open(work / "generated" / first.file_name) as image:
         assert np.abs(np.asarray(again.images[0], int) - np.asarray(image, int)).max() <= 1
+
+
+def test_phantom_pairs(tiny_v_base: Path, tmp_path: Path) -> None:
+    write_phantom_folder(tmp_path / "source", 16, size=96)
+    chain(tmp_path / "source", tiny_v_base, tmp_path, tmp_path / "cache")
+
+
+@pytest.mark.real_data
+def test_real_pairs(real_data: Path, tiny_base: Path, tmp_path: Path) -> None:
+    """Twenty-four pairs of the real folder, laid out as it is, on a base of Stable Diffusion 2.0's classes."""
+    source = tmp_path / "source"
+    with (real_data / "metadata.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))[::60][:24]
+    for folder, suffix in (("images", "jpg"), ("masks", "png")):
+        (source / folder).mkdir(parents=True)
+        for row in rows:
+            shutil.copy(real_data / folder / f"{row['image_id']}.{suffix}", source / folder)
+    with (source / "metadata.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    chain(source, tiny_base, tmp_path, tmp_path / "cache")
 
 
 def test_nothing_readable_to_segment_is_wrong_input(tiny_adapter: Path, tmp_path: Path) -> None:
