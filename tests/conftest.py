@@ -27,6 +27,13 @@ def pytest_report_header() -> str:
     return f"real dermoscopy data: {state} (SKINDUALGEN_REAL_DATA or ../shared/data/dermoscopy)"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run slow tests without measuring coverage, which makes Python a half slower; the others reach the same lines."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker("no_cover")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """A file at a time, but all browser tests on one worker: two browsers and studios would starve each other."""

@@ -1,4 +1,4 @@
-"""The whole chain as a user runs it: prepare, train, generate, segment, each a process; and the folder reloads."""
+"""The whole chain as a user runs it: prepare, train, generate, segment; and the folder reloads."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner, Result
 
+from skindualgen.cli import app
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.phantom import write_phantom_folder
 from skindualgen.data.training_items import read_training_items
@@ -32,7 +35,19 @@ def run(*arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]
     return done
 
 
-def chain(source: Path, base: Path, work: Path, tmp_cache: Path) -> None:
+def call(*arguments: object, expect: int = 0) -> Result:
+    """As ``run``, in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "120"}.items():
+            patch.setenv(name, value)
+        done = CliRunner().invoke(app, list(map(str, arguments)))
+    assert done.exit_code == expect, f"{arguments}\n{done.output}"
+    return done
+
+
+def chain(
+    source: Path, base: Path, work: Path, *, run: Callable[..., subprocess.CompletedProcess[str] | Result]
+) -> None:
     """Run every command on ``source`` and check what each leaves."""
     from datasets import load_dataset
 
@@ -53,7 +68,7 @@ def chain(source: Path, base: Path, work: Path, tmp_cache: Path) -> None:
     assert "Warning" not in made.stderr and "generating" in made.stderr
     drawn = read_metadata(work / "generated", "train")
     assert {record.diagnosis for record in drawn} <= {record.diagnosis for record in train}
-    rows = load_dataset("imagefolder", data_dir=str(work / "generated"), split="train", cache_dir=str(tmp_cache))
+    rows = load_dataset("imagefolder", data_dir=str(work / "generated"), split="train", cache_dir=str(work / "cache"))
     assert len(rows) == 3 and rows[0]["image"].size == rows[0]["mask"].size == (64, 64)
 
     segmented = run(
@@ -76,12 +91,12 @@ def chain(source: Path, base: Path, work: Path, tmp_cache: Path) -> None:
 
 def test_phantom_pairs(tiny_v_base: Path, tmp_path: Path) -> None:
     write_phantom_folder(tmp_path / "source", 16, size=96)
-    chain(tmp_path / "source", tiny_v_base, tmp_path, tmp_path / "cache")
+    chain(tmp_path / "source", tiny_v_base, tmp_path, run=run)
 
 
 @pytest.mark.real_data
 def test_real_pairs(real_data: Path, tiny_base: Path, tmp_path: Path) -> None:
-    """Twenty-four pairs of the real folder, laid out as it is, on a base of Stable Diffusion 2.0's classes."""
+    """Twenty-four pairs of the real folder, laid out as it is, on a base of Stable Diffusion 2.0's classes, in here."""
     source = tmp_path / "source"
     with (real_data / "metadata.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))[::60][:24]
@@ -93,14 +108,14 @@ def test_real_pairs(real_data: Path, tiny_base: Path, tmp_path: Path) -> None:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()
         writer.writerows(rows)
-    chain(source, tiny_base, tmp_path, tmp_path / "cache")
+    chain(source, tiny_base, tmp_path, run=call)
 
 
 def test_nothing_readable_to_segment_is_wrong_input(tiny_adapter: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "broken.png").write_bytes(b"no picture")
     adapter = ["--adapter", tiny_adapter]
-    done = run("segment", "--images", tmp_path / "in", "--out", tmp_path / "out", *adapter, expect=2)
+    done = call("segment", "--images", tmp_path / "in", "--out", tmp_path / "out", *adapter, expect=2)
     lines = done.stderr.splitlines()
     assert any("broken.png: not_an_image" in line for line in lines)
     assert lines[-1].startswith("Error: got ") and "without a photograph that can be read" in lines[-1]
@@ -120,10 +135,6 @@ def test_nothing_readable_to_segment_is_wrong_input(tiny_adapter: Path, tmp_path
 )
 def test_wrong_input_is_one_line(arguments: list[str], message: str, tmp_path: Path) -> None:
     """Called as the command line is, in this process: a new one for each would take its start-up time seven times."""
-    from typer.testing import CliRunner
-
-    from skindualgen.cli import app
-
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
         done = CliRunner().invoke(app, arguments)
@@ -134,10 +145,6 @@ def test_wrong_input_is_one_line(arguments: list[str], message: str, tmp_path: P
 
 
 def test_the_effective_settings_are_shown(tmp_path: Path) -> None:
-    from typer.testing import CliRunner
-
-    from skindualgen.cli import app
-
     (tmp_path / "c.toml").write_text('data = "d"\nsteps = 7\n[lora]\nrank = 8\n')
     out = str(tmp_path / "o")
     arguments = ["train", "--config", str(tmp_path / "c.toml"), "--out", out, "--rank", "6", "--set", "noise.equal=1"]
@@ -150,10 +157,6 @@ def test_the_effective_settings_are_shown(tmp_path: Path) -> None:
 
 
 def test_resuming_what_is_not_there_is_wrong_input(tmp_path: Path) -> None:
-    from typer.testing import CliRunner
-
-    from skindualgen.cli import app
-
     arguments = ["train", "--data", str(tmp_path), "--out", str(tmp_path / "none"), "--resume"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 2

@@ -17,20 +17,21 @@ from torch._dynamo.utils import counters
 from skindualgen.model.adapter import WEIGHTS_FILE
 from skindualgen.train.loop import train
 from test_distributed import curve
-from tiny import tiny_config
+from tiny import tiny_config, write_tiny_base
 
 
 @pytest.mark.slow
 def test_a_compiled_run_is_an_eager_one_and_resumes(
-    tmp_path: Path, phantom_data: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, phantom_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    base = write_tiny_base(tmp_path / "base", levels=1)  # capturing two levels takes twice as long
     compiled_call = partialmethod(torch.nn.Module.compile, backend="aot_eager")
     monkeypatch.setattr(torch.nn.Module, "compile", compiled_call)
     settings = {"steps": 3, "checkpoint_every": 1, "keep_checkpoints": 3, "learning_rate": 1e-3}
-    eager = train(tiny_config(phantom_data, tmp_path / "eager", tiny_base, **settings))
+    eager = train(tiny_config(phantom_data, tmp_path / "eager", base, **settings))
     torch._dynamo.reset()
     counters.clear()
-    config = tiny_config(phantom_data, tmp_path / "compiled", tiny_base, compile=True, **settings)
+    config = tiny_config(phantom_data, tmp_path / "compiled", base, compile=True, **settings)
     train(config, stop_after=2)
     compiled = train(config)
     assert counters["stats"]["unique_graphs"] > 0 and not counters["graph_break"]

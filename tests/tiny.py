@@ -25,24 +25,26 @@ from skindualgen.model.joint_unet import widen_unet
 SIZE_PX = 64
 
 
-def tiny_unet(channels: int = 4) -> UNet2DConditionModel:
-    """Return a UNet of SD 2.0's block types, 8 x 8 latents."""
+def tiny_unet(channels: int = 4, *, levels: int = 2) -> UNet2DConditionModel:
+    """Return a UNet of SD 2.0's block types, 8 x 8 latents; of one level, all of it attends to the text."""
     return UNet2DConditionModel(
         sample_size=SIZE_PX // 8,
         in_channels=channels,
         out_channels=channels,
-        block_out_channels=(32, 64),
+        block_out_channels=(32, 64)[:levels],
         layers_per_block=1,
         cross_attention_dim=32,
-        attention_head_dim=(2, 4),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        attention_head_dim=(2, 4)[:levels],
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D")[:levels],
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D")[-levels:],
         norm_num_groups=16,
         use_linear_projection=True,
     )
 
 
-def write_tiny_base(folder: Path, *, prediction_type: str = "epsilon", stock_autoencoder: bool = True) -> Path:
+def write_tiny_base(
+    folder: Path, *, prediction_type: str = "epsilon", stock_autoencoder: bool = True, levels: int = 2
+) -> Path:
     """Write a diffusers folder with random weights; ``stock_autoencoder`` as in SD 2.0, else the micro base's class."""
     torch.manual_seed(0)
     if stock_autoencoder:
@@ -83,7 +85,7 @@ def write_tiny_base(folder: Path, *, prediction_type: str = "epsilon", stock_aut
         timestep_spacing="trailing" if zero_snr else "leading",
         prediction_type=prediction_type,
     )
-    parts = {"unet": tiny_unet(), "vae": vae, "text_encoder": text_encoder}
+    parts = {"unet": tiny_unet(levels=levels), "vae": vae, "text_encoder": text_encoder}
     parts |= {"tokenizer": tokenizer, "scheduler": scheduler}
     for name, part in parts.items():
         part.save_pretrained(folder / name)

@@ -1,10 +1,12 @@
-"""A real browser and studio for each module. What the page complains of, or asks of another host, fails the test."""
+"""A real browser for each module, and one real studio for all.
+
+What the page complains of, or asks of another host, fails the test.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,6 +16,7 @@ pytest.importorskip("playwright")
 
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from studio_server import CHROMIUM_FLAGS, Server, find_browser, serve
+from studio_workspace import write_workspace
 
 PATIENCE_MS = 60_000
 NEED = "SKINDUALGEN_NEED_BROWSER"
@@ -39,27 +42,18 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The studio of all modules that bring no workspace; it takes as long to start as most of their tests together."""
-    with serve(tmp_path_factory.mktemp("browser") / "work", tmp_path_factory.mktemp("log") / "studio.log") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def workspace() -> Path | None:
-    """The studio's folder, where a module needs data in it and has a fixture of this name of its own."""
-    return None
-
-
-@pytest.fixture(scope="module")
-def server(
-    browser: Browser, workspace: Path | None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    """The running studio; without a browser it is not started."""
-    if workspace is None:
-        yield request.getfixturevalue("shared_server")
-        return
+    """The studio of all modules; it takes as long to start as most tests of a module together."""
+    workspace = write_workspace(tmp_path_factory.mktemp("browser") / "work")
     with serve(workspace, tmp_path_factory.mktemp("log") / "studio.log") as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def server(browser: Browser, request: pytest.FixtureRequest) -> Server:
+    """The running studio; without a browser it is not started."""
+    running = request.getfixturevalue("shared_server")
+    assert isinstance(running, Server)
+    return running
 
 
 @pytest.fixture

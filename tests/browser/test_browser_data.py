@@ -4,47 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
-import numpy as np
-import pytest
 from acts import choose, open_tab, set_number
-from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 from studio_server import Server
+from studio_workspace import TRAIN, VAL
 
-from skindualgen.contracts import METADATA_FILE, PairRecord
-from skindualgen.data.manifest import write_dataset
-from skindualgen.data.phantom import draw_phantom
-from tiny import write_phantom_data
+from skindualgen.contracts import METADATA_FILE
 
-TRAIN, VAL, PAGE = 22, 6, 24
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Phantoms on two pages, and a data set in which two pictures are nearly one."""
-    root = tmp_path_factory.mktemp("browser") / "work"
-    write_phantom_data(root / "datasets" / "phantoms", train=TRAIN, val=VAL)
-    write_twins(root / "datasets" / "twins")
-    return root
-
-
-def write_twins(root: Path) -> None:
-    """The first two pictures differ by a grey level; the third is another."""
-    records = []
-    for index, (seed, split) in enumerate(((1, "train"), (1, "val"), (2, "train"))):
-        drawn = draw_phantom(seed, diagnosis="nevus", size=64)
-        for kind, pixels in (("images", np.clip(drawn.image, 1, 254) + np.uint8(index)), ("masks", drawn.mask)):
-            (root / kind).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(root / kind / f"pair-{index}.png")
-        records.append(
-            PairRecord(
-                file_name=f"images/pair-{index}.png", mask_file_name=f"masks/pair-{index}.png",
-                isic_id=f"pair-{index}", diagnosis="nevus", split=split,
-            )
-        )  # fmt: skip
-    write_dataset(root, records, made_by={"twins": 2})
+PAGE = 24
 
 
 def decisions(server: Server, name: str) -> dict[str, str]:

@@ -5,30 +5,19 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from pathlib import Path
 
 import psutil
 import pytest
 from acts import choose, expect_error, open_tab, set_number
 from playwright.sync_api import Page, expect
 from studio_server import Server
+from studio_workspace import MADE, REAL
 
 from studio_jobs import wait_for
-from tiny import write_phantom_data
 
 SETTINGS = "views = 1\nvalidate_every = 4\ncheckpoint_every = 4\nlora.targets = 'attention'\n"
 JOB_MS = 240_000
 """A job imports torch and loads a model before its first step."""
-REAL, MADE = "datasets/real", "datasets/made"
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two data sets of phantoms."""
-    root = tmp_path_factory.mktemp("browser") / "work"
-    write_phantom_data(root / REAL, train=12, val=12)
-    write_phantom_data(root / MADE, train=16, val=0)
-    return root
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -9,8 +9,6 @@ import pytest
 from acts import choose, open_tab, pairs, set_sampling
 from playwright.sync_api import Page, expect
 
-from tiny import write_phantom_data
-
 PROBES = Path(__file__).with_name("probes.js").read_text(encoding="utf-8")
 TABS = (
     ("Create",), ("Direct", "Mask to image"), ("Direct", "Image to mask"), ("Direct", "Edit"), ("Data", "Review"),
@@ -18,14 +16,6 @@ TABS = (
     ("Evaluate", "Compare"),
 )  # fmt: skip
 WIDTHS_PX = (360, 480, 768, 1024, 1920)
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With a data set, so that the review has pairs."""
-    root = tmp_path_factory.mktemp("browser") / "work"
-    write_phantom_data(root / "datasets" / "phantoms", train=22, val=6)
-    return root
 
 
 def ask(page: Page, *probes: str) -> list[str]:

@@ -37,6 +37,9 @@ def demo(
     console = Console()
     with console.status("Loading the model ..."):
         from skindualgen.demo.run import ShowOptions, open_in_browser, run_show
+        from skindualgen.model.bases import hide_loading_bars
+
+        hide_loading_bars()
     options = ShowOptions(out, data, adapter, per_diagnosis, photographs, train_steps, seed, steps, guidance)
     report = run_show(options, console)
     console.print(

@@ -45,14 +45,14 @@ def export(
 
     with loading():
         import torch
-        from diffusers.utils.logging import disable_progress_bar
 
         from skindualgen.model.adapter import adapter_folder
+        from skindualgen.model.bases import hide_loading_bars
         from skindualgen.model.export import export_diffusers_lora, export_hub, export_kohya
         from skindualgen.sample.merged import export_merged
         from skindualgen.train.precision import DTYPES
 
-        disable_progress_bar()
+        hide_loading_bars()
         wanted = None if dtype is None else DTYPES[dtype]
         folder = adapter_folder(adapter)
         if format == "merged":

@@ -26,13 +26,11 @@ MismatchOption = Annotated[
 def load_pipeline(adapter: str, base: str | None, *, allow_base_mismatch: bool) -> SkinDualGenPipeline:
     """Load an adapter and its base; download the base if it has to come from the hub."""
     import torch
-    from diffusers.utils.logging import disable_progress_bar
-    from transformers.utils.logging import disable_progress_bar as disable_transformers_bar
 
+    from skindualgen.model.bases import hide_loading_bars
     from skindualgen.sample.pipeline import SkinDualGenPipeline
 
-    disable_progress_bar()
-    disable_transformers_bar()
+    hide_loading_bars()
     pipeline = SkinDualGenPipeline.from_adapter(
         adapter if adapter == "builtin" else Path(adapter), base, allow_base_mismatch=allow_base_mismatch
     )

@@ -76,8 +76,11 @@ def train(
     from skindualgen.cli.progress import loading
 
     with loading():
+        from skindualgen.model.bases import hide_loading_bars
         from skindualgen.train.loop import train as run
         from skindualgen.train.stopping import TrainingStopped
+
+        hide_loading_bars()
 
     console = Console()
     try:

@@ -75,6 +75,7 @@ def run_show(options: ShowOptions, console: Console) -> Path:
     """
     if options.data is not None and options.data.resolve().is_relative_to(options.out.resolve()):
         raise InputError(f"--data {options.data} inside --out {options.out}", "two places", "give another --out")
+    _refuse_foreign_files(options.out)
     pipe = SkinDualGenPipeline.from_adapter(options.adapter)
     _empty_own_folder(options.out)
     pipe.set_progress_bar_config(disable=True)
@@ -159,17 +160,22 @@ def open_in_browser(path: Path) -> bool:
     return browser.open(path.resolve().as_uri())
 
 
-def _empty_own_folder(out: Path) -> None:
-    """Make the folder, or empty it of an earlier show, known by its marker; anything else is the user's and refused."""
-    out.mkdir(parents=True, exist_ok=True)
+def _refuse_foreign_files(out: Path) -> None:
+    """Refuse a folder that holds anything but an earlier show, known by its marker: it is the user's."""
     own = OWN_NAMES if (out / MARKER).is_file() else frozenset()
     unfinished = tuple(f".{name}." for name in OWN_NAMES)  # what a killed demo leaves of an atomic write
-    names = sorted(path.name for path in out.iterdir())
+    names = sorted(path.name for path in out.iterdir()) if out.exists() else []
     foreign = [name for name in names if name not in own and not (own and name.startswith(unfinished))]
     if foreign:
         raise InputError(
             f"{out}, which holds {foreign[0]!r}", "a new folder, or one of an earlier demo", "give another --out"
         )
+
+
+def _empty_own_folder(out: Path) -> None:
+    """Mark the folder as a show's, and empty it of an earlier one."""
+    _refuse_foreign_files(out)
+    out.mkdir(parents=True, exist_ok=True)
     (out / MARKER).touch()
     for path in out.iterdir():
         if path.is_dir():

@@ -12,9 +12,11 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, SchedulerMixin, UNet2DConditionModel
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.logging import disable_progress_bar
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils.logging import disable_progress_bar as disable_transformers_bar
 
 from skindualgen.contracts import InputError
 from skindualgen.model.autoencoder import PatchAutoencoder
@@ -87,6 +89,12 @@ class _Source:
     revision: str | None = None
     license: str | None = None
     known: KnownBase | None = None
+
+
+def hide_loading_bars() -> None:
+    """Keep diffusers and transformers from showing bars of their own while they load, for the rest of the process."""
+    disable_progress_bar()
+    disable_transformers_bar()
 
 
 def base_folder(base: str | Path) -> Path:

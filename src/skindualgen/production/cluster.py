@@ -107,7 +107,8 @@ class RayActors:
 
     def _connect(self, ray: ModuleType) -> None:
         """Join the cluster that ``RAY_ADDRESS`` names, or start one here, with a processor slot an actor."""
-        here = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": max(self._count, os.cpu_count() or 1)}
+        slots = max(self._count, os.cpu_count() or 1)
+        here = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": slots, "include_dashboard": False}
         handler = signal.getsignal(signal.SIGTERM)
         ray.init(**here, log_to_driver=False, logging_level="WARNING", configure_logging=True)
         if threading.current_thread() is threading.main_thread():

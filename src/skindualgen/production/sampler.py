@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from diffusers.utils.logging import disable_progress_bar
-from transformers.utils.logging import disable_progress_bar as disable_transformers_bar
 
+from skindualgen.model.bases import hide_loading_bars
 from skindualgen.planning.requests import PairRequest
 from skindualgen.production.chunk import Decode, Gate, Sampler
 from skindualgen.sample.pipeline import SkinDualGenPipeline
@@ -87,8 +86,7 @@ class PipelineFactory:
 
     def load(self) -> SkinDualGenPipeline:
         """The pipeline in main memory, quiet."""
-        disable_progress_bar()
-        disable_transformers_bar()
+        hide_loading_bars()
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         pipeline = SkinDualGenPipeline.from_adapter(
