@@ -48,8 +48,8 @@ install: $(VENV)/.installed
 demo: install
 	@$(BIN)/skindualgen demo --out demo $(if $(DATA),--data "$(DATA)")
 
-# In the order of the names the longest files, those of the browser, come first, and short ones last. Commands that tests
-# start may keep their bytecode, whatever the environment says: compiling all of it anew takes each of them a second.
+# Files come in the order of tests/conftest.py: long ones first. Commands that tests start may keep their bytecode,
+# whatever the environment says: compiling all of it anew takes each of them a second.
 test: lint
 	@rm -f .coverage .coverage.*
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --cov --numprocesses auto --maxprocesses 4 \

@@ -104,6 +104,7 @@ def test_interrupted_run_goes_on_and_damaged_trial_is_redone(folders: tuple[Path
     ]
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_records_as_one(folders: tuple[Path, Path], tmp_path: Path) -> None:
     settings = options(folders, tasks=("classify",), arms=("augment", "hybrid-1"), seeds=1)
     run_benchmark(settings, tmp_path / "one")

@@ -89,11 +89,13 @@ def chain(
         assert np.abs(np.asarray(again.images[0], int) - np.asarray(image, int)).max() <= 1
 
 
+@pytest.mark.slow
 def test_phantom_pairs(tiny_v_base: Path, tmp_path: Path) -> None:
     write_phantom_folder(tmp_path / "source", 16, size=96)
     chain(tmp_path / "source", tiny_v_base, tmp_path, run=run)
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_real_pairs(real_data: Path, tiny_base: Path, tmp_path: Path) -> None:
     """Twenty-four pairs of the real folder, laid out as it is, on a base of Stable Diffusion 2.0's classes, in here."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -14,6 +16,15 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 def run(name: str, *arguments: str) -> str:
     command = [sys.executable, str(EXAMPLES / name), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=240).stdout
+
+
+def run_here(capsys: pytest.CaptureFixture[str], name: str, *arguments: str) -> str:
+    """As ``run``, in this process, which has imported the libraries."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *arguments])
+        capsys.readouterr()
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    return capsys.readouterr().out
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -35,18 +46,18 @@ def test_pairs_from_text(tmp_path: Path, tiny_adapter: Path) -> None:
     assert {size_of(tmp_path / "pairs" / name) for name in names} == {(64, 64)}
 
 
-def test_three_ways(tmp_path: Path, tiny_adapter: Path) -> None:
-    said = run("three_ways.py", "--adapter", str(tiny_adapter), "--out", str(tmp_path / "sheet.png"))
+def test_three_ways(tmp_path: Path, tiny_adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = run_here(capsys, "three_ways.py", "--adapter", str(tiny_adapter), "--out", str(tmp_path / "sheet.png"))
     assert "photograph -> mask: Dice" in said
     assert size_of(tmp_path / "sheet.png") == (3 * 64, 2 * 64)
 
 
-def test_judge_a_folder(tmp_path: Path) -> None:
+def test_judge_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from skindualgen.data.phantom import write_phantom_folder
     from skindualgen.data.prepare import PrepareOptions, prepare
 
     write_phantom_folder(tmp_path / "phantoms", 4, size=64)
     prepare(tmp_path / "phantoms", tmp_path / "data", PrepareOptions(size=64))
-    said = run("judge_a_folder.py", str(tmp_path / "data"), "--out", str(tmp_path / "folder.html"))
+    said = run_here(capsys, "judge_a_folder.py", str(tmp_path / "data"), "--out", str(tmp_path / "folder.html"))
     assert said.startswith("report of 4 pairs")
     assert "4 pairs of data" in (tmp_path / "folder.html").read_text(encoding="utf-8")

@@ -321,6 +321,7 @@ def test_a_local_folder_wins_over_the_hub(
     assert all("/resolve/" in line or "/api/" in line or "/cdn/" in line for line in hub.requests)
 
 
+@pytest.mark.slow
 def test_the_command_line_honours_the_hubs_variables(hub: LoopbackHub, tmp_path: Path, tiny_adapter: Path) -> None:
     """HF_ENDPOINT and HF_HOME, then HF_HUB_OFFLINE, as a user sets them: in the environment of the process."""
 

@@ -41,6 +41,7 @@ def test_the_stored_notebook_was_run_and_names_no_machine(stored: nbformat.Noteb
     assert not [word for word in ("/work/", "/home/", "/root/") if word in NOTEBOOK.read_text()]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_it_runs(stored: nbformat.NotebookNode, tmp_path: Path) -> None:
     notebook = nbformat.from_dict(stored)

@@ -153,6 +153,7 @@ def test_batches_do_not_matter(
         assert np.abs(pictures[0] - pictures[1]).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals another process")
 def test_a_stopped_command_resumes(tiny_v_adapter: Path, tmp_path: Path) -> None:
     """The command itself, stopped after its first chunk; the second call ends with what one call would have written."""

@@ -175,6 +175,7 @@ def test_runs_are_listed_and_links_passed_over(workspace: Workspace, tmp_path: P
         read_metrics(workspace, "runs/first")
 
 
+@pytest.mark.slow
 def test_a_run_is_stopped_with_a_checkpoint_and_resumed(workspace: Workspace, tiny_base: Path) -> None:
     """The real command on the tiny twin: it stops after a step, exits with 0, and goes on to its adapter."""
     shutil.copytree(tiny_base, workspace.root / "bases" / "tiny")

@@ -141,6 +141,7 @@ def wait_for_step(process: subprocess.Popen[str], out: Path, step: int) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="sends signals to another process")
 def test_kill_and_interrupt_and_resume(whole: Path, tmp_path: Path, phantom_data: Path, tiny_v_base: Path) -> None:
     """kill -9, then the same command ended by SIGINT, then by SIGTERM (0, a checkpoint), then to the end: one adapter.
