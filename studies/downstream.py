@@ -4,11 +4,12 @@
     python studies/downstream.py main  --data ../pairs --work ../downstream          # all arms, all real pairs
     python studies/downstream.py even  --data ../pairs --work ../downstream          # a lever, tried afterwards
     python studies/downstream.py few   --data ../pairs --work ../downstream          # 25, 50, 100 masks
+    python studies/downstream.py read  --data ../pairs --work ../downstream          # a lever, tried afterwards
     python studies/downstream.py sweep --data ../pairs --work ../downstream          # guidance and steps
 
 Every command can be stopped and run again; each goes through the ordinary commands of skindualgen. The data folder is
 the real pairs as prepared by scripts/train_micro.py (WORK/pairs). Its part "val", which the bundled generator has not
-seen, is the test part of ``main`` and ``few``; ``sweep`` chooses, so it judges on a part of the train split.
+seen, is the test part of all but ``sweep``, which chooses, so it judges on a part of the train split.
 """
 
 from __future__ import annotations
@@ -16,17 +17,26 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from downstream_sets import captions, link_pairs, write_captions
+from downstream_runs import (
+    DRAWN,
+    PAIR_STEPS,
+    SIZES_PX,
+    compare,
+    draw_pairs,
+    hybrids,
+    keep_results,
+    pairs_needed,
+    train_records,
+)
+from downstream_sets import captions, link_pairs, read_masks, reading_scores
 from downstream_sweep import sweep_table
 from micro_quality import run_command
 
 from skindualgen.benchmark.subsets import nested_subset
-from skindualgen.contracts import PairRecord
 from skindualgen.data.manifest import read_metadata
 from skindualgen.provenance import atomic_write_json, atomic_write_text, run_record
 
@@ -36,24 +46,22 @@ WorkOption = Annotated[Path, typer.Option(help="folder for what is made on the w
 TaskOption = Annotated[str, typer.Option(help="segment, classify or both")]
 OutOption = Annotated[Path, typer.Option(help="where the tables go")]
 SeedOption = Annotated[int, typer.Option(help="of captions, pairs, subsets and adapters")]
-WorkersOption = Annotated[int, typer.Option(min=1, help="cores: processes that draw, trainings at a time, threads of an adapter's")]
+WorkersOption = Annotated[
+    int, typer.Option(min=1, help="processes that draw, trainings at a time, an adapter's threads")
+]
 PartOption = Annotated[str, typer.Option(help="I/N: every N-th setting, from the I-th")]
 CountsOption = Annotated[str, typer.Option(help="how many masks, with commas; processes can share them out")]
 
 RESULTS = Path("docs/results")
-SEEDS = 5
-BATCH_SIZE = 8
-DRAW_BATCH = 24
-PAIR_STEPS = 10
-"""Denoising steps of the pairs of ``main`` and ``few``, half the adapter's own: a core draws a pair in 0.7 s."""
 MAIN_RATIOS = {"segment": "0.25,0.5,1,2", "classify": "0.25,0.5,1,2"}
 """Times as many generated pairs as real ones; ``few`` goes up to 5, which here would take 7,000 pairs, or 10,000."""
-SIZES_PX = {"segment": 64, "classify": 64}
 MAIN_STEPS = 300
 """Optimiser steps of every arm: on two cores, five seeds are worth more than longer runs."""
 FEW_COUNTS = "25,50,100"
 FEW_RATIOS = "1,5"
 FEW_STEPS = 200
+READ_RATIOS = "5,12"
+"""Up to 1,200 of the 1,225 photographs that 100 masks leave without one."""
 FEW_GUIDANCE = 1.5
 """As ``sweep`` found it best for segmentation, on the train split and before ``few`` was run."""
 ADAPTER_STEPS, ADAPTER_BATCH = 1600, 8
@@ -65,36 +73,6 @@ CENTRE = (10, 2.0)
 SWEEP_REAL, SWEEP_JUDGED, SWEEP_RATIO, SWEEP_STEPS, SWEEP_SEEDS = 100, 234, 2.0, 100, 3
 
 
-def train_records(data: Path) -> list[PairRecord]:
-    """Return the real pairs that generators may see."""
-    return read_metadata(data, "train")
-
-
-def most_needed(task: str, sizes: Counter[str], ratio: float) -> dict[str, int]:
-    """Return how many generated pairs of each class the largest hybrid arm of a task needs.
-
-    Segmentation takes them in the real proportions; classification fills every class up to the same number.
-    """
-    if task == "segment":
-        return {name: round(ratio * count) + 1 for name, count in sizes.items()}
-    level = (1 + ratio) * sum(sizes.values()) / len(sizes)
-    return {name: max(0, round(level - count)) + 1 for name, count in sizes.items()}
-
-
-def draw_pairs(out: Path, rows: list[dict[str, object]], adapter: str, seed: int, *options: str) -> Path:
-    """Draw a pair for each caption."""
-    prompts = write_captions(out.parent / f"{out.name}.jsonl", rows)
-    arguments = ["--adapter", adapter, "--prompts", str(prompts), "-n", str(len(rows)), "--seed", str(seed)]
-    run_command("generate", *arguments, "--out", str(out), "--batch-size", str(DRAW_BATCH), *options)
-    return out
-
-
-def pairs_needed(sizes: Counter[str], ratios: Mapping[str, str]) -> dict[str, int]:
-    """Return how many generated pairs of each class serve the largest hybrid arms of all tasks that have ratios."""
-    tasks = [most_needed(task, sizes, max(map(float, listed.split(",")))) for task, listed in ratios.items()]
-    return {name: max(counts[name] for counts in tasks) for name in sizes}
-
-
 @app.command()
 def draw(data: DataOption, work: WorkOption, seed: SeedOption = 0, workers: WorkersOption = 1) -> None:
     """Draw the pairs of ``main`` with the bundled adapter, enough for its largest ratios."""
@@ -102,36 +80,6 @@ def draw(data: DataOption, work: WorkOption, seed: SeedOption = 0, workers: Work
     counts = pairs_needed(Counter(str(record.diagnosis) for record in records), MAIN_RATIOS)
     drawn = ["--steps", str(PAIR_STEPS), "--workers", str(workers)]
     draw_pairs(work / "main_pairs", captions(records, counts, seed=seed), "builtin", seed, *drawn)
-
-
-def hybrids(ratios: str) -> str:
-    """The names of the hybrid arms of these ratios, with commas."""
-    return ",".join(f"hybrid-{ratio}" for ratio in ratios.split(","))
-
-
-def compare(
-    real: Path, pairs: Path, out: Path, task: str, ratios: str, steps: int, *options: str, seeds: int = SEEDS
-) -> None:
-    """Run the benchmark of one task with the studies' size, seeds and steps."""
-    arguments = ["--real", str(real), "--generated", str(pairs), "--out", str(out), "--task", task]
-    arguments += ["--ratios", ratios, "--steps", str(steps), "--size", str(SIZES_PX[task])]
-    arguments += ["--batch-size", str(BATCH_SIZE), "--threads", "1", "--precision", "fp32"]
-    run_command("benchmark", *arguments, "--seeds", str(seeds), *options)
-
-
-def keep_results(made: Path, out: Path, name: str, title: str, command: str) -> None:
-    """Copy a benchmark's numbers and its page, with a heading that says what wrote it, to the results."""
-    numbers = out / f"{name}.json"
-    shutil.copyfile(made / "benchmark.json", numbers)
-    result = json.loads(numbers.read_text(encoding="utf-8"))
-    record = result["record"]
-    page = (made / "benchmark.md").read_text(encoding="utf-8").partition("\n")[2]
-    torch = record["versions"]["torch"]
-    origin = (
-        f"`python studies/downstream.py {command}`, {record['date_utc'][:10]}, {record['platform']}, PyTorch {torch}; "
-        f"seeds 0 to {result['seeds'] - 1}, one thread a training, pairs of {PAIR_STEPS} denoising steps."
-    )
-    atomic_write_text(out / f"{name}.md", f"# {title}\n\n{origin}\n{page}")
 
 
 def few_folder(data: Path, work: Path, count: int, seed: int) -> Path:
@@ -199,7 +147,44 @@ def few(
         options = ["--arms", arms, "--jobs", str(workers)]
         compare(real, pairs, trials, "segment", FEW_RATIOS, FEW_STEPS, *options)
         title = f"{count} masks: what the pairs of an adapter trained on them are worth"
-        keep_results(trials, out, f"downstream_few_{count}", title, f"few --counts {count}")
+        keep_results(
+            trials,
+            out,
+            f"downstream_few_{count}",
+            title,
+            f"few --counts {count}",
+            pairs=f"{DRAWN} at guidance {FEW_GUIDANCE:g}",
+        )
+
+
+@app.command()
+def read(
+    data: DataOption,
+    work: WorkOption,
+    out: OutOption = RESULTS,
+    seed: SeedOption = 0,
+    counts: CountsOption = FEW_COUNTS,
+) -> None:
+    """Few masks, the other direction: the adapters of ``few`` read masks from the photographs that have none.
+
+    Run after ``few``, whose adapters it uses, and whose trainings without generated pairs; decided on after it.
+    """
+    for count in map(int, counts.split(",")):
+        real, trials = few_folder(data, work, count, seed), work / f"few_{count}_trials"
+        known = {record.lesion_id or record.isic_id for record in read_metadata(real, "train")}
+        others = [record for record in train_records(data) if (record.lesion_id or record.isic_id) not in known]
+        records = others + [r.model_copy(update={"split": "test"}) for r in read_metadata(data, "val")]
+        photographs, adapter = work / f"few_{count}_photographs", work / f"few_{count}_run"
+        paired = read_masks(data, records, photographs, adapter=adapter, seed=seed)
+        scores = reading_scores(data, records, photographs, paired, SIZES_PX["segment"])
+        made_by = {"study": "downstream read", "adapter": adapter.name}
+        kept = [record for record in paired if record.split != "test"]
+        pairs = link_pairs(photographs, kept, work / f"few_{count}_read", made_by=made_by)
+        arms = f"augment,replay,{hybrids(READ_RATIOS)},synthetic"
+        compare(real, pairs, trials, "segment", READ_RATIOS, FEW_STEPS, "--arms", arms)
+        title = f"{count} masks: what further photographs are worth whose masks the adapter trained on them has read"
+        command, pairs_are = f"read --counts {count}", "real photographs with masks read by the adapter"
+        keep_results(trials, out, f"downstream_read_{count}", title, command, pairs=pairs_are, reading=scores)
 
 
 def sweep_folder(data: Path, work: Path, seed: int) -> Path:

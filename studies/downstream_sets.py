@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from micro_quality import run_command
 
+from skindualgen.benchmark.metrics import segmentation_outcome
 from skindualgen.contracts import DATASET_FILE, InputError, PairRecord
 from skindualgen.data.manifest import write_dataset
 from skindualgen.data.prompts import prompt_for
 from skindualgen.planning.requests import ATTRIBUTES
 from skindualgen.provenance import atomic_write_text
+from skindualgen.quality.folder import load_masks
 
 
 def captions(records: Sequence[PairRecord], counts: Mapping[str, int], *, seed: int) -> list[dict[str, Any]]:
@@ -48,6 +51,30 @@ def write_captions(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def read_masks(data: Path, records: Sequence[PairRecord], root: Path, *, adapter: Path, seed: int) -> list[PairRecord]:
+    """Link photographs into a folder and have an adapter read their masks; returns the records with these masks."""
+    bare = [record.model_copy(update={"mask_file_name": None}) for record in records]
+    link_pairs(data, bare, root, made_by={"study": "downstream read"})
+    arguments = ["--adapter", str(adapter), "--images", str(root / "images"), "--seed", str(seed)]
+    run_command("segment", *arguments, "--out", str(root))
+    masks = [f"masks/{Path(record.file_name).stem}.png" for record in bare]
+    return [record.model_copy(update={"mask_file_name": mask}) for record, mask in zip(bare, masks, strict=True)]
+
+
+def reading_scores(
+    data: Path, records: Sequence[PairRecord], read: Path, paired: Sequence[PairRecord], size_px: int
+) -> dict[str, dict[str, float]]:
+    """Return Dice of the read masks with the true ones, mean and standard error, for each split."""
+    truth, found = load_masks(data, records, size_px), load_masks(read, paired, size_px)
+    scores = segmentation_outcome(predicted=found, truth=truth).dice
+    splits = np.array([record.split for record in records])
+    parts = {str(split): scores[splits == split] for split in np.unique(splits)}
+    return {
+        split: {"n": len(of), "dice": float(of.mean()), "standard_error": float(of.std(ddof=1) / np.sqrt(len(of)))}
+        for split, of in parts.items()
+    }
 
 
 def link_pairs(data: Path, records: Sequence[PairRecord], root: Path, *, made_by: Mapping[str, Any]) -> Path:

@@ -12,8 +12,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "studies"))
 
-from downstream import few_folder, keep_results, pairs_needed, sweep_folder
-from downstream_sets import captions, link_pairs, write_captions
+from downstream import few_folder, sweep_folder
+from downstream_runs import keep_results, pairs_needed
+from downstream_sets import captions, link_pairs, read_masks, reading_scores, write_captions
 from downstream_sweep import sweep_table
 
 from skindualgen.benchmark.arms import arms_of
@@ -134,7 +135,28 @@ def test_kept_results_say_what_wrote_them(tmp_path: Path) -> None:
         "# A title\n\n`python studies/downstream.py main --task x`, 2026-01-02, Linux x86_64, PyTorch 9.9"
     )
     assert "seeds 0 to 4" in text and text.endswith("\n\nReal pairs.\n") and "# Benchmark" not in text
-    assert (out / "downstream_x.json").read_bytes() == (made / "benchmark.json").read_bytes()
+    assert json.loads((out / "downstream_x.json").read_text()) == {"seeds": 5, "record": record}
+    reading = {"test": {"n": 9, "dice": 0.8, "standard_error": 0.01}}
+    keep_results(made, out, "downstream_y", "A title", "read", pairs="read masks", reading=reading)
+    assert "one thread a training, read masks.\n\n" in (out / "downstream_y.md").read_text()
+    assert "0.800 +- 0.020 on 9 of the test split" in (out / "downstream_y.md").read_text()
+    assert json.loads((out / "downstream_y.json").read_text())["reading"] == reading
+
+
+def test_an_adapter_reads_the_masks_of_photographs_that_have_others(
+    tmp_path: Path, phantom_data: Path, tiny_adapter: Path
+) -> None:
+    records = read_metadata(phantom_data)
+    before = (phantom_data / str(records[0].mask_file_name)).read_bytes()
+    paired = read_masks(phantom_data, records, tmp_path / "read", adapter=tiny_adapter, seed=0)
+    assert [record.isic_id for record in paired] == [record.isic_id for record in records]
+    assert (tmp_path / "read" / paired[0].file_name).is_symlink()
+    assert not (tmp_path / "read" / str(paired[0].mask_file_name)).is_symlink()
+    scores = reading_scores(phantom_data, records, tmp_path / "read", paired, 64)
+    assert {split: of["n"] for split, of in scores.items()} == {"train": 12, "val": 4}
+    own = reading_scores(phantom_data, records, phantom_data, records, 64)
+    assert own["val"]["dice"] == 1.0 > scores["val"]["dice"]
+    assert (phantom_data / str(records[0].mask_file_name)).read_bytes() == before
 
 
 def test_the_table_says_what_each_setting_gave() -> None:
