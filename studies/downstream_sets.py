@@ -58,8 +58,8 @@ def read_masks(data: Path, records: Sequence[PairRecord], root: Path, *, adapter
     bare = [record.model_copy(update={"mask_file_name": None}) for record in records]
     link_pairs(data, bare, root, made_by={"study": "downstream read"})
     arguments = ["--adapter", str(adapter), "--images", str(root / "images"), "--seed", str(seed)]
-    run_command("segment", *arguments, "--out", str(root))
-    masks = [f"masks/{Path(record.file_name).stem}.png" for record in bare]
+    run_command("segment", *arguments, "--out", str(root / "read"))
+    masks = [f"read/masks/{Path(record.file_name).stem}.png" for record in bare]
     return [record.model_copy(update={"mask_file_name": mask}) for record, mask in zip(bare, masks, strict=True)]
 
 
