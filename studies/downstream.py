@@ -29,6 +29,7 @@ from downstream_runs import (
     draw_pairs,
     hybrids,
     keep_results,
+    lesion_of,
     pairs_needed,
     train_records,
 )
@@ -46,8 +47,9 @@ WorkOption = Annotated[Path, typer.Option(help="folder for what is made on the w
 TaskOption = Annotated[str, typer.Option(help="segment, classify or both")]
 OutOption = Annotated[Path, typer.Option(help="where the tables go")]
 SeedOption = Annotated[int, typer.Option(help="of captions, pairs, subsets and adapters")]
-WorkersOption = Annotated[
-    int, typer.Option(min=1, help="processes that draw, trainings at a time, an adapter's threads")
+WorkersOption = Annotated[int, typer.Option(min=1, help="processes that draw; the pairs are the same for any number")]
+CoresOption = Annotated[
+    int, typer.Option(min=1, help="threads of an adapter, processes that draw, trainings at a time")
 ]
 PartOption = Annotated[str, typer.Option(help="I/N: every N-th setting, from the I-th")]
 CountsOption = Annotated[str, typer.Option(help="how many masks, with commas; processes can share them out")]
@@ -85,7 +87,7 @@ def draw(data: DataOption, work: WorkOption, seed: SeedOption = 0, workers: Work
 def few_folder(data: Path, work: Path, count: int, seed: int) -> Path:
     """Make the data set folder of a user with ``count`` masks: these pairs for training, the val part for testing."""
     records = train_records(data)
-    groups = [str(record.lesion_id or record.isic_id) for record in records]
+    groups = [lesion_of(record) for record in records]
     diagnoses = [record.diagnosis for record in records]
     chosen = nested_subset(diagnoses, [r.isic_id for r in records], count=count, seed=seed, groups=groups)
     test = [record.model_copy(update={"split": "test"}) for record in read_metadata(data, "val")]
@@ -123,7 +125,7 @@ def few(
     out: OutOption = RESULTS,
     seed: SeedOption = 0,
     counts: CountsOption = FEW_COUNTS,
-    workers: WorkersOption = 1,
+    cores: CoresOption = 1,
 ) -> None:
     """Few masks: an adapter trained on 25, 50 and 100 pairs, on a base that saw the other photographs without masks."""
     for count in map(int, counts.split(",")):
@@ -133,18 +135,18 @@ def few(
             "steps": ADAPTER_STEPS,
             "batch_size": ADAPTER_BATCH,
             "seed": seed,
-            "threads": workers,
+            "threads": cores,
             "precision": "fp32",
         }
         options += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
         run_command("train", *options)
         records = read_metadata(real, "train")
         needed = pairs_needed(Counter(str(r.diagnosis) for r in records), {"segment": FEW_RATIOS})
-        drawn = ["--steps", str(PAIR_STEPS), "--guidance", f"{FEW_GUIDANCE:g}", "--workers", str(workers)]
+        drawn = ["--steps", str(PAIR_STEPS), "--guidance", f"{FEW_GUIDANCE:g}", "--workers", str(cores)]
         draw_pairs(pairs, captions(records, needed, seed=seed), str(run), seed, *drawn)
         trials = work / f"few_{count}_trials"
         arms = f"augment,replay,{hybrids(FEW_RATIOS)},pretrain,synthetic"
-        options = ["--arms", arms, "--jobs", str(workers)]
+        options = ["--arms", arms, "--jobs", str(cores)]
         compare(real, pairs, trials, "segment", FEW_RATIOS, FEW_STEPS, *options)
         title = f"{count} masks: what the pairs of an adapter trained on them are worth"
         keep_results(
@@ -171,9 +173,9 @@ def read(
     """
     for count in map(int, counts.split(",")):
         real, trials = few_folder(data, work, count, seed), work / f"few_{count}_trials"
-        known = {record.lesion_id or record.isic_id for record in read_metadata(real, "train")}
-        others = [record for record in train_records(data) if (record.lesion_id or record.isic_id) not in known]
-        records = others + [r.model_copy(update={"split": "test"}) for r in read_metadata(data, "val")]
+        known = {lesion_of(record) for record in read_metadata(real, "train")}
+        others = [record for record in train_records(data) if lesion_of(record) not in known]
+        records = others + read_metadata(real, "test")
         photographs, adapter = work / f"few_{count}_photographs", work / f"few_{count}_run"
         paired = read_masks(data, records, photographs, adapter=adapter, seed=seed)
         scores = reading_scores(data, records, photographs, paired, SIZES_PX["segment"])
@@ -193,7 +195,7 @@ def sweep_folder(data: Path, work: Path, seed: int) -> Path:
     The generator has seen both parts; the part for testing of the other studies stays out of every choice.
     """
     records = train_records(data)
-    groups = [str(record.lesion_id or record.isic_id) for record in records]
+    groups = [lesion_of(record) for record in records]
     ids, diagnoses = [record.isic_id for record in records], [record.diagnosis for record in records]
     judged = set(nested_subset(diagnoses, ids, count=SWEEP_JUDGED, seed=seed + 1, groups=groups).tolist())
     seen = {groups[i] for i in judged}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,11 @@ SIZES_PX = {"segment": 64, "classify": 64}
 def train_records(data: Path) -> list[PairRecord]:
     """Return the real pairs that generators may see."""
     return read_metadata(data, "train")
+
+
+def lesion_of(record: PairRecord) -> str:
+    """Return the lesion of a photograph, or its own id where that is unknown: what must not be on both sides."""
+    return str(record.lesion_id or record.isic_id)
 
 
 def most_needed(task: str, sizes: Counter[str], ratio: float) -> dict[str, int]:
@@ -89,8 +95,9 @@ def keep_results(
         pairs: how the generated pairs were made.
         reading: how well the adapter itself reads masks, by split; see :func:`reading_scores`.
     """
-    result = json.loads((made / "benchmark.json").read_text(encoding="utf-8"))
-    atomic_write_json(out / f"{name}.json", result if reading is None else {**result, "reading": reading})
+    numbers = out / f"{name}.json"
+    shutil.copyfile(made / "benchmark.json", numbers)
+    result = json.loads(numbers.read_text(encoding="utf-8"))
     record = result["record"]
     page = (made / "benchmark.md").read_text(encoding="utf-8").partition("\n")[2]
     torch = record["versions"]["torch"]
@@ -99,6 +106,7 @@ def keep_results(
         f"seeds 0 to {result['seeds'] - 1}, one thread a training, {pairs}."
     )
     if reading is not None:
+        atomic_write_json(numbers, {**result, "reading": reading})
         said = (
             f"{of['dice']:.3f} +- {1.96 * of['standard_error']:.3f} on {of['n']} of the {split} split"
             for split, of in reading.items()

@@ -27,8 +27,11 @@ SMALL = ["--set", "lora.rank=4", "--set", "sampling.default_steps=2", "--set", "
 QUICK = ["--set", "views=2", "--set", "validate_every=4", "--set", "warmup_steps=1", "--set", "lora.alpha=4", *SMALL]
 
 
+PLAIN = {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "120"}
+
+
 def run(*arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "120"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **PLAIN}
     command = [sys.executable, "-m", "skindualgen", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=250, env=environment, check=False)
     assert done.returncode == expect, f"{command}\n{done.stdout}\n{done.stderr}"
@@ -38,7 +41,7 @@ def run(*arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]
 def call(*arguments: object, expect: int = 0) -> Result:
     """As ``run``, in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "120"}.items():
+        for name, value in PLAIN.items():
             patch.setenv(name, value)
         done = CliRunner().invoke(app, list(map(str, arguments)))
     assert done.exit_code == expect, f"{arguments}\n{done.output}"
@@ -78,7 +81,7 @@ def chain(
     assert "3 masks written, 0 were there, 0 photographs refused" in segmented.stdout
     assert {path.stem for path in (work / "masks" / "masks").iterdir()} == {record.isic_id for record in drawn}
 
-    # The same adapter in another process, without the command line: the first pair again.
+    # The same adapter loaded anew, without the command line: the first pair again.
     pipe = SkinDualGenPipeline.from_adapter(work / "run")
     pipe.set_progress_bar_config(disable=True)
     import torch
@@ -139,8 +142,7 @@ def test_wrong_input_is_one_line(arguments: list[str], message: str, tmp_path: P
     """Called as the command line is, in this process: a new one for each would take its start-up time seven times."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
-        done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 2, done.output
+        done = call(*arguments, expect=2)
     assert done.stderr.startswith("Error: got ") and done.stderr.count("\n") == 1
     assert message in done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -150,8 +152,7 @@ def test_the_effective_settings_are_shown(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('data = "d"\nsteps = 7\n[lora]\nrank = 8\n')
     out = str(tmp_path / "o")
     arguments = ["train", "--config", str(tmp_path / "c.toml"), "--out", out, "--rank", "6", "--set", "noise.equal=1"]
-    done = CliRunner().invoke(app, [*arguments, "--set", "precision=fp32", "--dry-run"])
-    assert done.exit_code == 0, done.output
+    done = call(*arguments, "--set", "precision=fp32", "--dry-run")
     settings = tomllib.loads(done.stdout)  # what it would take stands there as comments
     assert (settings["steps"], settings["lora"]["rank"], settings["noise"]["equal"]) == (7, 6, 1)
     assert "# trained parameters: " in done.stdout and "# memory, estimated: " in done.stdout
@@ -160,6 +161,5 @@ def test_the_effective_settings_are_shown(tmp_path: Path) -> None:
 
 def test_resuming_what_is_not_there_is_wrong_input(tmp_path: Path) -> None:
     arguments = ["train", "--data", str(tmp_path), "--out", str(tmp_path / "none"), "--resume"]
-    done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 2
+    done = call(*arguments, expect=2)
     assert "holds no run" in done.stderr and not (tmp_path / "none").exists()
