@@ -20,7 +20,7 @@ from skindualgen.benchmark.results import (
     TaskResult,
 )
 from skindualgen.report.benchmark import benchmark_report, write_benchmark_report
-from skindualgen.report.benchmark_figures import dose_response, forest
+from skindualgen.report.benchmark_figures import dose_response, forest, has_forest
 from skindualgen.report.benchmark_text import benchmark_markdown
 from skindualgen.report.figures import ACCENT, CONTRAST
 
@@ -205,6 +205,18 @@ def test_forest_draws_each_difference_where_it_is() -> None:
     }
     spans = sorted(tuple(map(float, line.get_xdata())) for line in panels[1].lines if len(line.get_xdata()) == 2)
     assert spans[0] == pytest.approx((-0.12, -0.08)) and len(spans) == 4  # three intervals and the line at 0
+
+
+def test_forest_has_no_panel_for_an_arm_that_was_not_run() -> None:
+    result = a_result()
+    regime, metric = result.tasks[0].regimes[0], result.tasks[0].metrics[0]
+    for arm in regime.arms:
+        arm.differences.pop("real", None)
+    [panel] = forest(regime, metric).axes
+    assert panel.get_title(loc="left").endswith("title of augment")
+    for arm in regime.arms:
+        arm.differences.clear()
+    assert not has_forest(regime, metric)
 
 
 def test_dose_response_starts_at_augmentation_and_has_a_line_for_each_amount() -> None:

@@ -149,7 +149,7 @@ def _task_section(task: TaskResult) -> Section:
             caption = f"{metric.title} over the number of generated pairs for each real one. Lines are 95 % intervals."
             plots.append(Plot(svg, f"{metric.title} over the ratio of generated pairs", caption, _key(task, metric)))
         for regime in task.regimes:
-            if any({"real", "best"} & set(arm.differences) for arm in regime.arms):
+            if figures.has_forest(regime, metric):
                 name = f"forest-{task.task}-{metric.name}-{regime.real_pairs}"
                 svg = figure_svg(figures.forest(regime, metric), name)
                 caption = (

@@ -19,11 +19,11 @@ NO_SYNTHETIC = 0.0
 
 
 def forest(regime: RegimeResult, metric: MetricInfo) -> Figure:
-    """Draw every arm's difference to real and to the best arm without generated pairs, with 95 % intervals."""
-    best = regime.arm(regime.best.get(metric.name, ""))
-    titles: dict[Reference, str] = {"real": "minus real"}
-    if best is not None:
-        titles["best"] = f"minus the best without generated pairs:\n{best.title}"
+    """Draw every arm's difference to real and to the best arm without generated pairs, with 95 % intervals.
+
+    A reference that was not among the arms has no panel.
+    """
+    titles = _forest_panels(regime, metric)
     figure = new_figure(WIDTH, 1.3 + 0.3 * len(regime.arms))
     with figure_style():
         panels = figure.subplots(1, len(titles), sharey=True, squeeze=False)[0]
@@ -41,6 +41,24 @@ def forest(regime: RegimeResult, metric: MetricInfo) -> Figure:
             panel.spines["left"].set_visible(False)
             panel.grid(axis="x", linewidth=0.6)
     return figure
+
+
+def has_forest(regime: RegimeResult, metric: MetricInfo) -> bool:
+    """Whether a metric has differences to draw."""
+    return bool(_forest_panels(regime, metric))
+
+
+def _forest_panels(regime: RegimeResult, metric: MetricInfo) -> dict[Reference, str]:
+    """Return reference -> title of its panel."""
+    best = regime.arm(regime.best.get(metric.name, ""))
+    titles: dict[Reference, str] = {"real": "minus real"}
+    if best is not None:
+        titles["best"] = f"minus the best without generated pairs:\n{best.title}"
+    return {
+        reference: title
+        for reference, title in titles.items()
+        if any(metric.name in arm.differences.get(reference, {}) for arm in regime.arms)
+    }
 
 
 def dose_response(task: TaskResult, metric: MetricInfo) -> Figure:
