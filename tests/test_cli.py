@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 
 from processes import interruptible
 from skindualgen import __version__
-from skindualgen.cli import app
+from skindualgen.cli import app, main
 from skindualgen.contracts import InputError
 
 COMMANDS = sorted(command.name or "" for command in app.registered_commands)
@@ -85,6 +86,22 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     imported = {row.rpartition("|")[2].strip().partition(".")[0] for row in done.stderr.splitlines()}
     assert "skindualgen" in imported
     assert not imported & HEAVY
+
+
+def test_commands_and_the_processes_they_start_keep_quiet_about_timms_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONWARNINGS", raising=False)
+    warn = (
+        "import warnings\n"
+        "warnings.warn('`torch.jit.interface` is deprecated. Please use `torch.compile` instead.', FutureWarning)\n"
+        "warnings.warn('another', FutureWarning)\n"
+    )
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        main()
+        exec(warn)
+    assert [str(each.message) for each in caught] == ["another"]
+    child = subprocess.run([sys.executable, "-c", warn], capture_output=True, text=True, timeout=60, check=True)
+    assert "another" in child.stderr and "torch" not in child.stderr
 
 
 def test_an_unknown_option_is_wrong_input() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -45,7 +46,14 @@ NO_ACCESS_OR_ROOM = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENO
 NO_FOLDER = frozenset({errno.EEXIST, errno.ENOTDIR, errno.EISDIR})
 """Error numbers of a file where a folder is needed, or the other way round."""
 
-QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error"}
+OF_TIMM = "`torch.jit.interface` is deprecated"
+"""A FutureWarning that timm 1.0.22 meets with PyTorch 2.14, and that no user of the command line can act on."""
+QUIET = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+    "PYTHONWARNINGS": f"ignore:{OF_TIMM}:FutureWarning",  # for the processes that commands start
+}
 """Environment of the libraries, unless the user set it: their bars and remarks would tear our progress display."""
 
 
@@ -112,6 +120,7 @@ def main(
     """Dermoscopic image-mask pairs from a text prompt. Research software, not a medical device."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", OF_TIMM, FutureWarning)
 
 
 app.command("prepare")(prepare.prepare)
