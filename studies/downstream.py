@@ -3,6 +3,7 @@
     python studies/downstream.py draw  --data ../pairs --work ../downstream          # pairs of the bundled adapter
     python studies/downstream.py main  --data ../pairs --work ../downstream          # all arms, all real pairs
     python studies/downstream.py even  --data ../pairs --work ../downstream          # a lever, tried afterwards
+    python studies/downstream.py low   --data ../pairs --work ../downstream          # another, after main and sweep
     python studies/downstream.py few   --data ../pairs --work ../downstream          # 25, 50, 100 masks
     python studies/downstream.py read  --data ../pairs --work ../downstream          # a lever, tried afterwards
     python studies/downstream.py sweep --data ../pairs --work ../downstream          # guidance and steps
@@ -64,8 +65,8 @@ FEW_RATIOS = "1,5"
 FEW_STEPS = 200
 READ_RATIOS = "5,12"
 """Up to 1,200 of the 1,225 photographs that 100 masks leave without one."""
-FEW_GUIDANCE = 1.5
-"""As ``sweep`` found it best for segmentation, on the train split and before ``few`` was run."""
+MASKS_GUIDANCE = 1.5
+"""As ``sweep`` found it best for segmentation, on the train split and before ``few`` and ``low`` were run."""
 ADAPTER_STEPS, ADAPTER_BATCH = 1600, 8
 """Half an hour of a core; at 400 steps of 16 the outlines that an adapter of 100 masks draws are still ragged."""
 GUIDANCES = (1.0, 1.5, 2.0, 3.0, 5.0, 7.5)
@@ -119,6 +120,34 @@ def even(data: DataOption, work: WorkOption, out: OutOption = RESULTS) -> None:
 
 
 @app.command()
+def low(
+    data: DataOption, work: WorkOption, out: OutOption = RESULTS, seed: SeedOption = 0, cores: CoresOption = 1
+) -> None:
+    """Segmentation once more, with pairs of the guidance that ``sweep`` chose for it; decided on after both.
+
+    Run after ``main --task segment``, whose trainings without generated pairs it uses.
+    """
+    ratios = MAIN_RATIOS["segment"]
+    records = train_records(data)
+    needed = pairs_needed(Counter(str(record.diagnosis) for record in records), {"segment": ratios})
+    pairs = draw_pairs(work / "low_pairs", captions(records, needed, seed=seed), "builtin", seed, *for_masks(cores))
+    trials = work / "main_segment"
+    compare(data, pairs, trials, "segment", ratios, MAIN_STEPS, "--arms", arms(ratios), "--jobs", str(cores))
+    title = f"All real pairs, generated ones of guidance {MASKS_GUIDANCE:g} (segment)"
+    keep_results(trials, out, "downstream_segment_low", title, "low", pairs=f"{DRAWN} at guidance {MASKS_GUIDANCE:g}")
+
+
+def for_masks(cores: int) -> list[str]:
+    """Options of ``skindualgen generate`` for pairs that shall teach outlines."""
+    return ["--steps", str(PAIR_STEPS), "--guidance", f"{MASKS_GUIDANCE:g}", "--workers", str(cores)]
+
+
+def arms(ratios: str) -> str:
+    """The arms that say what pairs for outlines are worth."""
+    return f"augment,replay,{hybrids(ratios)},pretrain,synthetic"
+
+
+@app.command()
 def few(
     data: DataOption,
     work: WorkOption,
@@ -142,11 +171,9 @@ def few(
         run_command("train", *options)
         records = read_metadata(real, "train")
         needed = pairs_needed(Counter(str(r.diagnosis) for r in records), {"segment": FEW_RATIOS})
-        drawn = ["--steps", str(PAIR_STEPS), "--guidance", f"{FEW_GUIDANCE:g}", "--workers", str(cores)]
-        draw_pairs(pairs, captions(records, needed, seed=seed), str(run), seed, *drawn)
+        draw_pairs(pairs, captions(records, needed, seed=seed), str(run), seed, *for_masks(cores))
         trials = work / f"few_{count}_trials"
-        arms = f"augment,replay,{hybrids(FEW_RATIOS)},pretrain,synthetic"
-        options = ["--arms", arms, "--jobs", str(cores)]
+        options = ["--arms", arms(FEW_RATIOS), "--jobs", str(cores)]
         compare(real, pairs, trials, "segment", FEW_RATIOS, FEW_STEPS, *options)
         title = f"{count} masks: what the pairs of an adapter trained on them are worth"
         keep_results(
@@ -155,7 +182,7 @@ def few(
             f"downstream_few_{count}",
             title,
             f"few --counts {count}",
-            pairs=f"{DRAWN} at guidance {FEW_GUIDANCE:g}",
+            pairs=f"{DRAWN} at guidance {MASKS_GUIDANCE:g}",
         )
 
 
@@ -182,8 +209,8 @@ def read(
         made_by = {"study": "downstream read", "adapter": adapter.name}
         kept = [record for record in paired if record.split != "test"]
         pairs = link_pairs(photographs, kept, work / f"few_{count}_read", made_by=made_by)
-        arms = f"augment,replay,{hybrids(READ_RATIOS)},synthetic"
-        compare(real, pairs, trials, "segment", READ_RATIOS, FEW_STEPS, "--arms", arms)
+        chosen = f"augment,replay,{hybrids(READ_RATIOS)},synthetic"
+        compare(real, pairs, trials, "segment", READ_RATIOS, FEW_STEPS, "--arms", chosen)
         title = f"{count} masks: what further photographs are worth whose masks the adapter trained on them has read"
         command, pairs_are = f"read --counts {count}", "real photographs with masks read by the adapter"
         keep_results(trials, out, f"downstream_read_{count}", title, command, pairs=pairs_are, reading=scores)
@@ -230,11 +257,11 @@ def sweep(
         name = f"sweep_{steps}_{guidance:g}"
         drawn = ["--steps", str(steps), "--guidance", str(guidance)]
         pairs = draw_pairs(work / f"{name}_pairs", rows, "builtin", seed, *drawn)
-        arms = f"augment,hybrid-{SWEEP_RATIO:g},synthetic"
+        chosen = f"augment,hybrid-{SWEEP_RATIO:g},synthetic"
         for task in SIZES_PX:
             trials = work / f"sweep_{task}_{number}"  # one folder: the arm without generated pairs is trained once
             # The generator has seen the judged part, as said above: --i-know.
-            options = ["--arms", arms, "--i-know"]
+            options = ["--arms", chosen, "--i-know"]
             compare(real, pairs, trials, task, f"{SWEEP_RATIO:g}", SWEEP_STEPS, *options, seeds=SWEEP_SEEDS)
             shutil.copyfile(trials / "benchmark.json", work / f"{name}_{task}.json")
         report = work / f"{name}_report"
