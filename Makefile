@@ -12,7 +12,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; d
 DATA ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint check clean
+.PHONY: help install demo test lint style types check clean
 
 help:
 	@echo "make install          the package in $(VENV)"
@@ -27,6 +27,7 @@ $(BIN)/python:
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "No Python 3.11 or newer was found on the path. Install one, or say: make PYTHON=/path/to/python3" >&2; exit 2; fi
 	@"$(PYTHON)" -m venv $(VENV)
+	@$(PIP_INSTALL) --upgrade pip || echo "pip could not be upgraded: the one of this Python goes on, more slowly."
 
 # A stamp for each set of requirements: a second call does nothing until pyproject.toml changes.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
@@ -56,10 +57,15 @@ test: lint
 		--dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev
+	@$(MAKE) --no-print-directory -j 2 types style
+
+style: $(VENV)/.installed-dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+types: $(VENV)/.installed-dev
+	@$(BIN)/mypy
 
 check: test
 

@@ -26,20 +26,23 @@ from downstream_runs import (
     DRAWN,
     PAIR_STEPS,
     SIZES_PX,
+    Reading,
     compare,
     draw_pairs,
     hybrids,
     keep_results,
     lesion_of,
     pairs_needed,
+    reader_gain,
     train_records,
 )
-from downstream_sets import captions, link_pairs, read_masks, reading_scores
+from downstream_sets import captions, link_pairs, read_masks, reading_outcomes, reading_scores
 from downstream_sweep import sweep_table
 from micro_quality import run_command
 
 from skindualgen.benchmark.subsets import nested_subset
 from skindualgen.data.manifest import read_metadata
+from skindualgen.data.training_items import TRAINING_ITEMS_FILE
 from skindualgen.provenance import atomic_write_json, atomic_write_text, run_record
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -55,6 +58,8 @@ CoresOption = Annotated[
 PartOption = Annotated[str, typer.Option(help="I/N: every N-th setting, from the I-th")]
 CountsOption = Annotated[str, typer.Option(help="how many masks, with commas; processes can share them out")]
 
+StepsOption = Annotated[int, typer.Option(min=1, help="of every training")]
+
 RESULTS = Path("docs/results")
 MAIN_RATIOS = {"segment": "0.25,0.5,1,2", "classify": "0.25,0.5,1,2"}
 """Times as many generated pairs as real ones; ``few`` goes up to 5, which here would take 7,000 pairs, or 10,000."""
@@ -65,6 +70,8 @@ FEW_RATIOS = "1,5"
 FEW_STEPS = 200
 READ_RATIOS = "5,12"
 """Up to 1,200 of the 1,225 photographs that 100 masks leave without one."""
+LONG_RATIOS = "12"
+"""Of trainings with more steps than the others of few masks, as they cost more."""
 MASKS_GUIDANCE = 1.5
 """As ``sweep`` found it best for segmentation, on the train split and before ``few`` and ``low`` were run."""
 ADAPTER_STEPS, ADAPTER_BATCH = 1600, 8
@@ -193,27 +200,39 @@ def read(
     out: OutOption = RESULTS,
     seed: SeedOption = 0,
     counts: CountsOption = FEW_COUNTS,
+    steps: StepsOption = FEW_STEPS,
 ) -> None:
     """Few masks, the other direction: the adapters of ``few`` read masks from the photographs that have none.
 
     Run after ``few``, whose adapters it uses, and whose trainings without generated pairs; decided on after it.
     """
+    usual = steps == FEW_STEPS
+    name, ratios = ("read", READ_RATIOS) if usual else (f"read_{steps}_steps", LONG_RATIOS)
     for count in map(int, counts.split(",")):
-        real, trials = few_folder(data, work, count, seed), work / f"few_{count}_trials"
+        real = few_folder(data, work, count, seed)
         known = {lesion_of(record) for record in read_metadata(real, "train")}
         others = [record for record in train_records(data) if lesion_of(record) not in known]
-        records = others + read_metadata(real, "test")
+        test = read_metadata(real, "test")
         photographs, adapter = work / f"few_{count}_photographs", work / f"few_{count}_run"
-        paired = read_masks(data, records, photographs, adapter=adapter, seed=seed)
-        scores = reading_scores(data, records, photographs, paired, SIZES_PX["segment"])
+        paired = read_masks(data, others + test, photographs, adapter=adapter, seed=seed)
+        outcomes = reading_outcomes(data, others + test, photographs, paired, SIZES_PX["segment"])
         made_by = {"study": "downstream read", "adapter": adapter.name}
         kept = [record for record in paired if record.split != "test"]
         pairs = link_pairs(photographs, kept, work / f"few_{count}_read", made_by=made_by)
-        chosen = f"augment,replay,{hybrids(READ_RATIOS)},synthetic"
-        compare(real, pairs, trials, "segment", READ_RATIOS, FEW_STEPS, "--arms", chosen)
+        shutil.copyfile(adapter / "adapter" / TRAINING_ITEMS_FILE, pairs / TRAINING_ITEMS_FILE)
+        trials = work / (f"few_{count}_trials" if usual else f"few_{count}_trials_{steps}")
+        compare(real, pairs, trials, "segment", ratios, steps, "--arms", f"augment,replay,{hybrids(ratios)},synthetic")
+        gain = reader_gain(trials, outcomes["test"], [lesion_of(record) for record in test])
         title = f"{count} masks: what further photographs are worth whose masks the adapter trained on them has read"
-        command, pairs_are = f"read --counts {count}", "real photographs with masks read by the adapter"
-        keep_results(trials, out, f"downstream_read_{count}", title, command, pairs=pairs_are, reading=scores)
+        keep_results(
+            trials,
+            out,
+            f"downstream_{name}_{count}",
+            title if usual else f"{title}, {steps} steps",
+            f"read --counts {count} --steps {steps}",
+            pairs="real photographs with masks read by the adapter",
+            reading=Reading(reading_scores(outcomes), gain),
+        )
 
 
 def sweep_folder(data: Path, work: Path, seed: int) -> Path:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from downstream_sets import write_captions
 from micro_quality import run_command
 
+from skindualgen.benchmark.metrics import SEGMENTATION_METRICS, SegmentationOutcome
+from skindualgen.benchmark.statistics import ArmOutcomes, paired_difference
+from skindualgen.benchmark.trials import read_record
 from skindualgen.contracts import PairRecord
 from skindualgen.data.manifest import read_metadata
 from skindualgen.provenance import atomic_write_json, atomic_write_text
+from skindualgen.quality.intervals import Estimate
 
 SEEDS = 5
 BATCH_SIZE = 8
@@ -74,6 +79,39 @@ def compare(
     run_command("benchmark", *arguments, "--seeds", str(seeds), *options)
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How well an adapter itself reads masks.
+
+    Attributes:
+        scores: by split; see :func:`downstream_sets.reading_scores`.
+        minus_augment: its gain over networks; see :func:`reader_gain`.
+    """
+
+    scores: Mapping[str, Mapping[str, float]]
+    minus_augment: Estimate
+
+
+def reader_gain(trials: Path, reader: SegmentationOutcome, lesions: Sequence[str]) -> Estimate:
+    """Return Dice of an adapter's own reading minus that of networks trained on the same masks with augmentation.
+
+    Args:
+        trials: folder of the benchmark that trained the networks, for one number of steps.
+        reader: of the adapter on the same test photographs, in the same order.
+        lesions: [n], of these photographs.
+
+    The interval is over the networks' seeds and the lesions; the adapter is one.
+    """
+    networks = {}
+    for path in sorted((trials / "trials").glob("*.json")):
+        header = json.loads(path.read_text(encoding="utf-8"))
+        record = read_record(path.parent, path.stem, "segment") if header["arm"] == "augment" else None
+        if record is not None:
+            networks[header["seed"]] = record.outcome
+    of_reader = ArmOutcomes(dict.fromkeys(networks, reader))
+    return paired_difference(SEGMENTATION_METRICS["dice"], of_reader, ArmOutcomes(networks), groups=lesions)
+
+
 def keep_results(
     made: Path,
     out: Path,
@@ -82,7 +120,7 @@ def keep_results(
     command: str,
     *,
     pairs: str = DRAWN,
-    reading: Mapping[str, Mapping[str, float]] | None = None,
+    reading: Reading | None = None,
 ) -> None:
     """Copy a benchmark's numbers and its page, with a heading that says what wrote it, to the results.
 
@@ -93,7 +131,7 @@ def keep_results(
         title: of the page.
         command: of this program.
         pairs: how the generated pairs were made.
-        reading: how well the adapter itself reads masks, by split; see :func:`reading_scores`.
+        reading: how well the adapter itself reads masks, if that made them.
     """
     numbers = out / f"{name}.json"
     shutil.copyfile(made / "benchmark.json", numbers)
@@ -106,10 +144,15 @@ def keep_results(
         f"seeds 0 to {result['seeds'] - 1}, one thread a training, {pairs}."
     )
     if reading is not None:
-        atomic_write_json(numbers, {**result, "reading": reading})
+        gain = reading.minus_augment
+        atomic_write_json(numbers, {**result, "reading": asdict(reading)})
         said = (
             f"{of['dice']:.3f} +- {1.96 * of['standard_error']:.3f} on {of['n']} of the {split} split"
-            for split, of in reading.items()
+            for split, of in reading.scores.items()
         )
-        origin += f"\n\nDice of the adapter's own reading, without a network trained on it: {', '.join(said)}."
+        origin += (
+            f"\n\nDice of the adapter's own reading, without a network trained on it: {', '.join(said)}. "
+            f"On the test split minus that of real + augmentation: {gain.value:+.3f} ({gain.low:+.3f} to "
+            f"{gain.high:+.3f}) over networks' seeds and lesions, for one adapter."
+        )
     atomic_write_text(out / f"{name}.md", f"# {title}\n\n{origin}\n{page}")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from micro_quality import run_command
 
-from skindualgen.benchmark.metrics import segmentation_outcome
+from skindualgen.benchmark.metrics import SegmentationOutcome, segmentation_outcome
 from skindualgen.contracts import DATASET_FILE, InputError, PairRecord
 from skindualgen.data.manifest import write_dataset
 from skindualgen.data.prompts import prompt_for
@@ -63,17 +63,25 @@ def read_masks(data: Path, records: Sequence[PairRecord], root: Path, *, adapter
     return [record.model_copy(update={"mask_file_name": mask}) for record, mask in zip(bare, masks, strict=True)]
 
 
-def reading_scores(
+def reading_outcomes(
     data: Path, records: Sequence[PairRecord], read: Path, paired: Sequence[PairRecord], size_px: int
-) -> dict[str, dict[str, float]]:
-    """Return Dice of the read masks with the true ones, mean and standard error, for each split."""
+) -> dict[str, SegmentationOutcome]:
+    """Return, for each split, how the read masks agree with the true ones, in the order of ``records``."""
     truth, found = load_masks(data, records, size_px), load_masks(read, paired, size_px)
-    scores = segmentation_outcome(predicted=found, truth=truth).dice
     splits = np.array([record.split for record in records])
-    parts = {str(split): scores[splits == split] for split in np.unique(splits)}
+    parts = {str(split): splits == split for split in np.unique(splits)}
+    return {split: segmentation_outcome(predicted=found[of], truth=truth[of]) for split, of in parts.items()}
+
+
+def reading_scores(outcomes: Mapping[str, SegmentationOutcome]) -> dict[str, dict[str, float]]:
+    """Return Dice of the read masks with the true ones, mean and standard error, for each split."""
     return {
-        split: {"n": len(of), "dice": float(of.mean()), "standard_error": float(of.std(ddof=1) / np.sqrt(len(of)))}
-        for split, of in parts.items()
+        split: {
+            "n": len(of.dice),
+            "dice": float(of.dice.mean()),
+            "standard_error": float(of.dice.std(ddof=1) / np.sqrt(len(of.dice))),
+        }
+        for split, of in outcomes.items()
     }
 
 

@@ -36,6 +36,8 @@ from skindualgen.train.loop import train
 from skindualgen.train.objective import Noise, joint_loss
 from tiny import tiny_config
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 EXCHANGED = {
     trainer: ("widen_unet",),
     adapter: ("widen_unet",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,19 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "studies"))
 
 from downstream import few_folder, sweep_folder
-from downstream_runs import keep_results, pairs_needed
-from downstream_sets import captions, link_pairs, read_masks, reading_scores, write_captions
+from downstream_runs import Reading, keep_results, pairs_needed, reader_gain
+from downstream_sets import captions, link_pairs, read_masks, reading_outcomes, reading_scores, write_captions
 from downstream_sweep import sweep_table
 
 from skindualgen.benchmark.arms import arms_of
 from skindualgen.benchmark.pools import build_pool
+from skindualgen.benchmark.trials import TrialRecord, write_record
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.planning.requests import read_prompt_file
+from skindualgen.quality.intervals import Estimate
+
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
 
 SIZES = Counter({"nevus": 300, "melanoma": 90, "seborrheic keratosis": 50})
 
@@ -136,11 +141,12 @@ def test_kept_results_say_what_wrote_them(tmp_path: Path) -> None:
     )
     assert "seeds 0 to 4" in text and text.endswith("\n\nReal pairs.\n") and "# Benchmark" not in text
     assert (out / "downstream_x.json").read_bytes() == (made / "benchmark.json").read_bytes()
-    reading = {"test": {"n": 9, "dice": 0.8, "standard_error": 0.01}}
+    reading = Reading({"test": {"n": 9, "dice": 0.8, "standard_error": 0.01}}, Estimate(0.02, -0.01, 0.05))
     keep_results(made, out, "downstream_y", "A title", "read", pairs="read masks", reading=reading)
     assert "one thread a training, read masks.\n\n" in (out / "downstream_y.md").read_text()
     assert "0.800 +- 0.020 on 9 of the test split" in (out / "downstream_y.md").read_text()
-    assert json.loads((out / "downstream_y.json").read_text())["reading"] == reading
+    assert "minus that of real + augmentation: +0.020 (-0.010 to +0.050)" in (out / "downstream_y.md").read_text()
+    assert json.loads((out / "downstream_y.json").read_text())["reading"] == asdict(reading)
 
 
 def test_an_adapter_reads_the_masks_of_photographs_that_have_others(
@@ -152,10 +158,18 @@ def test_an_adapter_reads_the_masks_of_photographs_that_have_others(
     assert [record.isic_id for record in paired] == [record.isic_id for record in records]
     assert (tmp_path / "read" / paired[0].file_name).is_symlink()
     assert not (tmp_path / "read" / str(paired[0].mask_file_name)).is_symlink()
-    scores = reading_scores(phantom_data, records, tmp_path / "read", paired, 64)
+    read = reading_outcomes(phantom_data, records, tmp_path / "read", paired, 64)
+    scores = reading_scores(read)
     assert {split: of["n"] for split, of in scores.items()} == {"train": 12, "val": 4}
-    own = reading_scores(phantom_data, records, phantom_data, records, 64)
-    assert own["val"]["dice"] == 1.0 > scores["val"]["dice"]
+    own = reading_outcomes(phantom_data, records, phantom_data, records, 64)
+    assert reading_scores(own)["val"]["dice"] == 1.0 > scores["val"]["dice"]
+    # Networks that did as the adapter: the difference of a perfect reader is what that one lacks, by seed.
+    for seed, outcome in enumerate([read["val"], own["val"]]):
+        trial = TrialRecord(outcome, 1.0, 0.1, "cpu")
+        write_record(tmp_path / "trials", f"key-{seed}", trial, {"arm": "augment", "seed": seed})
+    write_record(tmp_path / "trials", "key-2", trial, {"arm": "hybrid-1", "seed": 0})
+    gain = reader_gain(tmp_path, own["val"], [record.isic_id for record in records if record.split == "val"])
+    assert gain.value == pytest.approx((1 - scores["val"]["dice"]) / 2)
     assert (phantom_data / str(records[0].mask_file_name)).read_bytes() == before
 
 

@@ -166,8 +166,10 @@ def test_the_command_with_workers_and_with_ray(tiny_v_adapter: Path, tmp_path: P
     assert alone.exit_code == 0, alone.output
     expected = contents(tmp_path / "alone")
     assert len(expected) > 20
-    for engine in ("process", "ray"):
-        command = [sys.executable, "-m", "skindualgen", *arguments, str(tmp_path / engine), "--workers", "2"]
-        done = subprocess.run([*command, "--engine", engine], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert contents(tmp_path / engine) == expected
+    processes = CliRunner().invoke(app, [*arguments, str(tmp_path / "processes"), "--workers", "2"])
+    assert processes.exit_code == 0, processes.output
+    assert contents(tmp_path / "processes") == expected
+    command = [sys.executable, "-m", "skindualgen", *arguments, str(tmp_path / "ray"), "--workers", "2"]
+    actors = subprocess.run([*command, "--engine", "ray"], capture_output=True, text=True, check=False)
+    assert actors.returncode == 0, actors.stderr
+    assert contents(tmp_path / "ray") == expected

@@ -41,6 +41,8 @@ from skindualgen.data.prompts import caption_corpus
 from skindualgen.model.bases import load_base
 from skindualgen.model.registry import KNOWN_BASES
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 SIZE_PX = 64
 TINY = Architecture(
     unet={key: value for key, value in tiny_unet().config.items() if not key.startswith("_")},

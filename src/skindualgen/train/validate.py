@@ -71,7 +71,8 @@ class Validator:
             write: the picture; not where this process only lends its shards to the one that does.
         """
         model.eval()
-        with self.autocast():
+        # A compiled UNet would be captured anew for each of the shapes here, which takes longer than it saves.
+        with self.autocast(), torch.compiler.set_stance("force_eager"):
             row = {} if self.cache is None else self._measure(model, self.cache)
             drawn = self._draw(model)
         if write:
