@@ -25,8 +25,6 @@ from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 SMALL = ["--set", "lora.rank=4", "--set", "sampling.default_steps=2", "--set", "sampling.default_segment_steps=2"]
 QUICK = ["--set", "views=2", "--set", "validate_every=4", "--set", "warmup_steps=1", "--set", "lora.alpha=4", *SMALL]
-
-
 PLAIN = {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "120"}
 
 
