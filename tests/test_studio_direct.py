@@ -23,7 +23,8 @@ from skindualgen.sample.keeping import RegionKeeper
 from skindualgen.sample.segmentation import segment_folder
 from skindualgen.studio.collect import add_photograph
 from skindualgen.studio.drawn import Drawn, Given, Keep, Wish, draw_given, read_mask_of
-from skindualgen.studio.painter import CANVAS_PX, PHOTO_PX, blank, edited, over, painted
+from skindualgen.studio.painter import CANVAS_PX, PHOTO_PX, blank, check_settled, edited, over, painted
+from skindualgen.studio.proposing import proposals
 from skindualgen.studio.state import Studio, open_studio
 from skindualgen.studio.tabs.direct_edit import KINDS, checked_keep, checked_strengths, edit_code
 from skindualgen.studio.tabs.direct_mask import Reading, final_mask
@@ -212,6 +213,24 @@ def test_image_to_mask_is_what_segment_writes(
     mask = result(studio, lambda watched: read_mask_of(watched, photograph, ensemble=2))
     with Image.open(tmp_path / "out" / "masks" / "a.png") as written:
         assert mask.size == (150, 100) and mask.tobytes() == written.tobytes()
+
+
+def test_the_canvas_waits_for_the_mask_and_then_shows_it(studio: Studio, pair: tuple[Image.Image, Image.Image]) -> None:
+    waiting, read = proposals(studio, studio.model.first, "visitor", pair[0], ensemble=1)
+    with pytest.raises(InputError, match="still being read"):
+        check_settled(waiting[0])
+    assert waiting[1] is None and waiting[0]["mask"] is None and waiting[0]["photo"]
+    check_settled(read[0])
+    assert read[1] is not None and read[0] == over(pair[0], read[1])
+
+
+def test_a_reading_that_fails_leaves_a_canvas_to_draw_on(studio: Studio, pair: tuple[Image.Image, Image.Image]) -> None:
+    canvases = proposals(studio, "runs/nowhere", "visitor", pair[0], ensemble=1)
+    (waiting, _), (empty, mask) = next(canvases), next(canvases)
+    assert waiting["waiting"] and mask is None and empty == over(pair[0], None)
+    check_settled(empty)
+    with pytest.raises(InputError, match="nowhere"):
+        next(canvases)
 
 
 # What is kept of a photograph

@@ -150,6 +150,8 @@ def test_a_photograph_is_edited(page: Page, photograph: Path) -> None:
     upload(page, f"{EDIT}-photograph", photograph)
     canvas = canvas_of(page, EDIT)
     expect(canvas).to_have_attribute("width", "256")
+    expect(page.locator(f"#{EDIT}-canvas .sdg-easel-in")).to_have_attribute("aria-busy", "false")  # the mask is read
+    wait_for_mask(page)
     stroke(page, canvas, (0.4, 0.4), (0.6, 0.6))
     page.get_by_label("Keep the outline, change both").check()
     expect(page.locator(f"#{EDIT}-about")).to_contain_text("The outline stays")

@@ -1,11 +1,12 @@
 // Draws a mask on a canvas: black and white by itself, or tinted over a photograph. The value is
-// {photo, mask, width, height, edit}: data URIs and sizes in px; "edit" counts the strokes of the visitor.
+// {photo, mask, width, height, edit, waiting}: data URIs and sizes in px; "edit" counts the strokes of the visitor,
+// who cannot draw while a mask is on its way ("waiting"), as it would replace what was drawn.
 const canvas = element.querySelector("canvas"), photo = element.querySelector("img"), ring = element.querySelector(".sdg-ring");
 const stage = element.querySelector(".sdg-easel-in"), size = element.querySelector("[data-size]"), said = element.querySelector(".sdg-hidden");
 const paper = canvas.getContext("2d", { willReadFrequently: true });
 const UNDO_STEPS = 20;
 const past = [];
-let erasing = false, last = null, keyboard = null, strokes = 0;
+let erasing = false, waiting = false, last = null, keyboard = null, strokes = 0;
 
 const radius = () => Number(size.value) / 200 * Math.min(canvas.width, canvas.height);
 const colour = () => photo.hidden ? "#ffffff" : "#19e3d2";
@@ -45,6 +46,9 @@ const load = () => {
   if (given.edit) return;
   strokes = 0;
   past.length = 0;
+  last = null;
+  waiting = Boolean(given.waiting);
+  stage.setAttribute("aria-busy", String(waiting));
   canvas.width = given.width ?? 512;
   canvas.height = given.height ?? 512;
   stage.style.aspectRatio = `${canvas.width}/${canvas.height}`;
@@ -65,7 +69,7 @@ const load = () => {
 };
 
 canvas.addEventListener("pointerdown", event => {
-  if (event.button !== 0) return;
+  if (event.button !== 0 || waiting) return;
   canvas.setPointerCapture(event.pointerId);
   remember();
   last = place(event);
@@ -90,6 +94,7 @@ canvas.addEventListener("keydown", event => {
   const move = moves[event.key];
   if (!move && event.key !== " ") return;
   event.preventDefault();
+  if (waiting) return;
   keyboard ??= { x: canvas.width / 2, y: canvas.height / 2 };
   const before = { ...keyboard }, far = Math.max(4, radius());
   if (move) {
@@ -102,7 +107,7 @@ canvas.addEventListener("keydown", event => {
 
 element.addEventListener("click", event => {
   const button = event.target.closest("[data-tool],[data-do]");
-  if (!button) return;
+  if (!button || waiting) return;
   if (button.dataset.tool) return hold(button.dataset.tool === "erase");
   if (button.dataset.do === "undo") {
     if (!past.length) return;

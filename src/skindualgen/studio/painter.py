@@ -32,7 +32,8 @@ TEMPLATE = """
 <button type="button" data-do="undo">Undo</button><button type="button" data-do="clear">Clear</button>
 </div>
 <div class="sdg-easel"><div class="sdg-easel-in"><img alt="The photograph under the mask" hidden>
-<canvas tabindex="0" role="img" aria-label="{label}. {help}"></canvas><i class="sdg-ring"></i></div></div>
+<canvas tabindex="0" role="img" aria-label="{label}. {help}"></canvas><i class="sdg-ring"></i>
+<span class="sdg-waiting" role="status">The mask is being read …</span></div></div>
 <p class="sdg-hint">{help}</p><span class="sdg-hidden" role="status"></span></div>
 """
 HELP = "Draw with mouse, finger or pen; or with the arrow keys and the space bar."
@@ -54,8 +55,14 @@ def blank(mask: Image.Image | None = None) -> Value:
     return {"photo": None, "mask": mask and _mask_uri(mask), "width": width, "height": height, "edit": 0}
 
 
-def over(photograph: Image.Image, mask: Image.Image | None) -> Value:
-    """The value of a canvas with a mask over a photograph, which is reduced to ``PHOTO_PX``."""
+def over(photograph: Image.Image, mask: Image.Image | None, *, waiting: bool = False) -> Value:
+    """The value of a canvas with a mask over a photograph, which is reduced to ``PHOTO_PX``.
+
+    Args:
+        photograph: of any size.
+        mask: of any size; none for an empty canvas.
+        waiting: a mask is on its way, and would replace what is drawn before it comes: nothing can be.
+    """
     small = photograph.convert("RGB")
     small.thumbnail((PHOTO_PX, PHOTO_PX), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
@@ -63,7 +70,18 @@ def over(photograph: Image.Image, mask: Image.Image | None) -> Value:
     photo = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
     fitted = mask and mask.resize(small.size, Image.Resampling.BILINEAR)
     width, height = small.size
-    return {"photo": photo, "mask": fitted and _mask_uri(fitted), "width": width, "height": height, "edit": 0}
+    value = {"photo": photo, "mask": fitted and _mask_uri(fitted), "width": width, "height": height, "edit": 0}
+    return value | {"waiting": waiting}
+
+
+def check_settled(value: Value | None) -> None:
+    """Refuse a canvas whose mask is on its way.
+
+    Raises:
+        InputError: it is.
+    """
+    if isinstance(value, dict) and value.get("waiting"):
+        raise InputError("a photograph whose mask is still being read", "its mask", "wait until it is there")
 
 
 def edited(value: Value | None) -> bool:

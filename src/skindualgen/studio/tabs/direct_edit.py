@@ -15,10 +15,11 @@ from skindualgen.contracts import InputError
 from skindualgen.data.images import SUFFIXES
 from skindualgen.studio.blocks import html_block
 from skindualgen.studio.commands import python_call
-from skindualgen.studio.drawn import Drawn, Given, Keep, Wish, draw_given, drawn_size, read_mask_of
+from skindualgen.studio.drawn import Drawn, Given, Keep, Wish, draw_given, drawn_size
 from skindualgen.studio.errors import as_sentence
 from skindualgen.studio.fields import build_sampling, fill_defaults
-from skindualgen.studio.painter import Value, build_painter, over, painted
+from skindualgen.studio.painter import Value, build_painter, check_settled, painted
+from skindualgen.studio.proposing import proposals
 from skindualgen.studio.results import (
     DRAWING,
     IDLE_SECONDS,
@@ -30,7 +31,6 @@ from skindualgen.studio.results import (
 )
 from skindualgen.studio.state import Studio
 from skindualgen.studio.uploads import read_photograph
-from skindualgen.studio.watched import Done
 from skindualgen.studio.wishes import checked_wish
 
 PREFIX = "direct-edit"
@@ -118,12 +118,8 @@ def _reading(studio: Studio) -> Any:
     @as_sentence
     def read(path: str, adapter: str, request: gr.Request) -> Iterator[list[Any]]:
         picture = read_photograph(Path(path), studio.limits)
-        yield [over(picture, None), None]
-        for event in studio.model.draw(
-            adapter, str(request.session_hash), lambda pipeline: read_mask_of(pipeline, picture, ensemble=ENSEMBLE)
-        ):
-            if isinstance(event, Done) and event.result is not None:
-                yield [over(picture, event.result), picture]
+        for canvas, _ in proposals(studio, adapter, str(request.session_hash), picture, ensemble=ENSEMBLE):
+            yield [canvas, picture]
 
     return read
 
@@ -136,6 +132,7 @@ def _editing(studio: Studio) -> Any:
     ) -> Iterator[list[Any]]:  # fmt: skip
         if source is None:
             raise InputError("no photograph", "one to edit", "upload one first")
+        check_settled(drawing)
         mask = painted(drawing, studio.limits).resize(source.size, Image.Resampling.NEAREST)
         wish = checked_wish(studio.limits, text, count, seed, steps, guidance)
         given = Given(mask, source, checked_strengths(picture, outline), KINDS[kind].keep)

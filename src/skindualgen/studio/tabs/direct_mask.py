@@ -18,13 +18,12 @@ from skindualgen.studio import cards
 from skindualgen.studio.blocks import html_block
 from skindualgen.studio.collect import add_photograph
 from skindualgen.studio.commands import command, command_html
-from skindualgen.studio.drawn import read_mask_of
 from skindualgen.studio.errors import as_sentence
-from skindualgen.studio.painter import Value, build_painter, edited, over, painted
+from skindualgen.studio.painter import Value, build_painter, check_settled, edited, painted
+from skindualgen.studio.proposing import proposals
 from skindualgen.studio.results import DRAWING, IDLE_SECONDS, QUIET
 from skindualgen.studio.state import Studio
 from skindualgen.studio.uploads import checked_mask, read_photograph
-from skindualgen.studio.watched import Done
 
 PREFIX = "direct-mask"
 ABOUT = (
@@ -108,21 +107,21 @@ def _proposing(studio: Studio) -> Any:
             ensemble=round(ensemble),
         )  # fmt: skip
         hidden, shown = gr.update(visible=False), command_html(segment)
-        yield [cards.progress("Reading the photograph."), over(picture, None), None, shown, hidden]
-        for event in studio.model.draw(
-            adapter,
-            str(request.session_hash),
-            lambda pipeline: read_mask_of(pipeline, picture, ensemble=round(ensemble)),
+        for canvas, mask in proposals(
+            studio, adapter, str(request.session_hash), picture, ensemble=round(ensemble)
         ):
-            if isinstance(event, Done) and event.result is not None:
-                share = float((np.asarray(event.result) > 127).mean())
-                told = f"The model proposes a lesion of {100 * share:.0f} % of the picture. Correct it with the brush."
-                if not share:
-                    told = "The model finds no lesion in this photograph. Draw it with the brush."
-                reading = Reading(picture, event.result, adapter)
-                yield [cards.progress(told), over(picture, event.result), reading, shown, hidden]
+            reading = None if mask is None else Reading(picture, mask, adapter)
+            yield [cards.progress(_told(canvas, mask)), canvas, reading, shown, hidden]
 
     return propose
+
+
+def _told(canvas: Value, mask: Image.Image | None) -> str:
+    if mask is None:
+        return "Reading the photograph." if canvas["waiting"] else "The photograph was not read."
+    if share := float((np.asarray(mask) > 127).mean()):
+        return f"The model proposes a lesion of {100 * share:.0f} % of the picture. Correct it with the brush."
+    return "The model finds no lesion in this photograph. Draw it with the brush."
 
 
 def _connect_keeping(studio: Studio, source: Any, keeping: Any, saving: Any) -> None:
@@ -130,6 +129,7 @@ def _connect_keeping(studio: Studio, source: Any, keeping: Any, saving: Any) -> 
 
     @as_sentence
     def use(known: Reading | None, drawing: Value) -> list[Any]:
+        check_settled(drawing)
         if known is None:
             raise InputError("no photograph", "one with a mask", "upload one first")
         mask, changed = final_mask(studio, known, drawing)
