@@ -6,6 +6,7 @@
     python studies/downstream.py low   --data ../pairs --work ../downstream          # another, after main and sweep
     python studies/downstream.py few   --data ../pairs --work ../downstream          # 25, 50, 100 masks
     python studies/downstream.py read  --data ../pairs --work ../downstream          # a lever, tried afterwards
+    python studies/downstream.py chosen --data ../pairs --work ../downstream         # another lever
     python studies/downstream.py sweep --data ../pairs --work ../downstream          # guidance and steps
 
 Every command can be stopped and run again; each goes through the ordinary commands of skindualgen. The data folder is
@@ -19,63 +20,49 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
+from downstream_few import MASKS_GUIDANCE, arms, chosen, few, for_masks, read
+from downstream_options import (
+    RESULTS,
+    CoresOption,
+    DataOption,
+    OutOption,
+    PartOption,
+    SeedOption,
+    TaskOption,
+    WorkersOption,
+    WorkOption,
+)
 from downstream_runs import (
     DRAWN,
     PAIR_STEPS,
     SIZES_PX,
-    Reading,
     compare,
     draw_pairs,
     hybrids,
     keep_results,
     lesion_of,
     pairs_needed,
-    reader_gain,
     train_records,
 )
-from downstream_sets import captions, link_pairs, read_masks, reading_outcomes, reading_scores
+from downstream_sets import captions, link_pairs
 from downstream_sweep import sweep_table
 from micro_quality import run_command
 
 from skindualgen.benchmark.subsets import nested_subset
 from skindualgen.data.manifest import read_metadata
-from skindualgen.data.training_items import TRAINING_ITEMS_FILE
 from skindualgen.provenance import atomic_write_json, atomic_write_text, run_record
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
-DataOption = Annotated[Path, typer.Option(help="the real pairs, prepared")]
-WorkOption = Annotated[Path, typer.Option(help="folder for what is made on the way, outside the repository")]
-TaskOption = Annotated[str, typer.Option(help="segment, classify or both")]
-OutOption = Annotated[Path, typer.Option(help="where the tables go")]
-SeedOption = Annotated[int, typer.Option(help="of captions, pairs, subsets and adapters")]
-WorkersOption = Annotated[int, typer.Option(min=1, help="processes that draw; the pairs are the same for any number")]
-CoresOption = Annotated[
-    int, typer.Option(min=1, help="threads of an adapter, processes that draw, trainings at a time")
-]
-PartOption = Annotated[str, typer.Option(help="I/N: every N-th setting, from the I-th")]
-CountsOption = Annotated[str, typer.Option(help="how many masks, with commas; processes can share them out")]
+for command in (few, read, chosen):
+    app.command()(command)
 
-StepsOption = Annotated[int, typer.Option(min=1, help="of every training")]
-
-RESULTS = Path("docs/results")
 MAIN_RATIOS = {"segment": "0.25,0.5,1,2", "classify": "0.25,0.5,1,2"}
 """Times as many generated pairs as real ones; ``few`` goes up to 5, which here would take 7,000 pairs, or 10,000."""
 MAIN_STEPS = 300
 """Optimiser steps of every arm: on two cores, five seeds are worth more than longer runs."""
-FEW_COUNTS = "25,50,100"
-FEW_RATIOS = "1,5"
-FEW_STEPS = 200
-READ_RATIOS = "5,12"
-"""Up to 1,200 of the 1,225 photographs that 100 masks leave without one."""
-LONG_RATIOS = "12"
-"""Of trainings with more steps than the others of few masks, as they cost more."""
-MASKS_GUIDANCE = 1.5
-"""As ``sweep`` found it best for segmentation, on the train split and before ``few`` and ``low`` were run."""
-ADAPTER_STEPS, ADAPTER_BATCH = 1600, 8
-"""Half an hour of a core; at 400 steps of 16 the outlines that an adapter of 100 masks draws are still ragged."""
 GUIDANCES = (1.0, 1.5, 2.0, 3.0, 5.0, 7.5)
 DRAW_STEPS = (10, 25, 50)
 CENTRE = (10, 2.0)
@@ -90,17 +77,6 @@ def draw(data: DataOption, work: WorkOption, seed: SeedOption = 0, workers: Work
     counts = pairs_needed(Counter(str(record.diagnosis) for record in records), MAIN_RATIOS)
     drawn = ["--steps", str(PAIR_STEPS), "--workers", str(workers)]
     draw_pairs(work / "main_pairs", captions(records, counts, seed=seed), "builtin", seed, *drawn)
-
-
-def few_folder(data: Path, work: Path, count: int, seed: int) -> Path:
-    """Make the data set folder of a user with ``count`` masks: these pairs for training, the val part for testing."""
-    records = train_records(data)
-    groups = [lesion_of(record) for record in records]
-    diagnoses = [record.diagnosis for record in records]
-    chosen = nested_subset(diagnoses, [r.isic_id for r in records], count=count, seed=seed, groups=groups)
-    test = [record.model_copy(update={"split": "test"}) for record in read_metadata(data, "val")]
-    kept = [records[i] for i in chosen] + test
-    return link_pairs(data, kept, work / f"few_{count}_real", made_by={"study": "downstream few", "seed": seed})
 
 
 @app.command(name="main")
@@ -142,97 +118,6 @@ def low(
     compare(data, pairs, trials, "segment", ratios, MAIN_STEPS, "--arms", arms(ratios), "--jobs", str(cores))
     title = f"All real pairs, generated ones of guidance {MASKS_GUIDANCE:g} (segment)"
     keep_results(trials, out, "downstream_segment_low", title, "low", pairs=f"{DRAWN} at guidance {MASKS_GUIDANCE:g}")
-
-
-def for_masks(cores: int) -> list[str]:
-    """Options of ``skindualgen generate`` for pairs that shall teach outlines."""
-    return ["--steps", str(PAIR_STEPS), "--guidance", f"{MASKS_GUIDANCE:g}", "--workers", str(cores)]
-
-
-def arms(ratios: str) -> str:
-    """The arms that say what pairs for outlines are worth."""
-    return f"augment,replay,{hybrids(ratios)},pretrain,synthetic"
-
-
-@app.command()
-def few(
-    data: DataOption,
-    work: WorkOption,
-    out: OutOption = RESULTS,
-    seed: SeedOption = 0,
-    counts: CountsOption = FEW_COUNTS,
-    cores: CoresOption = 1,
-) -> None:
-    """Few masks: an adapter trained on 25, 50 and 100 pairs, on a base that saw the other photographs without masks."""
-    for count in map(int, counts.split(",")):
-        real, run, pairs = few_folder(data, work, count, seed), work / f"few_{count}_run", work / f"few_{count}_pairs"
-        options = ["--config", "scripts/micro_adapter.toml", "--data", str(real), "--out", str(run)]
-        settings = {
-            "steps": ADAPTER_STEPS,
-            "batch_size": ADAPTER_BATCH,
-            "seed": seed,
-            "threads": cores,
-            "precision": "fp32",
-        }
-        options += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-        run_command("train", *options)
-        records = read_metadata(real, "train")
-        needed = pairs_needed(Counter(str(r.diagnosis) for r in records), {"segment": FEW_RATIOS})
-        draw_pairs(pairs, captions(records, needed, seed=seed), str(run), seed, *for_masks(cores))
-        trials = work / f"few_{count}_trials"
-        options = ["--arms", arms(FEW_RATIOS), "--jobs", str(cores)]
-        compare(real, pairs, trials, "segment", FEW_RATIOS, FEW_STEPS, *options)
-        title = f"{count} masks: what the pairs of an adapter trained on them are worth"
-        keep_results(
-            trials,
-            out,
-            f"downstream_few_{count}",
-            title,
-            f"few --counts {count}",
-            pairs=f"{DRAWN} at guidance {MASKS_GUIDANCE:g}",
-        )
-
-
-@app.command()
-def read(
-    data: DataOption,
-    work: WorkOption,
-    out: OutOption = RESULTS,
-    seed: SeedOption = 0,
-    counts: CountsOption = FEW_COUNTS,
-    steps: StepsOption = FEW_STEPS,
-) -> None:
-    """Few masks, the other direction: the adapters of ``few`` read masks from the photographs that have none.
-
-    Run after ``few``, whose adapters it uses, and whose trainings without generated pairs; decided on after it.
-    """
-    usual = steps == FEW_STEPS
-    name, ratios = ("read", READ_RATIOS) if usual else (f"read_{steps}_steps", LONG_RATIOS)
-    for count in map(int, counts.split(",")):
-        real = few_folder(data, work, count, seed)
-        known = {lesion_of(record) for record in read_metadata(real, "train")}
-        others = [record for record in train_records(data) if lesion_of(record) not in known]
-        test = read_metadata(real, "test")
-        photographs, adapter = work / f"few_{count}_photographs", work / f"few_{count}_run"
-        paired = read_masks(data, others + test, photographs, adapter=adapter, seed=seed)
-        outcomes = reading_outcomes(data, others + test, photographs, paired, SIZES_PX["segment"])
-        made_by = {"study": "downstream read", "adapter": adapter.name}
-        kept = [record for record in paired if record.split != "test"]
-        pairs = link_pairs(photographs, kept, work / f"few_{count}_read", made_by=made_by)
-        shutil.copyfile(adapter / "adapter" / TRAINING_ITEMS_FILE, pairs / TRAINING_ITEMS_FILE)
-        trials = work / (f"few_{count}_trials" if usual else f"few_{count}_trials_{steps}")
-        compare(real, pairs, trials, "segment", ratios, steps, "--arms", f"augment,replay,{hybrids(ratios)},synthetic")
-        gain = reader_gain(trials, outcomes["test"], [lesion_of(record) for record in test])
-        title = f"{count} masks: what further photographs are worth whose masks the adapter trained on them has read"
-        keep_results(
-            trials,
-            out,
-            f"downstream_{name}_{count}",
-            title if usual else f"{title}, {steps} steps",
-            f"read --counts {count} --steps {steps}",
-            pairs="real photographs with masks read by the adapter",
-            reading=Reading(reading_scores(outcomes), gain),
-        )
 
 
 def sweep_folder(data: Path, work: Path, seed: int) -> Path:

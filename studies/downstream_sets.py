@@ -85,6 +85,15 @@ def reading_scores(outcomes: Mapping[str, SegmentationOutcome]) -> dict[str, dic
     }
 
 
+def best_of_class(diagnoses: Sequence[str], scores: np.ndarray, wanted: Mapping[str, int]) -> list[int]:
+    """Return which items have the highest scores within their class, as many of each as wanted; in their order."""
+    best = []
+    for name, count in wanted.items():
+        members = np.flatnonzero(np.array(diagnoses) == name)
+        best += members[np.argsort(-scores[members], kind="stable")[:count]].tolist()
+    return sorted(best)
+
+
 def link_pairs(data: Path, records: Sequence[PairRecord], root: Path, *, made_by: Mapping[str, Any]) -> Path:
     """Make a data set folder of some pairs of another; its files are links. Returns ``root``, as it is if it exists."""
     if (root / DATASET_FILE).is_file():

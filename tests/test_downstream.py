@@ -9,13 +9,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "studies"))
 
-from downstream import few_folder, sweep_folder
+from downstream import sweep_folder
+from downstream_few import few_folder, few_names
 from downstream_runs import Reading, keep_results, pairs_needed, reader_gain
-from downstream_sets import captions, link_pairs, read_masks, reading_outcomes, reading_scores, write_captions
+from downstream_sets import (
+    best_of_class,
+    captions,
+    link_pairs,
+    read_masks,
+    reading_outcomes,
+    reading_scores,
+    write_captions,
+)
 from downstream_sweep import sweep_table
 
 from skindualgen.benchmark.arms import arms_of
@@ -115,6 +125,19 @@ def test_the_sweep_chooses_on_the_train_split_alone(
     assert not {record.lesion_id for record in train} & {record.lesion_id for record in judged}
     allowed = {record.isic_id for record in records if record.split == "train"}
     assert {record.isic_id for record in train + judged} <= allowed
+
+
+def test_the_best_of_each_class_are_chosen() -> None:
+    diagnoses = ["nevus", "melanoma", "nevus", "melanoma", "nevus"]
+    scores = np.array([0.1, 0.2, 0.9, 0.7, 0.8])
+    assert best_of_class(diagnoses, scores, {"nevus": 2, "melanoma": 1}) == [2, 3, 4]
+    assert best_of_class(diagnoses, scores, {"melanoma": 9}) == [1, 3]
+
+
+def test_longer_trainings_have_results_of_their_own() -> None:
+    assert few_names("few", "Title", 25, 200) == ("downstream_few_25", "Title", "few --counts 25 --steps 200")
+    name, title, _ = few_names("few", "Title", 25, 400)
+    assert (name, title) == ("downstream_few_400_steps_25", "Title, 400 steps")
 
 
 def test_links_lead_to_the_real_files(tmp_path: Path) -> None:
