@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from skindualgen.cli import app
 from skindualgen.contracts import InputError
 from skindualgen.data.manifest import read_dataset_info, read_metadata
 from skindualgen.planning.requests import PairRequest, requests_from_prompts, requests_like
@@ -175,8 +177,8 @@ def test_a_stopped_command_resumes(tiny_v_adapter: Path, tmp_path: Path) -> None
     assert count in {4, 8}
     assert f"Stopped with {count} of 12 pairs in" in said and "To go on: skindualgen generate --adapter" in said
     kept = first.stat().st_mtime_ns
-    done = subprocess.run([*command, str(out)], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(app, [*command[3:], str(out)])
+    assert done.exit_code == 0, done.output
     assert "12 pairs in" in done.stdout
     assert first.stat().st_mtime_ns == kept  # its pairs were not drawn again
     pipe = SkinDualGenPipeline.from_adapter(tiny_v_adapter)
