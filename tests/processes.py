@@ -3,6 +3,34 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+LAUNCHED = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "NO_COLOR": "1", "TERM": "dumb"}
+"""Environment of launched trainings: on the CPU (gloo), a thread each, plain text."""
+
+
+@dataclass(frozen=True)
+class Launched:
+    """How a launch ended, and what its processes printed."""
+
+    failed: bool
+    stdout: str
+    stderr: str
+
+
+def launched(capfd: pytest.CaptureFixture[str], launcher: Callable[[], object]) -> Launched:
+    """Call a launcher of processes, which runs in this one: its own start says nothing and takes seconds."""
+    capfd.readouterr()
+    try:
+        launcher()
+    except (SystemExit, subprocess.CalledProcessError, ChildFailedError):
+        return Launched(True, *capfd.readouterr())
+    return Launched(False, *capfd.readouterr())
 
 
 def interruptible() -> None:

@@ -1,11 +1,8 @@
-"""Two processes, started as a user would, train what one does; and a signal to one of them stops both."""
+"""Two processes, started as a user would, train what one does."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,9 @@ import pytest
 import tomli_w
 import torch
 from safetensors.torch import load_file
+from torch.distributed.run import main as torchrun
 
+from processes import LAUNCHED, launched
 from skindualgen.model.adapter import WEIGHTS_FILE
 from skindualgen.train.loop import train
 from tiny import tiny_config
@@ -25,29 +24,29 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def launch(processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """``torchrun -m skindualgen train`` on the CPU (gloo): what ``accelerate launch`` starts where there are GPUs."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    command += ["-m", "skindualgen", "train", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "NO_COLOR": "1", "TERM": "dumb"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
-
-
 def curve(run: Path, name: str) -> list[float]:
     return [json.loads(line)[name] for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path, phantom_data: Path, tiny_base: Path) -> None:
-    """The loss curve, the terms, the validation and the adapter, within float tolerance; accumulation included."""
+def test_two_processes_equal_one_with_twice_the_batch(
+    tmp_path: Path, phantom_data: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    """``torchrun -m skindualgen train`` on the CPU: what ``accelerate launch`` starts where there are GPUs.
+
+    The loss curve, the terms, the validation and the adapter, within float tolerance; accumulation included.
+    """
     one = train(tiny_config(phantom_data, tmp_path / "one", tiny_base, batch_size=4, **SETTINGS))
     config = tiny_config(phantom_data, tmp_path / "two", tiny_base, batch_size=2, **SETTINGS)
     settings = config.model_dump(mode="json", exclude_none=True)
     file = tmp_path / "c.toml"
 
     file.write_text(tomli_w.dumps(settings))
-    done = launch(2, "--config", str(file))
-    assert done.returncode == 0, done.stderr
+    for name, value in LAUNCHED.items():
+        monkeypatch.setenv(name, value)
+    command = ["--standalone", "--nproc_per_node", "2", "-m", "skindualgen", "train", "--config", str(file)]
+    done = launched(capfd, lambda: torchrun(command))
+    assert not done.failed, done.stderr
     two = config.out
     assert json.loads((two / "config.json").read_text())["settings"]["processes"] == 2
     for name in ("loss", "image", "mask", "dice", "val_loss", "grad_norm"):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +14,9 @@ import torch
 from accelerate.commands.launch import launch_command, launch_command_parser
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from safetensors.torch import load_file
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
+from processes import LAUNCHED, Launched, launched
 from skindualgen.config import TrainConfig
 from skindualgen.contracts import InputError
 from skindualgen.model.adapter import WEIGHTS_FILE
@@ -32,22 +30,13 @@ ROOT = Path(__file__).resolve().parents[1]
 PROCESSES = 2
 
 
-@dataclass(frozen=True)
-class Launched:
-    """How a launch ended, and what its processes printed."""
-
-    failed: bool
-    stdout: str
-    stderr: str
-
-
 Launch = Callable[..., Launched]
 
 
 @pytest.fixture
 def launch(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Launch:
     """``accelerate launch`` with the FSDP configuration of the examples, on the CPU (gloo); the launcher runs here."""
-    for name, value in {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "NO_COLOR": "1", "TERM": "dumb"}.items():
+    for name, value in LAUNCHED.items():
         monkeypatch.setenv(name, value)
 
     def start(config: TrainConfig, processes: int, *program: str) -> Launched:
@@ -55,12 +44,7 @@ def launch(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -
         file.write_text(tomli_w.dumps(config.model_dump(mode="json", exclude_none=True)))
         arguments = ["--config_file", str(ROOT / "examples/fsdp.yaml"), "--num_processes", str(processes)]
         arguments += ["--main_process_port", "0", *program, "train", "--config", str(file)]
-        capfd.readouterr()
-        try:
-            launch_command(launch_command_parser().parse_args(arguments))
-        except (SystemExit, subprocess.CalledProcessError, ChildFailedError):
-            return Launched(True, *capfd.readouterr())
-        return Launched(False, *capfd.readouterr())
+        return launched(capfd, lambda: launch_command(launch_command_parser().parse_args(arguments)))
 
     return start
 
