@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -57,40 +56,28 @@ def server(browser: Browser, request: pytest.FixtureRequest) -> Server:
     return running
 
 
-@pytest.fixture(scope="module")
-def profile(browser: Browser) -> Iterator[BrowserContext]:
-    """What the visitors of a module share: the compiled scripts, which a new one would load and compile anew."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    yield context
-    context.close()
-
-
 @pytest.fixture
-def visit(browser: Browser, profile: BrowserContext, server: Server) -> Iterator[Callable[..., Page]]:
+def visit(browser: Browser, server: Server) -> Iterator[Callable[..., Page]]:
     """Open the page as one more visitor, with options of the browser's context such as ``viewport``."""
-    pages: list[Page] = []
+    contexts: list[BrowserContext] = []
     complaints: list[str] = []
 
-    def open_page(**options: Any) -> Page:
-        page = (browser.new_context(**options) if options else profile).new_page()
-        pages.append(page)
-        page.set_default_timeout(PATIENCE_MS)
-        page.on("request", lambda request: complaints.extend(_elsewhere(request.url, server.url)))
-        page.on("pageerror", lambda error: complaints.append(f"error on the page: {error}"))
-        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+    def open_page(**options: object) -> Page:
+        context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
+        contexts.append(context)
+        context.set_default_timeout(PATIENCE_MS)
+        context.on("request", lambda request: complaints.extend(_elsewhere(request.url, server.url)))
+        context.on("weberror", lambda error: complaints.append(f"error on the page: {error.error}"))
+        context.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        page = context.new_page()
         page.goto(server.url)
         # What the server fills in when a page is opened would replace what was chosen before; this comes last.
         expect(page.locator("#create-model")).to_contain_text("128 px")
         return page
 
     yield open_page
-    for page in pages:
-        page.evaluate("localStorage.clear()")  # how pairs are shown, and colours: the next visitor is another
-        if page.context is profile:
-            page.close()
-        else:
-            page.context.close()
-    profile.clear_permissions()
+    for context in contexts:
+        context.close()
     grave = [text for text in complaints if not any(said in text for said in LEFT)]
     assert not grave, "\n".join(grave)
 
