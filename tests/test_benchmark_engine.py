@@ -22,6 +22,8 @@ from skindualgen.benchmark.trials import batch_source
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_metadata, write_dataset
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:

@@ -28,6 +28,8 @@ from skindualgen.benchmark.statistics import (
 )
 from skindualgen.contracts import InputError
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 DICE, HD95, BALANCED = METRICS["dice"], METRICS["hd95_px"], METRICS["balanced_accuracy"]
 
 

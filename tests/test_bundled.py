@@ -18,6 +18,8 @@ from skindualgen.provenance import sha256_file
 from skindualgen.quality.masks import dice
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 LIMIT_BYTES = 30_000_000
 SPLIT_FILE = Path(__file__).parent.parent / "docs" / "results" / "micro_split.csv"
 READ_PHOTOGRAPHS = 40

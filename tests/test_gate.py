@@ -20,6 +20,8 @@ from skindualgen.gate.judges import trained_classifier, trained_segmenter
 from skindualgen.gate.lines import read_score_lines
 from skindualgen.gate.real_pairs import CalibrateOptions
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 PLAIN = ("self_agreement", "mask_typicality", "novelty", "sharpness", "saturation", "exposure")
 ACCEPT = 0.9
 ADAPTER = {"adapter_sha256": "a" * 64, "base_id": "phantoms"}

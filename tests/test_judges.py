@@ -17,6 +17,8 @@ from skindualgen.data.phantom import draw_phantom
 from skindualgen.quality.folder import content_sha256, load_images, load_masks
 from skindualgen.quality.masks import dice
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 SIDE_PX = 64
 SEGMENTER = SegmenterConfig(size_px=SIDE_PX, budget=Budget(steps=40, batch_size=8))
 CLASSIFIER = ClassifierConfig(
