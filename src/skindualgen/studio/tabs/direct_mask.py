@@ -107,9 +107,7 @@ def _proposing(studio: Studio) -> Any:
             ensemble=round(ensemble),
         )  # fmt: skip
         hidden, shown = gr.update(visible=False), command_html(segment)
-        for canvas, mask in proposals(
-            studio, adapter, str(request.session_hash), picture, ensemble=round(ensemble)
-        ):
+        for canvas, mask in proposals(studio, adapter, str(request.session_hash), picture, ensemble=round(ensemble)):
             reading = None if mask is None else Reading(picture, mask, adapter)
             yield [cards.progress(_told(canvas, mask)), canvas, reading, shown, hidden]
 
