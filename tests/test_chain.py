@@ -23,8 +23,6 @@ from skindualgen.data.phantom import write_phantom_folder
 from skindualgen.data.training_items import read_training_items
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
-pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
-
 SMALL = ["--set", "lora.rank=4", "--set", "sampling.default_steps=2", "--set", "sampling.default_segment_steps=2"]
 QUICK = ["--set", "views=2", "--set", "validate_every=4", "--set", "warmup_steps=1", "--set", "lora.alpha=4", *SMALL]
 PLAIN = {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "120"}

@@ -32,8 +32,6 @@ from skindualgen.quality.intervals import Estimate
 from skindualgen.report.evaluation_tables import caveats_of, groups_table
 from tiny import write_phantom_data
 
-pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
-
 SIDE_PX = 64
 RECIPE = JudgeRecipe(steps=2, size_px=SIDE_PX)
 
