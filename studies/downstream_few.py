@@ -33,14 +33,20 @@ from downstream_runs import (
     reader_gain,
     train_records,
 )
-from downstream_sets import best_of_class, captions, link_pairs, read_masks, reading_outcomes, reading_scores
+from downstream_sets import (
+    best_of_class,
+    captions,
+    link_pairs,
+    read_alike,
+    read_masks,
+    reading_outcomes,
+    reading_scores,
+)
 from micro_quality import run_command
 
 from skindualgen.benchmark.subsets import nested_subset
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE
-from skindualgen.quality.folder import load_masks
-from skindualgen.quality.masks import dice
 
 FEW_COUNTS = "25,50,100"
 FEW_RATIOS = "1,5"
@@ -152,7 +158,7 @@ def chosen(
         records = read_metadata(drawn)
         read = work / f"few_{count}_drawn_read"
         paired = read_masks(drawn, records, read, adapter=adapter, seed=seed)
-        agreement = dice(load_masks(drawn, records, SIZES_PX["segment"]), load_masks(read, paired, SIZES_PX["segment"]))
+        agreement = read_alike(drawn, records, read, paired, SIZES_PX["segment"])
         sizes = Counter(str(record.diagnosis) for record in read_metadata(real, "train"))
         wanted = pairs_needed(sizes, {"segment": "1"})
         best = best_of_class([str(record.diagnosis) for record in records], agreement, wanted)

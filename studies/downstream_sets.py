@@ -73,6 +73,14 @@ def reading_outcomes(
     return {split: segmentation_outcome(predicted=found[of], truth=truth[of]) for split, of in parts.items()}
 
 
+def read_alike(
+    data: Path, records: Sequence[PairRecord], read: Path, paired: Sequence[PairRecord], size_px: int
+) -> np.ndarray:
+    """Return Dice of the read masks with those of the records, drawn or true, in their order."""
+    truth, found = load_masks(data, records, size_px), load_masks(read, paired, size_px)
+    return segmentation_outcome(predicted=found, truth=truth).dice
+
+
 def reading_scores(outcomes: Mapping[str, SegmentationOutcome]) -> dict[str, dict[str, float]]:
     """Return Dice of the read masks with the true ones, mean and standard error, for each split."""
     return {
