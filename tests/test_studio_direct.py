@@ -219,6 +219,8 @@ def test_the_canvas_waits_for_the_mask_and_then_shows_it(studio: Studio, pair: t
     waiting, read = proposals(studio, studio.model.first, "visitor", pair[0], ensemble=1)
     with pytest.raises(InputError, match="still being read"):
         check_settled(waiting[0])
+    with pytest.raises(InputError, match="still being read"):
+        painted(waiting[0], Limits())
     assert waiting[1] is None and waiting[0]["mask"] is None and waiting[0]["photo"]
     check_settled(read[0])
     assert read[1] is not None and read[0] == over(pair[0], read[1])

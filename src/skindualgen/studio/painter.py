@@ -70,8 +70,10 @@ def over(photograph: Image.Image, mask: Image.Image | None, *, waiting: bool = F
     photo = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
     fitted = mask and mask.resize(small.size, Image.Resampling.BILINEAR)
     width, height = small.size
-    value = {"photo": photo, "mask": fitted and _mask_uri(fitted), "width": width, "height": height, "edit": 0}
-    return value | {"waiting": waiting}
+    return {
+        "photo": photo, "mask": fitted and _mask_uri(fitted), "width": width, "height": height, "edit": 0,
+        "waiting": waiting,
+    }  # fmt: skip
 
 
 def check_settled(value: Value | None) -> None:
@@ -93,8 +95,9 @@ def painted(value: Value | None, limits: Limits) -> Image.Image:
     """The mask (0 / 255) on a canvas.
 
     Raises:
-        InputError: nothing is drawn, all of it is, or the value is no picture within the limits.
+        InputError: its mask is on its way, nothing is drawn, all of it is, or it is no picture within the limits.
     """
+    check_settled(value)
     uri = value.get("mask") if isinstance(value, dict) else None
     if not uri:
         raise InputError("an empty canvas", "a lesion drawn on it", "draw the lesion, or upload a mask")

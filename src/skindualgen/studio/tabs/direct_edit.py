@@ -18,7 +18,7 @@ from skindualgen.studio.commands import python_call
 from skindualgen.studio.drawn import Drawn, Given, Keep, Wish, draw_given, drawn_size
 from skindualgen.studio.errors import as_sentence
 from skindualgen.studio.fields import build_sampling, fill_defaults
-from skindualgen.studio.painter import Value, build_painter, check_settled, painted
+from skindualgen.studio.painter import Value, build_painter, painted
 from skindualgen.studio.proposing import proposals
 from skindualgen.studio.results import (
     DRAWING,
@@ -132,7 +132,6 @@ def _editing(studio: Studio) -> Any:
     ) -> Iterator[list[Any]]:  # fmt: skip
         if source is None:
             raise InputError("no photograph", "one to edit", "upload one first")
-        check_settled(drawing)
         mask = painted(drawing, studio.limits).resize(source.size, Image.Resampling.NEAREST)
         wish = checked_wish(studio.limits, text, count, seed, steps, guidance)
         given = Given(mask, source, checked_strengths(picture, outline), KINDS[kind].keep)
