@@ -37,7 +37,6 @@ from downstream_sets import (
     best_of_class,
     captions,
     link_pairs,
-    read_alike,
     read_masks,
     reading_outcomes,
     reading_scores,
@@ -66,9 +65,9 @@ def few_folder(data: Path, work: Path, count: int, seed: int) -> Path:
     records = train_records(data)
     groups = [lesion_of(record) for record in records]
     diagnoses = [record.diagnosis for record in records]
-    chosen = nested_subset(diagnoses, [r.isic_id for r in records], count=count, seed=seed, groups=groups)
+    places = nested_subset(diagnoses, [r.isic_id for r in records], count=count, seed=seed, groups=groups)
     test = [record.model_copy(update={"split": "test"}) for record in read_metadata(data, "val")]
-    kept = [records[i] for i in chosen] + test
+    kept = [records[i] for i in places] + test
     return link_pairs(data, kept, work / f"few_{count}_real", made_by={"study": "downstream few", "seed": seed})
 
 
@@ -88,16 +87,16 @@ def few(
     for count in map(int, counts.split(",")):
         real, run, pairs = few_folder(data, work, count, seed), work / f"few_{count}_run", work / f"few_{count}_pairs"
         options = ["--config", "scripts/micro_adapter.toml", "--data", str(real), "--out", str(run)]
-        settings = {"steps": ADAPTER_STEPS, "batch_size": ADAPTER_BATCH, "seed": seed, "threads": cores}
-        settings |= {"precision": "fp32"}
+        settings = {
+            "steps": ADAPTER_STEPS, "batch_size": ADAPTER_BATCH, "seed": seed, "threads": cores, "precision": "fp32",
+        }  # fmt: skip
         options += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
         run_command("train", *options)
         records = read_metadata(real, "train")
         needed = pairs_needed(Counter(str(r.diagnosis) for r in records), {"segment": FEW_RATIOS})
         draw_pairs(pairs, captions(records, needed, seed=seed), str(run), seed, *for_masks(cores))
         compared = arms(FEW_RATIOS) if steps == FEW_STEPS else f"augment,replay,{hybrids(FEW_RATIOS)}"
-        trials = few_trials(work, count, steps)
-        compare(real, pairs, trials, "segment", FEW_RATIOS, steps, "--arms", compared, "--jobs", str(cores))
+        trials = compare_few(real, pairs, work, count, FEW_RATIOS, steps, compared, cores)
         title = f"{count} masks: what the pairs of an adapter trained on them are worth"
         name, title, told = few_names("few", title, count, steps)
         keep_results(trials, out, name, title, told, pairs=f"{DRAWN} at guidance {MASKS_GUIDANCE:g}")
@@ -130,8 +129,7 @@ def read(
         pairs = link_pairs(photographs, kept, work / f"few_{count}_read", made_by=made_by)
         shutil.copyfile(adapter / "adapter" / TRAINING_ITEMS_FILE, pairs / TRAINING_ITEMS_FILE)
         compared = f"augment,replay,{hybrids(ratios)},synthetic"
-        trials = few_trials(work, count, steps)
-        compare(real, pairs, trials, "segment", ratios, steps, "--arms", compared, "--jobs", str(cores))
+        trials = compare_few(real, pairs, work, count, ratios, steps, compared, cores)
         gain = reader_gain(trials, outcomes["test"], [lesion_of(record) for record in test])
         title = f"{count} masks: what further photographs are worth whose masks the adapter trained on them has read"
         name, title, told = few_names("read", title, count, steps)
@@ -158,24 +156,28 @@ def chosen(
         records = read_metadata(drawn)
         read = work / f"few_{count}_drawn_read"
         paired = read_masks(drawn, records, read, adapter=adapter, seed=seed)
-        agreement = read_alike(drawn, records, read, paired, SIZES_PX["segment"])
+        (outcome,) = reading_outcomes(drawn, records, read, paired, SIZES_PX["segment"]).values()  # all are of train
+        agreement = outcome.dice
         sizes = Counter(str(record.diagnosis) for record in read_metadata(real, "train"))
         wanted = pairs_needed(sizes, {"segment": "1"})
         best = best_of_class([str(record.diagnosis) for record in records], agreement, wanted)
         made_by = {"study": "downstream chosen", "adapter": adapter.name}
         pairs = link_pairs(drawn, [records[i] for i in best], work / f"few_{count}_chosen", made_by=made_by)
         shutil.copyfile(drawn / TRAINING_ITEMS_FILE, pairs / TRAINING_ITEMS_FILE)
-        trials = few_trials(work, count, steps)
-        compare(real, pairs, trials, "segment", "1", steps, "--arms", "augment,replay,hybrid-1", "--jobs", str(cores))
+        trials = compare_few(real, pairs, work, count, "1", steps, "augment,replay,hybrid-1", cores)
         title = f"{count} masks: what those drawn pairs are worth whose masks their adapter reads most alike"
         name, title, told = few_names("chosen", title, count, steps)
         kept = f"{len(best)} of {len(records)}, agreement {agreement[best].mean():.3f} against {agreement.mean():.3f}"
         keep_results(trials, out, name, title, told, pairs=f"{DRAWN} at guidance {MASKS_GUIDANCE:g}: {kept}")
 
 
-def few_trials(work: Path, count: int, steps: int) -> Path:
-    """Return where the trainings of few masks are kept: one place for all arms of as many steps."""
-    return work / (f"few_{count}_trials" if steps == FEW_STEPS else f"few_{count}_trials_{steps}")
+def compare_few(
+    real: Path, pairs: Path, work: Path, count: int, ratios: str, steps: int, compared: str, cores: int
+) -> Path:
+    """Train and test the arms; return where the trainings are kept: one place for all arms of as many steps."""
+    trials = work / (f"few_{count}_trials" if steps == FEW_STEPS else f"few_{count}_trials_{steps}")
+    compare(real, pairs, trials, "segment", ratios, steps, "--arms", compared, "--jobs", str(cores))
+    return trials
 
 
 def few_names(study: str, title: str, count: int, steps: int) -> tuple[str, str, str]:

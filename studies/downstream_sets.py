@@ -66,19 +66,11 @@ def read_masks(data: Path, records: Sequence[PairRecord], root: Path, *, adapter
 def reading_outcomes(
     data: Path, records: Sequence[PairRecord], read: Path, paired: Sequence[PairRecord], size_px: int
 ) -> dict[str, SegmentationOutcome]:
-    """Return, for each split, how the read masks agree with the true ones, in the order of ``records``."""
+    """Return, for each split, how the read masks agree with those of the records, in the order of ``records``."""
     truth, found = load_masks(data, records, size_px), load_masks(read, paired, size_px)
     splits = np.array([record.split for record in records])
     parts = {str(split): splits == split for split in np.unique(splits)}
     return {split: segmentation_outcome(predicted=found[of], truth=truth[of]) for split, of in parts.items()}
-
-
-def read_alike(
-    data: Path, records: Sequence[PairRecord], read: Path, paired: Sequence[PairRecord], size_px: int
-) -> np.ndarray:
-    """Return Dice of the read masks with those of the records, drawn or true, in their order."""
-    truth, found = load_masks(data, records, size_px), load_masks(read, paired, size_px)
-    return segmentation_outcome(predicted=found, truth=truth).dice
 
 
 def reading_scores(outcomes: Mapping[str, SegmentationOutcome]) -> dict[str, dict[str, float]]:

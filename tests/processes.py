@@ -24,13 +24,17 @@ class Launched:
 
 
 def launched(capfd: pytest.CaptureFixture[str], launcher: Callable[[], object]) -> Launched:
-    """Call a launcher of processes, which runs in this one: its own start says nothing and takes seconds."""
+    """Call a launcher of trainings, which runs in this process: its own start says nothing and takes seconds."""
     capfd.readouterr()
-    try:
-        launcher()
-    except (SystemExit, subprocess.CalledProcessError, ChildFailedError):
-        return Launched(True, *capfd.readouterr())
-    return Launched(False, *capfd.readouterr())
+    failed = False
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in LAUNCHED.items():
+            patch.setenv(name, value)
+        try:
+            launcher()
+        except (SystemExit, subprocess.CalledProcessError, ChildFailedError):
+            failed = True
+    return Launched(failed, *capfd.readouterr())
 
 
 def interruptible() -> None:

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch.distributed.run import main as torchrun
 
-from processes import LAUNCHED, launched
+from processes import launched
 from skindualgen.model.adapter import WEIGHTS_FILE
 from skindualgen.train.loop import train
 from tiny import tiny_config
@@ -30,7 +30,7 @@ def curve(run: Path, name: str) -> list[float]:
 
 @pytest.mark.slow
 def test_two_processes_equal_one_with_twice_the_batch(
-    tmp_path: Path, phantom_data: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+    tmp_path: Path, phantom_data: Path, tiny_base: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """``torchrun -m skindualgen train`` on the CPU: what ``accelerate launch`` starts where there are GPUs.
 
@@ -42,8 +42,6 @@ def test_two_processes_equal_one_with_twice_the_batch(
     file = tmp_path / "c.toml"
 
     file.write_text(tomli_w.dumps(settings))
-    for name, value in LAUNCHED.items():
-        monkeypatch.setenv(name, value)
     command = ["--standalone", "--nproc_per_node", "2", "-m", "skindualgen", "train", "--config", str(file)]
     done = launched(capfd, lambda: torchrun(command))
     assert not done.failed, done.stderr

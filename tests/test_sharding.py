@@ -16,7 +16,7 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from safetensors.torch import load_file
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
-from processes import LAUNCHED, Launched, launched
+from processes import Launched, launched
 from skindualgen.config import TrainConfig
 from skindualgen.contracts import InputError
 from skindualgen.model.adapter import WEIGHTS_FILE
@@ -34,10 +34,8 @@ Launch = Callable[..., Launched]
 
 
 @pytest.fixture
-def launch(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Launch:
+def launch(capfd: pytest.CaptureFixture[str]) -> Launch:
     """``accelerate launch`` with the FSDP configuration of the examples, on the CPU (gloo); the launcher runs here."""
-    for name, value in LAUNCHED.items():
-        monkeypatch.setenv(name, value)
 
     def start(config: TrainConfig, processes: int, *program: str) -> Launched:
         file = config.out.with_suffix(".toml")
