@@ -208,9 +208,12 @@ def test_real_pairs_that_cannot_calibrate_are_refused(real, tmp_path):
     write_training_items(tmp_path / "adapter", read_metadata(real, "val")[:2], root=real)
     with pytest.raises(InputError, match="2 held-out photographs have the same isic_id"):
         tried(real, trained_on=read_training_items(tmp_path / "adapter"))
+    assert not (tmp_path / "gate").exists()
+    (tmp_path / "gate").mkdir()
     (tmp_path / "gate" / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match=r"holds 'notes\.txt'"):
         tried(real)
+    assert [path.name for path in (tmp_path / "gate").iterdir()] == ["notes.txt"]
 
 
 @pytest.fixture(scope="module")

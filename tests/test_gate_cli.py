@@ -138,6 +138,7 @@ def test_mistakes_are_one_line_each(root, tiny_adapter, tmp_path):
         result = run("calibrate", *fixed, *more)
         assert result.exit_code == 2, result.output
         assert message in result.stderr and "Traceback" not in result.output
+        assert not (tmp_path / "gate").exists()
 
 
 def test_the_report_tells_scores_reasons_and_variety(root, application, tmp_path):

@@ -9,14 +9,16 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from PIL.PngImagePlugin import PngInfo
+
+from skindualgen.contracts import InputError
 
 PNG_KEY = "skindualgen"
 """Keyword of the PNG text chunk that holds a record as JSON."""
@@ -107,6 +109,36 @@ def atomic_write_json(path: Path, obj: Any) -> None:
         TypeError: a value has no JSON form.
     """
     atomic_write_text(path, json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextmanager
+def own_folder(
+    out: Path, own: Collection[str], expected: str, holds_earlier: Callable[[Path], bool] = lambda out: True
+) -> Iterator[None]:
+    """Make a folder of results, or take one that holds nothing but earlier ones; a failure leaves no new, empty folder.
+
+    Args:
+        out: the folder.
+        own: names of the results' files.
+        expected: what the folder should be, for the error.
+        holds_earlier: whether a folder of such names holds earlier results.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    made = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    names = {path.name for path in out.iterdir() if not path.name.endswith(TEMPORARY_SUFFIX)}
+    foreign = sorted(names - set(own)) or sorted(names if names and not holds_earlier(out) else [])
+    if foreign:
+        raise InputError(f"{out}, which holds {foreign[0]!r}", expected, "give another --out")
+    try:
+        yield
+    except BaseException:
+        if made:
+            with suppress(OSError):  # something was written: it stays
+                out.rmdir()
+        raise
 
 
 def found_no_room(error: BaseException | None) -> bool:

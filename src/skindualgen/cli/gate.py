@@ -78,23 +78,23 @@ def calibrate(
     options = CalibrateOptions(
         real, size or pipeline.native_px, accept, split, use_test, tuple(without or []), segmenter, classifier
     )
-    claim_gate_folder(out)
-    if train_judges:
-        recipe = JudgeRecipe(judge_steps, judge_encoder, judge_size).within(options.size_px)
-        cache = judges or default_cache()
-        with item_progress("training judges") as report:
-            if segmenter is None and "segmenter_agreement" not in options.without:
-                options = replace(options, segmenter=trained_segmenter(real, recipe, cache, report))
-            if classifier is None and "class_probability" not in options.without:
-                options = replace(options, classifier=trained_classifier(real, recipe, cache, report))
-    with item_progress("scoring held-out real pairs") as report:
-        file = run(
-            options, out,
-            read_masks=mask_reader(pipeline),
-            adapter=pipeline.config.provenance,
-            trained_on=read_training_items(Path(pipeline.name_or_path)),
-            report=report,
-        )  # fmt: skip
+    with claim_gate_folder(out):
+        if train_judges:
+            recipe = JudgeRecipe(judge_steps, judge_encoder, judge_size).within(options.size_px)
+            cache = judges or default_cache()
+            with item_progress("training judges") as report:
+                if segmenter is None and "segmenter_agreement" not in options.without:
+                    options = replace(options, segmenter=trained_segmenter(real, recipe, cache, report))
+                if classifier is None and "class_probability" not in options.without:
+                    options = replace(options, classifier=trained_classifier(real, recipe, cache, report))
+        with item_progress("scoring held-out real pairs") as report:
+            file = run(
+                options, out,
+                read_masks=mask_reader(pipeline),
+                adapter=pipeline.config.provenance,
+                trained_on=read_training_items(Path(pipeline.name_or_path)),
+                report=report,
+            )  # fmt: skip
     for caveat in file.caveats:
         typer.echo(f"note: {caveat}", err=True)
     for rule in file.rules:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 from skindualgen.benchmark.classify import Classifier
 from skindualgen.benchmark.pictures import Pictures, load_pictures
 from skindualgen.benchmark.segment import Segmenter
-from skindualgen.contracts import InputError
 from skindualgen.data.manifest import manifest_sha256
 from skindualgen.data.training_items import TrainingItems
 from skindualgen.evaluation.judges import judge_name
@@ -34,10 +34,10 @@ from skindualgen.gate.rules import Rule, ScoreTable, accepted, find_rules, held_
 from skindualgen.gate.scorer import Scorer
 from skindualgen.gate.scores import SCORES, MaskReader
 from skindualgen.provenance import (
-    TEMPORARY_SUFFIX,
     atomic_path,
     atomic_write_json,
     atomic_write_text,
+    own_folder,
     run_record,
     sha256_file,
 )
@@ -72,59 +72,55 @@ def calibrate(
         InputError: too few pairs, pictures smaller than the gate's side, held-out photographs that the adapter or a
             judge has seen, or ``out`` holds something else.
     """
-    claim_gate_folder(out)
-    train, held_out = read_parts(options)
-    segmenter = Segmenter(options.segmenter) if options.segmenter is not None else None
-    classifier = Classifier(options.classifier) if options.classifier is not None else None
-    for judge in (segmenter, classifier):
-        if judge is not None:
-            refuse_seen(judge, held_out)
-    caveats = leak_caveats(options, held_out, train, trained_on)
-    known = load_pictures(options.real, train, options.size_px)
-    reference = build_reference(known.images, known.masks[known.has_mask])
-    names = _names(options, read_masks)
-    scorer = Scorer(names, reference, options.size_px, read_masks, segmenter, classifier)
-    pairs = load_pictures(options.real, held_out, options.size_px)
-    scores = _scored(scorer, pairs, report)
-    table = score_table(scores, names, pairs.diagnoses, pairs.groups)
-    rules = find_rules(table, options.accept)
-    verdicts = [
-        Verdict(each, reasons(each, rules, diagnosis)) for each, diagnosis in zip(scores, pairs.diagnoses, strict=True)
-    ]
-    reference.save(out / REFERENCE_FILE)
-    atomic_write_text(out / REAL_SCORES_FILE, score_lines(held_out, pairs.diagnoses, verdicts, names))
-    good = accepted(table, rules)
-    file = GateFile(
-        size_px=options.size_px,
-        accept=options.accept,
-        split=options.split,
-        rules=tuple(rules),
-        real=_share(good),
-        held_back=_share(held_back_acceptance(table, options.accept)),
-        by_diagnosis=_by_diagnosis(good, pairs.diagnoses),
-        real_manifest_sha256=manifest_sha256(held_out),
-        train_manifest_sha256=manifest_sha256(train),
-        adapter=dict(adapter or {}) if "self_agreement" in names else None,
-        files=_files(out, options, segmenter, classifier, sizes=(len(train), len(held_out))),
-        caveats=(*caveats, *_own_caveats(table, rules, options)),
-        made_by=run_record(),
-    )
-    atomic_write_json(out / GATE_FILE, file.model_dump(mode="json"))
+    with claim_gate_folder(out):
+        train, held_out = read_parts(options)
+        segmenter = Segmenter(options.segmenter) if options.segmenter is not None else None
+        classifier = Classifier(options.classifier) if options.classifier is not None else None
+        for judge in (segmenter, classifier):
+            if judge is not None:
+                refuse_seen(judge, held_out)
+        caveats = leak_caveats(options, held_out, train, trained_on)
+        known = load_pictures(options.real, train, options.size_px)
+        reference = build_reference(known.images, known.masks[known.has_mask])
+        names = _names(options, read_masks)
+        scorer = Scorer(names, reference, options.size_px, read_masks, segmenter, classifier)
+        pairs = load_pictures(options.real, held_out, options.size_px)
+        scores = _scored(scorer, pairs, report)
+        table = score_table(scores, names, pairs.diagnoses, pairs.groups)
+        rules = find_rules(table, options.accept)
+        verdicts = [
+            Verdict(each, reasons(each, rules, diagnosis))
+            for each, diagnosis in zip(scores, pairs.diagnoses, strict=True)
+        ]
+        reference.save(out / REFERENCE_FILE)
+        atomic_write_text(out / REAL_SCORES_FILE, score_lines(held_out, pairs.diagnoses, verdicts, names))
+        good = accepted(table, rules)
+        file = GateFile(
+            size_px=options.size_px,
+            accept=options.accept,
+            split=options.split,
+            rules=tuple(rules),
+            real=_share(good),
+            held_back=_share(held_back_acceptance(table, options.accept)),
+            by_diagnosis=_by_diagnosis(good, pairs.diagnoses),
+            real_manifest_sha256=manifest_sha256(held_out),
+            train_manifest_sha256=manifest_sha256(train),
+            adapter=dict(adapter or {}) if "self_agreement" in names else None,
+            files=_files(out, options, segmenter, classifier, sizes=(len(train), len(held_out))),
+            caveats=(*caveats, *_own_caveats(table, rules, options)),
+            made_by=run_record(),
+        )
+        atomic_write_json(out / GATE_FILE, file.model_dump(mode="json"))
     return file
 
 
-def claim_gate_folder(out: Path) -> None:
-    """Make the folder, or take one that holds nothing but an earlier gate.
+def claim_gate_folder(out: Path) -> AbstractContextManager[None]:
+    """Hold the folder of a gate, new or of an earlier one, while it is made: see `own_folder`.
 
     Raises:
         InputError: it holds something else.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    foreign = sorted(
-        path.name for path in out.iterdir() if path.name not in OWN_FILES and not path.name.endswith(TEMPORARY_SUFFIX)
-    )
-    if foreign:
-        raise InputError(f"{out}, which holds {foreign[0]!r}", "a new folder, or one of a gate", "give another --out")
+    return own_folder(out, OWN_FILES, "a new folder, or one of a gate")
 
 
 def _names(options: CalibrateOptions, read_masks: MaskReader | None) -> tuple[str, ...]:

@@ -7,9 +7,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from skindualgen.evaluation.run import Evaluation
-from skindualgen.provenance import atomic_write_json, atomic_write_text
+from skindualgen.provenance import atomic_write_json, atomic_write_text, own_folder
 from skindualgen.report.evaluation import build_report
-from skindualgen.report.folders import report_folder
 from skindualgen.report.render import render
 
 HTML_FILE, JSON_FILE, PICTURES_FILE = "report.html", "report.json", "pictures.csv"
@@ -17,12 +16,12 @@ OWN_NAMES = frozenset({HTML_FILE, JSON_FILE, PICTURES_FILE})
 
 
 def claim_folder(out: Path) -> AbstractContextManager[None]:
-    """Hold the folder of an evaluation, new or of an earlier one, while it is made: see `report_folder`.
+    """Hold the folder of an evaluation, new or of an earlier one, while it is made: see `own_folder`.
 
     Raises:
         InputError: it holds something else.
     """
-    return report_folder(out, OWN_NAMES, _holds_report, "a new folder, or one of an earlier evaluation")
+    return own_folder(out, OWN_NAMES, "a new folder, or one of an earlier evaluation", _holds_report)
 
 
 def write_evaluation(evaluation: Evaluation, out: Path) -> Path:

@@ -17,13 +17,12 @@ from skindualgen.gate.gate import REAL_SCORES_FILE, GateFile, Verdict
 from skindualgen.gate.lines import read_score_lines
 from skindualgen.gate.results import GateReport, summarise
 from skindualgen.gate.scores import LESION_AREA, SCORES
-from skindualgen.provenance import atomic_write_json, atomic_write_text
+from skindualgen.provenance import atomic_write_json, atomic_write_text, own_folder
 from skindualgen.quality.extractors import extractor_named
 from skindualgen.quality.features import CachedFeatures, FeatureExtractor
 from skindualgen.quality.fidelity_tables import PictureSet
 from skindualgen.quality.folder import load_images
 from skindualgen.report import gate_sections as pages
-from skindualgen.report.folders import report_folder
 from skindualgen.report.page import Report
 from skindualgen.report.render import render
 
@@ -88,14 +87,12 @@ def real_pictures(real: Path, gate: GateFile, extractor: str, cache: Path | None
 
 
 def claim_folder(out: Path) -> AbstractContextManager[None]:
-    """Hold the folder of a gate's report, new or of an earlier one, while it is made: see `report_folder`.
+    """Hold the folder of a gate's report, new or of an earlier one, while it is made: see `own_folder`.
 
     Raises:
         InputError: it holds something else.
     """
-    return report_folder(
-        out, OWN_NAMES, lambda folder: (folder / JSON_FILE).is_file(), "a new folder, or one of a report"
-    )
+    return own_folder(out, OWN_NAMES, "a new folder, or one of a report", lambda folder: (folder / JSON_FILE).is_file())
 
 
 def build_report(application: Application, of_real: Sequence[Verdict], results: GateReport) -> Report:
