@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +16,6 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from skindualgen.codec import CELL_PX, CODE_CHANNELS, flip_code, mask_to_code
 from skindualgen.contracts import InputError
-from skindualgen.losses import add_noise, velocity_to
 from skindualgen.model.adapter import (
     WEIGHTS_FILE,
     adapter_folder,
@@ -27,9 +25,9 @@ from skindualgen.model.adapter import (
     recorded_base,
 )
 from skindualgen.model.bases import embed_prompts, load_base
-from skindualgen.model.joint_unet import CLEAN_TIMESTEP, joint_prediction
 from skindualgen.model.schedule import zero_terminal_snr
 from skindualgen.provenance import sha256_file
+from skindualgen.sample.denoising import Course
 from skindualgen.sample.inputs import (
     check_batch,
     check_call,
@@ -278,68 +276,24 @@ class SkinDualGenPipeline(DiffusionPipeline):
         callback: Callable[..., dict[str, Any]] | None,
         callback_names: Sequence[str],
     ) -> tuple[Tensor, Tensor]:
-        """Denoise each half from its own starting level; a half that starts at 0 is given and stays.
-
-        Every half has a scheduler of its own, as multistep schedulers remember earlier predictions.
-        """
-        schedulers = [copy.deepcopy(self.scheduler) for _ in starts]
-        for scheduler in schedulers:
-            scheduler.set_timesteps(steps, device=noises[0].device)
-        timesteps = schedulers[0].timesteps
-        first = [len(timesteps) - round(len(timesteps) * start) for start in starts]  # first active step of each half
-        abar = self.scheduler.alphas_cumprod.to(noises[0].device)
-        halves: list[Tensor] = []
-        for noise, clean, begin in zip(noises, given, first, strict=True):
-            if clean is None:
-                halves.append(noise)
-            elif begin == len(timesteps):
-                halves.append(clean)
-            else:
-                halves.append(add_noise(clean, noise, abar[timesteps[begin]]).to(noise.dtype))
-        for scheduler, begin in zip(schedulers, first, strict=True):
-            if hasattr(scheduler, "set_begin_index"):
-                scheduler.set_begin_index(min(begin, len(timesteps) - 1))
-        self._num_timesteps = len(timesteps) - min(first)
+        """Denoise each half from its own starting level; a half that starts at 0 is given and stays."""
+        course = Course(self.scheduler, starts, steps, noises[0].device)
+        halves = course.enter(noises, given)
+        self._num_timesteps = len(course.active)
         with self.progress_bar(total=self._num_timesteps) as progress:
-            for index, t in enumerate(timesteps):
-                if index < min(first) or self.interrupt:
+            for done, index in enumerate(course.active):
+                if self.interrupt:
                     continue
-                levels = [
-                    t if index >= begin else timesteps[begin] if begin < len(timesteps) else CLEAN_TIMESTEP
-                    for begin in first
-                ]
-                predictions = self._predict(halves[0], halves[1], levels, embeds, abar)
-                for half, prediction in enumerate(predictions):
-                    if index >= first[half]:
-                        extra = {"generator": generator} if _takes_generator(schedulers[half]) else {}
-                        step = schedulers[half].step(prediction, t, halves[half], return_dict=False, **extra)
-                        halves[half] = step[0].to(noises[half].dtype)
+                predictions = course.predict(self.unet, halves, index, embeds, self.guidance_scale)
+                halves = course.step(halves, predictions, index, generator)
                 if callback is not None:
                     tensors = {"latents": halves[0], "mask_codes": halves[1], "prompt_embeds": embeds}
-                    changed = callback(self, index - min(first), t, {name: tensors[name] for name in callback_names})
+                    named = {name: tensors[name] for name in callback_names}
+                    changed = callback(self, done, course.timesteps[index], named)
                     halves = [changed.pop("latents", halves[0]), changed.pop("mask_codes", halves[1])]
                     embeds = changed.pop("prompt_embeds", embeds)
                 progress.update()
         return halves[0], halves[1]
-
-    def _predict(
-        self, image: Tensor, codes: Tensor, levels: Sequence[Tensor | int], embeds: Tensor, abar: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Guided predictions of both halves in the scheduler's prediction type."""
-        guided = len(embeds) == 2 * len(image)
-        copies = 2 if guided else 1
-        t_image, t_mask = (torch.full((len(embeds),), int(level), device=image.device) for level in levels)
-        image_out, mask_out = joint_prediction(
-            self.unet, image.repeat(copies, 1, 1, 1), codes.repeat(copies, 1, 1, 1), t_image, t_mask, embeds
-        )
-        velocity = mask_out.float()
-        noisy = codes.repeat(copies, 1, 1, 1).float()
-        mask_out = velocity_to(self.scheduler.config.prediction_type, velocity, noisy, abar[int(levels[1])])
-        if not guided:
-            return image_out.float(), mask_out
-        (image_un, image_cond), (mask_un, mask_cond) = image_out.float().chunk(2), mask_out.chunk(2)
-        scale = self.guidance_scale
-        return image_un + scale * (image_cond - image_un), mask_un + scale * (mask_cond - mask_un)
 
     @torch.no_grad()
     def decode(
@@ -386,7 +340,3 @@ class SkinDualGenPipeline(DiffusionPipeline):
 
         dtype = self.unet.dtype
         return embed(prompt, prompt_embeds).to(dtype), embed(negative_prompt, negative_prompt_embeds).to(dtype)
-
-
-def _takes_generator(scheduler: SchedulerMixin) -> bool:
-    return "generator" in scheduler.step.__code__.co_varnames[: scheduler.step.__code__.co_argcount]

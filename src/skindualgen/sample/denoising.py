@@ -1,0 +1,115 @@
+"""The way of the two halves from noise to clean: levels, guided predictions of both, steps."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from diffusers import SchedulerMixin, UNet2DConditionModel
+from torch import Tensor
+
+from skindualgen.losses import add_noise, velocity_to
+from skindualgen.model.joint_unet import CLEAN_TIMESTEP, joint_prediction
+
+
+class Course:
+    """Denoising of the image and the mask half, each from its own starting level.
+
+    A half that starts at 0 is given and stays. Every half has a scheduler of its own, as multistep schedulers remember
+    earlier predictions.
+
+    Args:
+        scheduler: variance preserving; copied.
+        starts: of image and mask, in [0, 1]: 1 starts from noise alone.
+        steps: of a whole course; one that starts later has fewer.
+        device: of the tensors.
+    """
+
+    def __init__(self, scheduler: SchedulerMixin, starts: Sequence[float], steps: int, device: torch.device) -> None:
+        self._schedulers = [copy.deepcopy(scheduler) for _ in starts]
+        for own in self._schedulers:
+            own.set_timesteps(steps, device=device)
+        self.timesteps: Tensor = self._schedulers[0].timesteps
+        total = len(self.timesteps)
+        self._first = [total - round(total * start) for start in starts]  # first active step of each half
+        for own, first in zip(self._schedulers, self._first, strict=True):
+            if hasattr(own, "set_begin_index"):
+                own.set_begin_index(min(first, total - 1))
+        self._prediction_type = scheduler.config.prediction_type
+        self._alphas_cumprod = scheduler.alphas_cumprod.to(device)
+
+    @property
+    def active(self) -> range:
+        """Indices of the steps at which at least one half moves."""
+        return range(min(self._first), len(self.timesteps))
+
+    def enter(self, noises: Sequence[Tensor], given: Sequence[Tensor | None]) -> list[Tensor]:
+        """Bring what is given to the level that its half starts at; what is not given is noise."""
+        halves = []
+        for noise, clean, first in zip(noises, given, self._first, strict=True):
+            if clean is None:
+                halves.append(noise)
+            elif first == len(self.timesteps):
+                halves.append(clean)
+            else:
+                level = self._alphas_cumprod[self.timesteps[first]]
+                halves.append(add_noise(clean, noise, level).to(noise.dtype))
+        return halves
+
+    def predict(
+        self, unet: UNet2DConditionModel, halves: Sequence[Tensor], index: int, embeds: Tensor, guidance_scale: float
+    ) -> tuple[Tensor, Tensor]:
+        """Predict both halves in the scheduler's prediction type, guided if there are two texts a sample.
+
+        Args:
+            unet: joint UNet.
+            halves: image latents [b, c, h, w] and mask codes [b, 4, h, w] at the levels of this step.
+            index: of the step.
+            embeds: [b, 77, width], or [2b, 77, width] with what guidance leads away from first.
+            guidance_scale: classifier-free guidance, with [2b, ...] alone.
+        """
+        image, codes = halves
+        guided = len(embeds) == 2 * len(image)
+        if guided:
+            image, codes = image.repeat(2, 1, 1, 1), codes.repeat(2, 1, 1, 1)
+        levels = [self._level(index, first) for first in self._first]
+        t_image, t_mask = (torch.full((len(embeds),), level, device=image.device) for level in levels)
+        image_out, velocity = joint_prediction(unet, image, codes, t_image, t_mask, embeds)
+        image_out, abar = image_out.float(), self._alphas_cumprod[levels[1]]
+        mask_out = velocity_to(self._prediction_type, velocity.float(), codes.float(), abar)
+        if not guided:
+            return image_out, mask_out
+        (image_un, image_cond), (mask_un, mask_cond) = image_out.chunk(2), mask_out.chunk(2)
+        return (
+            image_un + guidance_scale * (image_cond - image_un),
+            mask_un + guidance_scale * (mask_cond - mask_un),
+        )
+
+    def step(
+        self,
+        halves: Sequence[Tensor],
+        predictions: Sequence[Tensor],
+        index: int,
+        generator: torch.Generator | list[torch.Generator] | None,
+    ) -> list[Tensor]:
+        """Move each half that is on its way by one step; the other stays."""
+        moved = []
+        for own, first, half, prediction in zip(self._schedulers, self._first, halves, predictions, strict=True):
+            if index < first:
+                moved.append(half)
+                continue
+            extra = {"generator": generator} if _takes_generator(own) else {}
+            step = own.step(prediction, self.timesteps[index], half, return_dict=False, **extra)
+            moved.append(step[0].to(half.dtype))
+        return moved
+
+    def _level(self, index: int, first: int) -> int:
+        """Timestep of a half: it waits at its starting level, or is clean if it is given."""
+        if first == len(self.timesteps):
+            return CLEAN_TIMESTEP
+        return int(self.timesteps[max(index, first)])
+
+
+def _takes_generator(scheduler: SchedulerMixin) -> bool:
+    return "generator" in scheduler.step.__code__.co_varnames[: scheduler.step.__code__.co_argcount]
