@@ -39,6 +39,7 @@ from downstream_runs import (
     DRAWN,
     PAIR_STEPS,
     SIZES_PX,
+    class_sizes,
     compare,
     draw_pairs,
     hybrids,
@@ -52,6 +53,7 @@ from downstream_sweep import sweep_table
 from micro_quality import run_command
 
 from skindualgen.benchmark.subsets import nested_subset
+from skindualgen.contracts import DATASET_FILE
 from skindualgen.data.manifest import read_metadata
 from skindualgen.provenance import atomic_write_json, atomic_write_text, run_record
 
@@ -59,8 +61,11 @@ app = typer.Typer(add_completion=False, no_args_is_help=True)
 for command in (few, read, chosen):
     app.command()(command)
 
-MAIN_RATIOS = {"segment": "0.25,0.5,1,2", "classify": "0.25,0.5,1,2"}
-"""Times as many generated pairs as real ones; ``few`` goes up to 5, which here would take 7,000 pairs, or 10,000."""
+MAIN_RATIOS = "0.25,0.5,1,2,5"
+"""Times as many generated pairs as real ones."""
+LOW_RATIOS = "0.25,0.5,1,2"
+DRAWS = (("SDG", "2"), ("SDH", "5"))
+"""Ids' prefix, and the ratio that this part of the pairs of ``main`` goes up to from where the one before ends."""
 MAIN_STEPS = 300
 """Optimiser steps of every arm: on two cores, five seeds are worth more than longer runs."""
 GUIDANCES = (1.0, 1.5, 2.0, 3.0, 5.0, 7.5)
@@ -72,18 +77,26 @@ SWEEP_REAL, SWEEP_JUDGED, SWEEP_RATIO, SWEEP_STEPS, SWEEP_SEEDS = 100, 234, 2.0,
 
 @app.command()
 def draw(data: DataOption, work: WorkOption, seed: SeedOption = 0, workers: WorkersOption = 1) -> None:
-    """Draw the pairs of ``main`` with the bundled adapter, enough for its largest ratios."""
+    """Draw the pairs of ``main`` with the bundled adapter, enough for its largest ratios, in the parts of ``DRAWS``."""
     records = train_records(data)
-    counts = pairs_needed(Counter(str(record.diagnosis) for record in records), MAIN_RATIOS)
+    sizes = class_sizes(records)
     drawn = ["--steps", str(PAIR_STEPS), "--workers", str(workers)]
-    draw_pairs(work / "main_pairs", captions(records, counts, seed=seed), "builtin", seed, *drawn)
+    parts, had = [], Counter[str]()
+    for place, (prefix, ratio) in enumerate(DRAWS):
+        needed = Counter(pairs_needed(sizes, dict.fromkeys(SIZES_PX, ratio)))
+        rows = captions(records, needed - had, seed=seed + place)
+        part = work / f"main_pairs_{ratio}"
+        parts.append(draw_pairs(part, rows, "builtin", seed + place, "--id-prefix", prefix, *drawn))
+        had |= needed
+    if not (work / "main_pairs" / DATASET_FILE).is_file():
+        run_command("merge", *map(str, parts), "--out", str(work / "main_pairs"), "--link")
 
 
 @app.command(name="main")
 def main_study(data: DataOption, work: WorkOption, task: TaskOption = "both", out: OutOption = RESULTS) -> None:
     """Compare all arms on all real pairs."""
     for name in SIZES_PX if task == "both" else (task,):
-        compare(data, work / "main_pairs", work / f"main_{name}", name, MAIN_RATIOS[name], MAIN_STEPS)
+        compare(data, work / "main_pairs", work / f"main_{name}", name, MAIN_RATIOS, MAIN_STEPS)
         title = f"All real pairs: what the bundled model's pairs are worth ({name})"
         keep_results(work / f"main_{name}", out, f"downstream_{name}", title, f"main --task {name}")
 
@@ -95,9 +108,8 @@ def even(data: DataOption, work: WorkOption, out: OutOption = RESULTS) -> None:
     Run after ``main --task classify``, whose trainings without generated pairs it uses.
     """
     trials = work / "main_classify"
-    ratios = MAIN_RATIOS["classify"]
-    options = ["--fill", "even", "--arms", f"augment,oversample,replay,{hybrids(ratios)}"]
-    compare(data, work / "main_pairs", trials, "classify", ratios, MAIN_STEPS, *options)
+    options = ["--fill", "even", "--arms", f"augment,oversample,replay,{hybrids(MAIN_RATIOS)}"]
+    compare(data, work / "main_pairs", trials, "classify", MAIN_RATIOS, MAIN_STEPS, *options)
     title = "All real pairs, the same share of generated ones in every class (classify)"
     keep_results(trials, out, "downstream_classify_even", title, "even")
 
@@ -110,12 +122,11 @@ def low(
 
     Run after ``main --task segment``, whose trainings without generated pairs it uses.
     """
-    ratios = MAIN_RATIOS["segment"]
     records = train_records(data)
-    needed = pairs_needed(Counter(str(record.diagnosis) for record in records), {"segment": ratios})
+    needed = pairs_needed(class_sizes(records), {"segment": LOW_RATIOS})
     pairs = draw_pairs(work / "low_pairs", captions(records, needed, seed=seed), "builtin", seed, *for_masks(cores))
     trials = work / "main_segment"
-    compare(data, pairs, trials, "segment", ratios, MAIN_STEPS, "--arms", arms(ratios), "--jobs", str(cores))
+    compare(data, pairs, trials, "segment", LOW_RATIOS, MAIN_STEPS, "--arms", arms(LOW_RATIOS), "--jobs", str(cores))
     title = f"All real pairs, generated ones of guidance {MASKS_GUIDANCE:g} (segment)"
     keep_results(trials, out, "downstream_segment_low", title, "low", pairs=f"{DRAWN} at guidance {MASKS_GUIDANCE:g}")
 
@@ -153,7 +164,7 @@ def sweep(
     second setting, and the last to end writes the whole table.
     """
     real = sweep_folder(data, work, seed)
-    sizes = Counter(str(record.diagnosis) for record in read_metadata(real, "train"))
+    sizes = class_sizes(read_metadata(real, "train"))
     needed = pairs_needed(sizes, dict.fromkeys(SIZES_PX, f"{SWEEP_RATIO:g}"))
     rows = captions(train_records(data), needed, seed=seed)
     number, parts = map(int, part.split("/"))

@@ -6,7 +6,6 @@ The commands of downstream.py that study the situation of users: 25, 50 or 100 m
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from pathlib import Path
 
 from downstream_options import (
@@ -24,6 +23,7 @@ from downstream_runs import (
     PAIR_STEPS,
     SIZES_PX,
     Reading,
+    class_sizes,
     compare,
     draw_pairs,
     hybrids,
@@ -93,7 +93,7 @@ def few(
         options += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
         run_command("train", *options)
         records = read_metadata(real, "train")
-        needed = pairs_needed(Counter(str(r.diagnosis) for r in records), {"segment": FEW_RATIOS})
+        needed = pairs_needed(class_sizes(records), {"segment": FEW_RATIOS})
         draw_pairs(pairs, captions(records, needed, seed=seed), str(run), seed, *for_masks(cores))
         compared = arms(FEW_RATIOS) if steps == FEW_STEPS else f"augment,replay,{hybrids(FEW_RATIOS)}"
         trials = compare_few(real, pairs, work, count, FEW_RATIOS, steps, compared, cores)
@@ -158,7 +158,7 @@ def chosen(
         paired = read_masks(drawn, records, read, adapter=adapter, seed=seed)
         (outcome,) = reading_outcomes(drawn, records, read, paired, SIZES_PX["segment"]).values()  # all are of train
         agreement = outcome.dice
-        sizes = Counter(str(record.diagnosis) for record in read_metadata(real, "train"))
+        sizes = class_sizes(read_metadata(real, "train"))
         wanted = pairs_needed(sizes, {"segment": "1"})
         best = best_of_class([str(record.diagnosis) for record in records], agreement, wanted)
         made_by = {"study": "downstream chosen", "adapter": adapter.name}

@@ -39,6 +39,11 @@ def lesion_of(record: PairRecord) -> str:
     return str(record.lesion_id or record.isic_id)
 
 
+def class_sizes(records: Sequence[PairRecord]) -> Counter[str]:
+    """Return the number of records of each diagnosis."""
+    return Counter(str(record.diagnosis) for record in records)
+
+
 def most_needed(task: str, sizes: Counter[str], ratio: float) -> dict[str, int]:
     """Return how many generated pairs of each class the largest hybrid arm of a task needs.
 

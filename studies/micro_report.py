@@ -172,15 +172,29 @@ def goals_table(results: dict[str, Any]) -> str:
     )
 
 
+def weak_spot(results: dict[str, Any]) -> str:
+    """Say which prompted diagnosis is recognised least, and as what the other pictures of it are mostly read."""
+    read = results["classifier"]["generated"]
+    names = [name.replace("_", " ") for name in read["classes"]]
+    weakest = min(range(len(names)), key=lambda i: read["recall"][read["classes"][i]])
+    counts = read["confusion"][weakest]
+    taken = max((i for i in range(len(names)) if i != weakest), key=lambda i: counts[i])
+    return (
+        f"The weak spot is {names[weakest]}: the classifier recognises {counts[weakest] / sum(counts):.0%} of "
+        f"{sum(counts)} pictures drawn for it, and takes {counts[taken] / sum(counts):.0%} for {names[taken]}."
+    )
+
+
 def fill_readme(readme: Path, results: dict[str, Any]) -> None:
-    """Put the table of goals between the two marks in the README."""
+    """Put the table of goals, and the weak spot, between the two marks in the README."""
     before, _, rest = readme.read_text(encoding="utf-8").partition(README_MARKS[0])
     _, _, after = rest.partition(README_MARKS[1])
     if not after:
         raise InputError(
             f"{readme} without {' and '.join(README_MARKS)}", "both marks", "put them where the table goes"
         )
-    atomic_write_text(readme, f"{before}{README_MARKS[0]}\n{goals_table(results)}\n{README_MARKS[1]}{after}")
+    measured = f"{goals_table(results)}\n\n{weak_spot(results)}"
+    atomic_write_text(readme, f"{before}{README_MARKS[0]}\n{measured}\n{README_MARKS[1]}{after}")
 
 
 def markdown(results: dict[str, Any]) -> str:
