@@ -8,6 +8,7 @@
     python studies/downstream.py read  --data ../pairs --work ../downstream          # a lever, tried afterwards
     python studies/downstream.py chosen --data ../pairs --work ../downstream         # another lever
     python studies/downstream.py sweep --data ../pairs --work ../downstream          # guidance and steps
+    python studies/downstream.py overview --readme README.md                         # all results in one table
 
 Every command can be stopped and run again; each goes through the ordinary commands of skindualgen. The data folder is
 the real pairs as prepared by scripts/train_micro.py (WORK/pairs). Its part "val", which the bundled generator has not
@@ -20,7 +21,7 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from downstream_few import MASKS_GUIDANCE, arms, chosen, few, for_masks, read
@@ -34,6 +35,14 @@ from downstream_options import (
     TaskOption,
     WorkersOption,
     WorkOption,
+)
+from downstream_overview import (
+    README_MARKS,
+    README_RATIOS,
+    longest,
+    overview_page,
+    overview_table,
+    read_mixtures,
 )
 from downstream_runs import (
     DRAWN,
@@ -51,6 +60,7 @@ from downstream_runs import (
 from downstream_sets import captions, link_pairs
 from downstream_sweep import sweep_table
 from micro_quality import run_command
+from readme_block import fill_block
 
 from skindualgen.benchmark.subsets import nested_subset
 from skindualgen.contracts import DATASET_FILE
@@ -152,6 +162,17 @@ def sweep_settings() -> list[tuple[int, float]]:
     """Return steps and guidance of each setting: a cross through ``CENTRE``, as a CPU cannot do the whole grid."""
     settings = [(CENTRE[0], guidance) for guidance in GUIDANCES]
     return sorted({*settings, *((steps, CENTRE[1]) for steps in DRAW_STEPS)})
+
+
+@app.command()
+def overview(
+    out: OutOption = RESULTS, readme: Annotated[Path | None, typer.Option(help="whose table is renewed too")] = None
+) -> None:
+    """Put what all studies found of their mixtures into one table; in a README, of the longest trainings alone."""
+    studies = read_mixtures(out)
+    atomic_write_text(out / "downstream.md", overview_page(studies))
+    if readme is not None:
+        fill_block(readme, README_MARKS, overview_table(longest(studies), README_RATIOS, "docs/results/"))
 
 
 @app.command()

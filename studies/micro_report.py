@@ -12,8 +12,8 @@ import numpy as np
 from micro_measures import Photographs
 from numpy.typing import NDArray
 from PIL import Image
+from readme_block import fill_block
 
-from skindualgen.contracts import InputError
 from skindualgen.provenance import atomic_path, atomic_write_json, atomic_write_text
 from skindualgen.quality.novelty import picture_grid
 
@@ -187,14 +187,7 @@ def weak_spot(results: dict[str, Any]) -> str:
 
 def fill_readme(readme: Path, results: dict[str, Any]) -> None:
     """Put the table of goals, and the weak spot, between the two marks in the README."""
-    before, _, rest = readme.read_text(encoding="utf-8").partition(README_MARKS[0])
-    _, _, after = rest.partition(README_MARKS[1])
-    if not after:
-        raise InputError(
-            f"{readme} without {' and '.join(README_MARKS)}", "both marks", "put them where the table goes"
-        )
-    measured = f"{goals_table(results)}\n\n{weak_spot(results)}"
-    atomic_write_text(readme, f"{before}{README_MARKS[0]}\n{measured}\n{README_MARKS[1]}{after}")
+    fill_block(readme, README_MARKS, f"{goals_table(results)}\n\n{weak_spot(results)}")
 
 
 def markdown(results: dict[str, Any]) -> str:

@@ -16,6 +16,16 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "studies"))
 
 from downstream import sweep_folder
 from downstream_few import few_folder, few_names
+from downstream_overview import (
+    ADDED,
+    README_MARKS,
+    README_RATIOS,
+    Mixtures,
+    longest,
+    overview_page,
+    overview_table,
+    read_mixtures,
+)
 from downstream_runs import Reading, keep_results, pairs_needed, reader_gain
 from downstream_sets import (
     best_of_class,
@@ -27,6 +37,7 @@ from downstream_sets import (
     write_captions,
 )
 from downstream_sweep import sweep_table
+from readme_block import fill_block
 
 from skindualgen.benchmark.arms import arms_of
 from skindualgen.benchmark.pools import build_pool
@@ -220,3 +231,30 @@ def test_the_table_says_what_each_setting_gave() -> None:
     rows, text = sweep_table(settings, record)
     assert rows[0]["kid"] == 0.078 and rows[0]["recall"] is None
     assert "| 10 | 1.5 | +0.020 (+0.010 to +0.030) | 0.020 (0.010 to 0.030) | +0.300" in text
+
+
+def test_the_readme_and_the_overview_say_what_was_found(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[1]
+    results = root / "docs" / "results"
+    studies = read_mixtures(results)
+    named = {path.stem for path in results.glob("downstream_*.json")} - {"downstream_sweep"}
+    assert {study.name for study in studies} == named
+    assert (results / "downstream.md").read_text(encoding="utf-8") == overview_page(studies)
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "README.md").write_text(readme, encoding="utf-8")
+    fill_block(tmp_path / "README.md", README_MARKS, overview_table(longest(studies), README_RATIOS, "docs/results/"))
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == readme
+
+
+def test_the_overview_tells_gains_from_ties() -> None:
+    def found(study: str, steps: int, value: float, **more: Any) -> Mixtures:
+        gain = {"value": value, "low": value - 0.01, "high": value + 0.01}
+        return Mixtures(study, f"{study}_{steps}", "segment", 1000, steps, {1.0: gain}, more.get("helped", ()))
+
+    short, tie, loss = found("few", 200, 0.5), found("few", 400, 0.004), found("read", 200, -0.02, helped=["HD95"])
+    assert longest([short, tie, loss]) == [tie, loss]
+    lines = overview_table([tie, loss], (1.0, 5.0), "x/").splitlines()[2:]
+    assert lines[0] == f"| 1,000 | [{ADDED['few']}](x/few_400.md) | 400 | +0.004 (-0.006 to +0.014) |  |"
+    assert lines[1].endswith("| **-0.020 (-0.030 to -0.010)** |  |")
+    assert len(overview_table([tie], (5.0,)).splitlines()) == 2
+    assert "* read_200: HD95" in overview_page([tie, loss]) and "* none" in overview_page([tie])
