@@ -103,22 +103,25 @@ def draw(data: DataOption, work: WorkOption, seed: SeedOption = 0, workers: Work
 
 
 @app.command(name="main")
-def main_study(data: DataOption, work: WorkOption, task: TaskOption = "both", out: OutOption = RESULTS) -> None:
+def main_study(
+    data: DataOption, work: WorkOption, task: TaskOption = "both", out: OutOption = RESULTS, cores: CoresOption = 1
+) -> None:
     """Compare all arms on all real pairs."""
+    jobs = ["--jobs", str(cores)]
     for name in SIZES_PX if task == "both" else (task,):
-        compare(data, work / "main_pairs", work / f"main_{name}", name, MAIN_RATIOS, MAIN_STEPS)
+        compare(data, work / "main_pairs", work / f"main_{name}", name, MAIN_RATIOS, MAIN_STEPS, *jobs)
         title = f"All real pairs: what the bundled model's pairs are worth ({name})"
         keep_results(work / f"main_{name}", out, f"downstream_{name}", title, f"main --task {name}")
 
 
 @app.command()
-def even(data: DataOption, work: WorkOption, out: OutOption = RESULTS) -> None:
+def even(data: DataOption, work: WorkOption, out: OutOption = RESULTS, cores: CoresOption = 1) -> None:
     """Classification once more, with the same share of generated pairs in every class; decided on after ``main``.
 
     Run after ``main --task classify``, whose trainings without generated pairs it uses.
     """
     trials = work / "main_classify"
-    options = ["--fill", "even", "--arms", f"augment,oversample,replay,{hybrids(MAIN_RATIOS)}"]
+    options = ["--fill", "even", "--arms", f"augment,oversample,replay,{hybrids(MAIN_RATIOS)}", "--jobs", str(cores)]
     compare(data, work / "main_pairs", trials, "classify", MAIN_RATIOS, MAIN_STEPS, *options)
     title = "All real pairs, the same share of generated ones in every class (classify)"
     keep_results(trials, out, "downstream_classify_even", title, "even")
