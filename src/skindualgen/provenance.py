@@ -1,4 +1,4 @@
-"""Where a file comes from: content hashes, atomic writes, versions, run records, records inside PNG files."""
+"""Where a file comes from: content hashes, atomic writes, folders of results, versions, run records, also in PNG files."""
 
 from __future__ import annotations
 
