@@ -1,4 +1,4 @@
-"""Where a file comes from: content hashes, atomic writes, folders of results, versions, run records, also in PNG files."""
+"""Where a file comes from: content hashes, atomic writes, folders of results, versions, run records, PNG records."""
 
 from __future__ import annotations
 
