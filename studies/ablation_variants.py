@@ -21,7 +21,7 @@ from skindualgen.codec import AutoencoderCodec
 from skindualgen.data.pairs import View, load_pair, read_pairs
 from skindualgen.model import adapter, joint_unet
 from skindualgen.model.bases import Base, load_base
-from skindualgen.sample import outputs, pipeline
+from skindualgen.sample import denoising, outputs, pipeline
 from skindualgen.train import cache, objective, trainer, validate
 
 SMALLEST_ABAR = 1e-3
@@ -79,7 +79,7 @@ def epsilon_mask(base: Base, data: Path) -> Iterator[None]:
 
     changes: dict[ModuleType, dict[str, Any]] = {
         objective: {"joint_prediction": joint_prediction, "velocity_weight": epsilon_weight},
-        pipeline: {"joint_prediction": joint_prediction},
+        denoising: {"joint_prediction": joint_prediction},
     }
     with exchanged(changes):
         yield

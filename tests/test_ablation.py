@@ -29,7 +29,7 @@ from skindualgen.data.pairs import View, load_pair, read_pairs
 from skindualgen.losses import MIN_SNR_GAMMA, add_noise, min_snr_weight, snr_of, velocity_target
 from skindualgen.model import adapter, joint_unet
 from skindualgen.model.bases import load_base
-from skindualgen.sample import outputs, pipeline
+from skindualgen.sample import denoising, outputs, pipeline
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.train import cache, objective, trainer, validate
 from skindualgen.train.loop import train
@@ -44,7 +44,8 @@ EXCHANGED = {
     cache: ("DEFAULT_CODEC", "CODE_CHANNELS", "mask_to_code"),
     objective: ("CODE_CHANNELS", "code_to_sdf", "joint_prediction", "velocity_weight"),
     validate: ("code_to_mask",),
-    pipeline: ("CODE_CHANNELS", "mask_to_code", "flip_code", "joint_prediction"),
+    pipeline: ("CODE_CHANNELS", "mask_to_code", "flip_code"),
+    denoising: ("joint_prediction",),
     outputs: ("code_to_sdf",),
 }
 
