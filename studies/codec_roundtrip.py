@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from study_text import row
 
 from skindualgen.codec import CODE_MEAN, CODE_STD, clean_mask, code_to_mask, mask_to_code
 from skindualgen.provenance import atomic_write_text, sha256_bytes, versions
@@ -60,11 +61,6 @@ def scores(decoded: Masks, masks: Masks) -> dict[str, float]:
 def cleaned(masks: Masks, clean: Callable[[Masks], Masks]) -> Masks:
     """``clean`` applied to each mask."""
     return np.stack([clean(mask) for mask in masks])
-
-
-def row(cells: Sequence[object]) -> str:
-    """One line of a Markdown table."""
-    return "| " + " | ".join(str(cell) for cell in cells) + " |"
 
 
 def measure(real: Path, every: int, seed: int) -> list[str]:

@@ -36,14 +36,7 @@ from downstream_options import (
     WorkersOption,
     WorkOption,
 )
-from downstream_overview import (
-    README_MARKS,
-    README_RATIOS,
-    longest,
-    overview_page,
-    overview_table,
-    read_mixtures,
-)
+from downstream_overview import fill_readme, overview_page, read_mixtures
 from downstream_runs import (
     DRAWN,
     PAIR_STEPS,
@@ -60,7 +53,6 @@ from downstream_runs import (
 from downstream_sets import captions, link_pairs
 from downstream_sweep import sweep_table
 from micro_quality import run_command
-from readme_block import fill_block
 
 from skindualgen.benchmark.subsets import nested_subset
 from skindualgen.contracts import DATASET_FILE
@@ -107,9 +99,8 @@ def main_study(
     data: DataOption, work: WorkOption, task: TaskOption = "both", out: OutOption = RESULTS, cores: CoresOption = 1
 ) -> None:
     """Compare all arms on all real pairs."""
-    jobs = ["--jobs", str(cores)]
     for name in SIZES_PX if task == "both" else (task,):
-        compare(data, work / "main_pairs", work / f"main_{name}", name, MAIN_RATIOS, MAIN_STEPS, *jobs)
+        compare(data, work / "main_pairs", work / f"main_{name}", name, MAIN_RATIOS, MAIN_STEPS, cores=cores)
         title = f"All real pairs: what the bundled model's pairs are worth ({name})"
         keep_results(work / f"main_{name}", out, f"downstream_{name}", title, f"main --task {name}")
 
@@ -121,8 +112,8 @@ def even(data: DataOption, work: WorkOption, out: OutOption = RESULTS, cores: Co
     Run after ``main --task classify``, whose trainings without generated pairs it uses.
     """
     trials = work / "main_classify"
-    options = ["--fill", "even", "--arms", f"augment,oversample,replay,{hybrids(MAIN_RATIOS)}", "--jobs", str(cores)]
-    compare(data, work / "main_pairs", trials, "classify", MAIN_RATIOS, MAIN_STEPS, *options)
+    options = ["--fill", "even", "--arms", f"augment,oversample,replay,{hybrids(MAIN_RATIOS)}"]
+    compare(data, work / "main_pairs", trials, "classify", MAIN_RATIOS, MAIN_STEPS, *options, cores=cores)
     title = "All real pairs, the same share of generated ones in every class (classify)"
     keep_results(trials, out, "downstream_classify_even", title, "even")
 
@@ -139,7 +130,7 @@ def low(
     needed = pairs_needed(class_sizes(records), {"segment": LOW_RATIOS})
     pairs = draw_pairs(work / "low_pairs", captions(records, needed, seed=seed), "builtin", seed, *for_masks(cores))
     trials = work / "main_segment"
-    compare(data, pairs, trials, "segment", LOW_RATIOS, MAIN_STEPS, "--arms", arms(LOW_RATIOS), "--jobs", str(cores))
+    compare(data, pairs, trials, "segment", LOW_RATIOS, MAIN_STEPS, "--arms", arms(LOW_RATIOS), cores=cores)
     title = f"All real pairs, generated ones of guidance {MASKS_GUIDANCE:g} (segment)"
     keep_results(trials, out, "downstream_segment_low", title, "low", pairs=f"{DRAWN} at guidance {MASKS_GUIDANCE:g}")
 
@@ -175,7 +166,7 @@ def overview(
     studies = read_mixtures(out)
     atomic_write_text(out / "downstream.md", overview_page(studies))
     if readme is not None:
-        fill_block(readme, README_MARKS, overview_table(longest(studies), README_RATIOS, "docs/results/"))
+        fill_readme(readme, studies)
 
 
 @app.command()

@@ -176,7 +176,7 @@ def compare_few(
 ) -> Path:
     """Train and test the arms; return where the trainings are kept: one place for all arms of as many steps."""
     trials = work / (f"few_{count}_trials" if steps == FEW_STEPS else f"few_{count}_trials_{steps}")
-    compare(real, pairs, trials, "segment", ratios, steps, "--arms", compared, "--jobs", str(cores))
+    compare(real, pairs, trials, "segment", ratios, steps, "--arms", compared, cores=cores)
     return trials
 
 

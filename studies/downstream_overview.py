@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from downstream_few import MASKS_GUIDANCE
 from downstream_sweep import METRICS
+from study_text import fill_block, interval, table
 
-README_MARKS = ("<!-- table of docs/results/downstream_*.json -->", "<!-- end of the table -->")
+README_MARK = "<!-- table of docs/results/downstream_*.json -->"
 OVERVIEW_RATIOS = (0.25, 0.5, 1.0, 2.0, 5.0, 12.0)
 README_RATIOS = (1.0, 5.0, 12.0)
 ADDED = {
     "segment": "drawn pairs",
-    "segment_low": "drawn pairs, guidance 1.5",
+    "segment_low": f"drawn pairs, guidance {MASKS_GUIDANCE:g}",
     "few": "drawn pairs",
     "chosen": "drawn pairs, the best fifth by its own reading",
     "read": "photographs, masks read",
@@ -71,14 +73,14 @@ def overview_table(studies: Sequence[Mixtures], ratios: Sequence[float], folder:
         folder: of the linked pages, with a slash.
     """
     heads = ["real pairs", "added", "steps", *(f"{ratio:g} x" for ratio in ratios)]
-    lines = [_row(heads), _row(["---"] * len(heads))]
+    lines = []
     for study in studies:
         gains = [_gain(study.gains[ratio]) if ratio in study.gains else "" for ratio in ratios]
         if any(gains):
             metric = "" if study.task == "segment" else " (diagnosis)"
             linked = f"[{ADDED[study.study]}]({folder}{study.name}.md){metric}"
-            lines.append(_row([f"{study.real_pairs:,}", linked, str(study.steps), *gains]))
-    return "\n".join(lines)
+            lines.append([f"{study.real_pairs:,}", linked, study.steps, *gains])
+    return "\n".join(table(heads, lines))
 
 
 def longest(studies: Sequence[Mixtures]) -> list[Mixtures]:
@@ -102,6 +104,11 @@ def overview_page(studies: Sequence[Mixtures]) -> str:
     ])  # fmt: skip
 
 
+def fill_readme(readme: Path, studies: Sequence[Mixtures]) -> None:
+    """Put the table of the longest trainings between the two marks in the README."""
+    fill_block(readme, README_MARK, overview_table(longest(studies), README_RATIOS, "docs/results/"))
+
+
 def _mixtures(study: str, name: str, task: Mapping[str, Any]) -> Mixtures:
     (regime,) = task["regimes"]
     gains = {
@@ -115,9 +122,5 @@ def _mixtures(study: str, name: str, task: Mapping[str, Any]) -> Mixtures:
 
 
 def _gain(gain: Mapping[str, float]) -> str:
-    text = f"{gain['value']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})"
+    text = interval(gain, sign=True)
     return f"**{text}**" if gain["low"] > 0 or gain["high"] < 0 else text
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

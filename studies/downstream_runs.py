@@ -75,12 +75,22 @@ def hybrids(ratios: str) -> str:
 
 
 def compare(
-    real: Path, pairs: Path, out: Path, task: str, ratios: str, steps: int, *options: str, seeds: int = SEEDS
+    real: Path,
+    pairs: Path,
+    out: Path,
+    task: str,
+    ratios: str,
+    steps: int,
+    *options: str,
+    seeds: int = SEEDS,
+    cores: int | None = None,
 ) -> None:
-    """Run the benchmark of one task with the studies' size, seeds and steps."""
+    """Run the benchmark of one task with the studies' size, seeds and steps, ``cores`` trainings at a time if given."""
     arguments = ["--real", str(real), "--generated", str(pairs), "--out", str(out), "--task", task]
     arguments += ["--ratios", ratios, "--steps", str(steps), "--size", str(SIZES_PX[task])]
     arguments += ["--batch-size", str(BATCH_SIZE), "--threads", "1", "--precision", "fp32"]
+    if cores is not None:
+        arguments += ["--jobs", str(cores)]
     run_command("benchmark", *arguments, "--seeds", str(seeds), *options)
 
 

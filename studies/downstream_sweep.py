@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from study_text import interval, table
+
 METRICS = {"segment": "dice", "classify": "balanced_accuracy"}
 FIDELITY = ("kid", "frechet", "precision", "recall", "coverage")
-
-
-def _cell(score: Mapping[str, float | None], digits: int = 3, sign: bool = False) -> str:
-    if score["value"] is None:
-        return "-"
-    form = f"{{:{'+' if sign else ''}.{digits}f}}"
-    value, low, high = (form.format(score[key]) for key in ("value", "low", "high"))
-    return f"{value} ({low} to {high})"
 
 
 def _arms(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,14 +34,14 @@ def sweep_table(settings: Sequence[Mapping[str, Any]], record: Mapping[str, Any]
                 "synthetic_only": arms["synthetic"]["scores"][metric],
                 "hybrid_minus_augment": hybrid["differences"]["augment"][metric],
             }
-            cells.append(_cell(row[task]["hybrid_minus_augment"], sign=True))
-            cells.append(_cell(row[task]["synthetic_only"]))
+            cells.append(interval(row[task]["hybrid_minus_augment"], sign=True))
+            cells.append(interval(row[task]["synthetic_only"]))
         measures = {measure["key"]: measure for measure in setting["fidelity"]["fidelity"]["measures"]}
         for name in FIDELITY:
             row[name] = measures[name]["value"] if name in measures else None
             cells.append("-" if row[name] is None else f"{row[name]:.3f}")
         rows.append(row)
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append(cells)
     heads = ["steps", "guidance", "Dice, hybrid - augmentation", "Dice, synthetic only"]
     heads += ["balanced accuracy, hybrid - augmentation", "balanced accuracy, synthetic only", *FIDELITY]
     text = [
@@ -59,8 +53,6 @@ def sweep_table(settings: Sequence[Mapping[str, Any]], record: Mapping[str, Any]
         "rare classes up. Intervals of 95 % over seeds and photographs. "
         f"Written by `studies/downstream.py sweep` on {record['date_utc'][:10]}, {record['platform']}.",
         "",
-        "| " + " | ".join(heads) + " |",
-        "| " + " | ".join("---" for _ in heads) + " |",
-        *lines, "",
+        *table(heads, lines), "",
     ]  # fmt: skip
     return rows, "\n".join(text)

@@ -12,13 +12,13 @@ import numpy as np
 from micro_measures import Photographs
 from numpy.typing import NDArray
 from PIL import Image
-from readme_block import fill_block
+from study_text import fill_block, interval
 
 from skindualgen.provenance import atomic_path, atomic_write_json, atomic_write_text
 from skindualgen.quality.novelty import picture_grid
 
 SAMPLES_PER_CLASS = 8
-README_MARKS = ("<!-- table of docs/results/micro.md -->", "<!-- end of the table -->")
+README_MARK = "<!-- table of docs/results/micro.md -->"
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,6 @@ class Target:
         return (
             f"| {self.name} | {self.shown} | {self.real} | {sign} {self.limit:g} | {'yes' if self.reached else 'no'} |"
         )
-
-
-def interval(estimate: dict[str, float]) -> str:
-    """Write an estimate as ``.812 (.795 to .828)``."""
-    return f"{estimate['value']:.3f} ({estimate['low']:.3f} to {estimate['high']:.3f})"
 
 
 def targets(results: dict[str, Any]) -> list[Target]:
@@ -187,7 +182,7 @@ def weak_spot(results: dict[str, Any]) -> str:
 
 def fill_readme(readme: Path, results: dict[str, Any]) -> None:
     """Put the table of goals, and the weak spot, between the two marks in the README."""
-    fill_block(readme, README_MARKS, f"{goals_table(results)}\n\n{weak_spot(results)}")
+    fill_block(readme, README_MARK, f"{goals_table(results)}\n\n{weak_spot(results)}")
 
 
 def markdown(results: dict[str, Any]) -> str:

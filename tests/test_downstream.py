@@ -18,9 +18,8 @@ from downstream import sweep_folder
 from downstream_few import few_folder, few_names
 from downstream_overview import (
     ADDED,
-    README_MARKS,
-    README_RATIOS,
     Mixtures,
+    fill_readme,
     longest,
     overview_page,
     overview_table,
@@ -37,7 +36,6 @@ from downstream_sets import (
     write_captions,
 )
 from downstream_sweep import sweep_table
-from readme_block import fill_block
 
 from skindualgen.benchmark.arms import arms_of
 from skindualgen.benchmark.pools import build_pool
@@ -242,7 +240,7 @@ def test_the_readme_and_the_overview_say_what_was_found(tmp_path: Path) -> None:
     assert (results / "downstream.md").read_text(encoding="utf-8") == overview_page(studies)
     readme = (root / "README.md").read_text(encoding="utf-8")
     (tmp_path / "README.md").write_text(readme, encoding="utf-8")
-    fill_block(tmp_path / "README.md", README_MARKS, overview_table(longest(studies), README_RATIOS, "docs/results/"))
+    fill_readme(tmp_path / "README.md", studies)
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == readme
 
 
