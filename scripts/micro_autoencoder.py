@@ -1,8 +1,8 @@
 """Train the micro base's autoencoder: fixed linear analysis, decoder by L1 + perceptual + adversarial loss.
 
-Only pairs of the split "train" are seen. Resumable: the same command goes on from the last checkpoint. With --base,
-half of every batch are latents that a trained base has noised a little and denoised again, as those are what it will
-have to decode; the fixed analysis stays, so the base needs no training afterwards.
+Only photographs of the part "train" are seen. Resumable: the same command goes on from the last checkpoint. With
+--base, half of every batch are latents that a trained base has noised a little and denoised again, as those are what it
+will have to decode; the fixed analysis stays, so the base needs no training afterwards.
 """
 
 from __future__ import annotations
@@ -20,12 +20,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from micro_critic import FeatureCritic, ImageFeatures, perceptual_distance
-from micro_data import load_images, random_views
+from micro_data import ROOT, load_part, random_views
+from micro_device import add_device_options, autocast, prepare_device, save_state
 from skindualgen.losses import add_noise, velocity_to_epsilon, velocity_to_x0
 from skindualgen.model.autoencoder import PatchAutoencoder
 from skindualgen.model.bases import load_base
+from skindualgen.quality.features import ImageNetFeatures
+from skindualgen.quality.fidelity import kernel_distance, manifold_scores
 
 SIZE_PX = 128
+LATENT_CHANNELS = 16
+SCALE_EXPONENT = 0.25
+DECODER_WIDTHS, DECODER_DEPTHS = (128, 96, 64, 16), (2, 2, 1, 0)
 BATCH = 16
 LEARNING_RATE = 1e-3
 FURTHER_LEARNING_RATE = 3e-4
@@ -38,19 +44,20 @@ CYCLE_WEIGHT = 0.1
 """of the distance between redrawn latents and the analysis of their picture, beside REDRAWN_SHARE of the usual terms:
 what a redrawn latent's photograph looked like in detail is not known any more"""
 REDRAWN_SHARE = 0.25
-ADVERSARIAL_FROM_STEP = 1500
+ADVERSARIAL_FROM_STEP = 1000
 CRITIC_LEAD_STEPS = 100
-LATENT_NOISE_MAX = 0.3
-"""Generated latents are not perfect: the decoder learns to forgive noise up to this standard deviation."""
+LATENT_NOISE_MAX = 0.1
+"""Generated latents are not perfect: half of them are decoded under noise up to this standard deviation."""
 REDRAWN = 2048
 REDRAWN_MIN_ZOOM = 0.85
 REDRAWN_LEAST_T, REDRAWN_MOST_T, REDRAWN_STEPS = 20, 350, 4
 EMA_DECAY = 0.998
 CHECKPOINT_SECONDS = 150
+MEASURE_EVERY = 500
 
 
 @torch.no_grad()
-def redraw(base: Path, autoencoder: PatchAutoencoder, images: Tensor) -> tuple[Tensor, Tensor]:
+def redraw(base: Path, autoencoder: PatchAutoencoder, images: Tensor, device: str) -> tuple[Tensor, Tensor]:
     """Noise latents of random views up to a random level and let the base denoise them again (DDIM, no prompt).
 
     Returns:
@@ -69,7 +76,7 @@ def redraw(base: Path, autoencoder: PatchAutoencoder, images: Tensor) -> tuple[T
         z = add_noise(z, torch.randn(z.shape, generator=noise), a)
         for here, there in pairwise(levels):
             a = alphas[here].view(-1, 1, 1, 1)
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast(device):
                 v = model.unet(z, here, text.expand(BATCH, -1, -1)).sample.float()
             b = torch.where(there > 0, alphas[there], 1.0).view(-1, 1, 1, 1)
             z = add_noise(velocity_to_x0(v, z, a), velocity_to_epsilon(v, z, a), b)
@@ -79,66 +86,86 @@ def redraw(base: Path, autoencoder: PatchAutoencoder, images: Tensor) -> tuple[T
 
 
 @torch.no_grad()
-def psnr(autoencoder: PatchAutoencoder, images: Tensor) -> float:
-    """Mean peak signal-to-noise ratio in dB over [n, 3, h, w] in [-1, 1], clipped and rounded as a PNG would be."""
-    values = []
-    for batch in images.split(32):
-        out = ((autoencoder(batch).sample.clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
-        values += (10 * torch.log10(4 / (out - batch).square().mean(dim=(1, 2, 3)))).tolist()
-    return float(np.mean(values))
+def measure(autoencoder: PatchAutoencoder, val: Tensor, judge: ImageNetFeatures, real: np.ndarray) -> dict[str, float]:
+    """Reconstructions of val [n, 3, h, w] in [-1, 1] against val itself: PSNR in dB, kernel distance, recall."""
+    made = torch.cat([autoencoder(batch).sample.clamp(-1, 1) for batch in val.split(32)])
+    pictures = ((made + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    features = judge(pictures)
+    scores = manifold_scores(real=real, generated=features)
+    error = (torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1 - val.cpu()).square().mean((1, 2, 3))
+    return {
+        "val_psnr_db": float((10 * torch.log10(4 / error)).mean()),
+        "val_kid": float(kernel_distance(real=real, generated=features)),
+        "val_recall": float(scores.recall),
+        "val_coverage": float(scores.coverage),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with images/ and masks/")
-    parser.add_argument("--split-file", type=Path, default=Path("docs/results/micro_split.csv"))
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="data folders, or a pack")
     parser.add_argument("--work", type=Path, required=True, help="checkpoints and log")
     parser.add_argument("--out", type=Path, required=True, help="folder of the finished autoencoder")
     parser.add_argument("--minutes", type=float, default=30, help="training time of this call")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--latent-channels", type=int, default=8)
+    parser.add_argument("--latent-channels", type=int, default=LATENT_CHANNELS)
     parser.add_argument("--init", type=Path, help="autoencoder to start from where --work holds no checkpoint")
     parser.add_argument("--base", type=Path, help="base whose redrawn latents half of every batch is decoded from")
     parser.add_argument("--final-decay", action="store_true", help="decay the learning rate to zero over this call")
+    add_device_options(parser)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    device = prepare_device(args)
     torch.manual_seed(0)
     args.work.mkdir(parents=True, exist_ok=True)
     peak_rate = FURTHER_LEARNING_RATE if args.init else LEARNING_RATE
     adversarial_from = CRITIC_LEAD_STEPS if args.init else ADVERSARIAL_FROM_STEP
-    train = load_images(args.data, args.split_file, "train")
-    val = load_images(args.data, args.split_file, "val")
+    train, _ = load_part(args.data, "train")
+    val, _ = load_part(args.data, "val")
     val_px = F.interpolate(val.permute(0, 3, 1, 2).float() / 127.5 - 1, SIZE_PX, mode="area")
+    judge = ImageNetFeatures()
+    real = judge(((val_px + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+    val_px = val_px.to(device)
     if args.init:
         autoencoder = PatchAutoencoder.from_pretrained(args.init, torch_dtype=torch.float32)
     else:
-        autoencoder = PatchAutoencoder(latent_channels=args.latent_channels)
+        autoencoder = PatchAutoencoder(
+            latent_channels=args.latent_channels,
+            decoder_widths=DECODER_WIDTHS,
+            decoder_depths=DECODER_DEPTHS,
+            scale_exponent=SCALE_EXPONENT,
+        )
     checkpoint = args.work / "checkpoint.pt"
     step, generator = 0, np.random.default_rng(0)
     features = ImageFeatures()
     critic = FeatureCritic(features(random_views(train, 256, SIZE_PX, np.random.default_rng(2))))
+    for module in (autoencoder, critic, features):
+        module.to(device)
     ema = copy.deepcopy(autoencoder)
     optimizer = torch.optim.AdamW(autoencoder.decoder.parameters(), LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-3)
     optimizer_d = torch.optim.AdamW(critic.parameters(), CRITIC_LEARNING_RATE, betas=(0.5, 0.99))
     state_of = {"model": autoencoder, "ema": ema, "critic": critic, "opt": optimizer, "opt_d": optimizer_d}
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, weights_only=True, map_location=device)
         for name, item in state_of.items():
             item.load_state_dict(state[name])
         step = state["step"]
         generator = np.random.default_rng(step)
     elif not args.init:
-        autoencoder.fit_analysis(random_views(train, 2048, SIZE_PX, generator))
+        autoencoder.fit_analysis(random_views(train, 2048, SIZE_PX, generator).to(device))
         ema.load_state_dict(autoencoder.state_dict())
-        print("linear alone:", psnr(ema, val_px), "dB", flush=True)
+        print("linear alone:", measure(ema, val_px, judge, real), flush=True)
     for module in (autoencoder, critic, features, ema):
         module.to(memory_format=torch.channels_last)
     redrawn_views = redrawn = None
     if args.base:
         cache = args.work / "redrawn.pt"
         if not cache.exists():
-            torch.save(redraw(args.base, autoencoder, train), cache)
+            torch.save(redraw(args.base, autoencoder, train, device), cache)
         redrawn_views, redrawn = torch.load(cache)
+
+    def save() -> None:
+        save_state({name: item.state_dict() for name, item in state_of.items()} | {"step": step}, checkpoint)
+        copy.deepcopy(ema).to(memory_format=torch.contiguous_format).save_pretrained(args.out)
+
     start = saved = time.monotonic()
     first_step, sums = step, {}
     while (elapsed := time.monotonic() - start) < args.minutes * 60:
@@ -147,33 +174,37 @@ def main() -> None:
             rate *= max(0.02, 1 - elapsed / (args.minutes * 60))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        x = random_views(train, BATCH, SIZE_PX, generator).contiguous(memory_format=torch.channels_last)
-        weight, redrawn_from = torch.ones(BATCH), BATCH
+        x = random_views(train, BATCH, SIZE_PX, generator)
+        weight, redrawn_from, z_redrawn = torch.ones(BATCH, device=device), BATCH, None
+        if redrawn is not None:
+            redrawn_from = BATCH // 2
+            chosen = torch.from_numpy(generator.integers(len(redrawn), size=BATCH - redrawn_from))
+            x[redrawn_from:], z_redrawn = redrawn_views[chosen].float() / 127.5 - 1, redrawn[chosen].float().to(device)
+            weight[redrawn_from:] = REDRAWN_SHARE
+        x = x.to(device).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             z = autoencoder.encode(x).latent_dist.mode()
-            z = z + torch.randn_like(z) * torch.rand(len(z), 1, 1, 1) * LATENT_NOISE_MAX
-            if redrawn is not None:
-                redrawn_from = BATCH // 2
-                chosen = torch.from_numpy(generator.integers(len(redrawn), size=BATCH - redrawn_from))
-                x[redrawn_from:], z[redrawn_from:] = redrawn_views[chosen].float() / 127.5 - 1, redrawn[chosen].float()
-                weight[redrawn_from:] = REDRAWN_SHARE
-        with torch.autocast("cpu", torch.bfloat16):
+            level = torch.rand(len(z), 1, 1, 1, device=device) * 2 * LATENT_NOISE_MAX - LATENT_NOISE_MAX
+            z = z + torch.randn_like(z) * level.clamp(min=0)
+            if z_redrawn is not None:
+                z[redrawn_from:] = z_redrawn
+        with autocast(device):
             residual = autoencoder.decoder(z)
         out = autoencoder.synthesis(z) + residual.float()
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(device):
             fake = features(out)
             with torch.no_grad():
-                real = features(x)
+                real_features = features(x)
         terms = {
             "l1": ((out - x).abs().mean((1, 2, 3)) * weight).mean(),
-            "perceptual": (perceptual_distance(fake, real) * weight).mean(),
+            "perceptual": (perceptual_distance(fake, real_features) * weight).mean(),
         }
         loss = terms["l1"] + PERCEPTUAL_WEIGHT * terms["perceptual"]
         if redrawn_from < BATCH:
             terms["cycle"] = (autoencoder.analysis(out[redrawn_from:]) - z[redrawn_from:]).abs().mean()
             loss = loss + CYCLE_WEIGHT * terms["cycle"]
         if step >= adversarial_from:
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast(device):
                 terms["adversarial"] = critic.reject(fake)
             loss = loss + ADVERSARIAL_WEIGHT * terms["adversarial"]
         loss.backward()
@@ -181,8 +212,8 @@ def main() -> None:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if step >= adversarial_from - CRITIC_LEAD_STEPS:
-            with torch.autocast("cpu", torch.bfloat16):
-                terms["critic"] = critic.judge(real, [hidden.detach() for hidden in fake])
+            with autocast(device):
+                terms["critic"] = critic.judge(real_features, [hidden.detach() for hidden in fake])
             critic.zero_grad(set_to_none=True)
             terms["critic"].backward()
             optimizer_d.step()
@@ -196,20 +227,15 @@ def main() -> None:
             row = {"step": step, "per_second": (step - first_step) * BATCH / (time.monotonic() - start)}
             row |= {name: value / 100 for name, value in sums.items()}
             sums = {}
-            if step % 500 == 0:
-                row["val_psnr_db"] = psnr(ema, val_px)
+            if step % MEASURE_EVERY == 0:
+                row |= measure(ema, val_px, judge, real)
             with (args.work / "metrics.jsonl").open("a") as log:
                 log.write(json.dumps(row) + "\n")
         if time.monotonic() - saved > CHECKPOINT_SECONDS:
             saved = time.monotonic()
-            torch.save(
-                {name: item.state_dict() for name, item in state_of.items()} | {"step": step}, f"{checkpoint}.tmp"
-            )
-            Path(f"{checkpoint}.tmp").replace(checkpoint)
-    torch.save({name: item.state_dict() for name, item in state_of.items()} | {"step": step}, f"{checkpoint}.tmp")
-    Path(f"{checkpoint}.tmp").replace(checkpoint)
-    print("step", step, "validation", psnr(ema, val_px), "dB")
-    ema.to(memory_format=torch.contiguous_format).save_pretrained(args.out)
+            save()
+    save()
+    print("step", step, "validation", measure(ema, val_px, judge, real))
 
 
 if __name__ == "__main__":

@@ -1,48 +1,59 @@
-"""Train everything that is bundled: autoencoder, base, adapter. Resumable: run it again with the same --work.
+"""Train everything that is bundled: autoencoder, base in two stages, decoder, adapter. One command, resumable:
 
-Data are the pairs of ../shared/data/dermoscopy (ISIC 2017, CC0) that docs/results/micro_split.csv calls "train"; the
-part called "val" is never trained on, by no stage. Needs the extra "bench" (ImageNet features for the autoencoder's
-perceptual loss). Stages and their settings: scripts/micro_autoencoder.py, scripts/micro_base.py,
-scripts/micro_adapter.toml; the adapter is made by the ordinary `skindualgen train`.
+    python scripts/train_micro.py --minutes 400                       # on a CPU, stage by stage
+    python scripts/train_micro.py --device cuda --minutes 9 --data runs/micro2_pack.npz
+
+Data are the photographs that docs/results/micro2_split.csv calls "train" (ISIC Archive, CC0); "val" chooses, "test" is
+seen by no stage. Run it again with the same --work to go on; with --stages to do a part. Needs the extra "bench"
+(ImageNet features). Stages and their settings: micro_autoencoder.py, micro_base.py, micro_adapter.toml in this folder;
+the adapter is made by the ordinary `skindualgen train`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
+from micro_data import ROOT, write_source
+from micro_device import add_device_options
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE, write_training_items
-from skindualgen.model.adapter import CARD_FILE, RUN_FILE, WEIGHTS_FILE, read_header, write_weights
-from skindualgen.model.bases import base_sha256
+from skindualgen.model.adapter import CARD_FILE, RUN_FILE, WEIGHTS_FILE
 from skindualgen.provenance import atomic_write_json
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
 BUNDLED = ROOT / "src" / "skindualgen" / "bundled"
-SPLIT_FILE = ROOT / "docs" / "results" / "micro_split.csv"
 ADAPTER_FILES = (WEIGHTS_FILE, "adapter_config.json", RUN_FILE, TRAINING_ITEMS_FILE, CARD_FILE)
-BUNDLE_LIMIT_BYTES = 30_000_000
+BUNDLE_LIMIT_BYTES = 40_000_000
+SHARES = {"autoencoder": 0.2, "unlabelled": 0.4, "labelled": 0.15, "decoder": 0.1, "adapter": 0.15}
+"""of --minutes; the adapter's training counts steps and not minutes, so its share is what is left for it"""
+STAGES = tuple(SHARES)
+GPU_BATCH = 512
+FAST_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "67108864"}
+"""glibc keeps freed memory: else half of a step on a CPU is spent on page faults of new tensors"""
 
 
 def run(*command: str | Path) -> None:
     """Run a stage; a stage that fails ends everything."""
     print("+", *command, flush=True)
-    subprocess.run([str(part) for part in command], check=True)
+    subprocess.run([str(part) for part in command], check=True, env=FAST_MALLOC | os.environ)
 
 
-def prepare(data: Path, out: Path) -> None:
+def prepare(data: Path, work: Path) -> Path:
     """The data set folder with the fixed split, by the ordinary command; 256 px, so that crops stay sharp at 128."""
+    source, out = work / "source", work / "pairs"
     if not (out / "dataset.json").is_file():
-        command = [sys.executable, "-m", "skindualgen", "prepare", data, out, "--size", "256"]
-        run(*command, "--split-file", SPLIT_FILE)
+        write_source(data, source)
+        command = [sys.executable, "-m", "skindualgen", "prepare", source, out, "--size", "256"]
+        run(*command, "--split-file", source / "split.csv")
+    return out
 
 
 def bundle_base(base: Path, pairs: Path) -> None:
@@ -50,37 +61,11 @@ def bundle_base(base: Path, pairs: Path) -> None:
     target = BUNDLED / "micro"
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(base, target)
-    drop_machine_paths(target)
-    write_training_items(target, read_metadata(pairs, "train"))
-
-
-def drop_machine_paths(base: Path) -> None:
-    """Take out of every config where its weights were loaded from."""
-    for path in base.glob("*/config.json"):
+    for path in target.glob("*/config.json"):
         config = json.loads(path.read_text())
-        config.pop("_name_or_path", None)
+        config.pop("_name_or_path", None)  # where its weights were loaded from
         atomic_write_json(path, config)
-
-
-def bundle_decoder(autoencoder: Path) -> None:
-    """Put a better trained decoder into the bundled base and renew the base's hash in the bundled adapter.
-
-    Latents do not change, as the analysis is fixed; that it is the same is checked.
-    """
-    from skindualgen.model.autoencoder import PatchAutoencoder
-
-    target = BUNDLED / "micro" / "vae"
-    old, new = PatchAutoencoder.from_pretrained(target), PatchAutoencoder.from_pretrained(autoencoder)
-    new = new.to(torch.float16)
-    if not all(
-        torch.equal(a.half(), b) for a, b in zip(old.analysis.parameters(), new.analysis.parameters(), strict=True)
-    ):
-        raise SystemExit(f"{autoencoder} has another analysis than the bundled base: train base and adapter anew")
-    new.save_pretrained(target)
-    drop_machine_paths(BUNDLED / "micro")
-    folder = BUNDLED / "adapter"
-    header = read_header(folder) | {"base_sha256": base_sha256(BUNDLED / "micro")}
-    write_weights(folder, load_file(folder / WEIGHTS_FILE), header)
+    write_training_items(target, read_metadata(pairs, "train"))
 
 
 def bundle_adapter(run_folder: Path) -> None:
@@ -97,50 +82,57 @@ def bundle_adapter(run_folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "dermoscopy")
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "micro", help="checkpoints; kept between calls")
-    parser.add_argument(
-        "--stages",
-        nargs="+",
-        default=["autoencoder", "base", "adapter"],
-        choices=["autoencoder", "base", "adapter", "decoder"],
-        help="'decoder' trains the bundled decoder further, on latents that the bundled base has redrawn",
-    )
-    parser.add_argument("--autoencoder-minutes", type=float, default=40)
-    parser.add_argument("--base-minutes", type=float, default=120)
-    parser.add_argument("--adapter-steps", type=int, default=4000)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="data folders, or a pack")
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "micro2", help="checkpoints; kept between calls")
+    parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=STAGES)
+    parser.add_argument("--minutes", type=float, default=400, help="of all stages together; each gets its share")
+    parser.add_argument("--adapter-steps", type=int, default=2600)
+    parser.add_argument("--batch", type=int, help="of the base; 32 on a CPU, 512 on a GPU if not given")
+    parser.add_argument("--init", type=Path, help="base to continue the unlabelled stage from, on a new machine")
+    parser.add_argument("--bundle", action="store_true", help="copy the result into the package")
+    add_device_options(parser)
     args = parser.parse_args()
-    work, threads = args.work.resolve(), str(args.threads)
-    common = ["--data", args.data, "--split-file", SPLIT_FILE, "--threads", threads]
+    work, gpu = args.work.resolve(), torch.device(args.device).type == "cuda"
+    work.mkdir(parents=True, exist_ok=True)
+    whole = sum(SHARES[stage] for stage in args.stages)
+    minutes = {stage: str(args.minutes * SHARES[stage] / whole) for stage in args.stages}
+    common = ["--data", args.data, "--device", args.device, "--threads", str(args.threads)]
+    autoencoder, study, base = work / "autoencoder" / "out", work / "unlabelled" / "out", work / "labelled" / "out"
+    decoder = work / "decoder" / "out"
+
+    def folders(stage: str) -> list[str | Path]:
+        return [*common, "--work", work / stage, "--out", work / stage / "out", "--minutes", minutes[stage]]
+
+    batch = ["--batch", str(args.batch or GPU_BATCH)] if args.batch or gpu else []
     if "autoencoder" in args.stages:
+        run(sys.executable, HERE / "micro_autoencoder.py", *folders("autoencoder"), "--final-decay")
+    if "unlabelled" in args.stages:
+        start = ["--init", args.init] if args.init else []
         run(
-            sys.executable, HERE / "micro_autoencoder.py", *common, "--work", work / "ae",
-            "--out", work / "ae" / "out", "--minutes", str(args.autoencoder_minutes), "--final-decay",
+            sys.executable, HERE / "micro_base.py", *folders("unlabelled"), *batch, *start,
+            "--autoencoder", autoencoder, "--stage", "unlabelled",
         )  # fmt: skip
-    if "base" in args.stages:
+    if "labelled" in args.stages:
         run(
-            sys.executable, HERE / "micro_base.py", *common, "--autoencoder", work / "ae" / "out",
-            "--work", work / "base", "--out", work / "base" / "out",
-            "--minutes", str(args.base_minutes), "--final-decay",
+            sys.executable, HERE / "micro_base.py", *folders("labelled"), *batch,
+            "--autoencoder", autoencoder, "--stage", "labelled", "--init", study, "--final-decay",
         )  # fmt: skip
-        prepare(args.data, work / "pairs")
-        bundle_base(work / "base" / "out", work / "pairs")
     if "decoder" in args.stages:
         run(
-            sys.executable, HERE / "micro_autoencoder.py", *common, "--work", work / "decoder",
-            "--out", work / "decoder" / "out", "--minutes", str(args.autoencoder_minutes), "--final-decay",
-            "--init", BUNDLED / "micro" / "vae", "--base", BUNDLED / "micro",
+            sys.executable, HERE / "micro_autoencoder.py", *folders("decoder"), "--final-decay",
+            "--init", autoencoder, "--base", base,
         )  # fmt: skip
-        bundle_decoder(work / "decoder" / "out")
+        shutil.copytree(decoder, base / "vae", dirs_exist_ok=True)
     if "adapter" in args.stages:
-        prepare(args.data, work / "pairs")
+        pairs = prepare(args.data, work)
         run(
             sys.executable, "-m", "skindualgen", "train", "--config", HERE / "micro_adapter.toml",
-            "--data", work / "pairs", "--out", work / "adapter", "--steps", str(args.adapter_steps),
-            "--set", f"threads={threads}",
+            "--data", pairs, "--out", work / "adapter", "--base", base, "--steps", str(args.adapter_steps),
+            "--set", f"threads={args.threads}",
         )  # fmt: skip
-        bundle_adapter(work / "adapter")
+        if args.bundle:
+            bundle_base(base, pairs)
+            bundle_adapter(work / "adapter")
 
 
 if __name__ == "__main__":

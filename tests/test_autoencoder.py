@@ -60,6 +60,25 @@ def test_latents_are_white_and_found_again() -> None:
 
 
 @torch.no_grad()
+def test_a_scale_exponent_keeps_part_of_the_components_proportions() -> None:
+    """Standard deviations are (eigenvalue / largest) ** exponent, and what the span holds still comes back exactly."""
+    pictures = pictures_of_rank(6)
+    deviations = {}
+    for exponent in (0.25, 0.5):
+        torch.manual_seed(0)
+        autoencoder = PatchAutoencoder(
+            latent_channels=6, decoder_widths=(16,) * 4, decoder_depths=(1, 1, 1, 0), scale_exponent=exponent
+        )
+        autoencoder.fit_analysis(pictures)
+        torch.testing.assert_close(autoencoder(pictures).sample, pictures, rtol=0, atol=1e-4)
+        deviations[exponent] = autoencoder.encode(pictures).latent_dist.mode().movedim(1, 0).flatten(1).std(1)
+    patches = torch.nn.functional.unfold(pictures, 8, stride=8).transpose(1, 2).reshape(-1, 192).double()
+    natural = torch.linalg.eigvalsh(torch.cov(patches.T)).flip(0)[:6].sqrt().float()
+    torch.testing.assert_close(deviations[0.5], natural / natural[0], rtol=2e-3, atol=2e-3)
+    torch.testing.assert_close(deviations[0.25], (natural / natural[0]).sqrt(), rtol=2e-3, atol=2e-3)
+
+
+@torch.no_grad()
 def test_an_untrained_decoder_is_the_linear_inverse() -> None:
     """Guards the claim "never worse than linear at the start": the learned residual begins at exactly zero."""
     autoencoder = fitted(4, pictures_of_rank(12))

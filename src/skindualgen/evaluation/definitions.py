@@ -120,6 +120,21 @@ DIAGNOSIS: Mapping[str, Definition] = {
         text=CLASSIFICATION_METRICS["macro_auroc"].definition + " Prompted diagnoses count as the truth.",
         better="as the reference",
     ),
+    "taught_accuracy": Definition(
+        title="Train on generated, test on real",
+        short="Accuracy taught",
+        text="Balanced accuracy on held-out real photographs of a logistic regression on frozen features, trained on "
+        "generated photographs, the same number of each diagnosis; read it beside one trained on as many real ones. "
+        "Fidelity, diagnosis and variety all enter it: it tells best what the pictures are good for.",
+        better="higher",
+    ),
+    "taught_share": Definition(
+        title="Share of what real photographs teach",
+        short="Share taught",
+        text="The accuracy taught by generated photographs less that of guessing, over the same for as many real "
+        "photographs: 1 teaches as much as real photographs, 0 nothing. The interval takes the real one as given.",
+        better="higher",
+    ),
 }
 
 MEMORISATION: Mapping[str, Definition] = {

@@ -11,16 +11,20 @@ from numpy.typing import NDArray
 from skindualgen.benchmark.classify import Classifier
 from skindualgen.benchmark.metrics import CLASSIFICATION_METRICS, ClassificationOutcome, Metric, value
 from skindualgen.benchmark.statistics import ArmOutcomes, resampled_scores
+from skindualgen.contracts import InputError
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.evaluation.evidence import Evidence
 from skindualgen.evaluation.inputs import Inputs, Part
 from skindualgen.evaluation.judges import Judges, at_side, judge_name
 from skindualgen.evaluation.measures import held_out_reference, measured
-from skindualgen.evaluation.results import Confusion, DiagnosisSection, Measure
+from skindualgen.evaluation.results import Confusion, DiagnosisSection, Measure, Reference
+from skindualgen.quality.features import FeatureExtractor
 from skindualgen.quality.intervals import CONFIDENCE, Estimate, rate
+from skindualgen.quality.teaching import teaching
 
 FEW_OF_CLASS = 20
 """Fewer held-out photographs of a class make its reference no more than a hint."""
+AS_MANY_REAL = "as many real photographs"
 MOST_UNDEFINED = 0.5
 """Share of resamples without a photograph of some class above which a score has no interval."""
 
@@ -69,8 +73,14 @@ def read_labels(classifier: Classifier, part: Part, labels: Sequence[str | None]
     return Readings(outcome, chosen.ids, chosen.pictures.groups)
 
 
-def diagnosis_section(inputs: Inputs, judges: Judges, evidence: Evidence, *, seed: int) -> DiagnosisSection:
-    """Let the classifier read generated and held-out real photographs, if there is something to tell apart."""
+def diagnosis_section(
+    inputs: Inputs, judges: Judges, evidence: Evidence, extractor: FeatureExtractor, *, seed: int
+) -> DiagnosisSection:
+    """Let the classifier read generated and held-out real photographs, and measure what the former teach.
+
+    Args:
+        extractor: features that a plain classifier is trained on, see :mod:`skindualgen.quality.teaching`.
+    """
     labelled = [name for name in inputs.train.diagnoses if name is not None]
     if len(set(labelled)) < 2:
         return DiagnosisSection(left_out="The real train split states fewer than two diagnoses: nothing to tell apart.")
@@ -86,6 +96,7 @@ def diagnosis_section(inputs: Inputs, judges: Judges, evidence: Evidence, *, see
     evidence.add_column("diagnosis_probability", generated.ids, generated.probability_of_truth)
     judge = judge_name(classifier)
     section = measure_diagnoses(held_out=held_out, generated=generated, judge=judge, seed=seed)
+    section = section.model_copy(update={"measures": [*section.measures, *taught(inputs, extractor, seed=seed)]})
     unread = len(inputs.generated) - len(generated.ids)
     if not unread:
         return section
@@ -127,6 +138,42 @@ def measure_diagnoses(*, held_out: Readings, generated: Readings, judge: str, se
         generated=confusion(generated.outcome),
         held_out=confusion(held_out.outcome),
     )
+
+
+def taught(inputs: Inputs, extractor: FeatureExtractor, *, seed: int) -> list[Measure]:
+    """Measure what a plain classifier learns from generated photographs, beside as many real ones."""
+    sizes = len(inputs.generated), len(inputs.held_out)
+    try:
+        found = teaching(
+            generated=(extractor(inputs.generated.images), inputs.generated.diagnoses),
+            train=(extractor(inputs.train.images), inputs.train.diagnoses),
+            held_out=(extractor(inputs.held_out.images), inputs.held_out.diagnoses),
+            seed=seed,
+        )
+    except InputError as error:
+        caveat = f"not measured: {error.got}"
+        none = Estimate(float("nan"), float("nan"), float("nan"))
+        reference = Reference(kind=AS_MANY_REAL, value=None)
+        return [
+            measured(name, none, reference, sizes, judge=extractor.name, caveat=caveat)
+            for name in ("taught_accuracy", "taught_share")
+        ]
+    sizes = found.per_class * len(found.classes), found.n_test
+    real, chance = found.real, found.chance
+    gain = real.value - chance
+    share = Estimate(
+        found.share,
+        (found.generated.low - chance) / gain if gain > 0 else float("nan"),
+        (found.generated.high - chance) / gain if gain > 0 else float("nan"),
+    )
+    weak = None if gain > 0 else "real photographs teach nothing either, so there is no share of it"
+    accuracy_reference = Reference(kind=AS_MANY_REAL, value=real.value, low=real.low, high=real.high)
+    return [
+        measured("taught_accuracy", found.generated, accuracy_reference, sizes, judge=extractor.name),
+        measured(
+            "taught_share", share, Reference(kind=AS_MANY_REAL, value=1.0), sizes, judge=extractor.name, caveat=weak
+        ),
+    ]
 
 
 def confusion(outcome: ClassificationOutcome) -> Confusion:

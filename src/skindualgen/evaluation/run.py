@@ -92,13 +92,13 @@ def evaluate(options: EvaluateOptions, progress: Progress) -> Evaluation:
         segmenter_file=options.segmenter, classifier_file=options.classifier,
     )  # fmt: skip
     evidence = Evidence(samples=first_samples(inputs.generated, SAMPLES))
-    seed = options.seed
+    seed, first = options.seed, next(iter(extractors.values()))
     measure: dict[SectionName, Callable[[], Section]] = {
         "fidelity": lambda: fidelity_section(inputs, extractors, evidence, seed=seed),
         "masks": lambda: masks_section(inputs, judges, evidence, seed=seed),
-        "diagnosis": lambda: diagnosis_section(inputs, judges, evidence, seed=seed),
+        "diagnosis": lambda: diagnosis_section(inputs, judges, evidence, first, seed=seed),
         "adherence": lambda: adherence_section(inputs, judges, evidence, seed=seed, sites=options.site_classifier),
-        "memorisation": lambda: memorisation_section(inputs, next(iter(extractors.values())), evidence),
+        "memorisation": lambda: memorisation_section(inputs, first, evidence),
         "skin_tone": lambda: skin_tone_section(inputs, evidence, seed=seed),
     }
     sections: dict[str, Section] = {}

@@ -58,9 +58,11 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
     """Image <-> latents at 1/8 size: principal components of 8 x 8 patches in, a learned deblocking decoder out.
 
     The analysis is one stride-8 convolution whose filters are the leading principal components of real patches, each
-    scaled to unit variance. It costs nothing and never drifts, so the decoder can be trained further while a model of
-    the latents stays as it is. The decoder adds a learned residual to the transposed convolution that inverts the
-    analysis in the least-squares sense, so reconstruction is never worse than linear at the start of training.
+    scaled to a standard deviation of (eigenvalue / largest eigenvalue) ** ``scale_exponent``: 0 whitens, .5 keeps the
+    components' natural proportions; between them fine texture is small beside brightness. It costs nothing and never
+    drifts, so the decoder can be trained further while a model of the latents stays as it is. The decoder adds a
+    learned residual to the transposed convolution that inverts the analysis in the least-squares sense, so
+    reconstruction is never worse than linear at the start of training.
 
     Has the interface of diffusers' ``AutoencoderKL``: ``encode(x).latent_dist``, ``decode(z).sample``, ``config``.
 
@@ -70,7 +72,8 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         patch_size: 8; the down-scaling factor.
         decoder_widths: channels at 1/8, 1/4, 1/2 and full size; multiples of 16.
         decoder_depths: residual blocks at these sizes.
-        scaling_factor: 1, as the latents have unit variance already.
+        scaling_factor: 1, as the largest channel has unit variance already.
+        scale_exponent: of the eigenvalues, in [0, .5]; read by ``fit_analysis`` only.
         block_out_channels: one entry per size, as pipelines read the down-scaling factor from its length.
     """
 
@@ -87,6 +90,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         scaling_factor: float = 1.0,
         block_out_channels: tuple[int, ...] = (128, 96, 64, 32),
         sample_size: int = 128,
+        scale_exponent: float = 0.0,
     ) -> None:
         super().__init__()
         self.analysis = nn.Conv2d(in_channels, latent_channels, patch_size, stride=patch_size)
@@ -105,7 +109,8 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         values, vectors = values.flip(0)[:keep], vectors.flip(1)[:, :keep]
         vectors = vectors * torch.where(vectors.sum(0) < 0, -1.0, 1.0)
         filters = vectors.T.reshape(keep, 3, size, size)
-        deviation = values.sqrt()[:, None, None, None]
+        kept_deviation = (values / values[0]) ** self.config.scale_exponent
+        deviation = (values.sqrt() / kept_deviation)[:, None, None, None]  # natural unit per unit of the latent
         self.analysis.weight.copy_(filters / deviation)
         self.analysis.bias.copy_(-(self.analysis.weight.double().flatten(1) @ mean))  # type: ignore[union-attr]
         self.synthesis.weight.copy_(filters * deviation)

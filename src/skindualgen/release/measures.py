@@ -14,6 +14,7 @@ from skindualgen.quality.skin_tone import CATEGORIES
 HEADLINES = (
     "frechet", "frechet_ratio_to_floor", "kid", "precision", "recall", "density", "coverage",
     "agreement_dice", "agreement_hd95_px", "agreement_gap", "class_balanced_accuracy", "class_auroc",
+    "taught_accuracy", "taught_share",
     "ita_distance",
 )  # fmt: skip
 """measures over all diagnoses that a card shows, in this order; the others stand in the report"""

@@ -55,6 +55,7 @@ HEADLINES = (
     ("recall", "of real variety reached (recall)", True),
     ("agreement_dice", "agreement of the masks (Dice)", True),
     ("class_balanced_accuracy", "prompted diagnoses read back", True),
+    ("taught_share", "of what real photographs teach a classifier", False),
 )
 """Measure, what the large figure is called, and whether its reference stands beside it."""
 

@@ -117,6 +117,7 @@ def diagnosis_page(evaluation: Evaluation) -> Section:
         for measure in section.measures
     ]
     table = groups_table(measures, ["class_accuracy", "class_auroc"], report.definitions, "Prompted diagnosis")
+    taught = groups_table(measures, ["taught_accuracy", "taught_share"], report.definitions, "Trained on generated")
     return Section(
         "diagnosis",
         "Prompted diagnosis",
@@ -124,7 +125,7 @@ def diagnosis_page(evaluation: Evaluation) -> Section:
         "errs on real photographs too: read every number beside theirs. Far above them is no praise: such pictures are "
         "caricatures of their class.",
         plots=plots,
-        tables=[table],
+        tables=[each for each in (table, taught) if each.rows],
         caveats=[*section.caveats, *caveats_of(section.measures, report.definitions)],
         note=_note(section),
     )

@@ -1,0 +1,113 @@
+"""Views of the photographs as latents, the captions that go with them, and batches of both."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from micro_data import random_view
+from micro_nets import CROPPED, SIZE_PX
+from skindualgen.contracts import PairRecord
+from skindualgen.data.prompts import MAX_CLIP_TOKENS, prompt_for
+from skindualgen.model.autoencoder import PatchAutoencoder
+
+WHOLE_VIEWS = 8
+"""the whole photograph, in all flips and quarter turns"""
+CROPPED_VIEWS = 8
+CROPPED_SHARE = 0.4
+CROPPED_LEAST, CROPPED_MOST = 0.7, 0.95
+"""side of a crop, as a share of the photograph's"""
+ATTRIBUTE_SHARE = 0.5
+"""chance of each attribute to be named, so that captions are not unique to a photograph"""
+CAPTION_VARIANTS = 24
+CAPTION_DROPOUT = 0.12
+RARE = 50
+"""photographs of a diagnosis; one with fewer is not drawn more often for its own sake, or it would be memorised"""
+
+
+@torch.no_grad()
+def latent_views(autoencoder: PatchAutoencoder, images: Tensor, seed: int = 0) -> Tensor:
+    """Latents of :data:`WHOLE_VIEWS`, then :data:`CROPPED_VIEWS` views, [views, n, c, h/8, w/8] in half precision."""
+    generator, result = np.random.default_rng(seed), []
+    for index in range(WHOLE_VIEWS + CROPPED_VIEWS):
+        views = []
+        for image in images:
+            if index < WHOLE_VIEWS:
+                view = random_view(image, SIZE_PX, generator, 1.0, turn=index)
+            else:
+                side = int(generator.uniform(CROPPED_LEAST, CROPPED_MOST) * image.shape[0])
+                top, left = generator.integers(image.shape[0] - side + 1, size=2)
+                view = random_view(image[top : top + side, left : left + side], SIZE_PX, generator, 1.0)
+            views.append(view)
+        batches = (torch.stack(views[i : i + 256]).float() / 127.5 - 1 for i in range(0, len(views), 256))
+        result.append(torch.cat([autoencoder.encode(x).latent_dist.mode().half() for x in batches]))
+    return torch.stack(result)
+
+
+@torch.no_grad()
+def whole_latents(autoencoder: PatchAutoencoder, images: Tensor) -> Tensor:
+    """Latents of whole photographs, upright, [n, c, h/8, w/8]."""
+    pictures = F.interpolate(images.permute(0, 3, 1, 2).float() / 127.5 - 1, SIZE_PX, mode="area")
+    return autoencoder.encode(pictures).latent_dist.mode()
+
+
+def caption(record: PairRecord, rng: np.random.Generator, *, labelled: bool) -> str:
+    """Some of what is known in words; without ``labelled`` never the diagnosis or whether it is malignant."""
+    hidden = [name for name in ("age_approx", "sex", "anatom_site_general") if rng.random() >= ATTRIBUTE_SHARE]
+    if not labelled:
+        hidden += ["diagnosis", "benign_malignant"]
+    return prompt_for(record.model_copy(update=dict.fromkeys(hidden)), seed=int(rng.integers(1 << 30)))
+
+
+def token_ids(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
+    """Token ids [b, 77]."""
+    return tokenizer(
+        captions, padding="max_length", max_length=MAX_CLIP_TOKENS, truncation=True, return_tensors="pt"
+    ).input_ids
+
+
+class Batches:
+    """Random batches of latents and token ids, on the device that trains.
+
+    Args:
+        latents: of :func:`latent_views`.
+        records: of the photographs, in the order of ``latents``.
+        labelled: whether captions name the diagnosis.
+        balance: a class is drawn with its frequency to the power ``1 - balance``; all rare ones count as one class.
+    """
+
+    def __init__(
+        self, latents: Tensor, records: list[PairRecord], tokenizer: CLIPTokenizer, *, labelled: bool, balance: float,
+        device: str,
+    ) -> None:  # fmt: skip
+        rng = np.random.default_rng(0)
+        captions = [[caption(r, rng, labelled=labelled) for _ in range(CAPTION_VARIANTS)] for r in records]
+        ids = [
+            token_ids(tokenizer, [said + text for texts in captions for text in [*texts, ""]]) for said in ("", CROPPED)
+        ]
+        self.ids = torch.stack(ids).view(2, len(records), CAPTION_VARIANTS + 1, -1).to(device)  # last variant: dropped
+        self.latents = latents.to(device)
+        names = [r.diagnosis for r in records]
+        counts = {name: names.count(name) for name in names}
+        rare = sum(count for count in counts.values() if count < RARE)
+        weights = np.array([(rare if counts[name] < RARE else counts[name]) ** -balance for name in names])
+        self.probability = weights / weights.sum()
+
+    def draw(self, rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
+        """Latents [b, c, h, w] float32 and token ids [b, 77]."""
+        device = self.latents.device
+        chosen = torch.from_numpy(rng.choice(len(self.probability), count, p=self.probability)).to(device)
+        cropped = rng.random(count) < CROPPED_SHARE
+        view = np.where(
+            cropped, WHOLE_VIEWS + rng.integers(CROPPED_VIEWS, size=count), rng.integers(WHOLE_VIEWS, size=count)
+        )
+        variant = np.where(
+            rng.random(count) < CAPTION_DROPOUT, CAPTION_VARIANTS, rng.integers(CAPTION_VARIANTS, size=count)
+        )
+        kind, view_index, variant_index = (
+            torch.from_numpy(part).to(device) for part in (cropped.astype(np.int64), view, variant)
+        )
+        return self.latents[view_index, chosen].float(), self.ids[kind, chosen, variant_index]

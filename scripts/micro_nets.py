@@ -1,0 +1,151 @@
+"""The parts of the micro base: stock classes of diffusers and transformers, and the optimiser that trains them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from skindualgen.data.prompts import caption_corpus
+
+SIZE_PX = 128
+LEARNING_RATE = 1e-3
+VOCABULARY = 1200
+TEXT_WIDTH = 128
+CROPPED = "cropped, "
+"""Begins the caption of every view that is less than the whole photograph, so that prompts without it draw whole ones
+(augmentation labels: Karras et al. 2022, arXiv 2206.00364, appendix F.2, here as words)."""
+UNET_CONFIG: dict[str, Any] = {
+    "sample_size": SIZE_PX // 8,
+    "block_out_channels": (96, 128, 160),
+    "layers_per_block": 1,
+    "cross_attention_dim": TEXT_WIDTH,
+    "attention_head_dim": (3, 4, 5),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "norm_num_groups": 16,
+    "use_linear_projection": True,
+}
+
+
+def make_tokenizer() -> CLIPTokenizer:
+    """CLIP's byte-level BPE with a vocabulary of dermoscopy captions; any other word is spelled in bytes."""
+    corpus = [*caption_corpus(), *(CROPPED + caption for caption in caption_corpus())]
+    tokenizer = CLIPTokenizer().train_new_from_iterator(corpus, vocab_size=VOCABULARY)
+    state = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    merges = [tuple(m) if isinstance(m, list) else tuple(m.split()) for m in state["merges"]]
+    return CLIPTokenizer(vocab=state["vocab"], merges=merges, model_max_length=77)
+
+
+def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """Two layers of width :data:`TEXT_WIDTH`."""
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT_WIDTH,
+        intermediate_size=4 * TEXT_WIDTH,
+        projection_dim=TEXT_WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=77,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return CLIPTextModel(config)
+
+
+def make_unet(latent_channels: int, **changes: Any) -> UNet2DConditionModel:
+    """The UNet of :data:`UNET_CONFIG`."""
+    return UNet2DConditionModel(in_channels=latent_channels, out_channels=latent_channels, **(UNET_CONFIG | changes))
+
+
+def make_scheduler() -> DDIMScheduler:
+    """Stable Diffusion's betas with zero terminal signal, velocity prediction."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=True,
+        steps_offset=1,
+    )
+
+
+MUON_MOMENTUM = 0.95
+MUON_STEPS = 5
+MUON_A, MUON_B, MUON_C = 3.4445, -4.775, 2.0315
+"""of the quintic Newton-Schulz iteration (Jordan et al. 2024)"""
+ADAMW_RMS = 0.2
+"""root mean square of AdamW's updates, to which Muon's are scaled (Liu et al. 2025, arXiv 2502.16982)"""
+
+
+def orthogonalised(matrix: Tensor) -> Tensor:
+    """Nearest semi-orthogonal matrix, roughly, of [out, in], in the matrix's own precision.
+
+    torch.optim.Muon does this in bfloat16, which is 30 times slower on a CPU that has to emulate it.
+    """
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(MUON_STEPS):
+        gram = x @ x.T
+        x = torch.addmm(x, MUON_B * gram + MUON_C * (gram @ gram), x, beta=MUON_A)
+    return x.T if tall else x
+
+
+class MuonAdamW:
+    """Muon for the hidden matrices and convolutions (as matrices [out, in * k * k]), AdamW for everything else.
+
+    Updates are scaled to the size of AdamW's, so both share one learning rate. Source: Jordan et al. 2024,
+    https://kellerjordan.github.io/posts/muon.
+    """
+
+    def __init__(self, models: nn.ModuleDict, weight_decay: float = 0.01) -> None:
+        apart = ("conv_in", "conv_out", "embedding")
+        named = dict(models.named_parameters())
+        self.hidden = [p for n, p in named.items() if p.ndim >= 2 and not any(word in n for word in apart)]
+        chosen = {id(p) for p in self.hidden}
+        self.rest = [p for p in named.values() if id(p) not in chosen]
+        self.momentum = [torch.zeros_like(p) for p in self.hidden]
+        self.weight_decay, self.rate = weight_decay, LEARNING_RATE
+        self.adamw = torch.optim.AdamW(
+            self.rest, LEARNING_RATE, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
+        )
+
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of the next steps."""
+        self.rate = rate
+        for group in self.adamw.param_groups:
+            group["lr"] = rate
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Update every parameter from its gradient, then drop the gradients."""
+        gradients = [p.grad for p in self.hidden]
+        torch._foreach_lerp_(self.momentum, gradients, 1 - MUON_MOMENTUM)
+        torch._foreach_lerp_(gradients, self.momentum, MUON_MOMENTUM)  # Nesterov
+        torch._foreach_mul_(self.hidden, 1 - self.rate * self.weight_decay)
+        for parameter, gradient in zip(self.hidden, gradients, strict=True):
+            update = orthogonalised(gradient.flatten(1))
+            scale = ADAMW_RMS * max(update.shape) ** 0.5
+            parameter.add_(update.view_as(parameter), alpha=-self.rate * scale)
+        self.adamw.step()
+        for parameter in [*self.hidden, *self.rest]:
+            parameter.grad = None
+
+    def state_dict(self) -> dict:
+        """What a resumed training needs."""
+        return {"momentum": self.momentum, "adamw": self.adamw.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continue from :meth:`state_dict`."""
+        for mine, saved in zip(self.momentum, state["momentum"], strict=True):
+            mine.copy_(saved)
+        self.adamw.load_state_dict(state["adamw"])

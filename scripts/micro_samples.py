@@ -1,0 +1,74 @@
+"""How near the samples of a base in training are to the val photographs: distances, recall, coverage, and a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import DPMSolverMultistepScheduler
+from PIL import Image
+from torch import Tensor, nn
+from transformers import CLIPTokenizer
+
+from micro_device import autocast
+from micro_latents import caption, token_ids
+from micro_nets import SIZE_PX
+from skindualgen.contracts import PairRecord
+from skindualgen.model.autoencoder import PatchAutoencoder
+from skindualgen.quality.features import ImageNetFeatures
+from skindualgen.quality.fidelity import frechet_distance, kernel_distance, manifold_scores
+
+if TYPE_CHECKING:
+    from micro_base import Base
+
+STEPS = 20
+BATCH = 39
+SHEET_COLUMNS, SHEET_ROWS = 10, 6
+
+
+class Measure:
+    """Draws one picture for the caption of each val photograph, without guidance, and compares them."""
+
+    def __init__(self, images: Tensor, records: list[PairRecord], tokenizer: CLIPTokenizer, *, labelled: bool) -> None:
+        self.judge = ImageNetFeatures()
+        small = F.interpolate(images.permute(0, 3, 1, 2).float(), SIZE_PX, mode="area").round().to(torch.uint8)
+        self.real = self.judge(small.permute(0, 2, 3, 1).numpy())
+        rng = np.random.default_rng(0)
+        self.ids = token_ids(tokenizer, [caption(r, rng, labelled=labelled) for r in records])
+
+    @torch.no_grad()
+    def draw(self, base: Base, nets: nn.ModuleDict, decoder: PatchAutoencoder) -> np.ndarray:
+        """Pictures [n, s, s, 3] uint8 for the captions, seed 0."""
+        noise = torch.Generator().manual_seed(0)
+        pictures = []
+        for ids in self.ids.split(BATCH):
+            scheduler = DPMSolverMultistepScheduler.from_config(base.scheduler.config)
+            scheduler.set_timesteps(STEPS)
+            shape = (len(ids), nets["unet"].config.in_channels, SIZE_PX // 8, SIZE_PX // 8)
+            z = torch.randn(shape, generator=noise).to(base.device)
+            text = nets["text_encoder"](ids.to(base.device)).last_hidden_state
+            for t in scheduler.timesteps:
+                with autocast(base.device):
+                    v = nets["unet"](z, t, text).sample.float()
+                z = scheduler.step(v, t, z).prev_sample
+            made = decoder.decode(z).sample.clamp(-1, 1)
+            pictures.append(((made + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+        return np.concatenate(pictures)
+
+    def __call__(self, base: Base, nets: nn.ModuleDict, decoder: PatchAutoencoder, sheet: Path) -> dict[str, float]:
+        """Kernel and Frechet distance, precision, recall and coverage; writes a contact sheet."""
+        pictures = self.draw(base, nets, decoder)
+        shown = pictures[: SHEET_COLUMNS * SHEET_ROWS].reshape(SHEET_ROWS, SHEET_COLUMNS, SIZE_PX, SIZE_PX, 3)
+        Image.fromarray(np.concatenate(np.concatenate(shown, axis=1), axis=1)).save(sheet, quality=90)
+        made = self.judge(pictures)
+        scores = manifold_scores(real=self.real, generated=made)
+        return {
+            "kid": float(kernel_distance(real=self.real, generated=made)),
+            "frechet": float(frechet_distance(real=self.real, generated=made)),
+            "precision": float(scores.precision),
+            "recall": float(scores.recall),
+            "coverage": float(scores.coverage),
+        }

@@ -1,0 +1,86 @@
+"""Guidance as free arithmetic: identities, hand-worked numbers, and diffusers' own rescaling."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
+
+from skindualgen.contracts import InputError
+from skindualgen.sample.guidance import Guidance
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_it_leads_away_from_the_weak_prediction() -> None:
+    strong, weak = torch.tensor([[[[2.0]]]]), torch.tensor([[[[1.0]]]])
+    assert Guidance(scale=3).combine(strong, weak).item() == 1 + 3 * (2 - 1)
+    assert torch.equal(Guidance(scale=1.5).combine(strong, strong), strong)
+    assert Guidance(scale=1.0).on is False and Guidance(scale=1.01).on
+
+
+@pytest.mark.parametrize("rescale", [0.3, 1.0])
+def test_rescaling_is_diffusers(rescale: float) -> None:
+    strong, weak = noise(2, 4, 8, 8), noise(2, 4, 8, 8, seed=1)
+    led = Guidance(scale=4).combine(strong, weak)
+    expected = rescale_noise_cfg(led, strong, guidance_rescale=rescale)
+    torch.testing.assert_close(Guidance(scale=4, rescale=rescale).combine(strong, weak), expected)
+
+
+def test_the_interval_is_closed_and_needs_a_scale() -> None:
+    inside = Guidance(scale=2, interval=(0.25, 0.75))
+    assert [inside.acts_at(share) for share in (0.0, 0.25, 0.5, 0.75, 0.8)] == [False, True, True, True, False]
+    assert not Guidance(scale=1, interval=(0.25, 0.75)).acts_at(0.5)
+
+
+def test_prompt_noise_grows_with_the_noise_and_keeps_mean_and_deviation() -> None:
+    embeds = noise(3, 7, 16) * 5 + 2
+    settings = Guidance(prompt_noise=0.5, prompt_noise_until=(0.25, 0.75))
+    assert torch.equal(settings.noisy_prompt(embeds, 0.25, None), embeds)
+    assert torch.equal(Guidance().noisy_prompt(embeds, 1.0, None), embeds)
+    half, full = (settings.noisy_prompt(embeds, share, torch.Generator().manual_seed(3)) for share in (0.5, 0.75))
+    for noisy in (half, full):
+        torch.testing.assert_close(noisy.mean((1, 2)), embeds.mean((1, 2)), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(noisy.std((1, 2)), embeds.std((1, 2)), rtol=1e-4, atol=1e-4)
+    # half way gamma is 1/2: the prompt has sqrt(1/2), the noise sqrt(1/2) * 0.5 of its deviation
+    drawn = torch.randn(embeds.shape, generator=torch.Generator().manual_seed(3))
+    deviation = embeds.std((1, 2), keepdim=True)
+    expected = math.sqrt(0.5) * embeds + 0.5 * math.sqrt(0.5) * deviation * drawn
+    expected = (expected - expected.mean((1, 2), keepdim=True)) / expected.std((1, 2), keepdim=True)
+    torch.testing.assert_close(half, expected * deviation + embeds.mean((1, 2), keepdim=True))
+    correlation = torch.corrcoef(torch.stack([full[0].flatten(), embeds[0].flatten()]))[0, 1]
+    assert abs(correlation) < 0.3  # nothing of the prompt is left
+
+
+def test_each_sample_has_noise_of_its_own() -> None:
+    """Results then do not depend on the batch they are made in."""
+    embeds = noise(2, 7, 16)
+    settings = Guidance(prompt_noise=1.0)
+    both = settings.noisy_prompt(embeds, 0.8, [torch.Generator().manual_seed(s) for s in (5, 6)])
+    alone = settings.noisy_prompt(embeds[1:], 0.8, [torch.Generator().manual_seed(6)])
+    torch.testing.assert_close(both[1:], alone)
+
+
+def test_only_what_differs_from_the_default_is_recorded() -> None:
+    assert Guidance(scale=3).recorded() == {}
+    assert Guidance(scale=3, rescale=0.5, interval=(0.1, 0.9)).recorded() == {"rescale": 0.5, "interval": (0.1, 0.9)}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"scale": float("nan")}, "guidance_scale nan"),
+        ({"scale": float("inf")}, "guidance_scale inf"),
+        ({"rescale": 1.5}, "guidance_rescale 1.5"),
+        ({"prompt_noise": -1.0}, "prompt_noise -1"),
+        ({"interval": (0.8, 0.2)}, "guidance_interval"),
+        ({"prompt_noise_until": (0.0, 2.0)}, "prompt_noise_until"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(wrong: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Guidance(**wrong)
