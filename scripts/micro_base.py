@@ -65,7 +65,7 @@ class Base:
 
     def load(self, folder: Path) -> None:
         """Take the weights of an exported base, for networks and averages alike."""
-        exported = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+        exported = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
         for nets in (self.models, *self.averages.values()):
             nets["unet"].load_state_dict(exported.unet.state_dict())
             nets["text_encoder"].load_state_dict(exported.text_encoder.state_dict())

@@ -125,13 +125,14 @@ def main() -> None:
         shutil.copytree(decoder, base / "vae", dirs_exist_ok=True)
     if "adapter" in args.stages:
         pairs = prepare(args.data, work)
+        if args.bundle:
+            bundle_base(base, pairs)  # first: the adapter records the hash of the base that it was trained on
         run(
             sys.executable, "-m", "skindualgen", "train", "--config", HERE / "micro_adapter.toml",
-            "--data", pairs, "--out", work / "adapter", "--base", base, "--steps", str(args.adapter_steps),
-            "--set", f"threads={args.threads}",
+            "--base", "micro" if args.bundle else base, "--data", pairs, "--out", work / "adapter",
+            "--steps", str(args.adapter_steps), "--set", f"threads={args.threads}",
         )  # fmt: skip
         if args.bundle:
-            bundle_base(base, pairs)
             bundle_adapter(work / "adapter")
 
 

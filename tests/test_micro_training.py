@@ -1,0 +1,199 @@
+"""How the bundled model is trained: parts that do not leak, batches that say what they show, an exact continuation."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+import micro_data
+from micro_base import Base
+from micro_data import FIRST_SPLIT_FILE, SPLIT_FILE, load_part, write_pack, write_source
+from micro_latents import CROPPED_SHARE, WHOLE_VIEWS, Batches, caption, latent_views
+from micro_nets import CROPPED, make_tokenizer, orthogonalised
+from skindualgen.contracts import PairRecord
+from skindualgen.data.phantom import draw_phantom
+from skindualgen.data.training_items import read_training_items
+from skindualgen.model.autoencoder import PatchAutoencoder
+from skindualgen.model.bases import BUILTIN_ADAPTER, MICRO_BASE
+
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
+PHOTOGRAPHS = 6
+
+
+def rows() -> list[dict[str, str]]:
+    with SPLIT_FILE.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_published_parts_are_those_that_were_promised() -> None:
+    parts = Counter((row["split"], row["mask"]) for row in rows())
+    assert parts == {("train", "1"): 1652, ("train", "0"): 749, ("val", "1"): 234, ("test", "1"): 300}
+    assert len({row["isic_id"] for row in rows()}) == len(rows())
+    with FIRST_SPLIT_FILE.open(newline="") as file:
+        first = {row["isic_id"]: row["split"] for row in csv.DictReader(file)}
+    assert {row["isic_id"]: row["split"] for row in rows() if row["isic_id"] in first} == first
+
+
+def test_nothing_that_is_bundled_has_seen_val_or_test() -> None:
+    unseen = {row["isic_id"] for row in rows() if row["split"] != "train"}
+    for folder in (MICRO_BASE, BUILTIN_ADAPTER):
+        items = read_training_items(folder)
+        assert items is not None
+        assert not unseen & {item.isic_id for item in items.items}
+
+
+@pytest.mark.real_data
+def test_lesions_and_patients_of_test_are_in_no_other_part(real_data: Path) -> None:
+    """By every id that the archive publishes."""
+    more = micro_data.table(real_data.parent / micro_data.SECOND_FOLDER)
+    tables = {micro_data.FIRST_FOLDER: micro_data.table(real_data), micro_data.SECOND_FOLDER: more}
+    seen: dict[tuple[str, str], set[str]] = {}
+    for row in rows():
+        about = tables[row["folder"]][row["isic_id"]]
+        for name in ("lesion_id", "patient_id"):
+            if about.get(name):
+                seen.setdefault((name, about[name]), set()).add(row["split"])
+    assert seen
+    assert not [key for key, splits in seen.items() if "test" in splits and len(splits) > 1]
+    assert {row["isic_id"] for row in rows() if row["split"] == "test"} == {
+        name for name, row in more.items() if row["split"] == "test"
+    }
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory, module_patch: pytest.MonkeyPatch) -> Path:
+    """Two folders of phantoms as the real ones are, and a list of parts that names them."""
+    data = tmp_path_factory.mktemp("data")
+    split = ["isic_id,folder,split,mask"]
+    for number in range(PHOTOGRAPHS):
+        folder = data / (micro_data.FIRST_FOLDER if number % 2 else micro_data.SECOND_FOLDER)
+        for name in ("images", "masks"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        phantom, name = draw_phantom(number, diagnosis="nevus"), f"ISIC_{number:07d}"
+        Image.fromarray(phantom.image).resize((256, 256)).save(folder / "images" / f"{name}.jpg", quality=95)
+        has_mask = number != 2
+        if has_mask:
+            Image.fromarray(phantom.mask).resize((256, 256), Image.Resampling.NEAREST).save(
+                folder / "masks" / f"{name}.png"
+            )
+        split.append(f"{name},{folder.name},{'val' if number == 5 else 'train'},{int(has_mask)}")
+        file = folder / "metadata.csv"
+        header = "" if file.exists() else "image_id,diagnosis,benign_malignant,age,sex,site\n"
+        with file.open("a") as table:
+            table.write(f"{header}{name},{'melanoma' if number == 1 else 'nevus'},,55.0,female,anterior torso\n")
+    (data / "split.csv").write_text("\n".join(split) + "\n")
+    module_patch.setattr(micro_data, "SPLIT_FILE", data / "split.csv")
+    return data
+
+
+@pytest.fixture(scope="module")
+def module_patch():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+def test_a_pack_holds_the_same_photographs_and_words(folders: Path, tmp_path: Path) -> None:
+    write_pack(folders, tmp_path / "pack.npz")
+    for split, count in (("train", 5), ("val", 1)):
+        images, records = load_part(tmp_path / "pack.npz", split)
+        originals, expected = load_part(folders, split)
+        assert records == expected and len(images) == count
+        small = torch.nn.functional.interpolate(originals.permute(0, 3, 1, 2).float(), images.shape[1], mode="area")
+        assert (small - images.permute(0, 3, 1, 2)).abs().mean() < 6  # JPEG and another filter
+    for source in (folders, tmp_path / "pack.npz"):
+        out = tmp_path / source.name.replace(".", "_")
+        write_source(source, out)
+        assert sorted(p.stem for p in (out / "masks").iterdir()) == [f"ISIC_{i:07d}" for i in (0, 1, 3, 4, 5)]
+        with (out / "split.csv").open(newline="") as file:
+            assert Counter(row["split"] for row in csv.DictReader(file)) == {"train": 5, "val": 1}
+
+
+def test_captions_without_labels_never_name_one() -> None:
+    record = PairRecord(
+        file_name="a", isic_id="a", diagnosis="melanoma", benign_malignant="malignant", sex="male", age_approx=50
+    )
+    rng = np.random.default_rng(0)
+    plain = [caption(record, rng, labelled=False) for _ in range(40)]
+    assert not [text for text in plain if "melanoma" in text or "malignant" in text]
+    assert any("man" in text or "male" in text for text in plain) and len(set(plain)) > 5
+    assert all("melanoma" in caption(record, rng, labelled=True) for _ in range(40))
+
+
+@pytest.fixture(scope="module")
+def batches(folders: Path) -> Batches:
+    images, records = load_part(folders, "train")
+    torch.manual_seed(0)
+    autoencoder = PatchAutoencoder(latent_channels=16, decoder_widths=(16,) * 4, decoder_depths=(1, 0, 0, 0))
+    autoencoder.fit_analysis(images.permute(0, 3, 1, 2).float() / 127.5 - 1)
+    latents = latent_views(autoencoder, images)
+    return Batches(latents, records, make_tokenizer(), labelled=True, balance=0.5, device="cpu")
+
+
+def test_a_cropped_view_is_called_that_and_whole_ones_are_not(batches: Batches) -> None:
+    tokenizer = make_tokenizer()
+    latents, ids = batches.draw(np.random.default_rng(0), 400)
+    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    word = CROPPED.strip(" ,")
+    called = np.array([word in text for text in texts])
+    assert called.mean() == pytest.approx(CROPPED_SHARE, abs=0.08)
+    whole = batches.latents[:WHOLE_VIEWS].flatten(0, 1).float()
+    is_whole = np.array([bool((latent == whole).flatten(1).all(1).any()) for latent in latents])
+    assert (is_whole == ~called).all()
+
+
+def test_muon_turns_gradients_into_nearly_orthogonal_updates() -> None:
+    """Against the singular value decomposition: the same singular vectors, singular values near 1."""
+    matrix = torch.randn(12, 40, generator=torch.Generator().manual_seed(0))
+    for each in (matrix, matrix.T.contiguous()):
+        u, _, v = torch.linalg.svd(each, full_matrices=False)
+        found = u.T @ orthogonalised(each) @ v.T
+        assert found.diagonal().min() > 0.6 and found.diagonal().max() < 1.3
+        assert (found - torch.diag(found.diagonal())).abs().max() < 1e-4
+
+
+def test_a_base_learns_and_goes_on_where_it_was(batches: Batches, tmp_path: Path) -> None:
+    """Four steps are two steps, saved and loaded, and two more; the exported folder holds the average."""
+    drawn = [batches.draw(np.random.default_rng(i), 4) for i in range(4)]
+
+    def steps(base: Base, first: int, last: int) -> list[float]:
+        losses = []
+        for index in range(first, last):
+            torch.manual_seed(index)
+            losses.append(base.step(*drawn[index], 1e-3).item())
+        return losses
+
+    torch.manual_seed(0)
+    whole = Base(16, "cpu")
+    start = {name: part.state_dict() for name, part in whole.parts.items()}
+    saved = json.loads(json.dumps(sorted(start)))
+    torch.save({name: whole.parts[name].state_dict() for name in saved}, tmp_path / "start.pt")
+    straight = steps(whole, 0, 4)
+    assert all(np.isfinite(straight)) and whole.samples == 16
+    halves = Base(16, "cpu")
+    for part, state in torch.load(tmp_path / "start.pt", weights_only=True).items():
+        halves.parts[part].load_state_dict(state)
+    losses = steps(halves, 0, 2)
+    torch.save({name: part.state_dict() for name, part in halves.parts.items()}, tmp_path / "half.pt")
+    again = Base(16, "cpu")
+    for part, state in torch.load(tmp_path / "half.pt", weights_only=True).items():
+        again.parts[part].load_state_dict(state)
+    again.samples = halves.samples
+    assert losses + steps(again, 2, 4) == straight
+    autoencoder = PatchAutoencoder(latent_channels=16, decoder_widths=(16,) * 4, decoder_depths=(1, 0, 0, 0))
+    again.export(tmp_path / "base", autoencoder, "short", {"stage": "unlabelled"})
+    loaded = Base(16, "cpu")
+    loaded.load(tmp_path / "base")
+    assert loaded.samples == 16
+    for name, value in loaded.models.state_dict().items():
+        torch.testing.assert_close(value, again.averages["short"].state_dict()[name], rtol=1e-3, atol=1e-4)
