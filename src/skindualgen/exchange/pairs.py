@@ -16,14 +16,13 @@ from PIL import Image
 from pydantic import ValidationError
 
 from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord, Split
-from skindualgen.data.images import SUFFIXES
+from skindualgen.data.images import SUFFIXES, ItemError
+from skindualgen.data.masks import load_mask
 from skindualgen.data.prepare import file_stems
 from skindualgen.data.terms import UNKNOWN_LESION, diagnosis_term
 from skindualgen.exchange.formats import Report
 from skindualgen.provenance import PNG_KEY, sha256_bytes
 
-MASK_THRESHOLD = 127
-"""Grey level of a mask above which a pixel is lesion; masks of the data set layout hold 0 and 255."""
 SPLITS: tuple[Split, ...] = get_args(Split)
 FILE_FIELDS = frozenset({"file_name", "mask_file_name", "sha256", "mask_sha256"})
 """Fields of a record that speak of the files of one folder, and are made anew in another."""
@@ -58,7 +57,7 @@ class Pair:
         """Decode the mask: bool [h, w], True is lesion.
 
         Raises:
-            InputError: the pair has none.
+            InputError: the pair has none, or it does not say what is lesion.
         """
         if self.mask_bytes is None or self.record.mask_file_name is None:
             raise InputError(
@@ -66,7 +65,11 @@ class Pair:
                 "a mask for each photograph in this format",
                 "leave such photographs out: --require-masks",
             )
-        return np.asarray(decoded(self.mask_bytes, self.record.mask_file_name).convert("L")) > MASK_THRESHOLD
+        name = self.record.mask_file_name
+        try:
+            return np.asarray(load_mask(decoded(self.mask_bytes, name), allow_uniform=True)[0]) > 0
+        except ItemError as error:
+            raise error.input_error(name) from None
 
 
 def read_pairs(
@@ -103,7 +106,9 @@ def checked_bytes(path: Path, sha256: str | None) -> bytes:
         data = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(f"no file {path}", "every file that is named", "restore it, or write it again") from None
-    if sha256 is not None and sha256_bytes(data) != sha256:
+    if sha256 is None:
+        decoded(data, str(path))
+    elif sha256_bytes(data) != sha256:
         raise InputError(
             f"{path}, which is not the file whose hash was recorded",
             f"SHA-256 {sha256}",
