@@ -79,7 +79,7 @@ def _prepare(image: Path, mask: Path | None, side_px: int, max_pixels: int) -> S
         try:
             lesion, _ = load_mask(mask, photograph, max_pixels=max_pixels, allow_uniform=True)
             contour = outline_path(Outline(lesion, ""), *picture.size)
-        except ItemError as error:
+        except (ItemError, InputError) as error:
             problem = f"{mask.name}: {error}"
     return Shown(jpeg_uri(picture), *picture.size, contour, problem)
 
