@@ -85,9 +85,9 @@ def test_a_plain_view_of_an_oblong_picture_is_its_centre(tmp_path: Path) -> None
 
 def test_grey_mask_edges_are_cut_at_the_middle(tmp_path: Path) -> None:
     """Of an anti-aliased outline; a mask of a few levels far apart is a question, and not cut anywhere."""
-    column = np.array([0] * 24 + [1, 20, 60, 110, 127, 128, 140, 180, 230, 250] + [255] * 30, np.uint8)
-    _, cut = load_pair(write(tmp_path, np.tile(column, (64, 4)).repeat(4, axis=0)), RECORD, 256)
-    assert cut is not None and torch.equal(cut[0, 0], torch.from_numpy(np.tile(column >= 128, 4)).float())
+    row = np.array([0] * 100 + [1, 20, 60, 110, 127, 128, 140, 180, 230, 250] + [255] * 146, np.uint8)
+    _, cut = load_pair(write(tmp_path, np.tile(row, (256, 1))), RECORD, 256)
+    assert cut is not None and torch.equal(cut[0, 0], torch.from_numpy(row >= 128).float())
     with pytest.raises(InputError, match=r"masks/a\.png: mask_levels: 4 levels, 0 \(25.0%\), 127 \(25.0%\)"):
         load_pair(write(tmp_path, np.array([[0, 127, 128, 255]] * 4, np.uint8)), RECORD, 4)
 

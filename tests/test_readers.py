@@ -241,7 +241,8 @@ def test_an_orientation_is_applied_once_to_what_pillow_has_opened(tmp_path: Path
     loaded.load()
     for image in (Image.open(path), loaded, Image.open(path).copy()):
         assert (pipeline_photograph(image) == colours()).all()
-    assert load_photograph(path).orientation == turn
+    read = load_photograph(path)
+    assert read.orientation == turn and (pipeline_photograph(read.image) == colours()).all()
     mask = Image.open(save_turned(MASK.astype(np.uint8) * 255, tmp_path / f"m.{suffix}", turn))
     assert (mask_to_tensor(mask, SIDE, SIDE)[0, 0].numpy() == MASK).all()
 
@@ -323,7 +324,7 @@ NOT_PLAIN: dict[str, tuple[Any, str]] = {
     "a rim of doubt": (ring(255, 128), "mask_levels: 3 levels"),
     "classes 0 to 3": (classes(1, 2, 3), "mask_levels: 4 levels"),
     "ten classes and a rim": (classes(*range(1, 10), 255), r"mask_levels: 11 levels.* and 5 more"),
-    "twelve classes, stretched": (np.pad(classes(*range(21, 253, 21)), 60), "mask_levels: 12 levels.*whole regions"),
+    "twelve classes, stretched": (np.pad(classes(*range(21, 253, 21)), 60), "mask_levels: 13 levels.*whole regions"),
     "two levels without background": (ring(200, 200) + np.uint8(50), "mask_levels: the two values 50 and 250"),
     "one level that is none": (np.full((8, 8), 128, np.uint8), "mask_levels: the one value 128"),
     "negative": (np.where(MASK, 1, -1), "mask_levels: values from -1 to 1"),

@@ -34,6 +34,8 @@ EXIF_TRANSPOSE = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF orientation -> the operation that brings the stored pixels upright (Exif 2.3, tag 274)."""
+ORIENTATION_KEYS = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
+"""Where a picture of Pillow's carries its orientation along."""
 
 READABLE = ("a whole picture that can be decoded", "restore it, or save it again as PNG or JPEG")
 MENDED_BY: dict[str, tuple[str, str]] = {
@@ -146,6 +148,8 @@ def _upright(image: Image.Image, path: Path | None) -> Decoded:
     # Pillow turns some containers (TIFF) while it decodes them, and then forgets the orientation; others it does not.
     if (left := _orientation(image)) != 1:
         image = image.transpose(EXIF_TRANSPOSE[left])
+        for key in ORIENTATION_KEYS:  # or whoever reads the upright picture again would turn it again
+            image.info.pop(key, None)
     return Decoded(image, orientation, bits)
 
 

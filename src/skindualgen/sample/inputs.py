@@ -187,6 +187,7 @@ def image_to_tensor(image: PipelineImageInput, height: int, width: int, processo
     Args:
         image: PIL image, array [h, w], [h, w, c] or [b, h, w, c], or Tensor [h, w], [c, h, w] or [b, c, h, w], c being
             1 (grey), 3, or 4 with an opaque alpha, of uint8, uint16, or decimal numbers in [0, 1]; or a list of these.
+            An EXIF orientation that a PIL image carries is applied.
         height, width: in px.
         processor: the pipeline's, which resizes.
 

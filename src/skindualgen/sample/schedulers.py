@@ -31,6 +31,9 @@ def check_scheduler(scheduler: SchedulerMixin, steps: int) -> None:
     for reason in (_not_variance_preserving(scheduler), _not_of_the_halves(scheduler)):
         if reason:
             raise _refusal(scheduler, reason)
+    most = int(scheduler.config.num_train_timesteps)
+    if steps > most:
+        raise InputError(f"{steps} steps of a schedule of {most}", f"at most {most}", "lower num_inference_steps")
     own = copy.deepcopy(scheduler)
     try:
         own.set_timesteps(steps)
