@@ -71,6 +71,8 @@ def _items(source: Any, *, masks: bool) -> list[Image.Image | Values]:
 def _numbers(source: Any) -> Values:
     if is_tensor(source):
         source = source.detach().cpu()
+        if "strided" not in str(source.layout):
+            raise ItemError("array_type", f"a tensor of layout {source.layout}")
         source = (source.float() if source.is_floating_point() else source).numpy()
     if source.dtype.kind not in "biuf":
         raise ItemError("array_type", f"an array of {source.dtype}")

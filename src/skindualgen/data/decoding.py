@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -94,26 +95,34 @@ class Decoded:
     Attributes:
         image: of any mode of Pillow's.
         orientation: the EXIF orientation that was applied, 1 to 8; 1 if there was none to apply.
-        bits: of a channel in the file: Pillow hands out 16-bit RGB as 8-bit without a word.
+        bits: of a channel in the file, 16 or else 8 or fewer.
     """
 
     image: Image.Image
     orientation: int
     bits: int
 
+    @property
+    def lower_bits_lost(self) -> bool:
+        """Whether the lower half of 16 bits is lost: Pillow hands out 16-bit RGB as 8-bit without a word."""
+        return self.bits == 16 and self.image.mode in ("RGB", "RGBA", "LA")
 
-def decode(source: Path | Image.Image, max_pixels: int = MAX_PIXELS) -> Decoded:
-    """Decode a file in one of `FORMATS`, or take a picture of Pillow's, and bring it upright; convert nothing.
+
+def decode(source: Path | bytes | Image.Image, max_pixels: int = MAX_PIXELS) -> Decoded:
+    """Decode a file in one of `FORMATS`, or its content, or take a picture of Pillow's; bring it upright.
 
     Raises:
         ItemError: no image of `FORMATS`, damaged, with more than ``max_pixels`` or more than one frame.
     """
     if isinstance(source, Image.Image):
         with _decoder("the picture", max_pixels):
-            return _upright(source, None)
+            return _upright(source)
+    if isinstance(source, bytes):
+        with _decoder("the picture", max_pixels), io.BytesIO(source) as content:
+            return _upright(Image.open(content, formats=FORMATS))
     with _decoder(source.name, max_pixels), source.open("rb") as file:
         # The file is opened here and not by Pillow, which leaves it open when decoding fails.
-        return _upright(Image.open(file, formats=FORMATS), source)
+        return _upright(Image.open(file, formats=FORMATS))
 
 
 @contextmanager
@@ -139,11 +148,11 @@ def _decoder(name: str, max_pixels: int) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = limit
 
 
-def _upright(image: Image.Image, path: Path | None) -> Decoded:
+def _upright(image: Image.Image) -> Decoded:
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise ItemError("multi_frame", f"{getattr(image, 'n_frames', 1)} frames in one {image.format} file")
+    bits = _bits(image)
     orientation = _orientation(image)
-    bits = _bits(image, path)
     image.load()
     # Pillow turns some containers (TIFF) while it decodes them, and then forgets the orientation; others it does not.
     if (left := _orientation(image)) != 1:
@@ -158,13 +167,12 @@ def _orientation(image: Image.Image) -> int:
     return value if value in EXIF_TRANSPOSE else 1
 
 
-def _bits(image: Image.Image, path: Path | None) -> int:
+def _bits(image: Image.Image) -> int:
     if image.mode.startswith("I;16"):
         return 16
-    if image.format == "PNG" and path is not None:
-        # IHDR is the first chunk; its bit depth stands at byte 24 of the file (PNG specification, section 11.2.2).
-        with path.open("rb") as file:
-            return file.read(25)[24]
+    if image.format == "PNG":
+        # Before it decodes, Pillow says how pixels are stored: "RGB;16B"
+        return 16 if any(";16" in str(tile[-1]) for tile in getattr(image, "tile", ())) else 8
     if image.format == "TIFF":
         bits_per_sample: Sequence[int] | int = getattr(image, "tag_v2", {}).get(258, 8)
         return bits_per_sample if isinstance(bits_per_sample, int) else max(bits_per_sample)

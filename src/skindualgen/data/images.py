@@ -73,20 +73,20 @@ class Photograph:
         return sha256_bytes(f"{width}x{height}:".encode() + self.image.tobytes())
 
 
-def load_photograph(source: Path | Image.Image | Any, *, max_pixels: int = MAX_PIXELS) -> Photograph:
+def load_photograph(source: Path | bytes | Image.Image | Any, *, max_pixels: int = MAX_PIXELS) -> Photograph:
     """Read a photograph as upright 8-bit RGB: the one reader, whatever holds the picture.
 
     Args:
-        source: a file in one of `FORMATS`, a picture of Pillow's, or one array [h, w], [h, w, 1], [h, w, 3] or
-            [h, w, 4], or tensor [h, w], [1, h, w], [3, h, w] or [4, h, w], of uint8 (0 to 255), uint16 (0 to 65535),
-            decimal numbers in [0, 1] or bool.
+        source: a file in one of `FORMATS`, its content, a picture of Pillow's, or one array [h, w], [h, w, 1],
+            [h, w, 3] or [h, w, 4], or tensor [h, w], [1, h, w], [3, h, w] or [4, h, w], of uint8 (0 to 255), uint16 (0
+            to 65535), decimal numbers in [0, 1] or bool.
         max_pixels: width x height above which a file is refused before it is decoded.
 
     Raises:
         ItemError: see the reason codes in docs/data-layouts.md.
     """
     adjustments: list[Adjustment] = []
-    if not isinstance(source, (Path, Image.Image)):
+    if not isinstance(source, (Path, bytes, Image.Image)):
         items = photograph_items(source)
         if len(items) != 1:
             raise ItemError("array_shape", f"{len(items)} pictures where one is read")
@@ -99,6 +99,8 @@ def load_photograph(source: Path | Image.Image | Any, *, max_pixels: int = MAX_P
         adjustments.append(Adjustment("bits_16_to_8", f"mode {image.mode}"))
     if image.info.get("icc_profile"):
         adjustments.append(Adjustment("colour_profile_dropped", "the values are kept as they are"))
+    if decoded.lower_bits_lost and np.asarray(image.convert("RGB")).max() <= TWELVE_BIT_MAX // 256:
+        raise ItemError("bit_depth", f"16 bits with a peak of {TWELVE_BIT_MAX} or less: the range is not known")
     image = _to_rgb(image, adjustments)
     if decoded.orientation != 1:
         adjustments.append(Adjustment("exif_rotated", f"orientation {decoded.orientation}"))

@@ -18,7 +18,7 @@ LOOKS_INVERTED = "mask_looks_inverted"
 
 
 def load_mask(
-    source: Path | Image.Image | Any,
+    source: Path | bytes | Image.Image | Any,
     photograph: Photograph | None = None,
     *,
     max_pixels: int = MAX_PIXELS,
@@ -27,8 +27,8 @@ def load_mask(
     """Read a mask, whatever holds it, bring it to its photograph's orientation and size, and make it binary.
 
     Args:
-        source: a file in one of `skindualgen.data.images.FORMATS`, a picture of Pillow's, or one array or tensor, as
-            `skindualgen.data.arrays.mask_items` takes it; see `skindualgen.data.mask_levels` for what is lesion.
+        source: a file in one of `skindualgen.data.images.FORMATS`, its content, a picture of Pillow's, or one array or
+            tensor, as `skindualgen.data.arrays.mask_items` takes it; `skindualgen.data.mask_levels` says what is lesion.
         photograph: the photograph it belongs to; without it, the mask keeps its size.
         max_pixels: as in `skindualgen.data.images.load_photograph`.
         allow_uniform: take a mask without any lesion, or without anything else, as well.
@@ -41,12 +41,12 @@ def load_mask(
             cannot be told.
     """
     adjustments: list[Adjustment] = []
-    if not isinstance(source, (Path, Image.Image)):
+    if not isinstance(source, (Path, bytes, Image.Image)):
         items = mask_items(source)
         if len(items) != 1:
             raise ItemError("array_shape", f"{len(items)} masks where one is read")
         source = items[0]
-    decoded = decode(source, max_pixels) if isinstance(source, (Path, Image.Image)) else None
+    decoded = decode(source, max_pixels) if isinstance(source, (Path, bytes, Image.Image)) else None
     lesion = lesion_of(source if decoded is None else _values(decoded, adjustments), adjustments)
     if not allow_uniform and not lesion.any():
         raise ItemError("mask_empty", "no lesion pixel")
@@ -80,6 +80,8 @@ def resize_mask(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
 def _values(decoded: Decoded, adjustments: list[Adjustment]) -> Values:
     """A decoded mask's numbers [h, w], [h, w, 3] or [h, w, 4]; a palette stands for its colours."""
     image = decoded.image
+    if decoded.lower_bits_lost:
+        raise ItemError("bit_depth", f"16 bits in mode {image.mode}, of which the upper 8 alone can be read")
     if image.mode == "P":
         adjustments.append(Adjustment("mask_from_palette", "read by its colours"))
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")

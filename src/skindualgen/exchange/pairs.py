@@ -16,7 +16,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord, Split
-from skindualgen.data.images import SUFFIXES, ItemError
+from skindualgen.data.images import SUFFIXES, ItemError, Photograph, load_photograph
 from skindualgen.data.masks import load_mask
 from skindualgen.data.prepare import file_stems
 from skindualgen.data.terms import UNKNOWN_LESION, diagnosis_term
@@ -50,11 +50,22 @@ class Pair:
         return PurePosixPath(self.record.file_name).suffix.lower()
 
     def picture(self) -> Image.Image:
-        """Decode the image."""
+        """Decode the image as it is stored."""
         return decoded(self.image_bytes, self.record.file_name)
 
+    def photograph(self) -> Photograph:
+        """Read the image as upright 8-bit RGB.
+
+        Raises:
+            InputError: it cannot be used.
+        """
+        try:
+            return load_photograph(self.image_bytes)
+        except ItemError as error:
+            raise error.input_error(self.record.file_name) from None
+
     def lesion(self) -> NDArray[np.bool_]:
-        """Decode the mask: bool [h, w], True is lesion.
+        """Read the mask: bool [h, w] of the upright photograph, True is lesion.
 
         Raises:
             InputError: the pair has none, or it does not say what is lesion.
@@ -67,7 +78,7 @@ class Pair:
             )
         name = self.record.mask_file_name
         try:
-            return np.asarray(load_mask(decoded(self.mask_bytes, name), allow_uniform=True)[0]) > 0
+            return np.asarray(load_mask(self.mask_bytes, self.photograph(), allow_uniform=True)[0]) > 0
         except ItemError as error:
             raise error.input_error(name) from None
 
