@@ -357,16 +357,16 @@ def test_mask_without_a_zero_background_is_refused(source: Path) -> None:
 
 def test_coloured_mask_is_refused_and_a_grey_one_in_three_channels_is_not(source: Path) -> None:
     mask_case(source, np.repeat(disc()[..., None], 3, axis=2), "grey")
-    red = np.zeros((48, 48, 3), np.uint8)
-    red[..., 0] = disc()
-    mask_case(source, red)
+    two = np.zeros((48, 48, 3), np.uint8)
+    two[..., 0], two[:8, :8, 1] = disc(), 255
+    mask_case(source, two)
     prepared = Prepared(source)
     assert ("bad", "mask_coloured") in prepared.rejected
     assert ("grey", "mask_from_rgb") in prepared.adjusted
     np.testing.assert_array_equal(prepared.mask("grey"), disc())
 
 
-def test_palette_mask_is_read_by_its_indices(source: Path) -> None:
+def test_palette_mask_is_read_by_its_colours(source: Path) -> None:
     save(pixels("voc"), source / "images" / "voc.png")
     mask = Image.fromarray((disc() > 0).astype(np.uint8)).convert("P")
     mask.putpalette([0, 0, 0, 128, 0, 0])

@@ -173,7 +173,7 @@ def test_masks_in_any_form_are_one_mask() -> None:
         (np.full((8, 8), -1.0), "from -1"),
         (np.full((8, 8), np.nan), "from nan"),
         (torch.zeros(1, 3, 8, 8), r"\(1, 3, 8, 8\)"),
-        (Image.fromarray(np.eye(8, dtype=np.uint8)), "grey values 0 and 1"),
+        (Image.fromarray(np.eye(8, dtype=np.uint8) + np.tri(8, dtype=np.uint8)), r"mask_levels: 3 levels, 0 \("),
         ([], "empty list of masks"),
     ],
 )
@@ -197,9 +197,9 @@ def test_photographs_in_any_form_are_one_photograph(pipe: SkinDualGenPipeline) -
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.asarray(photograph()), "by 255"),
+        (np.asarray(photograph(), np.float32), "by 255"),
         (torch.full((1, 3, 8, 8), -0.5), "from -0.5"),
-        (np.zeros((8, 8)), r"\(8, 8\)"),
+        (np.zeros((2, 8, 8)), r"\(2, 8, 8\)"),
         (torch.zeros(1, 8, 8, 3), r"\(1, 8, 8, 3\)"),
         ("photo.png", "type str"),
         ([], "empty list of images"),

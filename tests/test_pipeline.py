@@ -13,16 +13,25 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
+    DDIMInverseScheduler,
     DDIMScheduler,
     DDPMScheduler,
     DiffusionPipeline,
     DPMSolverMultistepScheduler,
+    DPMSolverSinglestepScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    HeunDiscreteScheduler,
+    LCMScheduler,
+    PNDMScheduler,
+    RePaintScheduler,
     UniPCMultistepScheduler,
 )
 from torch import Tensor
 
 from pipeline_calls import PROMPT, SIZE_PX, call, difference, disc, photograph, quiet_pipeline
 from skindualgen.codec import code_to_mask
+from skindualgen.contracts import InputError
 from skindualgen.sample.pipeline import SkinDualGenPipeline, SkinDualGenPipelineOutput
 
 SCHEDULERS = [DDIMScheduler, DDPMScheduler, UniPCMultistepScheduler, DPMSolverMultistepScheduler]
@@ -116,6 +125,52 @@ def test_callbacks_see_every_step(pipe: SkinDualGenPipeline) -> None:
     assert [step for step, _, _ in seen] == [0, 1, 2]
     assert [t for _, t, _ in seen] == sorted((t for _, t, _ in seen), reverse=True)
     assert all(names == {"mask_codes"} for _, _, names in seen)
+
+
+def test_a_callback_may_return_nothing(pipe: SkinDualGenPipeline) -> None:
+    """None is no change, a tensor is taken, and anything that is no dict is refused."""
+    plain = call(pipe, output_type="latent")
+    seen: list[int] = []
+    silent = call(pipe, output_type="latent", callback_on_step_end=lambda _pipe, step, *_: seen.append(step))
+    assert difference(silent, plain) == 0 and seen == [0, 1]
+    with pytest.raises(InputError, match="callback_on_step_end that returns list"):
+        call(pipe, callback_on_step_end=lambda *_: [1])
+
+
+def test_another_pipeline_from_the_same_parts(either: SkinDualGenPipeline) -> None:
+    again = SkinDualGenPipeline.from_pipe(either, default_steps=2)
+    again.set_progress_bar_config(disable=True)
+    assert again.unet is either.unet and again.vae is either.vae
+    assert again.config.provenance == either.config.provenance and again.config.default_steps == 2
+    assert difference(call(again, num_inference_steps=None), call(either, num_inference_steps=2)) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"generator": 42}, r"generator 42; .*torch\.Generator\(\)\.manual_seed\(42\)"),
+        ({"generator": [torch.Generator(), None]}, "generator None"),
+        ({"generator": "cuda"}, "generator 'cuda'"),
+        ({"guidance_scale": float("nan")}, "guidance_scale nan"),
+        ({"guidance_scale": float("inf")}, "guidance_scale inf"),
+        ({"guidance_scale": "2"}, "guidance_scale '2'"),
+        ({"image": photograph(), "mask": disc(), "strength": float("nan")}, "strength nan"),
+        ({"image": photograph(), "mask": disc(), "strength": (0.5, float("inf"))}, "strength"),
+        ({"num_inference_steps": 2.5}, "num_inference_steps 2.5"),
+        ({"num_inference_steps": True}, "num_inference_steps True"),
+        ({"num_images_per_prompt": "2"}, "num_images_per_prompt '2'"),
+        ({"num_inference_steps": 2000}, "2000 steps of a schedule of 1000"),
+        ({"height": 64.0}, "size 64.0 x 64"),
+        ({"latents": torch.full((1, 8, 8, 8), torch.nan)}, "latents with NaN"),
+        ({"latents": np.zeros((1, 8, 8, 8))}, "latents of type ndarray"),
+        ({"prompt": None, "prompt_embeds": torch.full((1, 77, 32), torch.inf)}, "prompt_embeds with NaN or infinity"),
+    ],
+)
+def test_what_is_no_number_or_generator_is_refused(
+    pipe: SkinDualGenPipeline, given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        call(pipe, **given)
 
 
 def test_callbacks_change_tensors(pipe: SkinDualGenPipeline) -> None:
@@ -235,6 +290,63 @@ def test_schedulers(either: SkinDualGenPipeline, scheduler: Any) -> None:
     assert difference([both.images[1]], alone.images) < 1e-3
     assert torch.isfinite(call(own, None, image=photograph(), output_type="latent").masks).all()
     assert np.isfinite(call(own, mask=disc()).images).all()
+
+
+def karras(own: Any) -> Any:
+    return DPMSolverMultistepScheduler.from_config(own, use_karras_sigmas=True)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        DDIMScheduler.from_config, DDPMScheduler.from_config, UniPCMultistepScheduler.from_config, karras,
+        DPMSolverSinglestepScheduler.from_config,
+    ],
+    ids=["DDIM", "DDPM", "UniPC", "Karras", "singlestep"],
+)  # fmt: skip
+def test_a_weak_edit_stays_near_what_is_given(pipe: SkinDualGenPipeline, make: Callable[[Any], Any]) -> None:
+    """The schedulers that are taken begin an edit at the level of its strength: the mask is redrawn a little."""
+    own = SkinDualGenPipeline(**{**pipe.components, "scheduler": make(pipe.scheduler.config)})
+    own.set_progress_bar_config(disable=True)
+    given = {"image": photograph(), "mask": disc(), "num_inference_steps": 20, "output_type": "latent"}
+    kept = call(own, strength=(0.05, 0.0), **given)
+    near, far = (call(own, strength=share, **given) for share in (0.05, 1.0))
+    assert (near.images - kept.images).abs().mean() < 0.5 * (far.images - kept.images).abs().mean()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda own: FlowMatchEulerDiscreteScheduler(), "FlowMatchEulerDiscreteScheduler, which has no alphas_cumprod"),
+        (PNDMScheduler.from_config, "PNDMScheduler, which takes 13 predictions for 4 steps"),
+        (lambda own: PNDMScheduler.from_config(own, skip_prk_steps=True), "takes 5 predictions for 4 steps"),
+        (HeunDiscreteScheduler.from_config, "HeunDiscreteScheduler, whose noise does not begin with variance 1"),
+        (EulerDiscreteScheduler.from_config, "EulerDiscreteScheduler"),
+        (DDIMInverseScheduler.from_config, "do not fall"),
+        (RePaintScheduler.from_config, "step needs mask, original_image|prediction type None"),
+        (
+            lambda own: UniPCMultistepScheduler.from_config(
+                own, use_flow_sigmas=True, prediction_type="flow_prediction"
+            ),
+            "flow matching",
+        ),
+        (lambda own: DDIMScheduler.from_config(own, prediction_type="flow"), "prediction type 'flow'"),
+    ],
+)
+def test_schedulers_that_would_draw_wrongly_are_refused(
+    pipe: SkinDualGenPipeline, make: Callable[[Any], Any], message: str
+) -> None:
+    own = SkinDualGenPipeline(**{**pipe.components, "scheduler": make(pipe.scheduler.config)})
+    with pytest.raises(InputError, match=message):
+        call(own, num_inference_steps=4)
+
+
+def test_a_scheduler_of_fewer_steps_is_refused_in_one_line(pipe: SkinDualGenPipeline) -> None:
+    own = SkinDualGenPipeline(**{**pipe.components, "scheduler": LCMScheduler.from_config(pipe.scheduler.config)})
+    own.set_progress_bar_config(disable=True)
+    assert np.isfinite(call(own, num_inference_steps=4).images).all()
+    with pytest.raises(InputError, match="200 steps of scheduler LCMScheduler"):
+        call(own, num_inference_steps=200)
 
 
 def test_ddim_by_hand(v_pipe: SkinDualGenPipeline) -> None:

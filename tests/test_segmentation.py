@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from typer.testing import CliRunner
 
 from skindualgen.contracts import InputError
 from skindualgen.provenance import sha256_file
@@ -40,6 +41,10 @@ def photographs(root: Path) -> Path:
     Image.new("L", (50, 40), 90).save(root / "grey.png")
     (root / "broken.jpg").write_bytes((root / "turned.jpg").read_bytes()[:300])
     (root / "notes.txt").write_text("no photograph")
+    for name in ("phone.heic", "camera.DNG", "web.avif"):
+        (root / name).write_bytes(b"x")
+    (root / "more").mkdir()
+    (root / ".hidden").write_bytes(b"x")
     return root
 
 
@@ -64,6 +69,38 @@ def test_every_photograph_gets_a_mask_of_its_own_size(segmented: tuple[Path, Pat
     }  # fmt: skip
     assert (summary.written, summary.kept) == (7, 0)
     assert set(summary.refused) == {"broken.jpg"}
+    assert set(summary.not_used) == {"notes.txt", "phone.heic", "camera.DNG", "web.avif", "more"}
+    assert "not searched" in summary.not_used["more"] and ".png" in summary.not_used["phone.heic"]
+
+
+def test_the_command_names_what_it_did_not_use(tiny_v_adapter: Path, tmp_path: Path) -> None:
+    from skindualgen.cli import app
+
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (16, 16), (200, 150, 140)).save(tmp_path / "in" / "good.png")
+    (tmp_path / "in" / "page.png").write_text("<html>")
+    (tmp_path / "in" / "phone.heic").write_bytes(b"x")
+    given = ["--images", str(tmp_path / "in"), "--adapter", str(tiny_v_adapter), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, ["segment", *given])
+    assert done.exit_code == 0, done.output
+    assert "not used phone.heic: none of .jpg" in done.stderr
+    assert "refused page.png: not_an_image" in done.stderr
+    assert "1 masks written, 0 were there, 1 photographs refused, 1 other files not used" in done.stdout
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
+def test_an_orientation_is_applied_once(pipe: SkinDualGenPipeline, tmp_path: Path, suffix: str) -> None:
+    """The same photograph, upright and turned by its file, gets the same mask."""
+    (tmp_path / "in").mkdir()
+    upright = Image.fromarray(np.random.default_rng(1).integers(0, 255, (60, 100, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    options = {"lossless": True} if suffix == "webp" else {}
+    upright.save(tmp_path / "in" / "upright.png")
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "in" / f"turned.{suffix}", exif=exif, **options)
+    segment_folder(pipe, tmp_path / "in", tmp_path / "out", ensemble_size=1, batch_size=1)
+    masks = [np.asarray(Image.open(tmp_path / "out" / "masks" / f"{name}.png")) for name in ("upright", "turned")]
+    assert masks[0].shape == (60, 100) and np.array_equal(*masks)
 
 
 def test_masks_that_are_there_stay(
@@ -97,6 +134,9 @@ def test_folders_without_photographs_are_refused(pipe: SkinDualGenPipeline, tmp_
         segment_folder(pipe, tmp_path / "none", tmp_path / "out")
     (tmp_path / "in").mkdir()
     with pytest.raises(InputError, match="without photographs"):
+        segment_folder(pipe, tmp_path / "in", tmp_path / "out")
+    (tmp_path / "in" / "a.heic").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"without photographs, with a\.heic;"):
         segment_folder(pipe, tmp_path / "in", tmp_path / "out")
     for suffix in ("jpg", "png"):
         Image.new("RGB", (16, 16)).save(tmp_path / "in" / f"same.{suffix}")

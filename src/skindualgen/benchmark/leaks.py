@@ -14,8 +14,8 @@ from PIL import Image
 
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.audit import HASH_BITS, HASH_WORDS
-from skindualgen.data.images import MAX_PIXELS, ItemError, open_image
 from skindualgen.data.journal import perceptual_hash
+from skindualgen.data.reading import read_photograph
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE, TrainingItem, TrainingItems, training_item
 from skindualgen.provenance import sha256_bytes, sha256_file
 
@@ -247,7 +247,7 @@ def _pictures(part: DatasetPart, *, views: bool = False) -> _Pictures:
     files, pixels, words = [], [], []
     for record in part.records:
         path = part.root / record.file_name
-        image = _open(path)
+        image = read_photograph(path).image
         seen = [image, *(image.transpose(turn) for turn in Image.Transpose)] if views else [image]
         files.append(sha256_file(path))
         pixels.append(sha256_bytes(f"{image.size}".encode() + image.tobytes()))
@@ -271,15 +271,6 @@ def _recorded(items: Sequence[TrainingItem]) -> _Pictures:
         hashed=np.array(list(words), np.int64),
         words=np.array(list(words.values()), np.uint64).reshape(len(words), 1, HASH_WORDS),
     )
-
-
-def _open(path: Path) -> Image.Image:
-    if not path.is_file():
-        raise InputError(f"no file {path}", "every file that the metadata names", "run `skindualgen prepare` again")
-    try:
-        return open_image(path, MAX_PIXELS)[0].convert("RGB")
-    except ItemError as error:
-        raise InputError(f"{path}: {error}", "a picture that can be decoded", "write the data set again") from None
 
 
 def _words(digits: str) -> NDArray[np.uint64]:

@@ -41,10 +41,13 @@ def segment(
             num_inference_steps=steps, ensemble_size=ensemble, clean=clean, batch_size=batch_size, seed=seed,
             report=report,
         )  # fmt: skip
+    for name, reason in summary.not_used.items():
+        typer.echo(f"not used {name}: {reason}", err=True)
     for name, reason in summary.refused.items():
         typer.echo(f"refused {name}: {reason}", err=True)
     if summary.refused and not summary.written + summary.kept:
         raise InputError(f"{images} without a photograph that can be read", "at least one", "see the lines above")
     typer.echo(
-        f"{summary.written} masks written, {summary.kept} were there, {len(summary.refused)} photographs refused: {out}"
+        f"{summary.written} masks written, {summary.kept} were there, {len(summary.refused)} photographs refused, "
+        f"{len(summary.not_used)} other files not used: {out}"
     )

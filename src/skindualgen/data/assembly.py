@@ -97,7 +97,7 @@ def assemble(
     for candidate in candidates:
         result = results[candidate.isic_id]
         if result.reason is not None:
-            file = candidate.mask if result.reason.startswith("mask_") and candidate.mask else candidate.image
+            file = candidate.mask if result.of_mask else candidate.image
             _reject(assembled, candidate, result.reason, result.detail or "", file)
         else:
             items.append(_Item(candidate, result))

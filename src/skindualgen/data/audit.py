@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.data.images import MAX_PIXELS, ItemError, open_image
 from skindualgen.data.journal import perceptual_hash
 from skindualgen.data.manifest import read_metadata
+from skindualgen.data.reading import read_photograph
 from skindualgen.data.review import used
 from skindualgen.data.splits import Link, connected_components, crossing_components
 from skindualgen.provenance import atomic_write_text, sha256_file
@@ -130,13 +130,7 @@ def _hash(root: Path, record: PairRecord) -> list[int]:
     """Return the words of a record's perceptual hash: the stored one, or that of its image."""
     digits = (record.model_extra or {}).get("perceptual_hash")
     if not isinstance(digits, str) or not re.fullmatch(rf"[0-9a-f]{{{HASH_BITS // 4}}}", digits):
-        try:
-            image, _, _ = open_image(_image(root, record), MAX_PIXELS)
-        except ItemError as error:
-            raise InputError(
-                f"{record.file_name} in {root}: {error}", "pictures that can be decoded", "write the data set again"
-            ) from None
-        digits = perceptual_hash(image)
+        digits = perceptual_hash(read_photograph(_image(root, record)).image)
     return [int(digits[start : start + 16], 16) for start in range(0, HASH_BITS // 4, 16)]
 
 

@@ -1,62 +1,49 @@
-"""One photograph and its mask: decoded, checked, brought to size. What is wrong is refused with a reason code."""
+"""One photograph and its mask: read, checked, brought to size. What is wrong is refused with a reason code."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
-from skindualgen.contracts import SkinDualGenError
+from skindualgen.data.arrays import Values, check_finite, opaque_alpha, photograph_items
+from skindualgen.data.decoding import (
+    EXIF_SWAPS_SIDES,
+    FORMATS,
+    MAX_PIXELS,
+    SUFFIXES,
+    Adjustment,
+    ItemError,
+    decode,
+)
 from skindualgen.provenance import sha256_bytes
+
+__all__ = [
+    "FORMATS",
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "Adjustment",
+    "Crop",
+    "ItemError",
+    "Photograph",
+    "fit",
+    "load_photograph",
+    "same_aspect",
+    "size_text",
+]
 
 Crop = Literal["centre", "pad", "none"]
 
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "GIF", "WEBP", "JPEG2000")
-"""Formats that are decoded; a phone's MPO counts as JPEG. Others of Pillow's are no photographs (PSD, ...), and some
-start other programs (EPS)."""
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".jp2")
-MAX_PIXELS = 120_000_000
-"""Pixels an image may have, unless told otherwise: four times the largest ISIC photographs (6,688 x 4,439)."""
-
 TWELVE_BIT_MAX = 4095
+SIXTEEN_BIT_MAX = 65535
 SIXTEEN_TO_EIGHT_BIT = 257
 LESION_KEPT_REPORT = 0.95
 """Share of the lesion inside the crop below which the loss is reported."""
-
-EXIF_ORIENTATION = 0x0112
-EXIF_SWAPS_SIDES = 5
-"""EXIF orientations from this one on exchange width and height."""
-EXIF_TRANSPOSE = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""EXIF orientation -> the operation that brings the stored pixels upright (Exif 2.3, tag 274)."""
-
-
-class Adjustment(NamedTuple):
-    """Something that was done to an item so that it could be used: a code and what it was about."""
-
-    code: str
-    detail: str
-
-
-class ItemError(SkinDualGenError):
-    """One item cannot be used: reason code and detail for ``rejected.csv``."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        self.code, self.detail = code, detail
-        super().__init__(f"{code}: {detail}")
 
 
 @dataclass(frozen=True)
@@ -65,43 +52,59 @@ class Photograph:
 
     Attributes:
         image: RGB, 8 bits a channel.
-        stored_size: width and height in px as stored, before the EXIF orientation was applied.
-        orientation: the EXIF orientation, 1 to 8; 1 is upright.
-        content_sha256: hash of size and upright pixels: equal for the same picture in another lossless file.
+        orientation: the EXIF orientation that was applied, 1 to 8; 1 is upright.
         adjustments: what was done to it.
     """
 
     image: Image.Image
-    stored_size: tuple[int, int]
-    orientation: int
-    content_sha256: str
+    orientation: int = 1
     adjustments: list[Adjustment] = field(default_factory=list)
 
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """Width and height in px as stored, before the EXIF orientation was applied."""
+        width, height = self.image.size
+        return (height, width) if self.orientation >= EXIF_SWAPS_SIDES else (width, height)
 
-def load_photograph(path: Path, *, max_pixels: int = MAX_PIXELS) -> Photograph:
-    """Decode a photograph to upright 8-bit RGB.
+    @cached_property
+    def content_sha256(self) -> str:
+        """Hash of size and upright pixels: equal for the same picture in another lossless file."""
+        width, height = self.image.size
+        return sha256_bytes(f"{width}x{height}:".encode() + self.image.tobytes())
+
+
+def load_photograph(source: Path | bytes | Image.Image | Any, *, max_pixels: int = MAX_PIXELS) -> Photograph:
+    """Read a photograph as upright 8-bit RGB: the one reader, whatever holds the picture.
 
     Args:
-        path: a file in one of `FORMATS`.
-        max_pixels: width x height above which the file is refused before it is decoded.
+        source: a file in one of `FORMATS`, its content, a picture of Pillow's, or one array [h, w], [h, w, 1],
+            [h, w, 3] or [h, w, 4], or tensor [h, w], [1, h, w], [3, h, w] or [4, h, w], of uint8 (0 to 255), uint16 (0
+            to 65535), decimal numbers in [0, 1] or bool.
+        max_pixels: width x height above which a file is refused before it is decoded.
 
     Raises:
         ItemError: see the reason codes in docs/data-layouts.md.
     """
-    image, orientation, bits = open_image(path, max_pixels)
     adjustments: list[Adjustment] = []
-    stored_size = image.size
-    if bits == 16:
+    if not isinstance(source, (Path, bytes, Image.Image)):
+        items = photograph_items(source)
+        if len(items) != 1:
+            raise ItemError("array_shape", f"{len(items)} pictures where one is read")
+        if not isinstance(items[0], Image.Image):
+            return Photograph(_rgb_of_values(items[0], adjustments), 1, adjustments)
+        source = items[0]
+    decoded = decode(source, max_pixels)
+    image = decoded.image
+    if decoded.bits == 16:
         adjustments.append(Adjustment("bits_16_to_8", f"mode {image.mode}"))
     if image.info.get("icc_profile"):
         adjustments.append(Adjustment("colour_profile_dropped", "the values are kept as they are"))
+    if decoded.lower_bits_lost and np.asarray(image.convert("RGB")).max() <= TWELVE_BIT_MAX // 256:
+        raise ItemError("bit_depth", f"16 bits with a peak of {TWELVE_BIT_MAX} or less: the range is not known")
     image = _to_rgb(image, adjustments)
-    if orientation != 1:
-        image = image.transpose(EXIF_TRANSPOSE[orientation])
-        adjustments.append(Adjustment("exif_rotated", f"orientation {orientation}"))
-    width, height = image.size
-    content = sha256_bytes(f"{width}x{height}:".encode() + image.tobytes())
-    return Photograph(image, stored_size, orientation, content, adjustments)
+    if decoded.orientation != 1:
+        adjustments.append(Adjustment("exif_rotated", f"orientation {decoded.orientation}"))
+    return Photograph(image, decoded.orientation, adjustments)
 
 
 def fit(
@@ -153,66 +156,16 @@ def same_aspect(size_a: tuple[int, int], size_b: tuple[int, int]) -> bool:
     return lower <= upper
 
 
-def open_image(path: Path, max_pixels: int) -> tuple[Image.Image, int, int]:
-    """Decode a file; nothing is converted.
-
-    Returns:
-        The image as stored, its EXIF orientation (1 to 8) and the bits of a channel in the file.
-
-    Raises:
-        ItemError: no image of `FORMATS`, damaged, with more than ``max_pixels`` or more than one frame.
-    """
-    limit = Image.MAX_IMAGE_PIXELS
-    try:
-        Image.MAX_IMAGE_PIXELS = max_pixels
-        # The file is opened here and not by Pillow, which leaves it open when decoding fails.
-        with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(file, formats=FORMATS)
-            if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-                raise ItemError("multi_frame", f"{getattr(image, 'n_frames', 1)} frames in one {image.format} file")
-            orientation = int(image.getexif().get(EXIF_ORIENTATION, 1))
-            bits = _bits(image, path)
-            image.load()
-    except ItemError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ItemError("decompression_bomb", f"more than {max_pixels} pixels in {path.name}") from None
-    except UnidentifiedImageError:
-        raise ItemError("not_an_image", f"{path.name} is none of {', '.join(FORMATS)}") from None
-    # Decoders of damaged files raise nearly anything: OSError, SyntaxError, ValueError, struct.error, zlib.error, ...
-    except Exception as error:
-        raise ItemError("damaged_image", f"{path.name}: {type(error).__name__}: {error}") from None
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
-    return image, orientation if orientation in EXIF_TRANSPOSE else 1, bits
-
-
-def _bits(image: Image.Image, path: Path) -> int:
-    """Bits of a channel as stored: Pillow hands out 16-bit RGB as 8-bit without a word."""
-    if image.mode.startswith("I;16"):
-        return 16
-    if image.format == "PNG":
-        # IHDR is the first chunk; its bit depth stands at byte 24 of the file (PNG specification, section 11.2.2).
-        with path.open("rb") as file:
-            return file.read(25)[24]
-    if image.format == "TIFF":
-        bits_per_sample: Sequence[int] | int = getattr(image, "tag_v2", {}).get(258, 8)
-        return bits_per_sample if isinstance(bits_per_sample, int) else max(bits_per_sample)
-    return 8
-
-
 def _to_rgb(image: Image.Image, adjustments: list[Adjustment]) -> Image.Image:
     if image.mode == "P":
         adjustments.append(Adjustment("palette_to_rgb", "8-bit palette"))
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
-        image = without_alpha(image, adjustments)
+    if image.has_transparency_data:
+        image = _without_alpha(image, adjustments)
     if image.mode == "RGB":
         return image
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = _sixteen_bit_grey(image)
+        image = Image.fromarray(_eight_bits(np.asarray(image), adjustments))
     if image.mode in ("L", "1"):
         adjustments.append(Adjustment("grey_to_rgb", f"mode {image.mode}"))
         return image.convert("RGB")
@@ -224,22 +177,44 @@ def _to_rgb(image: Image.Image, adjustments: list[Adjustment]) -> Image.Image:
     raise ItemError("colour_mode", f"mode {image.mode}; expected RGB, grey, palette or CMYK")
 
 
-def without_alpha(image: Image.Image, adjustments: list[Adjustment]) -> Image.Image:
+def _without_alpha(image: Image.Image, adjustments: list[Adjustment]) -> Image.Image:
     """Drop an alpha channel that is fully opaque, noting it in ``adjustments``; raise ItemError for any other."""
-    alpha = np.asarray(image.convert("RGBA"))[..., 3]
-    share = float((alpha < 255).mean())
-    if share:
+    _refuse_transparent(np.asarray(image.convert("RGBA"))[..., 3] < 255, adjustments)
+    return image.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB")
+
+
+def _refuse_transparent(transparent: NDArray[np.bool_], adjustments: list[Adjustment]) -> None:
+    if share := float(transparent.mean()):
         raise ItemError("transparent", f"{share:.1%} of the pixels are transparent: what lies under them is not known")
     adjustments.append(Adjustment("alpha_dropped", "fully opaque"))
-    return image.convert("L" if image.mode in ("LA", "La") else "RGB")
 
 
-def _sixteen_bit_grey(image: Image.Image) -> Image.Image:
-    values = np.asarray(image)
-    peak = values.max()
-    if image.mode == "F" or not TWELVE_BIT_MAX < peak <= np.iinfo(np.uint16).max or values.min() < 0:
-        raise ItemError("bit_depth", f"mode {image.mode} with a peak of {peak}: the range of the values is not known")
-    return Image.fromarray((values // SIXTEEN_TO_EIGHT_BIT).astype(np.uint8))
+def _rgb_of_values(values: Values, adjustments: list[Adjustment]) -> Image.Image:
+    """Numbers [h, w], [h, w, 3] or [h, w, 4] as RGB."""
+    if values.ndim == 3 and values.shape[-1] == 4:
+        _refuse_transparent(values[..., 3] < opaque_alpha(values), adjustments)
+        values = values[..., :3]
+    image = Image.fromarray(np.ascontiguousarray(_eight_bits(values, adjustments)))
+    if image.mode != "RGB":
+        adjustments.append(Adjustment("grey_to_rgb", "one channel"))
+    return image.convert("RGB")
+
+
+def _eight_bits(values: Values, adjustments: list[Adjustment]) -> NDArray[np.uint8]:
+    """Bring numbers to 0 to 255 where their type and range say what they mean."""
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype == bool:
+        return values.astype(np.uint8) * 255
+    low, high = check_finite(values)
+    if values.dtype.kind == "f":
+        if low < 0 or high > 1:
+            raise ItemError("bit_depth", f"decimal values from {low:g} to {high:g}: their range is not known")
+        adjustments.append(Adjustment("decimals_to_8_bits", f"values from {low:g} to {high:g}"))
+        return np.round(values * 255.0).astype(np.uint8)
+    if low < 0 or not TWELVE_BIT_MAX < high <= SIXTEEN_BIT_MAX:
+        raise ItemError("bit_depth", f"{values.dtype} with a peak of {high:g}: the range of the values is not known")
+    return (values // SIXTEEN_TO_EIGHT_BIT).astype(np.uint8)
 
 
 def _check_fitted(mask: Image.Image, fitted: Image.Image, box: tuple[float, float, float, float]) -> list[Adjustment]:

@@ -67,6 +67,7 @@ class Result:
         content_sha256: hash of the upright source pixels.
         perceptual_hash: see `perceptual_hash`.
         adjustments: what was done to the pictures.
+        of_mask: the rejection is of the mask's file, and not of the photograph's.
         reason: reason code of a rejection.
         detail: its detail.
     """
@@ -82,10 +83,12 @@ class Result:
     adjustments: tuple[Adjustment, ...] = ()
     reason: str | None = None
     detail: str | None = None
+    of_mask: bool = False
 
 
 def process(task: Task) -> Result:
     """Decode, check, resize and write one item; a bad item is a result with a reason, never an exception."""
+    photograph = None
     try:
         photograph = load_photograph(task.image, max_pixels=task.max_pixels)
         mask: Image.Image | None = None
@@ -94,7 +97,9 @@ def process(task: Task) -> Result:
             mask, mask_adjustments = load_mask(task.mask, photograph, max_pixels=task.max_pixels)
         image, mask, fit_adjustments = fit(photograph.image, mask, size=task.size, crop=task.crop)
     except ItemError as error:
-        return Result(task.isic_id, task.source_sha256, reason=error.code, detail=error.detail)
+        # What is wrong once the photograph is read is wrong with its mask.
+        of_mask = photograph is not None
+        return Result(task.isic_id, task.source_sha256, reason=error.code, detail=error.detail, of_mask=of_mask)
     file_name = f"{IMAGES_DIR}/{task.stem}.png"
     mask_file_name = f"{MASKS_DIR}/{task.stem}.png" if mask is not None else None
     return Result(

@@ -1,67 +1,97 @@
-"""One mask: decoded, brought to its photograph's orientation and size, made binary, or refused with a reason code."""
+"""One mask: read, brought to its photograph's orientation and size, made binary, or refused with a reason code."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from skindualgen.data.images import (
-    EXIF_TRANSPOSE,
-    MAX_PIXELS,
-    Adjustment,
-    ItemError,
-    Photograph,
-    open_image,
-    same_aspect,
-    size_text,
-    without_alpha,
-)
+from skindualgen.data.arrays import Values, mask_items
+from skindualgen.data.decoding import EXIF_TRANSPOSE, MAX_PIXELS, Adjustment, Decoded, ItemError, decode
+from skindualgen.data.images import Photograph, same_aspect, size_text
+from skindualgen.data.mask_levels import lesion_of
 
-SOFT_BAND = (0.1, 0.9)
-"""Grey levels, as shares of a mask's range, between which a pixel is neither background nor lesion."""
-MAX_SOFT_SHARE = 0.05
-"""Share of such pixels up to which a mask counts as an anti-aliased outline; above, it is a soft or multi-class map."""
+LOOKS_INVERTED = "mask_looks_inverted"
+"""Adjustment code of a mask whose four corners are lesion: told, and never corrected."""
 
 
 def load_mask(
-    path: Path, photograph: Photograph, *, max_pixels: int = MAX_PIXELS
+    source: Path | bytes | Image.Image | Any,
+    photograph: Photograph | None = None,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    allow_uniform: bool = False,
 ) -> tuple[Image.Image, list[Adjustment]]:
-    """Decode a mask, bring it to the photograph's orientation and size, and make it binary.
+    """Read a mask, whatever holds it, bring it to its photograph's orientation and size, and make it binary.
 
     Args:
-        path: a file in one of `FORMATS`.
-        photograph: the photograph it belongs to.
-        max_pixels: as in `load_photograph`.
+        source: a file in one of `skindualgen.data.images.FORMATS`, its content, a picture of Pillow's, or one array or
+            tensor, as `skindualgen.data.arrays.mask_items` takes it; `skindualgen.data.mask_levels` says what is lesion.
+        photograph: the photograph it belongs to; without it, the mask keeps its size.
+        max_pixels: as in `skindualgen.data.images.load_photograph`.
+        allow_uniform: take a mask without any lesion, or without anything else, as well.
 
     Returns:
         The mask, mode L with the values 0 and 255 and the photograph's size, and what was done to it.
 
     Raises:
-        ItemError: another aspect, coloured, soft, empty or full, or its orientation cannot be told.
+        ItemError: another aspect, several colours, soft or with more than two labels, empty or full, or its orientation
+            cannot be told.
     """
-    image, orientation, _ = open_image(path, max_pixels)
     adjustments: list[Adjustment] = []
-    if orientation != 1:
-        image = image.transpose(EXIF_TRANSPOSE[orientation])
-        adjustments.append(Adjustment("mask_exif_rotated", f"orientation {orientation}"))
-    elif photograph.orientation != 1:
-        image = _orient_mask(image, photograph, adjustments)
-    if not same_aspect(image.size, photograph.image.size):
-        raise ItemError("mask_aspect", f"mask {size_text(image.size)}, image {size_text(photograph.image.size)}")
-    lesion = _binarise(image, adjustments)
-    if not lesion.any():
+    if not isinstance(source, (Path, bytes, Image.Image)):
+        items = mask_items(source)
+        if len(items) != 1:
+            raise ItemError("array_shape", f"{len(items)} masks where one is read")
+        source = items[0]
+    decoded = decode(source, max_pixels) if isinstance(source, (Path, bytes, Image.Image)) else None
+    lesion = lesion_of(source if decoded is None else _values(decoded, adjustments), adjustments)
+    if not allow_uniform and not lesion.any():
         raise ItemError("mask_empty", "no lesion pixel")
-    if lesion.all():
+    if not allow_uniform and lesion.all():
         raise ItemError("mask_full", "no background pixel")
     mask = Image.fromarray(np.where(lesion, np.uint8(255), np.uint8(0)))
-    if mask.size != photograph.image.size:
-        detail = f"{size_text(mask.size)} to {size_text(photograph.image.size)}, nearest neighbour"
-        adjustments.append(Adjustment("mask_resized", detail))
-        mask = mask.resize(photograph.image.size, Image.Resampling.NEAREST)
+    if decoded is not None and decoded.orientation != 1:
+        adjustments.append(Adjustment("mask_exif_rotated", f"orientation {decoded.orientation}"))
+    elif photograph is not None and photograph.orientation != 1:
+        mask = _orient_mask(mask, photograph, adjustments)
+    if photograph is not None:
+        mask = _fit_mask(mask, photograph, adjustments)
+    _note_inverted(mask, adjustments)
     return mask, adjustments
+
+
+def resize_mask(mask: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Bring a mask, L with 0 and 255, to another size (width, height) by nearest neighbour.
+
+    Raises:
+        ItemError: it has both lesion and background, and one of them is lost.
+    """
+    resized = mask.resize(size, Image.Resampling.NEAREST)
+    before, after = mask.getextrema(), resized.getextrema()
+    if before != after and after[0] == after[1]:
+        lost, code = ("background", "mask_full") if after[0] else ("lesion", "mask_empty")
+        raise ItemError(code, f"no {lost} pixel is left of {size_text(mask.size)} px at {size_text(size)} px")
+    return resized
+
+
+def _values(decoded: Decoded, adjustments: list[Adjustment]) -> Values:
+    """A decoded mask's numbers [h, w], [h, w, 3] or [h, w, 4]; a palette stands for its colours."""
+    image = decoded.image
+    if decoded.lower_bits_lost:
+        raise ItemError("bit_depth", f"16 bits in mode {image.mode}, of which the upper 8 alone can be read")
+    if image.mode == "P":
+        adjustments.append(Adjustment("mask_from_palette", "read by its colours"))
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+    if image.mode in ("CMYK", "YCbCr"):
+        image = image.convert("RGB")
+    if image.mode in ("1", "L", "I", "F", "RGB", "RGBA") or image.mode.startswith("I;16"):
+        return np.asarray(image)
+    raise ItemError("colour_mode", f"mask of mode {image.mode}")
 
 
 def _orient_mask(mask: Image.Image, photograph: Photograph, adjustments: list[Adjustment]) -> Image.Image:
@@ -80,46 +110,17 @@ def _orient_mask(mask: Image.Image, photograph: Photograph, adjustments: list[Ad
     return mask.transpose(EXIF_TRANSPOSE[photograph.orientation])
 
 
-def _binarise(mask: Image.Image, adjustments: list[Adjustment]) -> NDArray[np.bool_]:
-    """Return the lesion [h, w] of a mask that is binary or has an anti-aliased outline."""
-    values = _grey(mask, adjustments)
-    levels = np.unique(values)
-    peak = int(levels[-1])
-    if len(levels) == 1:
-        # One value alone: 0 is no lesion, the type's largest value is all lesion.
-        return np.full(values.shape, peak > 0)
-    if len(levels) == 2:
-        if levels[0] != 0:
-            raise ItemError("mask_levels", f"the two values {int(levels[0])} and {peak}; expected 0 for background")
-        if peak not in (1, 255):
-            adjustments.append(Adjustment("mask_rescaled", f"values 0 and {peak} to 0 and 255"))
-        return values > 0
-    low, high = (bound * peak for bound in SOFT_BAND)
-    soft = float(((values > low) & (values < high)).mean())
-    if soft > MAX_SOFT_SHARE:
-        raise ItemError(
-            "mask_soft", f"{soft:.1%} of the pixels between background and lesion, {len(levels)} grey levels"
-        )
-    adjustments.append(Adjustment("mask_binarised", f"{len(levels)} grey levels, threshold {peak / 2:g}"))
-    return values > peak / 2
+def _fit_mask(mask: Image.Image, photograph: Photograph, adjustments: list[Adjustment]) -> Image.Image:
+    if not same_aspect(mask.size, photograph.image.size):
+        raise ItemError("mask_aspect", f"mask {size_text(mask.size)}, image {size_text(photograph.image.size)}")
+    if mask.size == photograph.image.size:
+        return mask
+    detail = f"{size_text(mask.size)} to {size_text(photograph.image.size)}, nearest neighbour"
+    adjustments.append(Adjustment("mask_resized", detail))
+    return resize_mask(mask, photograph.image.size)
 
 
-def _grey(mask: Image.Image, adjustments: list[Adjustment]) -> NDArray[np.integer]:
-    """Return a mask's values [h, w]; colour or palette only where its grey meaning is plain."""
-    if mask.mode == "P":
-        indices = np.asarray(mask)
-        if len(np.unique(indices)) <= 2 and indices.min() == 0:
-            adjustments.append(Adjustment("mask_from_palette", "index 0 is background"))
-            return indices
-        mask = mask.convert("RGBA" if "transparency" in mask.info else "RGB")
-    if mask.mode in ("LA", "RGBA", "PA"):
-        mask = without_alpha(mask, adjustments)
-    if mask.mode in ("RGB", "CMYK", "YCbCr"):
-        channels = np.asarray(mask.convert("RGB")).astype(np.int16)
-        if int(np.ptp(channels, axis=2).max()) > 0:
-            raise ItemError("mask_coloured", "channels differ; expected one grey channel, 0 background and 255 lesion")
-        adjustments.append(Adjustment("mask_from_rgb", "three equal channels"))
-        return channels[..., 0]
-    if mask.mode in ("1", "L", "I") or mask.mode.startswith("I;16"):
-        return np.asarray(mask).astype(np.int64)
-    raise ItemError("colour_mode", f"mask of mode {mask.mode}")
+def _note_inverted(mask: Image.Image, adjustments: list[Adjustment]) -> None:
+    values = np.asarray(mask)
+    if values[[0, 0, -1, -1], [0, -1, 0, -1]].all() and not values.all():
+        adjustments.append(Adjustment(LOOKS_INVERTED, "all four corners are lesion: kept as it is"))

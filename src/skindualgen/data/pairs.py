@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.reading import read_pair
 from skindualgen.data.review import read_used
 
 TURNS = 8
@@ -81,17 +81,19 @@ def load_pair(root: Path, record: PairRecord, size: int, view: View | None = Non
 
     Returns:
         Image [3, size, size] in [-1, 1], antialiased; mask [1, size, size] in {0, 1} by nearest neighbour, or None.
+
+    Raises:
+        InputError: see `skindualgen.data.reading.read_pair`.
     """
     view = view or View()
-    with Image.open(root / record.file_name) as file:
-        image = torch.from_numpy(np.array(file.convert("RGB"))).permute(2, 0, 1)  # [3, h, w] uint8
+    picture, outline = read_pair(root, record)
+    image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # [3, h, w] uint8
     image = _crop(image, view)
     image = F.interpolate(image[None], (size, size), mode="bilinear", antialias=True, align_corners=False)[0]
     image = _turn(_recolour(image.float() / 255, view) * 2 - 1, view.turn)
-    if record.mask_file_name is None:
+    if outline is None:
         return image, None
-    with Image.open(root / record.mask_file_name) as file:
-        mask = torch.from_numpy(np.array(file.convert("L"))).ge(128).float()[None]  # [1, h, w]
+    mask = torch.from_numpy(np.array(outline)).gt(0).float()[None]  # [1, h, w]
     mask = F.interpolate(_crop(mask, view)[None], (size, size), mode="nearest-exact")[0]
     return image, _turn(mask, view.turn)
 

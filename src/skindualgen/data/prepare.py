@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from skindualgen.contracts import DATASET_FILE, METADATA_FILE, REJECTED_FILE, InputError, PairRecord
-from skindualgen.data.assembly import Assembled, assemble, read_split_file
+from skindualgen.data.assembly import SHOWN_IDS, Assembled, assemble, read_split_file
 from skindualgen.data.audit import Audit, audit
 from skindualgen.data.images import Adjustment
 from skindualgen.data.journal import WORK_DIR, Journal, Task, refuse_other_options, run
 from skindualgen.data.manifest import counts, read_dataset_info, read_metadata, write_dataset
+from skindualgen.data.masks import LOOKS_INVERTED
 from skindualgen.data.prepare_options import PrepareOptions
 from skindualgen.data.sources import Candidate, Listing, Options, Rejection, list_source
 from skindualgen.provenance import atomic_write_text, sha256_bytes, versions
@@ -105,12 +106,14 @@ def prepare(
         for result in running:
             advance(len(journal.results))
             if result.reason is not None:
-                _stop_if_strict(strict, [Rejection(result.isic_id, "", result.reason, result.detail or "")])
+                detail = f"mask: {result.detail}" if result.of_mask else str(result.detail)
+                _stop_if_strict(strict, [Rejection(result.isic_id, "", result.reason, detail)])
     assembled = assemble(listing, candidates, journal.results, options, given)
     _stop_if_strict(strict, assembled.rejections)
     if options.llm_url is not None:
         _paraphrase(assembled, options, show_progress)
     _remove_unused(out, assembled.records)
+    _note_inverted(assembled)
     adjusted = [(isic_id, code, detail) for isic_id, (code, detail) in assembled.adjustments]
     rejected = [(item.isic_id, item.file, item.reason, item.detail) for item in assembled.rejections]
     _write_table(out / REJECTED_FILE, ("isic_id", "file", "reason", "detail"), rejected)
@@ -264,6 +267,15 @@ def _paraphrase(assembled: Assembled, options: PrepareOptions, show: bool) -> No
     for dropped in result.dropped_with_reasons:
         assembled.adjustments.append((dropped.isic_id, Adjustment("paraphrase_dropped", dropped.reason)))
     assembled.notes.append(f"{result.kept} of {len(records)} prompts paraphrased by {options.llm_model}")
+
+
+def _note_inverted(assembled: Assembled) -> None:
+    inverted = sorted(isic_id for isic_id, (code, _) in assembled.adjustments if code == LOOKS_INVERTED)
+    if inverted:
+        assembled.notes.append(
+            f"{len(inverted)} masks look inverted, as their four corners are lesion: {', '.join(inverted[:SHOWN_IDS])}"
+            f"{' ...' if len(inverted) > SHOWN_IDS else ''}; they are kept as they are, see {ADJUSTED_FILE}"
+        )
 
 
 def _remove_unused(out: Path, records: Sequence[PairRecord]) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from skindualgen.benchmark.leaks import DatasetPart, find_leaks, provenance_caveats, refuse_leaks
 from skindualgen.benchmark.pictures import Pictures, load_pictures
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import counts, manifest_sha256, read_metadata
+from skindualgen.data.reading import smallest_side
 from skindualgen.data.review import left_out_line, used
 from skindualgen.data.terms import diagnosis_term, known
 from skindualgen.data.training_items import read_training_items
@@ -125,7 +125,7 @@ def read_inputs(real: Path, generated: Path, *, held_out: str | None = None, siz
         if len(records) < LEAST_PICTURES:
             got = f"{len(records)} photographs in the part {name!r}"
             raise InputError(got, f"{LEAST_PICTURES} or more", "add photographs")
-    real_side, generated_side = _smallest_side(real, real_records), _smallest_side(generated, generated_records)
+    real_side, generated_side = smallest_side(real, real_records), smallest_side(generated, generated_records)
     size = size_px or min(real_side, generated_side)
     return Inputs(
         train=Part(real, chosen["train"], load_pictures(real, chosen["train"], size)),
@@ -198,17 +198,6 @@ def _held_out_split(root: Path, records: Sequence[PairRecord], wanted: str | Non
             "split it with `skindualgen prepare`, or name another --held-out",
         )
     return found[0]
-
-
-def _smallest_side(root: Path, records: Sequence[PairRecord]) -> int:
-    sides = []
-    for record in records:
-        path = root / record.file_name
-        if not path.is_file():
-            raise InputError(f"no file {path}", "every file that the metadata names", "complete the folder")
-        with Image.open(path) as file:  # reads the header only
-            sides.append(min(file.size))
-    return min(sides, default=0)
 
 
 def _info(root: Path, records: Sequence[PairRecord], side_px: int) -> SetInfo:

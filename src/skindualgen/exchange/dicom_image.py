@@ -84,7 +84,7 @@ def image_dataset(pair: Pair) -> Any:
         setattr(dataset, keyword, "")  # required, may be empty where not known
     describe(dataset, record, pair.name)
     _add_device(dataset, record)
-    _add_pixels(dataset, picture, lossy=_lossy(record, picture))
+    _add_pixels(dataset, pair.photograph().image, lossy=_lossy(record, picture))
     _add_private(dataset, record, picture)
     return dataset
 
@@ -177,7 +177,7 @@ def _add_device(dataset: Any, record: PairRecord) -> None:
 
 
 def _add_pixels(dataset: Any, picture: Image.Image, *, lossy: str) -> None:
-    values = np.asarray(picture.convert("RGB"))  # [h, w, 3]
+    values = np.asarray(picture)  # RGB [h, w, 3]
     dataset.ImageType = ["DERIVED", "PRIMARY"]  # scaled, cut or drawn: not as it came from a camera
     dataset.PatientOrientation = None
     dataset.AcquisitionContextSequence = []

@@ -121,7 +121,7 @@ def _jpeg(pair: Pair) -> bytes:
     if "xmp" in picture.info:
         kept["xmp"] = picture.info["xmp"]
     buffer = io.BytesIO()
-    picture.convert("RGB").save(buffer, format="JPEG", quality=JPEG_QUALITY, subsampling=0, **kept)
+    pair.photograph().image.save(buffer, format="JPEG", quality=JPEG_QUALITY, subsampling=0, **kept)
     return buffer.getvalue()
 
 

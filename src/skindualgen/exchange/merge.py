@@ -25,8 +25,8 @@ from skindualgen.data.training_items import (
 )
 from skindualgen.exchange.folders import new_folder
 from skindualgen.exchange.formats import Report
-from skindualgen.exchange.pairs import put, read_pairs
-from skindualgen.provenance import atomic_write_bytes, run_record, sha256_file
+from skindualgen.exchange.pairs import checked_bytes, put, read_pairs
+from skindualgen.provenance import atomic_write_bytes, run_record, sha256_bytes, sha256_file
 
 SHOWN = 5
 """Names in an error message."""
@@ -134,9 +134,10 @@ def _part(source: Path) -> Part:
             "leave the folder out, or look at the decisions in `skindualgen ui`",
         )
     for record in records:
-        if not (source / record.file_name).is_file():
-            raise InputError(f"no file {source / record.file_name}", "every file that is named", "restore it")
-        record.sha256 = record.sha256 or sha256_file(source / record.file_name)
+        path = source / record.file_name
+        if not path.is_file():
+            raise InputError(f"no file {path}", "every file that is named", "restore it")
+        record.sha256 = record.sha256 or sha256_bytes(checked_bytes(path, None))
     return Part(source, records, read_training_items(source), len(everything) - len(records))
 
 

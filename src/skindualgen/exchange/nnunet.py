@@ -54,8 +54,9 @@ def write(source: Path, records: Sequence[PairRecord], out: Path, options: Excha
         part = "Ts" if pair.record.split == "test" else "Tr"
         label = encode_png(Image.fromarray(pair.lesion().astype(np.uint8)))
         picture = pair.picture()
-        as_it_is = picture.format == "PNG" and picture.mode == "RGB"
-        image = pair.image_bytes if as_it_is else encode_png(picture.convert("RGB"))
+        photograph = pair.photograph()
+        as_it_is = picture.format == "PNG" and picture.mode == "RGB" and photograph.orientation == 1
+        image = pair.image_bytes if as_it_is else encode_png(photograph.image)
         original = source / pair.record.file_name if options.link and as_it_is else None
         put(root / f"images{part}" / f"{pair.name}{CHANNEL}{ENDING}", image, original)
         put(root / f"labels{part}" / f"{pair.name}{ENDING}", label)

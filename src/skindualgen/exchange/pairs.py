@@ -16,14 +16,13 @@ from PIL import Image
 from pydantic import ValidationError
 
 from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord, Split
-from skindualgen.data.images import SUFFIXES
+from skindualgen.data.images import SUFFIXES, ItemError, Photograph, load_photograph
+from skindualgen.data.masks import load_mask
 from skindualgen.data.prepare import file_stems
 from skindualgen.data.terms import UNKNOWN_LESION, diagnosis_term
 from skindualgen.exchange.formats import Report
 from skindualgen.provenance import PNG_KEY, sha256_bytes
 
-MASK_THRESHOLD = 127
-"""Grey level of a mask above which a pixel is lesion; masks of the data set layout hold 0 and 255."""
 SPLITS: tuple[Split, ...] = get_args(Split)
 FILE_FIELDS = frozenset({"file_name", "mask_file_name", "sha256", "mask_sha256"})
 """Fields of a record that speak of the files of one folder, and are made anew in another."""
@@ -51,14 +50,25 @@ class Pair:
         return PurePosixPath(self.record.file_name).suffix.lower()
 
     def picture(self) -> Image.Image:
-        """Decode the image."""
+        """Decode the image as it is stored."""
         return decoded(self.image_bytes, self.record.file_name)
 
-    def lesion(self) -> NDArray[np.bool_]:
-        """Decode the mask: bool [h, w], True is lesion.
+    def photograph(self) -> Photograph:
+        """Read the image as upright 8-bit RGB.
 
         Raises:
-            InputError: the pair has none.
+            InputError: it cannot be used.
+        """
+        try:
+            return load_photograph(self.image_bytes)
+        except ItemError as error:
+            raise error.input_error(self.record.file_name) from None
+
+    def lesion(self) -> NDArray[np.bool_]:
+        """Read the mask: bool [h, w] of the upright photograph, True is lesion.
+
+        Raises:
+            InputError: the pair has none, or it does not say what is lesion.
         """
         if self.mask_bytes is None or self.record.mask_file_name is None:
             raise InputError(
@@ -66,7 +76,11 @@ class Pair:
                 "a mask for each photograph in this format",
                 "leave such photographs out: --require-masks",
             )
-        return np.asarray(decoded(self.mask_bytes, self.record.mask_file_name).convert("L")) > MASK_THRESHOLD
+        name = self.record.mask_file_name
+        try:
+            return np.asarray(load_mask(self.mask_bytes, self.photograph(), allow_uniform=True)[0]) > 0
+        except ItemError as error:
+            raise error.input_error(name) from None
 
 
 def read_pairs(
@@ -103,7 +117,9 @@ def checked_bytes(path: Path, sha256: str | None) -> bytes:
         data = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(f"no file {path}", "every file that is named", "restore it, or write it again") from None
-    if sha256 is not None and sha256_bytes(data) != sha256:
+    if sha256 is None:
+        decoded(data, str(path))
+    elif sha256_bytes(data) != sha256:
         raise InputError(
             f"{path}, which is not the file whose hash was recorded",
             f"SHA-256 {sha256}",

@@ -14,6 +14,7 @@ from PIL import Image
 
 from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord
 from skindualgen.data.manifest import read_metadata, write_dataset
+from skindualgen.data.reading import read_pair
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE
 from skindualgen.gate.gate import GATE_FILE, Gate, Verdict
@@ -78,16 +79,12 @@ def open_pair(root: Path, record: PairRecord) -> tuple[Image.Image, Image.Image]
     """Read the photograph (RGB) and the mask (L) of a record.
 
     Raises:
-        InputError: a file is missing.
+        InputError: a file is missing or damaged, or the record has no mask.
     """
-    pictures = []
-    for name, mode in ((record.file_name, "RGB"), (str(record.mask_file_name), "L")):
-        path = root / name
-        if not path.is_file():
-            raise InputError(f"no file {path}", "every file that the metadata names", "complete the folder")
-        with Image.open(path) as file:
-            pictures.append(file.convert(mode))
-    return pictures[0], pictures[1]
+    image, mask = read_pair(root, record)
+    if mask is None:
+        raise InputError(f"{record.isic_id} without a mask", "an image-mask pair", "leave this record out")
+    return image, mask
 
 
 def write_application(application: Application, out: Path) -> None:

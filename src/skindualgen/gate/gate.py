@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from skindualgen.benchmark.classify import Classifier
 from skindualgen.benchmark.segment import Segmenter
 from skindualgen.contracts import SCHEMA_VERSION, InputError, PairRecord
+from skindualgen.data.images import ItemError, load_photograph
+from skindualgen.data.masks import load_mask
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.gate.reference import Reference
 from skindualgen.gate.rules import Rule, reasons
@@ -25,8 +27,6 @@ from skindualgen.provenance import sha256_file
 
 GATE_FILE, REFERENCE_FILE, REAL_SCORES_FILE = "gate.json", "reference.safetensors", "real_scores.csv"
 SEGMENTER_FILE, CLASSIFIER_FILE = "segmenter.safetensors", "classifier.safetensors"
-MASK_LEVEL = 127
-"""Grey level above which a mask's pixel is lesion."""
 
 
 @dataclass(frozen=True)
@@ -141,19 +141,23 @@ def pair_at_side(image: Image.Image, mask: Image.Image, side_px: int) -> tuple[N
     """Return a pair as arrays [side, side, 3] and [side, side], reduced as real pairs are.
 
     Raises:
-        InputError: not square, smaller than the side, or photograph and mask of two sizes.
+        InputError: not square, smaller than the side, or photograph and mask of two sizes; or one of them cannot be
+            read.
     """
+    try:
+        image, mask = load_photograph(image).image, load_mask(mask, allow_uniform=True)[0]
+    except ItemError as error:
+        raise error.input_error("a pair") from None
     if image.size != mask.size or image.width != image.height or image.width < side_px:
         raise InputError(
             f"a photograph of {image.width} x {image.height} px and a mask of {mask.width} x {mask.height} px",
             f"a square pair of {side_px} px or more, for which the gate was calibrated",
             "calibrate a gate at this size, or generate larger pairs",
         )
-    image, mask = image.convert("RGB"), mask.convert("L")
     if image.width != side_px:
         image = image.resize((side_px, side_px), Image.Resampling.LANCZOS)
         mask = mask.resize((side_px, side_px), Image.Resampling.NEAREST)
-    return np.array(image, np.uint8), np.asarray(mask) > MASK_LEVEL
+    return np.array(image, np.uint8), np.asarray(mask) > 0
 
 
 def read_gate_file(path: Path) -> tuple[GateFile, Path]:

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from skindualgen.benchmark.classify import Classifier
 from skindualgen.benchmark.leaks import DatasetPart, find_leaks, refuse_leaks
 from skindualgen.benchmark.segment import Segmenter
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.reading import smallest_side
 from skindualgen.data.review import read_used
 from skindualgen.data.training_items import TrainingItems
 from skindualgen.gate.scores import SCORES
@@ -83,11 +82,7 @@ def read_parts(options: CalibrateOptions) -> tuple[list[PairRecord], list[PairRe
 
 def _refuse_small(root: Path, records: Sequence[PairRecord], size_px: int) -> None:
     for record in records:
-        path = root / record.file_name
-        if not path.is_file():
-            raise InputError(f"no file {path}", "every file that the metadata names", "complete the folder")
-        with Image.open(path) as file:  # reads the header only
-            side = min(file.size)
+        side = smallest_side(root, [record])
         if side < size_px:
             raise InputError(
                 f"{record.file_name} of {side} px for a gate of {size_px} px",

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.reading import read_pair
 from skindualgen.data.terms import known
 
 TONE_SIDE_PX = 256
@@ -49,17 +50,9 @@ def measure_tones(
 
 
 def _pictures(root: Path, record: PairRecord) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    try:
-        with Image.open(root / record.file_name) as file:
-            image = file.convert("RGB")
-        with Image.open(root / str(record.mask_file_name)) as file:
-            mask = file.convert("L")
-    except OSError as error:
-        raise InputError(f"{record.isic_id}: {error}", "an image and a mask", "prepare the data again") from error
-    if image.size != mask.size:
-        raise InputError(
-            f"{record.isic_id}: {image.size} with a mask of {mask.size} px", "one size", "prepare them again"
-        )
+    image, mask = read_pair(root, record)
+    if mask is None:
+        raise InputError(f"{record.isic_id} without a mask", "an image and a mask", "leave this record out")
     image.thumbnail((TONE_SIDE_PX, TONE_SIDE_PX), Image.Resampling.LANCZOS)
     mask = mask.resize(image.size, Image.Resampling.NEAREST)
-    return np.asarray(image), np.asarray(mask) > 127
+    return np.asarray(image), np.asarray(mask) > 0

@@ -10,14 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.reading import check_files, read_pair, read_photograph
 from skindualgen.provenance import sha256_bytes, sha256_file
 
 
-def _open_square(path: Path, mode: str) -> Image.Image:
-    if not path.is_file():
-        raise InputError(f"no file {path}", "every file that the metadata names", "run `skindualgen prepare` again")
-    with Image.open(path) as file:
-        picture = file.convert(mode)
+def _square(picture: Image.Image, path: Path) -> Image.Image:
     if picture.width != picture.height:
         raise InputError(
             f"{path.name} of {picture.width} x {picture.height} px", "a square picture", "run `skindualgen prepare`"
@@ -32,11 +29,12 @@ def load_images(root: Path, records: Sequence[PairRecord], size_px: int) -> NDAr
         RGB uint8 [n, size_px, size_px, 3].
 
     Raises:
-        InputError: a file is missing or not square.
+        InputError: a file is missing, damaged or not square.
     """
     images = np.empty((len(records), size_px, size_px, 3), np.uint8)
     for image, record in zip(images, records, strict=True):
-        picture = _open_square(root / record.file_name, "RGB")
+        path = root / record.file_name
+        picture = _square(read_photograph(path).image, path)
         if picture.width != size_px:
             picture = picture.resize((size_px, size_px), Image.Resampling.LANCZOS)
         image[:] = np.asarray(picture)
@@ -47,21 +45,27 @@ def load_masks(root: Path, records: Sequence[PairRecord], size_px: int) -> NDArr
     """Read the masks of the records, resized by nearest neighbour: bool [n, size_px, size_px], True is lesion.
 
     Raises:
-        InputError: a record has no mask, or a file is missing or not square.
+        InputError: a record has no mask, or a file is missing, damaged or not square.
     """
     masks = np.empty((len(records), size_px, size_px), bool)
     for mask, record in zip(masks, records, strict=True):
-        if record.mask_file_name is None:
+        _, outline = read_pair(root, record)
+        if outline is None:
             raise InputError(f"{record.isic_id} without a mask", "a mask for each photograph", "leave this record out")
-        picture = _open_square(root / record.mask_file_name, "L")
+        picture = _square(outline, root / str(record.mask_file_name))
         if picture.width != size_px:
             picture = picture.resize((size_px, size_px), Image.Resampling.NEAREST)
-        mask[:] = np.asarray(picture) > 127
+        mask[:] = np.asarray(picture) > 0
     return masks
 
 
 def content_sha256(root: Path, records: Sequence[PairRecord]) -> str:
-    """Return one hash over ids, diagnoses and the bytes of all files, whatever the order of the records."""
+    """Return one hash over ids, diagnoses and the bytes of all files, whatever the order of the records.
+
+    Raises:
+        InputError: a file is missing.
+    """
+    check_files(root, records)
     lines = []
     for record in records:
         names = [name for name in (record.file_name, record.mask_file_name) if name is not None]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from diffusers import SchedulerMixin
 from diffusers.image_processor import PipelineImageInput, VaeImageProcessor
-from PIL import Image
 from torch import Tensor
 
 from skindualgen.codec import CELL_PX
 from skindualgen.contracts import InputError
+from skindualgen.data.arrays import mask_items, photograph_items
+from skindualgen.data.images import ItemError, load_photograph
+from skindualgen.data.masks import load_mask, resize_mask
 
 FULL_NOISE = 1.0
 """strength of a half that is drawn from nothing"""
@@ -71,28 +74,26 @@ def check_size(height: int, width: int) -> None:
     Raises:
         InputError: a side is not a positive multiple of the cell.
     """
+    if not (_is_whole(height) and _is_whole(width)):
+        raise InputError(f"size {height!r} x {width!r}", "whole numbers of px", f"give multiples of {CELL_PX}")
     if min(height, width) <= 0 or height % CELL_PX or width % CELL_PX:
         raise InputError(f"size {height} x {width}", f"multiples of {CELL_PX} px", "round height and width")
 
 
-def check_scheduler(scheduler: SchedulerMixin) -> None:
-    """Refuse a scheduler whose samples are not sqrt(abar) x0 + sqrt(1 - abar) noise.
+def check_guidance(guidance_scale: float) -> None:
+    """Refuse a guidance scale that is no finite number.
 
     Raises:
-        InputError: it is not variance preserving.
+        InputError: what was given.
     """
-    if scheduler.init_noise_sigma != 1 or not hasattr(scheduler, "alphas_cumprod"):
-        raise InputError(
-            f"scheduler {type(scheduler).__name__}",
-            "a variance preserving one, as the mask's velocity is converted by its alphas",
-            "use DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler or UniPCMultistepScheduler",
-        )
+    if not isinstance(guidance_scale, Real) or not math.isfinite(guidance_scale):
+        raise InputError(f"guidance_scale {guidance_scale!r}", "a finite number", "try 2.0; 1 switches guidance off")
 
 
 def check_counts(
     *, steps: int, num_images_per_prompt: int, ensemble_size: int, strength: float | tuple[float, float] | None
 ) -> None:
-    """Refuse counts below 1, and a strength above 0 that amounts to no step at all.
+    """Refuse counts that are no whole numbers from 1, and a strength above 0 that amounts to no step at all.
 
     Raises:
         InputError: which, and what to give instead.
@@ -103,6 +104,8 @@ def check_counts(
         "ensemble_size": ensemble_size,
     }
     for name, value in counts.items():
+        if not _is_whole(value):
+            raise InputError(f"{name} {value!r}", "a whole number", "give one from 1")
         if value < 1:
             raise InputError(f"{name} {value}", "at least 1", "give a larger number")
     for share in strength if isinstance(strength, tuple) else (strength or 0.0,):
@@ -112,6 +115,21 @@ def check_counts(
                 f"0 to keep a half, or at least {1 / steps:g}",
                 "raise strength or num_inference_steps",
             )
+
+
+def check_generator(generator: torch.Generator | list[torch.Generator] | None) -> None:
+    """Refuse what is no generator, or a list of them.
+
+    Raises:
+        InputError: what was given.
+    """
+    some = generator if isinstance(generator, list) else [] if generator is None else [generator]
+    if wrong := [each for each in some if not isinstance(each, torch.Generator)]:
+        raise InputError(
+            f"generator {wrong[0]!r}",
+            "a torch.Generator, or a list of one for each sample",
+            f"give torch.Generator().manual_seed({wrong[0] if _is_whole(wrong[0]) else 0})",
+        )
 
 
 def check_batch(
@@ -126,6 +144,21 @@ def check_batch(
         raise InputError(f"{len(generator)} generators", f"one, or {shape[0]}: one per sample", "match the batch")
     if noise is not None and tuple(noise.shape) != shape:
         raise InputError(f"latents of shape {tuple(noise.shape)}", f"{shape}", "draw noise of that shape")
+
+
+def check_tensors(**given: Tensor | None) -> None:
+    """Refuse given tensors that are none, or hold NaN or infinity.
+
+    Raises:
+        InputError: which.
+    """
+    for name, tensor in given.items():
+        if tensor is None:
+            continue
+        if not isinstance(tensor, Tensor):
+            raise InputError(f"{name} of type {type(tensor).__name__}", "a Tensor", "give one, or leave it out")
+        if not torch.isfinite(tensor).all():
+            raise InputError(f"{name} with NaN or infinity", "finite numbers", "mend what made them")
 
 
 def strengths(strength: float | tuple[float, float] | None, has_image: bool, has_mask: bool) -> tuple[float, float]:
@@ -149,67 +182,63 @@ def repeat(tensor: Tensor | None, count: int, copies: int) -> Tensor | None:
 
 
 def image_to_tensor(image: PipelineImageInput, height: int, width: int, processor: VaeImageProcessor) -> Tensor:
-    """Photographs at the wanted size.
+    """Photographs at the wanted size, read as `skindualgen.data.images.load_photograph` reads files.
 
     Args:
-        image: PIL image of any mode, array [h, w, 3] or [b, h, w, 3] or Tensor [3, h, w] or [b, 3, h, w] in [0, 1], or
-            a list of these.
+        image: PIL image, array [h, w], [h, w, c] or [b, h, w, c], or Tensor [h, w], [c, h, w] or [b, c, h, w], c being
+            1 (grey), 3, or 4 with an opaque alpha, of uint8, uint16, or decimal numbers in [0, 1]; or a list of these.
+            An EXIF orientation that a PIL image carries is applied.
         height, width: in px.
         processor: the pipeline's, which resizes.
 
     Returns:
-        [b, 3, height, width] in [-1, 1].
+        [b, 3, height, width] in [-1, 1], of 8 bits a channel.
 
     Raises:
-        InputError: nothing in a list, a shape not listed, or values outside [0, 1].
+        InputError: nothing in a list, a type, shape or range that does not say what it means, or transparent pixels.
     """
-    if isinstance(image, (list, tuple)):
-        _check_some(image, "images")
-        return torch.cat([image_to_tensor(item, height, width, processor) for item in image])
-    if isinstance(image, Image.Image):
-        return processor.preprocess(image.convert("RGB"), height=height, width=width)
-    if not isinstance(image, (np.ndarray, Tensor)):
-        raise InputError(f"an image of type {type(image).__name__}", "PIL, np.ndarray or Tensor", "open the file first")
-    if image.ndim not in (3, 4) or image.shape[-1 if isinstance(image, np.ndarray) else -3] != 3:
-        raise InputError(
-            f"an image of shape {tuple(image.shape)}", "array [b, h, w, 3] or Tensor [b, 3, h, w]", "reshape it"
-        )
-    _check_range("image", float(image.min()), float(image.max()))
-    return processor.preprocess(image, height=height, width=width)
+    try:
+        photographs = [load_photograph(item).image for item in photograph_items(image)]
+    except ItemError as error:
+        raise error.input_error("an image") from None
+    _check_some(photographs, "images")
+    return torch.cat([processor.preprocess(each, height=height, width=width) for each in photographs])
 
 
 def mask_to_tensor(mask: PipelineImageInput, height: int, width: int) -> Tensor:
-    """Binary masks at the wanted size, by nearest neighbour.
+    """Binary masks at the wanted size, by nearest neighbour, read as `skindualgen.data.masks.load_mask` reads files.
 
     Args:
-        mask: PIL image of any mode (lesion where its grey value >= 128), array or Tensor in [0, 1] (lesion where
-            >= 0.5) of shape [h, w], [b, h, w], [h, w, 1] and [b, h, w, 1] (arrays) or [b, 1, h, w] (tensors), or a
-            list of these.
+        mask: PIL image, array or Tensor as `skindualgen.data.arrays.mask_items` takes it, or a list of these: black and
+            one other level or colour, perhaps with a soft outline.
         height, width: in px.
 
     Returns:
         [b, 1, height, width] float32 in {0, 1}.
 
     Raises:
-        InputError: nothing in a list, a shape not listed, values outside [0, 1], or a picture of 0 and 1 for 0 and 255.
+        InputError: nothing in a list, a shape that can be read in two ways, levels or colours that do not say what is
+            lesion, or a lesion that is lost at the wanted size.
     """
-    if isinstance(mask, (list, tuple)):
-        _check_some(mask, "masks")
-        return torch.cat([mask_to_tensor(item, height, width) for item in mask])
-    if isinstance(mask, Image.Image):
-        grey = np.asarray(mask.convert("L").resize((width, height), Image.Resampling.NEAREST))
-        if grey.max() == 1:
-            raise InputError("a mask picture with grey values 0 and 1", "0 and 255", "multiply it by 255")
-        return torch.from_numpy((grey >= 128).astype(np.float32))[None, None]
-    tensor = mask.float() if isinstance(mask, Tensor) else torch.from_numpy(np.asarray(mask, np.float32))
-    if tensor.ndim in (3, 4) and isinstance(mask, np.ndarray) and tensor.shape[-1] == 1:
-        tensor = tensor.movedim(-1, -3)
-    if tensor.ndim in (2, 3):
-        tensor = tensor.reshape(-1, 1, *tensor.shape[-2:])
-    if tensor.ndim != 4 or tensor.shape[1] != 1:
-        raise InputError(f"a mask of shape {tuple(mask.shape)}", "[h, w], [b, h, w] or one channel", "reshape it")
-    _check_range("mask", float(tensor.min()), float(tensor.max()))
-    return (F.interpolate(tensor, (height, width), mode="nearest-exact") >= 0.5).float()
+    try:
+        loaded = [load_mask(item, allow_uniform=True)[0] for item in mask_items(mask)]
+        masks = [np.asarray(resize_mask(each, (width, height))) > 0 for each in loaded]
+    except ItemError as error:
+        raise error.input_error("a mask") from None
+    _check_some(masks, "masks")
+    return torch.from_numpy(np.stack(masks)[:, None].astype(np.float32))
+
+
+def callback_changes(changed: object) -> dict[str, Any]:
+    """What a callback has returned, None being no change.
+
+    Raises:
+        InputError: something else than a dict.
+    """
+    if changed is not None and not isinstance(changed, dict):
+        got = f"a callback_on_step_end that returns {type(changed).__name__}"
+        raise InputError(got, "a dict of tensors, or None", "return the dict that it is given")
+    return dict(changed or {})
 
 
 def _is_text(text: object) -> bool:
@@ -223,8 +252,5 @@ def _check_some(items: Sequence[object], name: str) -> None:
         raise InputError(f"an empty list of {name}", "at least one", f"leave the {name} out, or give some")
 
 
-def _check_range(name: str, low: float, high: float) -> None:
-    if not (low >= 0 and high <= 1):  # so that NaN is refused
-        raise InputError(
-            f"{name} values from {low:g} to {high:g}", "values in [0, 1]", "divide values from 0 to 255 by 255"
-        )
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -28,7 +28,7 @@ class RegionKeeper:
     Args:
         pipeline: what it is a callback of; needs ``latents`` among the callback's tensors.
         photograph: that is edited.
-        region: L, of the photograph's aspect: 128 and more is kept.
+        region: of the photograph's aspect; what is kept, as a mask.
         seeds: of the call's generators; the noise is that which the call begins with.
         steps: of the call, before its strength cuts them.
         height, width: of the call, in px.

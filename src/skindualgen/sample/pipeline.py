@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from diffusers import DiffusionPipeline, DPMSolverMultistepScheduler, SchedulerMixin, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DiffusionPipeline,
+    DPMSolverMultistepScheduler,
+    SchedulerMixin,
+    UNet2DConditionModel,
+)
 from diffusers.image_processor import PipelineImageInput, VaeImageProcessor
-from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -24,21 +29,26 @@ from skindualgen.model.adapter import (
     read_header,
     recorded_base,
 )
+from skindualgen.model.autoencoder import PatchAutoencoder
 from skindualgen.model.bases import embed_prompts, load_base
 from skindualgen.model.schedule import zero_terminal_snr
 from skindualgen.provenance import sha256_file
 from skindualgen.sample.denoising import Course
 from skindualgen.sample.inputs import (
+    callback_changes,
     check_batch,
     check_call,
     check_counts,
-    check_scheduler,
+    check_generator,
+    check_guidance,
+    check_tensors,
     image_to_tensor,
     mask_to_tensor,
     repeat,
     strengths,
 )
 from skindualgen.sample.outputs import SkinDualGenPipelineOutput, codes_to_masks
+from skindualgen.sample.schedulers import check_scheduler
 
 Generators = torch.Generator | list[torch.Generator] | None
 FLIPS: tuple[list[int], ...] = ([], [-1], [-2], [-2, -1])
@@ -64,7 +74,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        vae: ModelMixin,
+        vae: AutoencoderKL | PatchAutoencoder,
         text_encoder: CLIPTextModel,
         tokenizer: CLIPTokenizer,
         unet: UNet2DConditionModel,
@@ -180,7 +190,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
         ensemble_size: int = 1,
         output_type: str = "pil",
         return_dict: bool = True,
-        callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
+        callback_on_step_end: Callable[..., dict[str, Any] | None] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> SkinDualGenPipelineOutput | tuple[Any, Any]:
         """Generate.
@@ -192,9 +202,9 @@ class SkinDualGenPipeline(DiffusionPipeline):
             guidance_scale: classifier-free guidance; 1 or less switches it off.
             num_images_per_prompt: samples of each prompt, or of each given image or mask.
             generator: one per sample makes results independent of the batch they are made in.
-            image: photograph(s): PIL, np.ndarray [b, h, w, 3] or Tensor [b, 3, h, w] in [0, 1]. Alone: image -> mask;
-                what comes back as ``images`` has been through the autoencoder.
-            mask: mask(s): PIL L, or array / Tensor in [0, 1], lesion where >= 0.5. Alone: mask -> image.
+            image: photograph(s), as `skindualgen.sample.inputs.image_to_tensor` takes them. Alone: image -> mask; what
+                comes back as ``images`` has been through the autoencoder.
+            mask: mask(s), as `skindualgen.sample.inputs.mask_to_tensor` takes them. Alone: mask -> image.
             strength: with both ``image`` and ``mask``: how far they are noised and drawn anew, in [0, 1]; a pair of
                 numbers for image and mask, where 0 keeps that half as it is.
             height, width: in px, multiples of 8; the model's own size if not given. Given pictures are resized.
@@ -204,7 +214,8 @@ class SkinDualGenPipeline(DiffusionPipeline):
             ensemble_size: image -> mask only: mean over that many draws.
             output_type: "pil", "np", "pt" or "latent".
             return_dict: an output object, or the tuple (images, masks).
-            callback_on_step_end: called as ``f(pipe, step, timestep, tensors)`` after each step; returns tensors.
+            callback_on_step_end: called as ``f(pipe, step, timestep, tensors)`` after each step; returns tensors that
+                it changes, or None.
             callback_on_step_end_tensor_inputs: names out of ``_callback_tensor_inputs``.
 
         Raises:
@@ -216,7 +227,6 @@ class SkinDualGenPipeline(DiffusionPipeline):
             prompt, negative_prompt, prompt_embeds, image, mask, strength, height, width, output_type,
             callback_on_step_end_tensor_inputs, self._callback_tensor_inputs,
         )  # fmt: skip
-        check_scheduler(self.scheduler)
         if negative_prompt is not None and negative_prompt_embeds is not None:
             raise InputError("both negative_prompt and negative_prompt_embeds", "one of them", "leave one out")
         reads_mask = image is not None and mask is None
@@ -225,8 +235,12 @@ class SkinDualGenPipeline(DiffusionPipeline):
         check_counts(
             steps=steps, num_images_per_prompt=num_images_per_prompt, ensemble_size=ensemble_size, strength=strength
         )
+        check_scheduler(self.scheduler, steps)
+        check_generator(generator)
+        check_tensors(latents=latents, prompt_embeds=prompt_embeds, negative_prompt_embeds=negative_prompt_embeds)
         default_guidance = 1.0 if reads_mask else self.config.default_guidance
         self._guidance_scale = default_guidance if guidance_scale is None else guidance_scale
+        check_guidance(self._guidance_scale)
         self._interrupt = False
         device, dtype = self._execution_device, self.unet.dtype
 
@@ -273,7 +287,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
         embeds: Tensor,
         steps: int,
         generator: Generators,
-        callback: Callable[..., dict[str, Any]] | None,
+        callback: Callable[..., dict[str, Any] | None] | None,
         callback_names: Sequence[str],
     ) -> tuple[Tensor, Tensor]:
         """Denoise each half from its own starting level; a half that starts at 0 is given and stays."""
@@ -289,7 +303,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
                 if callback is not None:
                     tensors = {"latents": halves[0], "mask_codes": halves[1], "prompt_embeds": embeds}
                     named = {name: tensors[name] for name in callback_names}
-                    changed = callback(self, done, course.timesteps[index], named)
+                    changed = callback_changes(callback(self, done, course.timesteps[index], named))
                     halves = [changed.pop("latents", halves[0]), changed.pop("mask_codes", halves[1])]
                     embeds = changed.pop("prompt_embeds", embeds)
                 progress.update()

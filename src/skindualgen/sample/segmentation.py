@@ -20,15 +20,24 @@ from skindualgen.sample.output_folder import Report, claim
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 SEGMENT_FILE = "segment.json"
+SHOWN_FILES = 4
 
 
 @dataclass
 class SegmentSummary:
-    """What ``segment_folder`` did: masks written now, masks there before, files refused with the reason."""
+    """What ``segment_folder`` did.
+
+    Attributes:
+        written: masks written now.
+        kept: masks that were there before.
+        refused: photograph that could not be read -> the reason.
+        not_used: file or folder beside the photographs that is none -> the reason.
+    """
 
     written: int = 0
     kept: int = 0
     refused: dict[str, str] = field(default_factory=dict)
+    not_used: dict[str, str] = field(default_factory=dict)
 
 
 def segment_folder(
@@ -62,11 +71,11 @@ def segment_folder(
     Raises:
         InputError: no photograph there, two of one stem, or ``out`` holds masks of other settings.
     """
-    paths = _photographs(images)
+    paths, not_used = _photographs(images)
     steps = num_inference_steps or pipeline.config.default_segment_steps
     settings = {"steps": steps, "ensemble_size": ensemble_size, "clean": clean, "seed": seed}
     claim(out, SEGMENT_FILE, settings | dict(pipeline.config.provenance or {}), (MASKS_DIR,))
-    summary = SegmentSummary()
+    summary = SegmentSummary(not_used=not_used)
 
     def size_of(item: tuple[Path, Image.Image]) -> tuple[int, int]:
         return working_size(item[1].size, pipeline.native_px)
@@ -108,12 +117,23 @@ def field_to_mask(sdf: torch.Tensor, size: tuple[int, int], *, clean: bool) -> I
     return Image.fromarray((clean_mask(inside) if clean else inside).astype(np.uint8) * 255)
 
 
-def _photographs(images: Path) -> list[Path]:
+def _photographs(images: Path) -> tuple[list[Path], dict[str, str]]:
+    """Photographs of a folder, and the reason for everything else there; hidden files are passed over."""
     if not images.is_dir():
         raise InputError(f"--images {images}", "a folder of photographs", "check the path")
-    paths = sorted(path for path in images.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    paths, not_used = [], {}
+    for path in sorted(images.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_file() and path.suffix.lower() in SUFFIXES:
+            paths.append(path)
+        elif path.is_file():
+            not_used[path.name] = f"none of {', '.join(SUFFIXES)}"
+        else:
+            not_used[path.name] = "a folder, which is not searched" if path.is_dir() else "no file: a link to nothing"
     if not paths:
-        raise InputError(f"{images} without photographs", f"files of {', '.join(SUFFIXES)}", "check the path")
+        others = f", with {', '.join(list(not_used)[:SHOWN_FILES])}" if not_used else ""
+        raise InputError(f"{images} without photographs{others}", f"files of {', '.join(SUFFIXES)}", "check the path")
     stems: dict[str, Path] = {}
     for path in paths:
         if (other := stems.setdefault(path.stem, path)) != path:
@@ -122,7 +142,7 @@ def _photographs(images: Path) -> list[Path]:
                 "one photograph per stem",
                 "rename one of them",
             )
-    return paths
+    return paths, not_used
 
 
 def _readable(

@@ -111,8 +111,9 @@ def _edit(studio: Studio) -> Any:
         count: int = 1, seed: int = 0, steps: int | None = None, guidance: float | None = None, adapter: str = BUILTIN,
     ) -> Answers:  # fmt: skip
         """Noise a pair as far as the strengths say and draw it anew; keep "lesion", "skin" or "" of its picture."""
-        photograph = read_photograph(_given(image, "image"), studio.limits)
-        outline = read_mask(_given(mask, "mask"), studio.limits)
+        place = _given(image, "image")
+        photograph = read_photograph(place, studio.limits)
+        outline = read_mask(_given(mask, "mask"), studio.limits, place)
         wish = _wish(studio, prompt, count, seed, steps, guidance, adapter)
         strength = checked_strengths(image_strength, mask_strength)
         given = Given(outline, photograph, strength, checked_keep(keep))

@@ -13,7 +13,7 @@ import numpy as np
 
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.audit import HASH_BITS, HASH_WORDS, near_pairs
-from skindualgen.data.images import ItemError, open_image
+from skindualgen.data.images import ItemError, load_photograph
 from skindualgen.data.journal import perceptual_hash
 from skindualgen.studio.review import Library
 
@@ -73,6 +73,6 @@ def _hash_parts(library: Library, name: str, record: PairRecord, max_pixels: int
 @lru_cache(KEPT_HASHES)
 def _computed(path: Path, _modified_ns: int, max_pixels: int) -> str:
     try:
-        return perceptual_hash(open_image(path, max_pixels)[0])
+        return perceptual_hash(load_photograph(path, max_pixels=max_pixels).image)
     except ItemError as error:
         raise InputError(f"{path.name}: {error}", "pictures that can be decoded", "mend the data set") from None

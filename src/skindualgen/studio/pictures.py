@@ -13,6 +13,7 @@ from PIL import Image
 
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.images import ItemError, load_photograph
+from skindualgen.data.masks import load_mask
 from skindualgen.studio.review import Library
 
 SMALL_PX, LARGE_PX = 224, 1024
@@ -68,15 +69,16 @@ def _prepare(image: Path, mask: Path | None, side_px: int, max_pixels: int) -> S
     from skindualgen.report.render import outline_path
 
     try:
-        picture = load_photograph(image, max_pixels=max_pixels).image
+        photograph = load_photograph(image, max_pixels=max_pixels)
     except ItemError as error:
         return Shown("", side_px, side_px, problem=f"{image.name}: {error}")
     contour, problem = "", ""
+    picture = photograph.image.copy()
     picture.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
     if mask is not None:
         try:
-            grey = load_photograph(mask, max_pixels=max_pixels).image
-            contour = outline_path(Outline(grey, ""), *picture.size)
+            lesion, _ = load_mask(mask, photograph, max_pixels=max_pixels, allow_uniform=True)
+            contour = outline_path(Outline(lesion, ""), *picture.size)
         except (ItemError, InputError) as error:
             problem = f"{mask.name}: {error}"
     return Shown(jpeg_uri(picture), *picture.size, contour, problem)

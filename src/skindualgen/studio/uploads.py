@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from skindualgen.contracts import InputError
-from skindualgen.data.images import SUFFIXES, ItemError, load_photograph
+from skindualgen.data.images import SUFFIXES, ItemError, Photograph, load_photograph
+from skindualgen.data.masks import load_mask
 
 MEBIBYTE = 1 << 20
 
@@ -39,26 +40,44 @@ def read_photograph(path: Path, limits: Limits) -> Image.Image:
     Raises:
         InputError: too large, not one of the formats, damaged.
     """
+    return _photograph(path, limits).image
+
+
+def read_mask(path: Path, limits: Limits, photograph: Path | None = None) -> Image.Image:
+    """Decode an uploaded mask to L with 0 and 255; its colours and levels say what is lesion.
+
+    Args:
+        path: of the mask.
+        limits: of uploads.
+        photograph: that was uploaded with it; the mask is brought to its orientation and size.
+
+    Raises:
+        InputError: as for a photograph; what is lesion is not clear; or nothing, or everything, is.
+    """
+    _check_file(path, limits)
+    beside = None if photograph is None else _photograph(photograph, limits)
+    try:
+        mask, _ = load_mask(path, beside, max_pixels=limits.upload_pixels, allow_uniform=True)
+    except ItemError as error:
+        raise error.input_error("the mask") from error
+    return checked_mask(np.asarray(mask) > 0)
+
+
+def _photograph(path: Path, limits: Limits) -> Photograph:
+    _check_file(path, limits)
+    try:
+        return load_photograph(path, max_pixels=limits.upload_pixels)
+    except ItemError as error:
+        raise error.input_error("the picture") from error
+
+
+def _check_file(path: Path, limits: Limits) -> None:
     if path.suffix.lower() not in SUFFIXES:
         got = f"a file of the type {path.suffix or '(none)'}"
         raise InputError(got, f"one of {', '.join(SUFFIXES)}", "save the picture as PNG or JPEG")
     if (size := path.stat().st_size) > limits.upload_bytes:
         got = f"a file of {size / MEBIBYTE:.0f} MiB"
         raise InputError(got, f"at most {limits.upload_bytes / MEBIBYTE:.0f} MiB", "make the picture smaller")
-    try:
-        return load_photograph(path, max_pixels=limits.upload_pixels).image
-    except ItemError as error:
-        raise InputError(str(error), "a whole picture", "save it again as PNG or JPEG") from error
-
-
-def read_mask(path: Path, limits: Limits) -> Image.Image:
-    """Decode an uploaded mask to L with 0 and 255: white, or any grey from the middle up, is lesion.
-
-    Raises:
-        InputError: as for a photograph; or nothing, or everything, is lesion.
-    """
-    grey = np.asarray(read_photograph(path, limits).convert("L"))
-    return checked_mask(grey >= 128)
 
 
 def checked_mask(lesion: np.ndarray) -> Image.Image:

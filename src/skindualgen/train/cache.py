@@ -25,6 +25,7 @@ from skindualgen.codec import CODE_CHANNELS, DEFAULT_CODEC, mask_to_code
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.pairs import draw_view, load_pair
 from skindualgen.data.prompts import prompt_for
+from skindualgen.data.reading import check_files
 from skindualgen.model.bases import Base
 from skindualgen.provenance import atomic_write_json, found_no_room, sha256_file
 
@@ -36,7 +37,8 @@ TEXT_BATCH = 32
 INDEX_FILE = "cache.json"
 """the last file to be written; names the others with their hashes"""
 ARRAYS = ("latents", "codes", "text")
-FORMAT = 1
+FORMAT = 2
+"""of what is encoded; a cache of another format is made anew"""
 
 Report = Callable[[int, int], None]
 
@@ -127,8 +129,9 @@ def open_cache(
         report: told how many pairs of how many are encoded.
 
     Raises:
-        InputError: the disk is full.
+        InputError: a file of a pair is missing or cannot be used, or the disk is full.
     """
+    check_files(root, records)
     key = cache_key(root, records, base, options)
     prompts, places = _prompt_table(records, options.prompt_variants)
     folder = cache_root / key[:20]

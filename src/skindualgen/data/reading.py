@@ -1,0 +1,83 @@
+"""Files of a data set folder, for every command that reads one: what is wrong with a file is told in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from PIL import Image
+
+from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.decoding import FORMATS, ItemError
+from skindualgen.data.images import Photograph, load_photograph
+from skindualgen.data.masks import load_mask
+
+
+def read_photograph(path: Path) -> Photograph:
+    """Read a photograph of a data set folder: upright 8-bit RGB.
+
+    Raises:
+        InputError: it is missing, or cannot be used; the file is named.
+    """
+    _check_there(path)
+    try:
+        return load_photograph(path)
+    except ItemError as error:
+        raise error.input_error(str(path)) from None
+
+
+def read_pair(root: Path, record: PairRecord) -> tuple[Image.Image, Image.Image | None]:
+    """Read the photograph of a record, RGB, and its mask, L with 0 and 255 and the photograph's size, if it has one.
+
+    A mask of a data set folder may have no lesion, as a picture of skin alone has.
+
+    Raises:
+        InputError: a file is missing or cannot be used, or the mask does not fit the photograph; the file is named.
+    """
+    photograph = read_photograph(root / record.file_name)
+    if record.mask_file_name is None:
+        return photograph.image, None
+    path = root / record.mask_file_name
+    _check_there(path)
+    try:
+        return photograph.image, load_mask(path, photograph, allow_uniform=True)[0]
+    except ItemError as error:
+        raise error.input_error(str(path)) from None
+
+
+def smallest_side(root: Path, records: Iterable[PairRecord]) -> int:
+    """Return the smallest side in px of the photographs of the records, from the headers of the files; 0 if none.
+
+    Raises:
+        InputError: a file is missing or is no picture; it is named.
+    """
+    return min((min(_stored_size(root / record.file_name)) for record in records), default=0)
+
+
+def check_files(root: Path, records: Iterable[PairRecord]) -> None:
+    """Check that every file which the records name is there.
+
+    Raises:
+        InputError: the first that is not.
+    """
+    for record in records:
+        for name in (record.file_name, record.mask_file_name):
+            if name is not None:
+                _check_there(root / name)
+
+
+def _stored_size(path: Path) -> tuple[int, int]:
+    _check_there(path)
+    try:
+        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:  # reads the header only
+            return image.size
+    # Headers of damaged files raise nearly anything: OSError, SyntaxError, ValueError, struct.error, ...
+    except Exception as error:
+        raise ItemError("damaged_image", f"{type(error).__name__}: {error}").input_error(str(path)) from None
+
+
+def _check_there(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(
+            f"no file {path}", "every file that the metadata names", "restore it, or run `skindualgen prepare` again"
+        )
