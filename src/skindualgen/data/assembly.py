@@ -97,7 +97,8 @@ def assemble(
     for candidate in candidates:
         result = results[candidate.isic_id]
         if result.reason is not None:
-            file = candidate.mask if result.reason.startswith("mask_") and candidate.mask else candidate.image
+            masks = [candidate.mask, *candidate.other_masks]
+            file = candidate.image if result.of_mask is None else masks[result.of_mask]
             _reject(assembled, candidate, result.reason, result.detail or "", file)
         else:
             items.append(_Item(candidate, result))

@@ -19,10 +19,10 @@ from skindualgen.contracts import DATASET_FILE, METADATA_FILE, REJECTED_FILE, In
 from skindualgen.data.assembly import Assembled, assemble, read_split_file
 from skindualgen.data.audit import Audit, audit
 from skindualgen.data.images import Adjustment
-from skindualgen.data.journal import WORK_DIR, Journal, Task, refuse_other_options, run
+from skindualgen.data.journal import WORK_DIR, Journal, Result, Task, refuse_other_options, run
 from skindualgen.data.manifest import counts, read_dataset_info, read_metadata, write_dataset
 from skindualgen.data.prepare_options import PrepareOptions
-from skindualgen.data.sources import Candidate, Listing, Options, Rejection, list_source
+from skindualgen.data.sources import Candidate, Listing, Rejection, list_source
 from skindualgen.provenance import atomic_write_text, sha256_bytes, versions
 
 ADJUSTED_FILE = "adjusted.csv"
@@ -90,7 +90,7 @@ def prepare(
     options.check()
     _refuse_nested(source, out)
     given = read_split_file(options.split_file) if options.split_file is not None else None
-    listing = list_source(source, layout=options.layout, options=Options(options.columns, options.labels))
+    listing = list_source(source, layout=options.layout, options=options.of_source())
     header = {"options": options.record(listing.layout), "listing_sha256": _fingerprint(source, listing)}
     if _is_finished(out, header):
         _stop_if_strict(strict, _rejections(out))
@@ -110,7 +110,7 @@ def prepare(
     _stop_if_strict(strict, assembled.rejections)
     if options.llm_url is not None:
         _paraphrase(assembled, options, show_progress)
-    _remove_unused(out, assembled.records)
+    _remove_unused(out, assembled.records, journal.results)
     adjusted = [(isic_id, code, detail) for isic_id, (code, detail) in assembled.adjustments]
     rejected = [(item.isic_id, item.file, item.reason, item.detail) for item in assembled.rejections]
     _write_table(out / REJECTED_FILE, ("isic_id", "file", "reason", "detail"), rejected)
@@ -188,7 +188,8 @@ def _fingerprint(source: Path, listing: Listing) -> str:
 
 def _stats(source: Path, candidate: Candidate) -> list[tuple[int, int]]:
     """Return size and time of an item's files."""
-    stats = [(source / file).stat() for file in (candidate.image, candidate.mask) if file is not None]
+    files = (candidate.image, candidate.mask, *candidate.other_masks)
+    stats = [(source / file).stat() for file in files if file is not None]
     return [(stat.st_size, stat.st_mtime_ns) for stat in stats]
 
 
@@ -204,7 +205,8 @@ def _tasks(source: Path, out: Path, candidates: Sequence[Candidate], options: Pr
     stems = file_stems(candidate.isic_id for candidate in candidates)
     for candidate in candidates:
         mask = source / candidate.mask if candidate.mask is not None else None
-        files = f"{candidate.image!r} {candidate.mask!r} {stems[candidate.isic_id]} {_stats(source, candidate)}"
+        masks = f"{candidate.mask!r} {candidate.other_masks!r}" if candidate.other_masks else f"{candidate.mask!r}"
+        files = f"{candidate.image!r} {masks} {stems[candidate.isic_id]} {_stats(source, candidate)}"
         yield Task(
             candidate.isic_id,
             sha256_bytes(files.encode()),
@@ -215,6 +217,8 @@ def _tasks(source: Path, out: Path, candidates: Sequence[Candidate], options: Pr
             options.size,
             options.crop,
             options.max_pixels,
+            tuple(source / file for file in candidate.other_masks),
+            options.annotators(),
         )
 
 
@@ -266,9 +270,10 @@ def _paraphrase(assembled: Assembled, options: PrepareOptions, show: bool) -> No
     assembled.notes.append(f"{result.kept} of {len(records)} prompts paraphrased by {options.llm_model}")
 
 
-def _remove_unused(out: Path, records: Sequence[PairRecord]) -> None:
+def _remove_unused(out: Path, records: Sequence[PairRecord], results: Mapping[str, Result]) -> None:
     """Remove the pictures of items that were rejected after they had been written."""
     used = {name for record in records for name in (record.file_name, record.mask_file_name) if name}
+    used.update(file for record in records for file, _ in results[record.isic_id].annotator_masks)
     for path in sorted(out.glob("*/*.png")):
         if path.relative_to(out).as_posix() not in used:
             path.unlink()
