@@ -180,7 +180,11 @@ def _report_audit(findings: Audit, folder: Path) -> None:
     across = sum(pair.across for pair in findings.near)
     if (line := left_out_line({str(folder): findings.rejected})) is not None:
         typer.echo(line)
-    typer.echo(f"near-duplicates: {across} across splits, {len(findings.near) - across} within ({folder}/audit.csv)")
+    groups = {pair.group: pair.group_size for pair in findings.near}
+    typer.echo(
+        f"near-duplicates: {len(groups)} groups of {sum(groups.values())} pictures; pairs listed in {folder}/audit.csv: "
+        f"{across} across splits, {len(findings.near) - across} within"
+    )
     for pair in findings.near[:SHOWN_NEAR_DUPLICATES]:
         places = f"{pair.first} ({pair.first_split}), {pair.second} ({pair.second_split})"
         typer.secho(f"  warning: {places}: {pair.distance_bits} bits apart", fg=typer.colors.YELLOW)

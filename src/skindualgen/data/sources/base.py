@@ -32,7 +32,6 @@ SPLIT_NAMES: Mapping[str, Split] = {
     "test_v2": "test",
     "eval": "test",
     "evaluation": "test",
-    "holdout": "test",
 }
 """Names of splits in published folders and tables, in lower case.
 

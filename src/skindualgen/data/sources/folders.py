@@ -82,7 +82,7 @@ def read_imagefolder(tree: Tree, options: Options) -> Listing:
         return _read_files(listing, found, tree, options)
     pictures = Pictures({})
     tables = [resolve(tree, table, pictures, listing) for _, table in published]
-    listing.used.update(file for file, _ in published)
+    listing.used.update(*(named_files(file, table) | {file} for file, table in published))
     known = set(tree.named(NOT_PICTURES)).union(*(named_files(file, table) for file, table in published))
     others = [file for file in tree.images() if file not in known]
     if not any("mask_file_name" in table.columns for _, table in published):
@@ -132,6 +132,7 @@ def _read_files(listing: Listing, found: Survey, tree: Tree, options: Options) -
         listing.notes.append(f"diagnoses that folders name, and the vocabulary does not know: {some(own)}")
     if not tables and not any_class:
         listing.notes.append("no table of metadata: diagnoses are not known")
+    listing.used.update(found.photographs, found.masks)  # What becomes of each is said below.
     listing.used.update(table.path.relative_to(tree.root).as_posix() for table in tables)
     _add(listing, tree, tables, pictures, options, _describer(options), captions)
     return listing
@@ -169,9 +170,10 @@ def _add(
 
 def _identified(listing: Listing, tree: Tree, files: Sequence[str], *, with_table: bool) -> Pictures:
     """Give photographs their ids: the file's name or, where names repeat and no table names them, folders and name."""
-    places: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    by_class = listing.layout == "imagefolder"
+    places: dict[tuple[object, ...], list[str]] = defaultdict(list)
     for file in files:
-        places[place(file).context].append(file)
+        places[place(file).context if by_class else place(file).splits].append(file)
     once = Listing(listing.layout)
     same_place = [file for group in places.values() for file in unique_files(once, tree, group).values()]
     listing.repeats += once.repeats

@@ -26,7 +26,9 @@ SPLIT_WORDS: Mapping[str, Split] = {
     **{name: split for name, split in SPLIT_NAMES.items() if name.isalpha()},
     "trn": "train",
     "tst": "test",
+    "holdout": "test",
 }
+"""Words of folders that mean splits; a few more than are taken in a table, whose values can be corrected."""
 NNUNET_SPLITS: Mapping[str, Split] = {"tr": "train", "ts": "test"}
 """Endings of nnU-Net's folders (``imagesTr``, ``labelsTs``), which mean splits only behind such a word."""
 
@@ -53,7 +55,7 @@ JOINED = {("ground", "truth"): "groundtruth", ("hold", "out"): "holdout", ("held
 CLASS_WORDS = word_set("class classes cls category label")
 FILLER = word_set(
     "data dataset datasets set sets folder dir file files all full part parts batch batches fold folds split splits "
-    "group groups subset sample samples example examples new old final version v x archive database db the my of and "
+    "group groups subset sample samples example examples new old final version v x archive database db the of and "
     "for with by skin lesion lesions dermatology derma derm dermoscopic dermoscopy dermatoscopic clinical macro "
     "closeup patient patients case cases subject subjects visit session study series isic isbi ham task original "
     "originals raw resized cropped crop augmented aug preprocessed processed normalized enhanced binary px rgb gray "
