@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -13,7 +13,6 @@ from skindualgen.contracts import InputError, Split
 from skindualgen.data.images import SUFFIXES, Adjustment, ItemError
 from skindualgen.data.splits import Link
 from skindualgen.data.terms import DIAGNOSES, DIAGNOSIS_TERMS, NOT_KNOWN, UNKNOWN_LESION, diagnosis_term
-from skindualgen.provenance import sha256_file
 
 IGNORED_FOLDERS = frozenset({"__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information"})
 IGNORED_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
@@ -299,28 +298,3 @@ def clinical_fields(row: Mapping[str, str]) -> tuple[dict[str, str | int], list[
         else:
             adjustments.append(Adjustment("age_approx_dropped", f"{age!r} is no age in years"))
     return fields, adjustments
-
-
-def unique_files(listing: Listing, tree: Tree, files: Iterable[str]) -> dict[str, str]:
-    """Return key of the stem -> file; files of one stem that differ are all rejected, of equal ones the first stays.
-
-    Files that are byte for byte the same are noted in ``listing.repeats``.
-    """
-    groups: dict[str, list[str]] = {}
-    for file in files:
-        groups.setdefault(key(stem(file)), []).append(file)
-    kept: dict[str, str] = {}
-    for name, group in groups.items():
-        if all(same_content(tree.root / group[0], tree.root / other) for other in group[1:]):
-            kept[name] = group[0]
-            listing.repeats += [(other, group[0]) for other in group[1:]]
-        else:
-            for file in group:
-                others = ", ".join(other for other in group if other != file)
-                listing.reject(stem(file), file, "duplicate_id", f"the same id in {others}")
-    return kept
-
-
-def same_content(first: Path, second: Path) -> bool:
-    """Tell whether two files are byte for byte the same."""
-    return first.stat().st_size == second.stat().st_size and sha256_file(first) == sha256_file(second)

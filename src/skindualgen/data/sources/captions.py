@@ -29,7 +29,7 @@ def read_captions(listing: Listing, tree: Tree, photographs: Mapping[str, str]) 
     beside = {_without_ending(file): name for name, file in photographs.items()}
     by_context = {(place(file).context, key(stem(file))): name for name, file in photographs.items()}
     captions: dict[str, str] = {}
-    for file in tree.named(CAPTION_FILE):
+    for file in tree.matching(CAPTION_FILE):
         name = beside.get(_without_ending(file))
         if name is None and place(file).kind == "caption":
             name = by_context.get((place(file).context, key(stem(file))))

@@ -20,7 +20,6 @@ from skindualgen.data.sources.base import (
     key,
     known_value,
     stem,
-    unique_files,
 )
 from skindualgen.data.sources.captions import read_captions
 from skindualgen.data.sources.metadata import (
@@ -33,20 +32,30 @@ from skindualgen.data.sources.metadata import (
     splits_of_tables,
 )
 from skindualgen.data.sources.names import folder_name, is_image_folder, place, says_mask, split_of
-from skindualgen.data.sources.pairing import pair_masks
+from skindualgen.data.sources.pairing import pair_masks, unique_files
 from skindualgen.data.sources.rows import Describe, Fields, Pictures, add_candidates
-from skindualgen.data.sources.survey import NOT_PICTURES, Survey, class_fields, known_label, no_diagnosis, some, survey
+from skindualgen.data.sources.survey import (
+    NOT_PICTURES,
+    Survey,
+    class_fields,
+    known_label,
+    no_diagnosis,
+    refuse_twins,
+    some,
+    survey,
+)
 from skindualgen.data.sources.tables import Table
 
 
 def table_evidence(tree: Tree) -> str | None:
     """Return a metadata file whose ``file_name`` is relative to it (an imagefolder with metadata), or None.
 
-    Where none of the files is there, and a folder ``images/`` is, the names are those of files in ``images/``.
+    Where none of the files is there, and files of these names are in other folders, the names are without folders.
     """
-    has_image_folder = any(is_image_folder(folder) for file in tree.images() for folder in place(file).folders)
+    stems = {key(stem(file)) for file in tree.images()}
     for file, table in metadata_files(tree):
-        if not has_image_folder or not named_files(file, table).isdisjoint(tree.files):
+        named = named_files(file, table)
+        if not named.isdisjoint(tree.files) or stems.isdisjoint(key(stem(name)) for name in named):
             return file
     return None
 
@@ -109,6 +118,8 @@ def _read_files(listing: Listing, found: Survey, tree: Tree, options: Options) -
     for file, reason in found.left.items():
         listing.reject(stem(file), file, "not_used", reason)
     any_class = listing.layout == "imagefolder"
+    if any_class:
+        refuse_twins(found, options.labels)
     tables = find_tables(tree, found.photographs, options, required=not any_class)
     pictures = _identified(listing, tree, found.photographs, with_table=bool(tables))
     pictures.splits = {name: split for name, file in pictures.images.items() if (split := split_of(file)) is not None}
@@ -121,7 +132,10 @@ def _read_files(listing: Listing, found: Survey, tree: Tree, options: Options) -
     not_understood: list[str] = []
     for name, file in pictures.images.items():
         pictures.fields[name], unknown = class_fields(file, options.labels, found.classes if any_class else ())
-        not_understood += [folder.name for folder in unknown]
+        not_understood += [
+            folder.name for folder in unknown if not (folder.says_nothing and (folder.kind or folder.splits))
+        ]
+        not_understood += [folder.name for folder in place(file).folders if len(folder.splits) > 1]
         for folder in unknown:
             if folder.numbered and folder.name in found.classes and name not in captions:
                 raise no_diagnosis(file, folder)

@@ -305,4 +305,4 @@ _WHO_BEFORE = re.compile(rf"(?:{'|'.join(sorted(ANNOTATOR_WORDS))})[ ._-]*{_WHO}
 _NUMBER_BEHIND = re.compile(rf"(?P<core>.+?)[ ._-]+(?:[ar])?{_WHO}", re.IGNORECASE)
 _IMAGE_WORD = "images?|imgs?|photos?|pictures?|pics?|inputs?"
 _IMAGE_BEFORE = re.compile(rf"^(?:{_IMAGE_WORD})(?:[ ._-]+|(?=\d))", re.IGNORECASE)
-_IMAGE_BEHIND = re.compile(rf"[ ._-]+(?:{_IMAGE_WORD})$", re.IGNORECASE)
+_IMAGE_BEHIND = re.compile(rf"[ ._-]+(?:{_IMAGE_WORD}|downsampled|resized)$", re.IGNORECASE)

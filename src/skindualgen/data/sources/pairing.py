@@ -1,13 +1,15 @@
-"""Which masks belong to which photograph, by the names of files and folders; several may belong to one."""
+"""Which files belong to one photograph, by names: masks, several of them, and copies."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from skindualgen.contracts import InputError
-from skindualgen.data.sources.base import Candidate, Listing, Tree, same_content, stem
+from skindualgen.data.sources.base import Candidate, Listing, Tree, key, stem
 from skindualgen.data.sources.names import cores_of_photograph, mask_names, place, without_mask_word
+from skindualgen.provenance import sha256_file
 
 SHOWN_MASKS = 4
 
@@ -19,7 +21,7 @@ def pair_masks(
 
     ``a.png`` and ``a_mask.png`` belong to ``a.jpg`` (see `skindualgen.data.sources.names.mask_names` for all ways); of
     several photographs of one name, to that whose folders say the same split and class. Masks that belong to none are
-    rejected, those that are byte for byte another one of the same photograph count once.
+    rejected, several that are byte for byte the same count once.
 
     Args:
         listing: takes rejections and notes.
@@ -77,11 +79,37 @@ def refuse_several(candidates: Sequence[Candidate]) -> None:
 
 
 def _distinct(listing: Listing, tree: Tree, entries: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    kept: list[str] = []
-    for _, file in sorted(entries):
-        same = next((other for other in kept if same_content(tree.root / other, tree.root / file)), None)
-        if same is None:
-            kept.append(file)
+    """Return the masks of one photograph by annotator; if all are the same file, the first.
+
+    Where they differ, none is left out: annotators who agree count each.
+    """
+    files = [file for _, file in sorted(entries, key=lambda entry: (len(entry[0]), *entry))]
+    if all(same_content(tree.root / files[0], tree.root / file) for file in files[1:]):
+        listing.repeats += [(file, files[0]) for file in files[1:]]
+        return (files[0],)
+    return tuple(files)
+
+
+def unique_files(listing: Listing, tree: Tree, files: Iterable[str]) -> dict[str, str]:
+    """Return key of the stem -> file; files of one stem that differ are all rejected, of equal ones the first stays.
+
+    Files that are byte for byte the same are noted in ``listing.repeats``.
+    """
+    groups: dict[str, list[str]] = {}
+    for file in files:
+        groups.setdefault(key(stem(file)), []).append(file)
+    kept: dict[str, str] = {}
+    for name, group in groups.items():
+        if all(same_content(tree.root / group[0], tree.root / other) for other in group[1:]):
+            kept[name] = group[0]
+            listing.repeats += [(other, group[0]) for other in group[1:]]
         else:
-            listing.repeats.append((file, same))
-    return tuple(kept)
+            for file in group:
+                others = ", ".join(other for other in group if other != file)
+                listing.reject(stem(file), file, "duplicate_id", f"the same id in {others}")
+    return kept
+
+
+def same_content(first: Path, second: Path) -> bool:
+    """Tell whether two files are byte for byte the same."""
+    return first.stat().st_size == second.stat().st_size and sha256_file(first) == sha256_file(second)

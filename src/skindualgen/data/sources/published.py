@@ -18,11 +18,10 @@ from skindualgen.data.sources.base import (
     key,
     known_value,
     stem,
-    unique_files,
 )
 from skindualgen.data.sources.challenges import with_behaviour
 from skindualgen.data.sources.names import place
-from skindualgen.data.sources.pairing import pair_masks
+from skindualgen.data.sources.pairing import pair_masks, unique_files
 from skindualgen.data.sources.rows import Fields, Pictures, add_candidates
 from skindualgen.data.sources.tables import Table, read_table
 

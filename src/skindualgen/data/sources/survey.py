@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -215,6 +216,28 @@ def _refuse_letters(files: Sequence[str]) -> None:
             "names that say it, for example train_images and train_masks",
             "rename them",
         )
+
+
+def refuse_twins(found: Survey, labels: Mapping[str, str]) -> None:
+    """Refuse two folders with unknown names and files of equal names, as of pictures and masks in another language.
+
+    Raises:
+        InputError: there are such folders, and ``labels`` (the user's own label -> diagnosis) names neither.
+    """
+    stems: dict[str, set[str]] = defaultdict(set)
+    for file in found.photographs:
+        folders = [folder for folder in place(file).folders if folder.name in found.classes]
+        if len(folders) == 1 and folders[0].name not in labels and not _is_known(folders[0]):
+            stems[folders[0].name].add(key(stem(file)))
+    twins: dict[frozenset[str], str] = {}
+    for name, names in stems.items():
+        other = twins.setdefault(frozenset(names), name)
+        if other != name:
+            raise InputError(
+                f"the folders {other!r} and {name!r} with files of the same names, which may be photographs and masks",
+                "names that say what they hold",
+                f"call them images and masks, or say --label '{name}=DIAGNOSIS' for classes",
+            )
 
 
 def _take_masks_beside(found: Survey) -> None:
