@@ -13,9 +13,6 @@ from skindualgen.contracts import InputError
 from skindualgen.data.images import ItemError
 from skindualgen.provenance import sha256_bytes
 
-ANNOTATORS_DIR = "masks_annotators"
-"""Folder of a data set that keeps the masks of each annotator: ``<stem>.1.png``, ``<stem>.2.png``, ..."""
-
 AnnotatorRule = Literal["first", "majority", "random", "staple"]
 STAPLE_THRESHOLD = 0.5
 

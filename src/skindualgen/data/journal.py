@@ -16,8 +16,8 @@ from typing import Any
 
 from PIL import Image
 
-from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError
-from skindualgen.data.annotators import ANNOTATORS_DIR, Annotators, combined
+from skindualgen.contracts import ANNOTATORS_DIR, IMAGES_DIR, MASKS_DIR, InputError
+from skindualgen.data.annotators import Annotators, combined
 from skindualgen.data.images import Adjustment, Crop, ItemError, fit, load_photograph
 from skindualgen.data.masks import load_mask
 from skindualgen.provenance import (

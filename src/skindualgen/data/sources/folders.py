@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import get_args
 
-from skindualgen.contracts import DATASET_FILE, InputError, Origin
+from skindualgen.contracts import ANNOTATORS_DIR, DATASET_FILE, InputError, Origin
 from skindualgen.data.images import Adjustment, ItemError
 from skindualgen.data.sources.base import (
     BEHAVIOURS,
@@ -94,6 +94,11 @@ def read_imagefolder(tree: Tree, options: Options) -> Listing:
     listing.used.update(*(named_files(file, table) | {file} for file, table in published))
     known = set(tree.named(NOT_PICTURES)).union(*(named_files(file, table) for file, table in published))
     others = [file for file in tree.images() if file not in known]
+    any_label = DATASET_FILE in tree.files  # What `prepare` has admitted once is no typing error.
+    if any_label and (single := [file for file in others if file.startswith(f"{ANNOTATORS_DIR}/")]):
+        listing.notes.append(f"{len(single)} masks of single annotators ({ANNOTATORS_DIR}/) are not taken over")
+        listing.used.update(single)
+        others = [file for file in others if file not in listing.used]
     if not any("mask_file_name" in table.columns for _, table in published):
         masks = [file for file in others if place(file).kind == "mask" or says_mask(stem(file))]
         pictures.masks = pair_masks(listing, tree, masks, pictures.images)
@@ -103,9 +108,7 @@ def read_imagefolder(tree: Tree, options: Options) -> Listing:
     for name, file in pictures.images.items():
         pictures.fields[name], _ = class_fields(file, options.labels, ())
     captions = read_captions(listing, tree, pictures.images)
-    # What `prepare` has admitted once is no typing error.
-    describe = _describer(options, any_label=DATASET_FILE in tree.files)
-    _add(listing, tree, tables, pictures, options, describe, captions)
+    _add(listing, tree, tables, pictures, options, _describer(options, any_label=any_label), captions)
     return listing
 
 
