@@ -102,6 +102,9 @@ def test_command_refuses_several_masks_until_a_rule_is_given(source: Path, tmp_p
     done = CliRunner().invoke(app, [*arguments, "--annotator", "majority"])
     assert done.exit_code == 0, done.output
     assert "annotators 1" in done.stdout
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")}
+    assert CliRunner().invoke(app, [*arguments, "--annotator", "majority"]).exit_code == 0
+    assert before == {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")}
     done = CliRunner().invoke(app, [*arguments, "--annotator", "first"])
     assert done.exit_code == 2
     assert "annotator 'majority' instead of 'first'" in done.stderr

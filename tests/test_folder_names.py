@@ -129,6 +129,9 @@ def test_row_that_contradicts_its_folder_is_rejected(tmp_path: Path) -> None:
         (("class_1/a.png", "class_2/b.png"), "no diagnosis"),
         (("melanoma/a.png", "NotMelanoma/b.png"), "'NotMelanoma'.*no diagnosis"),
         (("normal/a.png", "abnormal/b.png"), "no diagnosis"),
+        (("real/a.png", "synthetic/b.png"), "no diagnosis"),
+        (("male/a.png", "female/b.png"), "no diagnosis"),
+        (("upper arm/a.png", "back/b.png"), "no diagnosis"),
         (("nevus/melanoma/a.png", "nevus/b.png"), "'nevus' and 'melanoma'"),
         (("siteA/my class/a.png", "siteB/other class/b.png"), "could each be the diagnosis"),
         (("bilder/a.png", "masken/a.png"), "photographs and masks"),
@@ -270,7 +273,17 @@ def test_captions_in_a_folder_of_their_own_and_one_that_the_table_replaces(tmp_p
     write_csv(tmp_path / "metadata.csv", [{"image_id": "a", "prompt": "of the table"}])
     listing = list_source(tmp_path)
     assert [found["prompt"] for found in fields(listing).values()] == ["of the table", "caption b"]
-    assert any("1 text files are not used" in note for note in listing.notes)
+    assert "captions in files of 1 photographs are not used: the table has others" in listing.notes
+
+
+def test_table_that_says_otherwise_than_folder_and_mask_file(tmp_path: Path) -> None:
+    draw(tmp_path, "images/nevus/a.png", "masks/a.png", "masks/other_seg.png")
+    write_csv(tmp_path / "metadata.csv", [{"image_id": "a", "dx": "mel", "mask": "masks/other_seg.png"}])
+    listing = list_source(tmp_path)
+    (candidate,) = listing.candidates
+    assert (candidate.mask, candidate.fields) == ("masks/other_seg.png", {"diagnosis": "melanoma"})
+    assert candidate.adjustments == (("folder_diagnosis_dropped", "'nevus'; the table says 'melanoma'"),)
+    assert "masks in files of 1 photographs are not used: the table has others" in listing.notes
 
 
 def test_several_captions_of_one_photograph(tmp_path: Path) -> None:

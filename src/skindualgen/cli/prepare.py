@@ -182,8 +182,8 @@ def _report_audit(findings: Audit, folder: Path) -> None:
         typer.echo(line)
     groups = {pair.group: pair.group_size for pair in findings.near}
     typer.echo(
-        f"near-duplicates: {len(groups)} groups of {sum(groups.values())} pictures; pairs listed: {across} across splits, "
-        f"{len(findings.near) - across} within ({folder}/audit.csv)"
+        f"near-duplicates: {len(groups)} groups of {sum(groups.values())} pictures; pairs in {folder}/audit.csv: "
+        f"{across} across splits, {len(findings.near) - across} within"
     )
     for pair in findings.near[:SHOWN_NEAR_DUPLICATES]:
         places = f"{pair.first} ({pair.first_split}), {pair.second} ({pair.second_split})"

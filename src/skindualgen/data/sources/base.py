@@ -184,7 +184,7 @@ class Tree:
     def matching(self, pattern: str) -> list[str]:
         """Return the files whose name matches a regular expression from start to end, ignoring case."""
         compiled = re.compile(pattern, re.IGNORECASE)
-        return [file for file in self.files if compiled.fullmatch(PurePosixPath(file).name)]
+        return [file for file in self.files if compiled.fullmatch(file.rpartition("/")[2])]
 
     def named(self, pattern: str) -> list[str]:
         """Return `matching` files for a reader that uses all of them, or says why not."""
@@ -228,7 +228,9 @@ def key(name: str) -> str:
 
 def stem(path: str) -> str:
     """Return a path's file name without its ending."""
-    return PurePosixPath(path).stem
+    name = path.rpartition("/")[2]
+    dot = name.rfind(".")
+    return name[:dot] if 0 < dot < len(name) - 1 else name
 
 
 def known_value(value: str | None) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import get_args
 
@@ -169,20 +170,27 @@ def _add(
         pictures.fields[name] = {**pictures.fields.get(name, {}), "prompt": caption}
     add_candidates(listing, tree, tables, pictures, options, describe)
     note_columns(listing, tables, options)
-    unused = 0
+    unused = Counter[str]()
     kept: list[Candidate] = []
     for candidate in listing.candidates:
         name = key(candidate.isic_id)
         folder_split = pictures.splits.get(name)
-        unused += name in captions and candidate.fields.get("prompt") != captions[name]
+        unused["captions"] += name in captions and candidate.fields.get("prompt") != captions[name]
+        unused["masks"] += candidate.mask not in pictures.masks.get(name, (candidate.mask,))
         if folder_split is not None and candidate.split != folder_split:
             detail = f"the table says {candidate.split}, the folder or the name of the table {folder_split}"
             listing.reject(candidate.isic_id, candidate.image, "contradicting_split", detail)
         else:
-            kept.append(candidate)
+            changes = tuple(
+                Adjustment(f"folder_{field}_dropped", f"{value!r}; the table says {candidate.fields[field]!r}")
+                for field, value in pictures.fields.get(name, {}).items()
+                if field != "prompt" and candidate.fields[field] != value
+            )
+            kept.append(replace(candidate, adjustments=(*candidate.adjustments, *changes)))
     listing.candidates = kept
-    if unused:
-        listing.notes.append(f"the captions of {unused} text files are not used: the table has others")
+    for kind, count in unused.items():
+        if count:
+            listing.notes.append(f"{kind} in files of {count} photographs are not used: the table has others")
 
 
 def _identified(listing: Listing, tree: Tree, files: Sequence[str], *, with_table: bool) -> Pictures:

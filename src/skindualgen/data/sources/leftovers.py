@@ -31,9 +31,9 @@ def list_leftovers(listing: Listing, tree: Tree) -> None:
     known |= {file for file, _ in listing.repeats} | listing.used | tree.asked
     rest: list[str] = []
     for file in tree.files:
-        ending = PurePosixPath(file).suffix.lower()
         if file in known:
             continue
+        ending = PurePosixPath(file).suffix.lower()
         if ending in UNREAD_PICTURES or (place(file).kind in ("image", "mask") and listing.layout == "folder"):
             detail = f"ending {ending or '(none)'}; save it as PNG or JPEG"
             if place(file).kind == "mask" and ending in (".txt", ".json", ".xml"):

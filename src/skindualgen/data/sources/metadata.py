@@ -12,6 +12,7 @@ from skindualgen.data.sources.base import Listing, Options, Tree, key, stem
 from skindualgen.data.sources.leftovers import OUR_REPORTS
 from skindualgen.data.sources.names import folder_name, split_of
 from skindualgen.data.sources.rows import Pictures, row_name
+from skindualgen.data.sources.survey import shared_folders
 from skindualgen.data.sources.tables import Row, Table, read_table, read_text
 
 TABLE_NAME = "metadata.csv"
@@ -45,7 +46,7 @@ def find_tables(tree: Tree, photographs: Collection[str], options: Options, *, r
         InputError: several tables.
     """
     files = [file for file in tree.matching(TABLE_FILE) if not OUR_REPORTS.fullmatch(PurePosixPath(file).name)]
-    for depth in range(_shared_depth(photographs) + 1):
+    for depth in range(shared_folders(photographs) + 1):
         here = [file for file in files if len(PurePosixPath(file).parts) == depth + 1]
         here = [file for file in here if PurePosixPath(file).name == TABLE_NAME] or here
         tables = [_read(tree, file) for file in here]
@@ -133,12 +134,6 @@ def resolve(tree: Tree, table: Table, pictures: Pictures, listing: Listing) -> T
         rows.append(Row(row.line, {"isic_id": isic_id, **rest}))
     columns = ("isic_id", *(column for column in table.columns if column not in (*PATH_COLUMNS, "isic_id")))
     return Table(table.path, columns, tuple(rows), table.bad_lines)
-
-
-def _shared_depth(files: Collection[str]) -> int:
-    parts = [PurePosixPath(file).parts[:-1] for file in files]
-    shortest = min(map(len, parts), default=0)
-    return next((depth for depth in range(shortest) if len({part[depth] for part in parts}) > 1), shortest)
 
 
 def _read(tree: Tree, file: str) -> Table:

@@ -178,7 +178,7 @@ def place_of(folder: str) -> Place:
 
 def place(file: str) -> Place:
     """Return what the folders of a file say."""
-    return place_of(PurePosixPath(file).parent.as_posix())
+    return place_of(file.rpartition("/")[0])
 
 
 def split_of(file: str) -> Split | None:

@@ -6,22 +6,25 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import PurePosixPath
 
 from skindualgen.contracts import InputError
 from skindualgen.data.images import ItemError
 from skindualgen.data.sources.base import BEHAVIOURS, Tree, diagnosis_name, key, stem
 from skindualgen.data.sources.names import FolderName, is_image_folder, mask_names, place, says_mask, word_set
 from skindualgen.data.sources.rows import Fields
+from skindualgen.data.terms import parse_terms
 
 NOT_PICTURES = r"contact_sheet\.png"
 """Overview that `generate` writes into a data set, which is no picture of it."""
 SHOWN_NAMES = 6
+ATTRIBUTE_WORDS = 2
+"""Words up to which a name that states a site, a sex or a number is that and no diagnosis."""
 NO_CLASS_WORDS = frozenset({"skin", "lesion", "lesions"})
 DENIALS = word_set("not non no without others")
 NO_DIAGNOSIS = word_set(
-    "rest misc miscellaneous normal abnormal healthy positive negative pos neg cancer cancerous noncancerous "
-    "noncancer nonmelanoma notmelanoma nonmalignant disease diseased"
+    "real synthetic generated fake left right good bad yes true false rest misc miscellaneous normal abnormal healthy "
+    "positive negative pos neg cancer cancerous noncancerous noncancer nonmelanoma notmelanoma nonmalignant disease "
+    "diseased"
 )
 """Words of class folders that say what a lesion is not, or nothing that is a diagnosis."""
 
@@ -143,7 +146,7 @@ def _find_classes(found: Survey) -> None:
     A name that all photographs share is the data set's own unless it is known. Where some photographs lie in no class
     folder, names that are not known are no classes.
     """
-    shared = _shared_folders(found.photographs)
+    shared = shared_folders(found.photographs)
     named: dict[str, list[FolderName]] = {}
     for file in found.photographs:
         folders = place(file).folders if not _below_image_folder(file) else ()
@@ -180,8 +183,13 @@ def _plain(folder: FolderName) -> str:
 
 
 def _is_denial(folder: FolderName) -> bool:
+    """Tell whether a name denies a diagnosis or is something else: ``not_melanoma``, ``male``, ``upper_arm``."""
     words = _plain(folder).split()
-    return bool(words) and (words[0] in DENIALS or words in [[word] for word in NO_DIAGNOSIS])
+    if not words or words[0] in DENIALS or words in [[word] for word in NO_DIAGNOSIS]:
+        return bool(words)
+    stated = parse_terms(folder.words)
+    attributes = stated["anatom_site_general"] | stated["sex"] | stated["age_approx"]
+    return len(words) <= ATTRIBUTE_WORDS and bool(attributes) and not stated["diagnosis"]
 
 
 def _set(fields: Fields, name: str, value: str, file: str) -> None:
@@ -195,9 +203,10 @@ def _below_image_folder(file: str) -> bool:
     return any(map(is_image_folder, place(file).folders))
 
 
-def _shared_folders(files: Sequence[str]) -> int:
+def shared_folders(files: Collection[str]) -> int:
     """Return how many folders from the top all files share."""
-    parts = [PurePosixPath(file).parts[:-1] for file in files]
+    folders = {file.rpartition("/")[0] for file in files}
+    parts = [folder.split("/") if folder else [] for folder in folders]
     shortest = min(map(len, parts), default=0)
     return next((depth for depth in range(shortest) if len({part[depth] for part in parts}) > 1), shortest)
 
@@ -247,10 +256,9 @@ def _take_masks_beside(found: Survey) -> None:
     kept: list[str] = []
     for file in found.photographs:
         name = stem(file)
-        of_another = any(way.core in stems and way.core != key(name) for way in mask_names(name) if not way.weak)
-        loose = of_another and not with_mask and says_mask(name, strict=False)
-        if key(name) not in with_mask and (says_mask(name) or loose):
-            found.masks.append(file)
-        else:
-            kept.append(file)
+        is_mask = says_mask(name, strict=False) and key(name) not in with_mask
+        if is_mask and not says_mask(name):
+            of_another = any(way.core in stems and way.core != key(name) for way in mask_names(name) if not way.weak)
+            is_mask = of_another and not with_mask
+        (found.masks if is_mask else kept).append(file)
     found.photographs = kept
