@@ -344,8 +344,11 @@ def test_overview_that_generate_writes_is_no_picture() -> None:
 def test_folders_of_images_and_masks_are_no_classes(tmp_path: Path) -> None:
     image(tmp_path, "data/images/a.png")
     mask(tmp_path, "data/masks/a.png")
-    with pytest.raises(InputError, match=r"seen: data/ \(2\)"):
-        list_source(tmp_path)
+    listing = list_source(tmp_path)
+    assert (listing.layout, [(c.image, c.mask, c.fields) for c in listing.candidates]) == (
+        "folder",
+        [("data/images/a.png", "data/masks/a.png", {})],
+    )
     with pytest.raises(InputError, match="folders named images, masks"):
         list_source(tmp_path, layout="imagefolder")
 

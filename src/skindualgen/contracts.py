@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 SCHEMA_VERSION = 1
 IMAGES_DIR = "images"
 MASKS_DIR = "masks"
+ANNOTATORS_DIR = "masks_annotators"
+"""Where several annotators' masks of one photograph are kept: ``<stem>.1.png``, ``<stem>.2.png``, ... by name."""
 METADATA_FILE = "metadata.jsonl"
 DATASET_FILE = "dataset.json"
 REJECTED_FILE = "rejected.csv"

@@ -38,6 +38,15 @@ class CropName(StrEnum):
     NONE = "none"
 
 
+class AnnotatorName(StrEnum):
+    """Rules for several masks of one photograph."""
+
+    FIRST = "first"
+    MAJORITY = "majority"
+    RANDOM = "random"
+    STAPLE = "staple"
+
+
 def prepare(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder of photographs, masks, tables; only read.")],
     out: Annotated[
@@ -83,6 +92,10 @@ def prepare(
         str | None, typer.Option("--license", help="Licence of items for which SRC names none.")
     ] = None,
     require_masks: Annotated[bool, typer.Option("--require-masks", help="Reject photographs without a mask.")] = False,
+    annotator: Annotated[
+        AnnotatorName | None,
+        typer.Option(help="Which of several masks of one photograph is used; all are kept in masks_annotators/."),
+    ] = None,
     max_pixels: Annotated[
         int, typer.Option(help="Pixels (width x height) above which a file is refused unread.")
     ] = 120_000_000,
@@ -125,6 +138,7 @@ def prepare(
         llm_cache=llm_cache,
         license=license_name,
         require_masks=require_masks,
+        annotator=annotator.value if annotator is not None else None,  # type: ignore[arg-type]
         max_pixels=max_pixels,
     )
     summary = prepare_folder(source, out, options, strict=strict, workers=workers, with_audit=audit, show_progress=True)
@@ -166,7 +180,11 @@ def _report_audit(findings: Audit, folder: Path) -> None:
     across = sum(pair.across for pair in findings.near)
     if (line := left_out_line({str(folder): findings.rejected})) is not None:
         typer.echo(line)
-    typer.echo(f"near-duplicates: {across} across splits, {len(findings.near) - across} within ({folder}/audit.csv)")
+    groups = {pair.group: pair.group_size for pair in findings.near}
+    typer.echo(
+        f"near-duplicates: {len(groups)} groups of {sum(groups.values())} pictures; pairs in {folder}/audit.csv: "
+        f"{across} across splits, {len(findings.near) - across} within"
+    )
     for pair in findings.near[:SHOWN_NEAR_DUPLICATES]:
         places = f"{pair.first} ({pair.first_split}), {pair.second} ({pair.second_split})"
         typer.secho(f"  warning: {places}: {pair.distance_bits} bits apart", fg=typer.colors.YELLOW)

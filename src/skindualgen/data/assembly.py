@@ -97,7 +97,8 @@ def assemble(
     for candidate in candidates:
         result = results[candidate.isic_id]
         if result.reason is not None:
-            file = candidate.mask if result.of_mask else candidate.image
+            masks = [candidate.mask, *candidate.other_masks]
+            file = candidate.image if result.of_mask is None else masks[result.of_mask]
             _reject(assembled, candidate, result.reason, result.detail or "", file)
         else:
             items.append(_Item(candidate, result))
@@ -198,7 +199,7 @@ def _fixed_splits(
     if options.ignore_official_split:
         assembled.notes.append(f"the source's split ({', '.join(names)}) is ignored as asked: split anew")
         return {}
-    if len(names) == 1 and not options.keep_split:
+    if len(names) == 1 and len(named) == len(items) and not options.keep_split:
         assembled.notes.append(f"the source's split names only {names[0]!r}, which is no split: split anew")
         return {}
     assembled.notes.append(f"the source's split is kept: {', '.join(names)}, {len(named)} of {len(items)} items")

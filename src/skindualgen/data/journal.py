@@ -16,7 +16,8 @@ from typing import Any
 
 from PIL import Image
 
-from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError
+from skindualgen.contracts import ANNOTATORS_DIR, IMAGES_DIR, MASKS_DIR, InputError
+from skindualgen.data.annotators import Annotators, combined
 from skindualgen.data.images import Adjustment, Crop, ItemError, fit, load_photograph
 from skindualgen.data.masks import load_mask
 from skindualgen.provenance import (
@@ -39,7 +40,7 @@ class Task:
     """One item to process: its id, its files, the stem of the new files, and how pictures are brought to size.
 
     ``source_sha256`` is a hash of the files' names, sizes and times: an earlier result of the same id is this task's if
-    it has the same.
+    it has the same. ``annotators`` says which of the masks, ``mask`` and ``other_masks``, becomes the item's.
     """
 
     isic_id: str
@@ -51,6 +52,8 @@ class Task:
     size: int
     crop: Crop
     max_pixels: int
+    other_masks: tuple[Path, ...] = ()
+    annotators: Annotators | None = None
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,10 @@ class Result:
         content_sha256: hash of the upright source pixels.
         perceptual_hash: see `perceptual_hash`.
         adjustments: what was done to the pictures.
-        of_mask: the rejection is of the mask's file, and not of the photograph's.
         reason: reason code of a rejection.
         detail: its detail.
+        of_mask: which mask the rejection is about, counted from 0; None if it is about the photograph.
+        annotator_masks: files and hashes of the masks by each of several annotators, in their order.
     """
 
     isic_id: str
@@ -83,36 +87,56 @@ class Result:
     adjustments: tuple[Adjustment, ...] = ()
     reason: str | None = None
     detail: str | None = None
-    of_mask: bool = False
+    of_mask: int | None = None
+    annotator_masks: tuple[tuple[str, str], ...] = ()
 
 
 def process(task: Task) -> Result:
     """Decode, check, resize and write one item; a bad item is a result with a reason, never an exception."""
-    photograph = None
+    read: int | None = None
+    masks: list[Image.Image] = []
+    adjustments: list[Adjustment] = []
+    files = () if task.mask is None else (task.mask, *task.other_masks)
     try:
         photograph = load_photograph(task.image, max_pixels=task.max_pixels)
-        mask: Image.Image | None = None
-        mask_adjustments: list[Adjustment] = []
-        if task.mask is not None:
-            mask, mask_adjustments = load_mask(task.mask, photograph, max_pixels=task.max_pixels)
-        image, mask, fit_adjustments = fit(photograph.image, mask, size=task.size, crop=task.crop)
+        for read in range(len(files)):
+            mask, changes = load_mask(files[read], photograph, max_pixels=task.max_pixels)
+            masks.append(mask)
+            adjustments += changes
+        read = None
+        chosen = combined(masks, task.annotators, task.isic_id) if masks else None
+        image, fitted, changes = fit(photograph.image, chosen, size=task.size, crop=task.crop)
+        adjustments += changes
+        own = [_fitted_mask(photograph.image, mask, task) for mask in masks] if len(masks) > 1 else []
     except ItemError as error:
-        # What is wrong once the photograph is read is wrong with its mask.
-        of_mask = photograph is not None
-        return Result(task.isic_id, task.source_sha256, reason=error.code, detail=error.detail, of_mask=of_mask)
+        if read is None and masks and error.code.startswith("mask_"):
+            read = 0
+        return Result(task.isic_id, task.source_sha256, reason=error.code, detail=error.detail, of_mask=read)
     file_name = f"{IMAGES_DIR}/{task.stem}.png"
-    mask_file_name = f"{MASKS_DIR}/{task.stem}.png" if mask is not None else None
+    mask_file_name = f"{MASKS_DIR}/{task.stem}.png" if fitted is not None else None
+    own_files = [f"{ANNOTATORS_DIR}/{task.stem}.{number}.png" for number in range(1, len(own) + 1)]
+    if own and task.annotators is not None:
+        adjustments.append(Adjustment("annotators", f"{task.annotators.rule} of {', '.join(f.name for f in files)}"))
     return Result(
         task.isic_id,
         task.source_sha256,
         file_name,
         mask_file_name,
         sha256=_write_png(image, task.out / file_name),
-        mask_sha256=_write_png(mask, task.out / mask_file_name) if mask and mask_file_name else None,
+        mask_sha256=_write_png(fitted, task.out / mask_file_name) if fitted and mask_file_name else None,
         content_sha256=photograph.content_sha256,
         perceptual_hash=perceptual_hash(image),
-        adjustments=(*photograph.adjustments, *mask_adjustments, *fit_adjustments),
+        adjustments=(*photograph.adjustments, *adjustments),
+        annotator_masks=tuple(
+            (file, _write_png(mask, task.out / file)) for file, mask in zip(own_files, own, strict=True)
+        ),
     )
+
+
+def _fitted_mask(photograph: Image.Image, mask: Image.Image, task: Task) -> Image.Image:
+    """Return one annotator's mask as the photograph's is brought to size; all of the lesion may lie outside."""
+    _, fitted, _ = fit(photograph, mask, size=task.size, crop=task.crop)
+    return mask if fitted is None else fitted
 
 
 def perceptual_hash(image: Image.Image) -> str:
@@ -180,7 +204,8 @@ class Journal:
         # Written anew, since the last line of a killed run may be cut off.
         kept = [json.dumps(dict(options)), *(_line(result) for result in self.results.values())]
         atomic_write_text(self.path, "".join(f"{line}\n" for line in kept))
-        for folder in (IMAGES_DIR, MASKS_DIR):
+        several = any(task.other_masks for task in tasks)
+        for folder in (IMAGES_DIR, MASKS_DIR, *([ANNOTATORS_DIR] if several else [])):
             (out / folder).mkdir(exist_ok=True)
             for leftover in (out / folder).glob(f".*{TEMPORARY_SUFFIX}"):
                 leftover.unlink()
@@ -204,7 +229,7 @@ def refuse_other_options(out: Path, before: Mapping[str, Any], now: Mapping[str,
 
 
 def _still_there(out: Path, result: Result) -> bool:
-    files = ((result.file_name, result.sha256), (result.mask_file_name, result.mask_sha256))
+    files = ((result.file_name, result.sha256), (result.mask_file_name, result.mask_sha256), *result.annotator_masks)
     return all((out / name).is_file() and sha256_file(out / name) == digest for name, digest in files if name)
 
 
@@ -224,7 +249,9 @@ def _parse(line: str) -> dict[str, Any] | None:
 def _result(values: Mapping[str, Any] | None) -> Result | None:
     if values is None or values.keys() != {field.name for field in fields(Result)}:
         return None
-    return Result(**{**values, "adjustments": tuple(Adjustment(*pair) for pair in values["adjustments"])})
+    adjustments = tuple(Adjustment(*pair) for pair in values["adjustments"])
+    masks = tuple((file, digest) for file, digest in values["annotator_masks"])
+    return Result(**{**values, "adjustments": adjustments, "annotator_masks": masks})
 
 
 def _write_png(image: Image.Image, path: Path) -> str:

@@ -19,11 +19,11 @@ from skindualgen.contracts import DATASET_FILE, METADATA_FILE, REJECTED_FILE, In
 from skindualgen.data.assembly import SHOWN_IDS, Assembled, assemble, read_split_file
 from skindualgen.data.audit import Audit, audit
 from skindualgen.data.images import Adjustment
-from skindualgen.data.journal import WORK_DIR, Journal, Task, refuse_other_options, run
+from skindualgen.data.journal import WORK_DIR, Journal, Result, Task, refuse_other_options, run
 from skindualgen.data.manifest import counts, read_dataset_info, read_metadata, write_dataset
 from skindualgen.data.masks import LOOKS_INVERTED
 from skindualgen.data.prepare_options import PrepareOptions
-from skindualgen.data.sources import Candidate, Listing, Options, Rejection, list_source
+from skindualgen.data.sources import Candidate, Listing, Rejection, list_source
 from skindualgen.provenance import atomic_write_text, sha256_bytes, versions
 
 ADJUSTED_FILE = "adjusted.csv"
@@ -91,7 +91,7 @@ def prepare(
     options.check()
     _refuse_nested(source, out)
     given = read_split_file(options.split_file) if options.split_file is not None else None
-    listing = list_source(source, layout=options.layout, options=Options(options.columns, options.labels))
+    listing = list_source(source, layout=options.layout, options=options.of_source())
     header = {"options": options.record(listing.layout), "listing_sha256": _fingerprint(source, listing)}
     if _is_finished(out, header):
         _stop_if_strict(strict, _rejections(out))
@@ -112,7 +112,7 @@ def prepare(
     _stop_if_strict(strict, assembled.rejections)
     if options.llm_url is not None:
         _paraphrase(assembled, options, show_progress)
-    _remove_unused(out, assembled.records)
+    _remove_unused(out, assembled.records, journal.results)
     _note_inverted(assembled)
     adjusted = [(isic_id, code, detail) for isic_id, (code, detail) in assembled.adjustments]
     rejected = [(item.isic_id, item.file, item.reason, item.detail) for item in assembled.rejections]
@@ -191,7 +191,8 @@ def _fingerprint(source: Path, listing: Listing) -> str:
 
 def _stats(source: Path, candidate: Candidate) -> list[tuple[int, int]]:
     """Return size and time of an item's files."""
-    stats = [(source / file).stat() for file in (candidate.image, candidate.mask) if file is not None]
+    files = (candidate.image, candidate.mask, *candidate.other_masks)
+    stats = [(source / file).stat() for file in files if file is not None]
     return [(stat.st_size, stat.st_mtime_ns) for stat in stats]
 
 
@@ -207,7 +208,8 @@ def _tasks(source: Path, out: Path, candidates: Sequence[Candidate], options: Pr
     stems = file_stems(candidate.isic_id for candidate in candidates)
     for candidate in candidates:
         mask = source / candidate.mask if candidate.mask is not None else None
-        files = f"{candidate.image!r} {candidate.mask!r} {stems[candidate.isic_id]} {_stats(source, candidate)}"
+        masks = f"{candidate.mask!r} {candidate.other_masks!r}" if candidate.other_masks else f"{candidate.mask!r}"
+        files = f"{candidate.image!r} {masks} {stems[candidate.isic_id]} {_stats(source, candidate)}"
         yield Task(
             candidate.isic_id,
             sha256_bytes(files.encode()),
@@ -218,6 +220,8 @@ def _tasks(source: Path, out: Path, candidates: Sequence[Candidate], options: Pr
             options.size,
             options.crop,
             options.max_pixels,
+            tuple(source / file for file in candidate.other_masks),
+            options.annotators(),
         )
 
 
@@ -278,9 +282,10 @@ def _note_inverted(assembled: Assembled) -> None:
         )
 
 
-def _remove_unused(out: Path, records: Sequence[PairRecord]) -> None:
+def _remove_unused(out: Path, records: Sequence[PairRecord], results: Mapping[str, Result]) -> None:
     """Remove the pictures of items that were rejected after they had been written."""
     used = {name for record in records for name in (record.file_name, record.mask_file_name) if name}
+    used.update(file for record in records for file, _ in results[record.isic_id].annotator_masks)
     for path in sorted(out.glob("*/*.png")):
         if path.relative_to(out).as_posix() not in used:
             path.unlink()

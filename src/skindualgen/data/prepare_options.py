@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from skindualgen.contracts import InputError
+from skindualgen.data.annotators import AnnotatorRule, Annotators, check_rule
 from skindualgen.data.images import MAX_PIXELS, Crop
 from skindualgen.data.prompts import parse_template
-from skindualgen.data.sources import Layout
+from skindualgen.data.sources import Layout, Options
 from skindualgen.provenance import sha256_file
 
 RATIOS = "70/15/15"
@@ -41,6 +42,8 @@ class PrepareOptions:
         llm_cache: folder that keeps its answers; None takes the user's cache folder. See `skindualgen.data.paraphrase`.
         license: licence of the items for which the source names none.
         require_masks: reject photographs without a mask.
+        annotator: which of several masks of one photograph is used; None refuses them. See
+            `skindualgen.data.annotators`.
         max_pixels: width x height from which a file counts as a decompression bomb.
     """
 
@@ -61,6 +64,7 @@ class PrepareOptions:
     llm_cache: Path | None = None
     license: str | None = None
     require_masks: bool = False
+    annotator: AnnotatorRule | None = None
     max_pixels: int = MAX_PIXELS
 
     def check(self) -> None:
@@ -78,13 +82,28 @@ class PrepareOptions:
         if (self.llm_url is None) != (self.llm_model is None):
             got = "an endpoint without a model" if self.llm_model is None else "a model without an endpoint"
             raise InputError(got, "both or none", "give --llm-url and --llm-model")
+        if self.annotator is not None:
+            check_rule(self.annotator)
         parse_ratios(self.split)
         for template in self.templates:
             parse_template(template)
 
     def of_pictures(self) -> dict[str, Any]:
         """Return the options that decide a picture's pixels."""
-        return {"size": self.size, "crop": self.crop, "max_pixels": self.max_pixels}
+        pictures = {"size": self.size, "crop": self.crop, "max_pixels": self.max_pixels}
+        if self.annotator is None:
+            return pictures
+        return {**pictures, "annotator": self.annotator} | (
+            {"annotator_seed": self.seed} if self.annotator == "random" else {}
+        )
+
+    def of_source(self) -> Options:
+        """Return what the readers of sources need."""
+        return Options(self.columns, self.labels, annotators=self.annotator is not None)
+
+    def annotators(self) -> Annotators | None:
+        """Return the rule for several masks of one photograph."""
+        return None if self.annotator is None else Annotators(self.annotator, self.seed)
 
     def record(self, layout: str) -> dict[str, Any]:
         """Return the options as they are written down; the split file by its hash, the layout as it was found.

@@ -11,6 +11,8 @@ from typing import Literal, get_args
 from skindualgen.contracts import InputError
 from skindualgen.data.sources import challenges, folders, published
 from skindualgen.data.sources.base import Candidate, Listing, Options, Rejection, Tree
+from skindualgen.data.sources.leftovers import list_leftovers
+from skindualgen.data.sources.pairing import refuse_several
 
 __all__ = ["LAYOUTS", "Candidate", "Layout", "Listing", "Options", "Rejection", "Tree", "detect", "list_source"]
 
@@ -82,7 +84,8 @@ def list_source(root: Path, *, layout: Layout | Literal["auto"] = "auto", option
 
     Raises:
         InputError: no folder, unknown or ambiguous layout, an unreadable table, a missing column, options that this
-            layout has no use for.
+            layout has no use for, folder names that contradict each other, several masks of one photograph without
+            ``options.annotators``.
     """
     if layout != "auto" and layout not in LAYOUTS:
         raise InputError(f"layout {layout!r}", f"auto or one of {', '.join(LAYOUTS)}", "choose one of these")
@@ -94,7 +97,11 @@ def list_source(root: Path, *, layout: Layout | Literal["auto"] = "auto", option
             "neither: its tables have the published columns and labels",
             "leave them out, or say another --layout",
         )
+    tree.asked.clear()  # Looking for marks is not reading.
     listing = READERS[found](tree, options)
+    if not options.annotators:
+        refuse_several(listing.candidates)
+    list_leftovers(listing, tree)
     for file, reason, detail in tree.refused:
         listing.reject("", file, reason, detail)
     listing.candidates.sort(key=lambda candidate: candidate.isic_id)

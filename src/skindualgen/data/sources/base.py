@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -14,7 +14,9 @@ from skindualgen.data.images import SUFFIXES, Adjustment, ItemError
 from skindualgen.data.splits import Link
 from skindualgen.data.terms import DIAGNOSES, DIAGNOSIS_TERMS, NOT_KNOWN, UNKNOWN_LESION, diagnosis_term
 
-IGNORED_FOLDERS = frozenset({"__MACOSX", "__pycache__"})
+IGNORED_FOLDERS = frozenset({"__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information"})
+IGNORED_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
+"""Folders and files that operating systems and file servers leave behind, in lower case."""
 MAX_AGE_YEARS = 120
 SHOWN_CHARACTERS = 200
 SPLIT_NAMES: Mapping[str, Split] = {
@@ -27,8 +29,13 @@ SPLIT_NAMES: Mapping[str, Split] = {
     "test": "test",
     "testing": "test",
     "test_v2": "test",
+    "eval": "test",
+    "evaluation": "test",
 }
-"""Names of splits in published folders and tables, in lower case."""
+"""Names of splits in published folders and tables, in lower case.
+
+Those of ``datasets`` (datasets/data_files.py, SPLIT_KEYWORDS), for which "eval" and "evaluation" are the test split.
+"""
 SEXES = {"male": "male", "m": "male", "female": "female", "f": "female"}
 BEHAVIOURS = ("benign", "malignant", "indeterminate", "indeterminate/benign", "indeterminate/malignant")
 
@@ -70,6 +77,7 @@ class Candidate:
         split: the split that the source puts it in, if any.
         links: what ties it to others beyond patient and lesion.
         adjustments: what had to be changed in its metadata.
+        other_masks: masks by further annotators, in the order of their names; ``mask`` is then the first.
     """
 
     isic_id: str
@@ -79,6 +87,7 @@ class Candidate:
     split: Split | None = None
     links: tuple[Link, ...] = ()
     adjustments: tuple[Adjustment, ...] = ()
+    other_masks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,12 +102,23 @@ class Rejection:
 
 @dataclass
 class Listing:
-    """All that a source folder holds, before any picture is decoded."""
+    """All that a source folder holds, before any picture is decoded.
+
+    Attributes:
+        layout: how the source is laid out.
+        candidates: its photographs.
+        rejections: what is not used, by file or row.
+        notes: what there is to know, one sentence each.
+        repeats: files that are byte for byte another one of the same id, with that one: they count once.
+        used: files that are read and are no picture of a candidate: tables, captions.
+    """
 
     layout: str
     candidates: list[Candidate] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    repeats: list[tuple[str, str]] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
 
     def reject(self, isic_id: str, file: str, reason: str, detail: str) -> None:
         """Add a rejection."""
@@ -112,10 +132,12 @@ class Options:
     Attributes:
         columns: field -> column of the source's table, where the names differ from the known ones.
         labels: label in the table -> diagnosis to use; also admits diagnoses outside `KNOWN_DIAGNOSES`.
+        annotators: whether a rule for several masks of one photograph is given; without one they are refused.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    annotators: bool = False
 
 
 class Tree:
@@ -126,6 +148,7 @@ class Tree:
         files: POSIX paths relative to it, sorted.
         refused: file, reason code and detail of what is not used: links that leave the folder, links to folders, names
             that are no Unicode.
+        asked: files that a reader has asked for by their names; see `named`.
     """
 
     def __init__(self, root: Path) -> None:
@@ -134,10 +157,11 @@ class Tree:
         self.root = root.resolve()
         self.files: list[str] = []
         self.refused: list[tuple[str, str, str]] = []
+        self.asked: set[str] = set()
         for folder, subfolders, names in os.walk(self.root):
-            subfolders[:] = sorted(n for n in subfolders if not n.startswith(".") and n not in IGNORED_FOLDERS)
+            subfolders[:] = sorted(name for name in subfolders if not is_hidden(name))
             for name in [n for n in subfolders if Path(folder, n).is_symlink()] + names:
-                if not name.startswith("."):
+                if not is_hidden(name):
                     self._add(Path(folder, name))
         self.files.sort()
 
@@ -157,10 +181,16 @@ class Tree:
         """Return the files whose ending is that of an image."""
         return [file for file in self.files if file.lower().endswith(SUFFIXES)]
 
-    def named(self, pattern: str) -> list[str]:
+    def matching(self, pattern: str) -> list[str]:
         """Return the files whose name matches a regular expression from start to end, ignoring case."""
         compiled = re.compile(pattern, re.IGNORECASE)
-        return [file for file in self.files if compiled.fullmatch(PurePosixPath(file).name)]
+        return [file for file in self.files if compiled.fullmatch(file.rpartition("/")[2])]
+
+    def named(self, pattern: str) -> list[str]:
+        """Return `matching` files for a reader that uses all of them, or says why not."""
+        found = self.matching(pattern)
+        self.asked.update(found)
+        return found
 
     def inside(self, value: str, folder: str = "") -> str:
         """Return the relative path of an existing file that a table names, relative to ``folder`` of the tree.
@@ -183,6 +213,14 @@ class Tree:
         return pure.as_posix()
 
 
+def is_hidden(name: str) -> bool:
+    """Tell whether a file or folder is passed over without a word: hidden (``.DS_Store``, ``._a.png``), or a system's.
+
+    This is the rule for every command that reads people's folders.
+    """
+    return name.startswith(".") or name.casefold() in IGNORED_FOLDERS | IGNORED_FILES
+
+
 def key(name: str) -> str:
     """Return the form in which ids and file names are compared: Unicode NFC, case ignored."""
     return unicodedata.normalize("NFC", name).casefold()
@@ -190,7 +228,9 @@ def key(name: str) -> str:
 
 def stem(path: str) -> str:
     """Return a path's file name without its ending."""
-    return PurePosixPath(path).stem
+    name = path.rpartition("/")[2]
+    dot = name.rfind(".")
+    return name[:dot] if 0 < dot < len(name) - 1 else name
 
 
 def known_value(value: str | None) -> str | None:
@@ -260,16 +300,3 @@ def clinical_fields(row: Mapping[str, str]) -> tuple[dict[str, str | int], list[
         else:
             adjustments.append(Adjustment("age_approx_dropped", f"{age!r} is no age in years"))
     return fields, adjustments
-
-
-def unique_files(listing: Listing, files: Iterable[str]) -> dict[str, str]:
-    """Return key of the stem -> file, rejecting all files of a stem that occurs more than once."""
-    groups: dict[str, list[str]] = {}
-    for file in files:
-        groups.setdefault(key(stem(file)), []).append(file)
-    for group in groups.values():
-        if len(group) > 1:
-            for file in group:
-                others = ", ".join(other for other in group if other != file)
-                listing.reject(stem(file), file, "duplicate_id", f"the same id in {others}")
-    return {name: group[0] for name, group in groups.items() if len(group) == 1}

@@ -1,16 +1,18 @@
-"""Folders of any origin: Hugging Face imagefolders and ``images/`` with ``masks/`` and a table."""
+"""Folders of any origin: Hugging Face imagefolders, class folders, ``images/`` with ``masks/`` and a table."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import get_args
 
-from skindualgen.contracts import DATASET_FILE, METADATA_FILE, InputError, Origin
+from skindualgen.contracts import ANNOTATORS_DIR, DATASET_FILE, InputError, Origin
 from skindualgen.data.images import Adjustment, ItemError
 from skindualgen.data.sources.base import (
-    SPLIT_NAMES,
+    BEHAVIOURS,
+    Candidate,
     Listing,
     Options,
     Tree,
@@ -19,243 +21,218 @@ from skindualgen.data.sources.base import (
     key,
     known_value,
     stem,
-    unique_files,
 )
-from skindualgen.data.sources.rows import Describe, Fields, Pictures, add_candidates, masks_by_stem, reject_masks
-from skindualgen.data.sources.tables import Row, Table, read_table, read_text
-
-IMAGE_FOLDERS = ("images", "image", "imgs", "img")
-MASK_FOLDERS = ("masks", "mask", "segmentations", "groundtruth")
-TABLE_NAME = "metadata.csv"
-PATH_COLUMNS = ("file_name", "mask_file_name")
-"""Columns of an imagefolder's metadata file that name files."""
-NOT_TABLES = r"(rejected|adjusted|audit)\.csv"
-"""Reports that `prepare` writes into a data set, which are no metadata."""
-NOT_PICTURES = r"contact_sheet\.png"
-"""Overview that `generate` writes into a data set, which is no picture of it."""
+from skindualgen.data.sources.captions import read_captions
+from skindualgen.data.sources.metadata import (
+    find_tables,
+    first_caption,
+    metadata_files,
+    named_files,
+    note_columns,
+    resolve,
+    splits_of_tables,
+)
+from skindualgen.data.sources.names import folder_name, is_image_folder, place, says_mask, split_of
+from skindualgen.data.sources.pairing import pair_masks, unique_files
+from skindualgen.data.sources.rows import Describe, Fields, Pictures, add_candidates
+from skindualgen.data.sources.survey import (
+    NOT_PICTURES,
+    Survey,
+    class_fields,
+    known_label,
+    no_diagnosis,
+    refuse_twins,
+    some,
+    survey,
+)
+from skindualgen.data.sources.tables import Table
 
 
 def table_evidence(tree: Tree) -> str | None:
     """Return a metadata file whose ``file_name`` is relative to it (an imagefolder with metadata), or None.
 
-    Where none of the files is there, and a folder ``images/`` is, the names are those of files in ``images/``.
+    Where none of the files is there, and files of these names are in other folders, the names are without folders.
     """
-    for file, table in _metadata_files(tree):
-        if not _folder(tree, IMAGE_FOLDERS) or not _named(file, table).isdisjoint(tree.files):
+    stems = {key(stem(file)) for file in tree.images()}
+    for file, table in metadata_files(tree):
+        named = named_files(file, table)
+        if not named.isdisjoint(tree.files) or stems.isdisjoint(key(stem(name)) for name in named):
             return file
     return None
 
 
 def classes_evidence(tree: Tree) -> str | None:
     """Return the class folders of an imagefolder without metadata, or None."""
-    images = tree.images()
-    if _folder(tree, IMAGE_FOLDERS) or not images:
-        return None
-    depths = {len(PurePosixPath(file).parts) for file in images}
-    classes = sorted({PurePosixPath(file).parent.name for file in images})
-    if len(depths) == 1 and min(depths) > 1 and len(classes) > 1 and not _no_classes(classes):
-        return ", ".join(f"{name}/" for name in classes[:6])
-    return None
+    return ", ".join(f"{name}/" for name in survey(tree).classes[:6]) or None
 
 
 def folder_evidence(tree: Tree) -> str | None:
-    """Return the folder of photographs: one named images, or the source itself if they lie directly in it; or None."""
-    named = _folder(tree, IMAGE_FOLDERS)
-    if named:
-        return f"{named}/"
-    return next((file for file in tree.images() if "/" not in file), None)
+    """Return the folder of photographs, or a photograph, where no folder is a class; or None."""
+    found = survey(tree)
+    if not found.photographs or found.classes:
+        return None
+    first = found.photographs[0]
+    folder = next((folder for folder in place(first).folders if is_image_folder(folder)), None)
+    return f"{folder.name}/" if folder is not None else first
 
 
 def read_imagefolder(tree: Tree, options: Options) -> Listing:
     """List a Hugging Face imagefolder: with ``metadata.csv`` / ``.jsonl`` (``file_name``), or one folder a class."""
     listing = Listing("imagefolder")
-    published = _metadata_files(tree)
+    published = metadata_files(tree)
     if not published:
-        return _read_classes(listing, tree, options)
+        found = survey(tree)
+        kinds = {folder.name for file in tree.images() for folder in place(file).folders if folder.kind is not None}
+        if not found.classes and kinds:
+            raise InputError(
+                f"folders named {', '.join(sorted(kinds))} and no metadata file with a column file_name",
+                "an imagefolder: such a file, or one folder a class",
+                "say --layout folder, and give the folder that holds them",
+            )
+        return _read_files(listing, found, tree, options)
     pictures = Pictures({})
-    tables = [_resolve(tree, table, pictures, listing) for _, table in published]
-    known = set(tree.named(NOT_PICTURES)).union(*(_named(file, table) for file, table in published))
+    tables = [resolve(tree, table, pictures, listing) for _, table in published]
+    listing.used.update(*(named_files(file, table) | {file} for file, table in published))
+    known = set(tree.named(NOT_PICTURES)).union(*(named_files(file, table) for file, table in published))
+    others = [file for file in tree.images() if file not in known]
+    any_label = DATASET_FILE in tree.files  # What `prepare` has admitted once is no typing error.
+    if any_label and (single := [file for file in others if file.startswith(f"{ANNOTATORS_DIR}/")]):
+        listing.notes.append(f"{len(single)} masks of single annotators ({ANNOTATORS_DIR}/) are not taken over")
+        listing.used.update(single)
+        others = [file for file in others if file not in listing.used]
     if not any("mask_file_name" in table.columns for _, table in published):
-        masks = [file for file in tree.images() if PurePosixPath(file).parent.name.lower() in MASK_FOLDERS]
-        pictures.masks, unmatched = masks_by_stem(masks, pictures.images)
-        reject_masks(listing, unmatched)
-        known.update(masks)
-    for file in sorted(set(tree.images()) - known):
+        masks = [file for file in others if place(file).kind == "mask" or says_mask(stem(file))]
+        pictures.masks = pair_masks(listing, tree, masks, pictures.images)
+        others = [file for file in others if file not in set(masks)]
+    for file in others:
         listing.reject(stem(file), file, "image_without_row", "no metadata file names it")
-    # What `prepare` has admitted once is no typing error.
-    any_label = DATASET_FILE in tree.files
-    add_candidates(listing, tree, tables, pictures, options, _describer(options, any_label=any_label))
+    for name, file in pictures.images.items():
+        pictures.fields[name], _ = class_fields(file, options.labels, ())
+    captions = read_captions(listing, tree, pictures.images)
+    _add(listing, tree, tables, pictures, options, _describer(options, any_label=any_label), captions)
     return listing
 
 
 def read_folder(tree: Tree, options: Options) -> Listing:
-    """List any folder: ``images/`` (or the folder itself), ``masks/`` if there, and one table if there."""
-    listing = Listing("folder")
-    image_folder, mask_folder = _folder(tree, IMAGE_FOLDERS), _folder(tree, MASK_FOLDERS)
-    pictures_at, masks_at = f"{image_folder}/" if image_folder else "", f"{mask_folder}/" if mask_folder else None
-    files = tree.images()
-    mask_files = [file for file in files if masks_at and file.startswith(masks_at)]
-    images = [file for file in files if file.startswith(pictures_at) and not (masks_at and file.startswith(masks_at))]
-    if not image_folder:
-        images = [file for file in images if "/" not in file]
-    pictures = Pictures(unique_files(listing, images))
+    """List any folder: photographs, masks, splits by the names of folders and files, and one table if there."""
+    return _read_files(Listing("folder"), survey(tree), tree, options)
+
+
+def _read_files(listing: Listing, found: Survey, tree: Tree, options: Options) -> Listing:
+    for file, reason in found.left.items():
+        listing.reject(stem(file), file, "not_used", reason)
+    any_class = listing.layout == "imagefolder"
+    if any_class:
+        refuse_twins(found, options.labels)
+    tables = find_tables(tree, found.photographs, options, required=not any_class)
+    pictures = _identified(listing, tree, found.photographs, with_table=bool(tables))
+    pictures.splits = {name: split for name, file in pictures.images.items() if (split := split_of(file)) is not None}
+    for name, split in splits_of_tables(tables, options).items():
+        if name in pictures.images and pictures.splits.setdefault(name, split) != split:
+            got = f"{pictures.images[name]} in the table of {split}"
+            raise InputError(got, "folders and tables of the same split", "mend one of them")
+    pictures.masks = pair_masks(listing, tree, found.masks, pictures.images)
+    captions = read_captions(listing, tree, pictures.images)
+    not_understood: list[str] = []
     for name, file in pictures.images.items():
-        first = file.removeprefix(pictures_at).partition("/")[0].lower()
-        if first in SPLIT_NAMES:  # images/train/, images/val/, ...
-            pictures.splits[name] = SPLIT_NAMES[first]
-    pictures.masks, unmatched = masks_by_stem(mask_files, pictures.images)
-    reject_masks(listing, unmatched)
-    _reject_other_files(listing, tree, pictures_at, mask_folder)
-    table = _table(tree)
-    if table is None:
+        pictures.fields[name], unknown = class_fields(file, options.labels, found.classes if any_class else ())
+        not_understood += [
+            folder.name for folder in unknown if not (folder.says_nothing and (folder.kind or folder.splits))
+        ]
+        not_understood += [folder.name for folder in place(file).folders if len(folder.splits) > 1]
+        for folder in unknown:
+            if folder.numbered and folder.name in found.classes and name not in captions:
+                raise no_diagnosis(file, folder)
+    if not_understood:
+        listing.notes.append(f"folder names of which nothing is taken: {some(not_understood)}")
+    own = {str(fields["diagnosis"]) for fields in pictures.fields.values() if "diagnosis" in fields}
+    if any_class and (own := {diagnosis for diagnosis in own if known_label(folder_name(diagnosis)) is None}):
+        listing.notes.append(f"diagnoses that folders name, and the vocabulary does not know: {some(own)}")
+    if not tables and not any_class:
         listing.notes.append("no table of metadata: diagnoses are not known")
-    add_candidates(listing, tree, [table] if table else [], pictures, options, _describer(options))
+    listing.used.update(found.photographs, found.masks)  # What becomes of each is said below.
+    listing.used.update(table.path.relative_to(tree.root).as_posix() for table in tables)
+    _add(listing, tree, tables, pictures, options, _describer(options), captions)
     return listing
 
 
-def _read_classes(listing: Listing, tree: Tree, options: Options) -> Listing:
-    images = tree.images()
-    if no_classes := _no_classes(PurePosixPath(file).parent.name for file in images):
-        raise InputError(
-            f"folders named {', '.join(no_classes)} and no metadata file with a column file_name",
-            "an imagefolder: such a file, or one folder a class",
-            "say --layout folder, and give the folder that holds them",
-        )
-    unique = len({key(stem(file)) for file in images}) == len(images)
-    pictures = Pictures({})
-    if not unique:
-        listing.notes.append("file names repeat between folders: ids are made of folder and file name")
-    for file in images:
-        isic_id = stem(file) if unique else "_".join(PurePosixPath(file).with_suffix("").parts)
-        name = key(isic_id)
-        folders = PurePosixPath(file).parts[:-1]
-        split = SPLIT_NAMES.get(folders[0].lower()) if len(folders) > 1 else None
-        # The folder is the user's own statement of the class: no vocabulary is asked.
-        diagnosis = diagnosis_name(folders[-1], options.labels, any_label=True)
-        pictures.images[name] = file
-        pictures.ids[name] = isic_id
-        pictures.splits |= {name: split} if split is not None else {}
-        pictures.fields[name] = {"diagnosis": diagnosis} if diagnosis is not None else {}
-    add_candidates(listing, tree, [], pictures, options, _describer(options))
-    return listing
+def _add(
+    listing: Listing,
+    tree: Tree,
+    tables: Sequence[Table],
+    pictures: Pictures,
+    options: Options,
+    describe: Describe,
+    captions: Mapping[str, str],
+) -> None:
+    """Add the candidates with captions and tables; refuse rows that contradict the folder of their photograph."""
+    for name, caption in captions.items():
+        pictures.fields[name] = {**pictures.fields.get(name, {}), "prompt": caption}
+    add_candidates(listing, tree, tables, pictures, options, describe)
+    note_columns(listing, tables, options)
+    unused = Counter[str]()
+    kept: list[Candidate] = []
+    for candidate in listing.candidates:
+        name = key(candidate.isic_id)
+        folder_split = pictures.splits.get(name)
+        unused["captions"] += name in captions and candidate.fields.get("prompt") != captions[name]
+        unused["masks"] += candidate.mask not in pictures.masks.get(name, (candidate.mask,))
+        if folder_split is not None and candidate.split != folder_split:
+            detail = f"the table says {candidate.split}, the folder or the name of the table {folder_split}"
+            listing.reject(candidate.isic_id, candidate.image, "contradicting_split", detail)
+        else:
+            changes = tuple(
+                Adjustment(f"folder_{field}_dropped", f"{value!r}; the table says {candidate.fields[field]!r}")
+                for field, value in pictures.fields.get(name, {}).items()
+                if field != "prompt" and candidate.fields[field] != value
+            )
+            kept.append(replace(candidate, adjustments=(*candidate.adjustments, *changes)))
+    listing.candidates = kept
+    for kind, count in unused.items():
+        if count:
+            listing.notes.append(f"{kind} in files of {count} photographs are not used: the table has others")
+
+
+def _identified(listing: Listing, tree: Tree, files: Sequence[str], *, with_table: bool) -> Pictures:
+    """Give photographs their ids: the file's name or, where names repeat and no table names them, folders and name."""
+    by_class = listing.layout == "imagefolder"
+    places: dict[tuple[object, ...], list[str]] = defaultdict(list)
+    for file in files:
+        places[place(file).context if by_class else place(file).splits].append(file)
+    once = Listing(listing.layout)
+    same_place = [file for group in places.values() for file in unique_files(once, tree, group).values()]
+    listing.repeats += once.repeats
+    stems = Counter(key(stem(file)) for file in same_place)
+    if with_table or max([*stems.values(), 0]) <= 1:
+        images = unique_files(listing, tree, same_place)
+        listing.rejections += [] if with_table else once.rejections
+        return Pictures(images)
+    listing.notes.append("file names repeat between folders: ids are made of folder and file name")
+    listing.rejections += once.rejections
+    ids = {file: "_".join(PurePosixPath(file).with_suffix("").parts) for file in same_place}
+    return Pictures({key(isic_id): file for file, isic_id in ids.items()}, ids={key(i): i for i in ids.values()})
 
 
 def _describer(options: Options, *, any_label: bool = False) -> Describe:
     def describe(row: Mapping[str, str], raw: Mapping[str, str]) -> tuple[Fields, list[Adjustment]]:
         del raw
         fields, adjustments = clinical_fields(row)
-        diagnosis = diagnosis_name(row.get("diagnosis"), options.labels, any_label=any_label)
+        label = known_value(row.get("diagnosis"))
+        if label is not None and label not in options.labels and label.lower() in BEHAVIOURS:
+            if fields.setdefault("benign_malignant", label.lower()) != label.lower():
+                raise ItemError("contradicting_rows", f"{label!r} and benign_malignant {fields['benign_malignant']!r}")
+            label = None
+        diagnosis = diagnosis_name(label, options.labels, any_label=any_label)
         fields |= {"diagnosis": diagnosis} if diagnosis is not None else {}
         for name in ("prompt", "origin"):
             value = known_value(row.get(name))
             fields |= {name: value} if value is not None else {}
+        if "prompt" in fields:
+            caption, more = first_caption(str(fields["prompt"]))
+            fields["prompt"] = caption
+            adjustments += [Adjustment("captions_left_out", f"the first of {more + 1} is the prompt")] if more else []
         if fields.get("origin", "real") not in get_args(Origin):
             raise ItemError("unknown_origin", f"{fields['origin']!r}; expected {' or '.join(get_args(Origin))}")
         return fields, adjustments
 
     return describe
-
-
-def _folder(tree: Tree, names: tuple[str, ...]) -> str | None:
-    """Return the top folder that has one of the names, ignoring case; the order of ``names`` is the order of choice."""
-    tops = sorted({PurePosixPath(file).parts[0] for file in tree.files if "/" in file})
-    return next((top for name in names for top in tops if top.lower() == name), None)
-
-
-def _table(tree: Tree) -> Table | None:
-    tables = [file for file in tree.named(r".*\.(csv|tsv)|metadata\.jsonl") if "/" not in file]
-    tables = [file for file in tables if file not in tree.named(NOT_TABLES)]
-    if TABLE_NAME in tables:
-        tables = [TABLE_NAME]
-    if len(tables) > 1:
-        raise InputError(
-            f"{len(tables)} tables: {', '.join(tables[:6])}",
-            f"one table beside the folders, or one named {TABLE_NAME}",
-            "take the others away or rename one",
-        )
-    return _read(tree, tables[0]) if tables else None
-
-
-def _no_classes(names: Iterable[str]) -> list[str]:
-    """Return the folders whose name says that they hold photographs or masks, and is no diagnosis."""
-    return sorted({name for name in names if name.lower() in IMAGE_FOLDERS + MASK_FOLDERS})
-
-
-def _reject_other_files(listing: Listing, tree: Tree, pictures_at: str, mask_folder: str | None) -> None:
-    """Files of other kinds in the picture folders are reported: a phone's .heic must not go missing in silence."""
-    images = set(tree.images())
-    for file in tree.files:
-        in_folder = (pictures_at and file.startswith(pictures_at)) or (
-            mask_folder and file.startswith(f"{mask_folder}/")
-        )
-        if in_folder and file not in images:
-            listing.reject(stem(file), file, "not_an_image", f"ending {PurePosixPath(file).suffix or '(none)'}")
-
-
-def _metadata_files(tree: Tree) -> list[tuple[str, Table]]:
-    """Return the metadata files of an imagefolder: those with a column ``file_name``."""
-    tables = [(file, _read(tree, file)) for file in tree.named(r"metadata\.(csv|jsonl)")]
-    return [(file, table) for file, table in tables if "file_name" in table.columns]
-
-
-def _read(tree: Tree, file: str) -> Table:
-    path = tree.root / file
-    return _read_json_lines(path) if path.name == METADATA_FILE else read_table(path)
-
-
-def _read_json_lines(path: Path) -> Table:
-    rows: list[Row] = []
-    bad_lines: list[int] = []
-    columns: dict[str, None] = {}
-    for line, text in enumerate(read_text(path).split("\n"), start=1):
-        if not text.strip():
-            continue
-        try:
-            values = json.loads(text)
-        except ValueError:
-            values = None
-        if not isinstance(values, dict):
-            bad_lines.append(line)
-            continue
-        columns |= dict.fromkeys(values)
-        plain = {name: value for name, value in values.items() if isinstance(value, str | int | float)}
-        rows.append(Row(line, {name: str(value) for name, value in plain.items()}))
-    if not rows:
-        raise InputError(f"{path.name} without a JSON object", "one a line", "fill it or take it away")
-    filled = tuple(Row(row.line, {name: row.values.get(name, "") for name in columns}) for row in rows)
-    return Table(path, tuple(columns), filled, tuple(bad_lines))
-
-
-def _resolve(tree: Tree, table: Table, pictures: Pictures, listing: Listing) -> Table:
-    """Turn a metadata file's paths, which are relative to its folder, into pictures; return the rows that have one."""
-    folder = table.path.parent.relative_to(tree.root).as_posix()
-    table_split = SPLIT_NAMES.get(table.path.parent.name.lower()) if folder != "." else None
-    rows: list[Row] = []
-    for row in table.rows:
-        where = f"{table.path.relative_to(tree.root).as_posix()}:{row.line}"
-        try:
-            image = tree.inside(row.values["file_name"], folder)
-            mask = tree.inside(row.values["mask_file_name"], folder) if row.values.get("mask_file_name") else None
-        except ItemError as error:
-            listing.reject(row.values.get("isic_id", ""), where, error.code, error.detail)
-            continue
-        isic_id = row.values.get("isic_id") or stem(image)
-        name = key(isic_id)
-        if pictures.images.setdefault(name, image) != image:
-            listing.reject(isic_id, where, "duplicate_id", f"the same id as {pictures.images[name]}")
-            continue
-        pictures.ids[name] = isic_id
-        if mask is not None:
-            pictures.masks[name] = mask
-        if table_split is not None:
-            pictures.splits[name] = table_split
-        rest = {column: value for column, value in row.values.items() if column not in (*PATH_COLUMNS, "isic_id")}
-        rows.append(Row(row.line, {"isic_id": isic_id, **rest}))
-    columns = ("isic_id", *(column for column in table.columns if column not in (*PATH_COLUMNS, "isic_id")))
-    return Table(table.path, columns, tuple(rows), table.bad_lines)
-
-
-def _named(file: str, table: Table) -> set[str]:
-    """Return the paths that a metadata file names, relative to the tree, whether or not anything is there."""
-    values = (row.values.get(column) for row in table.rows for column in PATH_COLUMNS)
-    return {(PurePosixPath(file).parent / value).as_posix() for value in values if value}

@@ -18,10 +18,11 @@ from skindualgen.data.sources.base import (
     key,
     known_value,
     stem,
-    unique_files,
 )
 from skindualgen.data.sources.challenges import with_behaviour
-from skindualgen.data.sources.rows import Fields, Pictures, add_candidates, masks_by_stem, reject_masks
+from skindualgen.data.sources.names import place
+from skindualgen.data.sources.pairing import pair_masks, unique_files
+from skindualgen.data.sources.rows import Fields, Pictures, add_candidates
 from skindualgen.data.sources.tables import Table, read_table
 
 HAM_TABLE = r"(HAM10000_metadata(\.csv|\.tab)?|ISIC2018_Task3_Test_GroundTruth\.(csv|tab))"
@@ -74,6 +75,8 @@ def read_ham10000(tree: Tree, options: Options) -> Listing:
             splits[file] = "test"
         elif any(HAM_TRAIN.fullmatch(folder) for folder in folders):
             images.append(file)
+    if len(images) == len(splits):  # No folder has its published name: both parts were put into another one.
+        images += [file for file in tree.images() if file not in splits and _is_archive_photograph(file)]
     pictures = _pictures(listing, tree, images)
     pictures.splits = {name: splits[file] for name, file in pictures.images.items() if file in splits}
     tables = [read_table(tree.root / file) for file in tree.named(HAM_TABLE)]
@@ -131,7 +134,7 @@ def archive_evidence(tree: Tree) -> str | None:
 def read_archive(tree: Tree, options: Options) -> Listing:
     """List an ISIC Archive download: ``<isic_id>.jpg`` files and metadata.csv, in its present or its earlier schema."""
     listing = Listing("isic-archive")
-    named = [file for file in tree.images() if re.fullmatch(r"ISIC_\d+", stem(file), re.IGNORECASE)]
+    named = [file for file in tree.images() if _is_archive_photograph(file)]
     pictures = _pictures(listing, tree, named)
 
     def describe(row: Mapping[str, str], raw: Mapping[str, str]) -> tuple[Fields, list[Adjustment]]:
@@ -163,12 +166,19 @@ def archive_diagnosis(row: Mapping[str, str]) -> tuple[str | None, str | None]:
     return None, None
 
 
+def _is_archive_photograph(file: str) -> bool:
+    return re.fullmatch(r"ISIC_\d+", stem(file), re.IGNORECASE) is not None and place(file).kind in (None, "image")
+
+
+def _is_in_mask_folder(file: str) -> bool:
+    return re.match(r"ISIC_\d+", stem(file), re.IGNORECASE) is not None and place(file).kind == "mask"
+
+
 def _pictures(listing: Listing, tree: Tree, images: list[str]) -> Pictures:
     """Pair photographs with masks named ``<id>_segmentation.png``, wherever they lie."""
-    by_stem = unique_files(listing, images)
-    masks, unmatched = masks_by_stem(tree.named(ISIC_MASK), by_stem)
-    reject_masks(listing, unmatched)
-    return Pictures(by_stem, masks)
+    by_stem = unique_files(listing, tree, images)
+    masks = {*tree.named(ISIC_MASK), *(file for file in tree.images() if _is_in_mask_folder(file))}
+    return Pictures(by_stem, pair_masks(listing, tree, sorted(masks), by_stem))
 
 
 def _archive_tables(tree: Tree) -> list[tuple[str, Table]]:

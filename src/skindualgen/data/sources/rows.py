@@ -17,16 +17,13 @@ Fields = dict[str, str | int]
 Describe = Callable[[Mapping[str, str], Mapping[str, str]], tuple[Fields, list[Adjustment]]]
 """(values by field, values by column) -> record fields and adjustments; may raise ItemError."""
 
-MASK_ENDING = re.compile(r"[ _-](segmentation|lesion|mask|seg|gt)$", re.IGNORECASE)
-"""What the name of a mask file adds to its photograph's."""
-
 
 @dataclass
 class Pictures:
-    """The files of a listing by `key` of their id, and what folders say of them."""
+    """The files of a listing by `key` of their id, and what folders say of them; masks by annotator."""
 
     images: dict[str, str]
-    masks: dict[str, str] = field(default_factory=dict)
+    masks: dict[str, tuple[str, ...]] = field(default_factory=dict)
     splits: dict[str, Split] = field(default_factory=dict)
     fields: dict[str, Fields] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
@@ -34,24 +31,6 @@ class Pictures:
     def id_of(self, name: str) -> str:
         """Return the id in its own spelling: the file's stem, unless another was given."""
         return self.ids.get(name) or stem(self.images[name])
-
-
-def masks_by_stem(files: Sequence[str], images: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Match masks to photographs by name: ``a.png`` or ``a_segmentation.png`` (`MASK_ENDING`) belongs to ``a.jpg``.
-
-    Returns:
-        Key -> mask file, and the masks without a photograph.
-    """
-    masks: dict[str, str] = {}
-    unmatched: list[str] = []
-    for file in files:
-        exact, shortened = key(stem(file)), key(MASK_ENDING.sub("", stem(file)))
-        name = next((name for name in (exact, shortened) if name in images and name not in masks), None)
-        if name is None:
-            unmatched.append(file)
-        else:
-            masks[name] = file
-    return masks, unmatched
 
 
 def add_candidates(
@@ -73,7 +52,7 @@ def add_candidates(
     for name, file in sorted(pictures.images.items()):
         isic_id = pictures.id_of(name)
         fields: Fields = {**pictures.fields.get(name, {})}
-        split, mask = pictures.splits.get(name), pictures.masks.get(name)
+        split, masks = pictures.splits.get(name), pictures.masks.get(name, ())
         adjustments: list[Adjustment] = []
         links: tuple[Link, ...] = ()
         try:
@@ -82,7 +61,8 @@ def add_candidates(
                 described, adjustments = describe(row, raw)
                 fields |= described
                 split = split_name(row.get("split")) or split
-                mask = _mask_of(tree, row) or mask
+                named = _mask_of(tree, row)
+                masks = (named,) if named is not None else masks
                 group = known_value(row.get("split_group"))
                 links = (("split_group", group),) if group is not None else ()
             else:
@@ -90,7 +70,8 @@ def add_candidates(
         except ItemError as error:
             listing.reject(isic_id, file, error.code, error.detail)
             continue
-        listing.candidates.append(Candidate(isic_id, file, mask, fields, split, links, tuple(adjustments)))
+        mask, others = masks[0] if masks else None, masks[1:]
+        listing.candidates.append(Candidate(isic_id, file, mask, fields, split, links, tuple(adjustments), others))
     if tables and without_row:
         listing.notes.append(f"{without_row} photographs have no row in the table: nothing is known of them")
 
@@ -166,9 +147,3 @@ def reject_bad_lines(listing: Listing, file: str, table: Table) -> None:
     """Reject the lines of a table, which is called ``file``, that have another number of values than its header."""
     for line in table.bad_lines:
         listing.reject("", f"{file}:{line}", "bad_row", f"not {len(table.columns)} values")
-
-
-def reject_masks(listing: Listing, masks: Sequence[str]) -> None:
-    """Reject masks that belong to no photograph."""
-    for file in masks:
-        listing.reject(MASK_ENDING.sub("", stem(file)), file, "mask_without_image", "no photograph of this name")

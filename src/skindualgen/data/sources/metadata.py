@@ -1,0 +1,172 @@
+"""Tables beside photographs of any origin: metadata files of imagefolders, the one table of a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from pathlib import Path, PurePosixPath
+
+from skindualgen.contracts import METADATA_FILE, InputError, Split
+from skindualgen.data.images import ItemError
+from skindualgen.data.sources.base import Listing, Options, Tree, key, stem
+from skindualgen.data.sources.leftovers import OUR_REPORTS
+from skindualgen.data.sources.names import folder_name, split_of
+from skindualgen.data.sources.rows import Pictures, row_name
+from skindualgen.data.sources.survey import shared_folders
+from skindualgen.data.sources.tables import Row, Table, read_table, read_text
+
+TABLE_NAME = "metadata.csv"
+TABLE_FILE = r".*\.(csv|tsv)|metadata\.jsonl"
+PATH_COLUMNS = ("file_name", "mask_file_name")
+"""Columns of an imagefolder's metadata file that name files."""
+
+
+def metadata_files(tree: Tree) -> list[tuple[str, Table]]:
+    """Return the metadata files of an imagefolder: those with a column ``file_name``."""
+    tables = [(file, _read(tree, file)) for file in tree.matching(r"metadata\.(csv|jsonl)")]
+    return [(file, table) for file, table in tables if "file_name" in table.columns]
+
+
+def named_files(file: str, table: Table) -> set[str]:
+    """Return the paths that a metadata file names, relative to the tree, whether or not anything is there."""
+    values = (row.values.get(column) for row in table.rows for column in PATH_COLUMNS)
+    return {(PurePosixPath(file).parent / value).as_posix() for value in values if value}
+
+
+def find_tables(tree: Tree, photographs: Collection[str], options: Options, *, required: bool) -> list[Table]:
+    """Return the table beside the folders, or one for each split (``train.csv``, ``test.csv``).
+
+    Args:
+        tree: the source. Its root is searched first, then the folders that all photographs share.
+        photographs: the files that the table is about.
+        options: its ``columns`` may name the column of ids.
+        required: whether a table without ids is an error; otherwise it is no table of photographs.
+
+    Raises:
+        InputError: several tables.
+    """
+    files = [file for file in tree.matching(TABLE_FILE) if not OUR_REPORTS.fullmatch(PurePosixPath(file).name)]
+    for depth in range(shared_folders(photographs) + 1):
+        here = [file for file in files if len(PurePosixPath(file).parts) == depth + 1]
+        here = [file for file in here if PurePosixPath(file).name == TABLE_NAME] or here
+        tables = [_read(tree, file) for file in here]
+        if not required or len(tables) > 1:
+            tables = [
+                table for table in tables if "isic_id" in {**table.fields({}), **options.columns}
+            ] or tables * required
+        splits = [folder_name(table.path.stem).splits for table in tables]
+        if len(tables) > 1 and not all(len(split) == 1 for split in splits):
+            raise InputError(
+                f"{len(tables)} tables: {', '.join(table.path.name for table in tables[:6])}",
+                f"one table beside the folders, or one named {TABLE_NAME}",
+                "take the others away or rename one",
+            )
+        if tables:
+            return tables
+    return []
+
+
+def splits_of_tables(tables: Sequence[Table], options: Options) -> dict[str, Split]:
+    """Return `key` of the id -> split, where each split has a table of its own (``train.csv``).
+
+    Raises:
+        InputError: an id in the tables of two splits.
+    """
+    splits: dict[str, Split] = {}
+    for table in tables if len(tables) > 1 else ():
+        (split,) = folder_name(table.path.stem).splits
+        for row in table.renamed(options.columns, needed=("isic_id",)):
+            try:
+                name = row_name(row.values["isic_id"])
+            except ItemError:
+                continue  # Rejected where rows are joined to photographs.
+            if splits.setdefault(name, split) != split:
+                got = f"{row.values['isic_id']} in the tables of {splits[name]} and {split}"
+                raise InputError(got, "each photograph in one", f"mend {table.path.name}")
+    return splits
+
+
+def note_columns(listing: Listing, tables: Sequence[Table], options: Options) -> None:
+    """Say which columns are read nowhere."""
+    read = {column for table in tables for column in table.fields(options.columns).values()} | {
+        *PATH_COLUMNS,
+        "isic_id",
+    }
+    unread = dict.fromkeys(column for table in tables for column in table.columns if column not in read)
+    if unread:
+        listing.notes.append(f"columns that are not read: {', '.join(unread)}")
+
+
+def first_caption(text: str) -> tuple[str, int]:
+    """Return the first of several captions, which a JSON list holds, and how many more there are."""
+    try:
+        values = json.loads(text) if text.startswith("[") else None
+    except ValueError:
+        values = None
+    if isinstance(values, list) and values and all(isinstance(value, str) for value in values):
+        return values[0], len(values) - 1
+    return text, 0
+
+
+def resolve(tree: Tree, table: Table, pictures: Pictures, listing: Listing) -> Table:
+    """Turn a metadata file's paths, which are relative to its folder, into pictures; return the rows that have one."""
+    folder = table.path.parent.relative_to(tree.root).as_posix()
+    rows: list[Row] = []
+    for row in table.rows:
+        where = f"{table.path.relative_to(tree.root).as_posix()}:{row.line}"
+        try:
+            image = tree.inside(row.values["file_name"], folder)
+            mask = tree.inside(row.values["mask_file_name"], folder) if row.values.get("mask_file_name") else None
+        except ItemError as error:
+            listing.reject(row.values.get("isic_id", ""), where, error.code, error.detail)
+            continue
+        isic_id = row.values.get("isic_id") or stem(image)
+        name = key(isic_id)
+        if pictures.images.setdefault(name, image) != image:
+            listing.reject(isic_id, where, "duplicate_id", f"the same id as {pictures.images[name]}")
+            continue
+        pictures.ids[name] = isic_id
+        if mask is not None:
+            pictures.masks[name] = (mask,)
+        if (split := split_of(image)) is not None:
+            pictures.splits[name] = split
+        rest = {column: value for column, value in row.values.items() if column not in (*PATH_COLUMNS, "isic_id")}
+        rows.append(Row(row.line, {"isic_id": isic_id, **rest}))
+    columns = ("isic_id", *(column for column in table.columns if column not in (*PATH_COLUMNS, "isic_id")))
+    return Table(table.path, columns, tuple(rows), table.bad_lines)
+
+
+def _read(tree: Tree, file: str) -> Table:
+    path = tree.root / file
+    return _read_json_lines(path) if path.name == METADATA_FILE else read_table(path)
+
+
+def _read_json_lines(path: Path) -> Table:
+    rows: list[Row] = []
+    bad_lines: list[int] = []
+    columns: dict[str, None] = {}
+    for line, text in enumerate(read_text(path).split("\n"), start=1):
+        if not text.strip():
+            continue
+        try:
+            values = json.loads(text)
+        except ValueError:
+            values = None
+        if not isinstance(values, dict):
+            bad_lines.append(line)
+            continue
+        columns |= dict.fromkeys(values)
+        rows.append(Row(line, {name: _text(value) for name, value in values.items()}))
+    if not rows:
+        raise InputError(f"{path.name} without a JSON object", "one a line", "fill it or take it away")
+    filled = tuple(Row(row.line, {name: row.values.get(name, "") for name in columns}) for row in rows)
+    return Table(path, tuple(columns), filled, tuple(bad_lines))
+
+
+def _text(value: object) -> str:
+    """Return a JSON value as a table's: a list of one as that one, other lists and objects as JSON."""
+    if isinstance(value, list) and len(value) == 1:
+        return _text(value[0])
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False)
+    return "" if value is None else str(value)
