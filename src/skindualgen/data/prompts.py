@@ -26,7 +26,6 @@ from skindualgen.data.terms import (
     ATTRIBUTE_WORDS,
     BEHAVIOURS,
     DIAGNOSES,
-    DIAGNOSIS_TERMS,
     SEXES,
     SITES,
     UNKNOWN_LESION,
@@ -210,7 +209,7 @@ def caption_corpus() -> list[str]:
     Each template is filled with each diagnosis, site, sex, behaviour and age (0 to 90 in steps of 5), other fields
     cycling, and with fields dropped; the words for shape, colour and structure follow. Sorted, without repetition.
     """
-    captions = set(DIAGNOSES) | set(SITES) | set(DIAGNOSIS_TERMS.values())
+    captions = set(DIAGNOSES) | set(SITES)
     for template in TEMPLATES:
         parts = parse_template(template)
         for record in _corpus_records():

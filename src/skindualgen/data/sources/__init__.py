@@ -11,6 +11,7 @@ from typing import Literal, get_args
 from skindualgen.contracts import InputError
 from skindualgen.data.sources import challenges, folders, published
 from skindualgen.data.sources.base import Candidate, Listing, Options, Rejection, Tree
+from skindualgen.data.sources.diagnoses import settle_diagnoses
 
 __all__ = ["LAYOUTS", "Candidate", "Layout", "Listing", "Options", "Rejection", "Tree", "detect", "list_source"]
 
@@ -95,6 +96,7 @@ def list_source(root: Path, *, layout: Layout | Literal["auto"] = "auto", option
             "leave them out, or say another --layout",
         )
     listing = READERS[found](tree, options)
+    settle_diagnoses(listing, options)
     for file, reason, detail in tree.refused:
         listing.reject("", file, reason, detail)
     listing.candidates.sort(key=lambda candidate: candidate.isic_id)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from skindualgen.contracts import Split
+from skindualgen.data.archive_terms import archive_diagnosis as archive_diagnosis
 from skindualgen.data.images import Adjustment
 from skindualgen.data.sources.base import (
     Candidate,
@@ -16,7 +17,6 @@ from skindualgen.data.sources.base import (
     clinical_fields,
     diagnosis_name,
     key,
-    known_value,
     stem,
     unique_files,
 )
@@ -42,17 +42,6 @@ PH2_NAME_CELL, PH2_DIAGNOSIS_CELL = 1, 3
 
 ARCHIVE_MARKS = ("attribution", "copyright_license", "diagnosis_1")
 """Columns of which isic-cli writes at least one beside ``isic_id``."""
-ARCHIVE_LEVELS = ("diagnosis_3", "diagnosis_2")
-ARCHIVE_TERMS = (
-    (r"melanoma metastasis.*", "melanoma metastasis"),
-    (r"melanoma.*", "melanoma"),
-    (r"nevus.*", "nevus"),
-    (r"squamous cell carcinoma.*", "squamous cell carcinoma"),
-    (r"solar or actinic keratosis", "actinic keratosis"),
-    (r"lichen planus like keratosis", "lichenoid keratosis"),
-    (r"basal cell carcinoma.*", "basal cell carcinoma"),
-)
-"""Finer diagnoses of the archive's five-level scheme -> the term of its earlier single column."""
 
 
 def ham10000_evidence(tree: Tree) -> str | None:
@@ -135,32 +124,14 @@ def read_archive(tree: Tree, options: Options) -> Listing:
     pictures = _pictures(listing, tree, named)
 
     def describe(row: Mapping[str, str], raw: Mapping[str, str]) -> tuple[Fields, list[Adjustment]]:
+        del raw
         fields, adjustments = clinical_fields(row)
-        named = "diagnosis" in options.columns
-        diagnosis, detail = (row["diagnosis"], None) if named else archive_diagnosis(raw)
-        name = diagnosis_name(diagnosis, options.labels, any_label=True)
-        fields |= {"diagnosis": name} if name is not None else {}
-        fields |= {"diagnosis_detail": detail} if detail is not None else {}
-        top_level = known_value(raw.get("diagnosis_1"))
-        if "benign_malignant" not in fields and top_level is not None:
-            fields["benign_malignant"] = top_level.lower()
-        return fields, adjustments
+        # The archive is the vocabulary: no label of it is unknown.
+        name = diagnosis_name(row.get("diagnosis"), options.labels, any_label=True)
+        return fields | ({"diagnosis": name} if name is not None else {}), adjustments
 
     add_candidates(listing, tree, [table for _, table in _archive_tables(tree)], pictures, options, describe)
     return listing
-
-
-def archive_diagnosis(row: Mapping[str, str]) -> tuple[str | None, str | None]:
-    """Return diagnosis and finer diagnosis of a row of the archive's metadata, from either schema."""
-    old = known_value(row.get("diagnosis"))
-    if old is not None:
-        return old, None
-    for level in ARCHIVE_LEVELS:
-        text = known_value(row.get(level))
-        if text is not None:
-            lower = text.lower()
-            return next((term for pattern, term in ARCHIVE_TERMS if re.fullmatch(pattern, lower)), lower), text
-    return None, None
 
 
 def _pictures(listing: Listing, tree: Tree, images: list[str]) -> Pictures:
