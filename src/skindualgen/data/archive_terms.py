@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
-from skindualgen.data.terms import DIAGNOSES, DIAGNOSIS_TERMS, UNKNOWN_LESION, diagnosis_term, known
+from skindualgen.data.terms import DIAGNOSES, UNKNOWN_LESION, diagnosis_term, known
 
 LEVEL_FIELDS = tuple(f"diagnosis_{level}" for level in range(1, 6))
 SITE_FIELDS = tuple(f"anatom_site_{level}" for level in range(1, 6))
@@ -106,9 +106,9 @@ def known_diagnosis(label: str) -> bool:
 
 
 def earlier_diagnosis(label: str) -> bool:
-    """Whether a label is a term or code of `skindualgen.data.terms`."""
+    """Whether a label is a term of `skindualgen.data.terms` or of the earlier column, or a code of one."""
     term = diagnosis_term(label)
-    return (term in DIAGNOSES and term != UNKNOWN_LESION) or term in DIAGNOSIS_TERMS.values() or term in EARLIER_TERMS
+    return (term in DIAGNOSES and term != UNKNOWN_LESION) or term in EARLIER_TERMS
 
 
 def archive_diagnosis(row: Mapping[str, str | int]) -> tuple[str | None, str | None]:

@@ -90,7 +90,9 @@ def prepare(
     options.check()
     _refuse_nested(source, out)
     given = read_split_file(options.split_file) if options.split_file is not None else None
-    listing = list_source(source, layout=options.layout, options=Options(options.columns, options.labels))
+    listing = list_source(
+        source, layout=options.layout, options=Options(options.columns, options.labels, options.diagnosis_level)
+    )
     header = {"options": options.record(listing.layout), "listing_sha256": _fingerprint(source, listing)}
     if _is_finished(out, header):
         _stop_if_strict(strict, _rejections(out))

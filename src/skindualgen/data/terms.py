@@ -71,7 +71,7 @@ SITE_TERMS: Mapping[str, str] = {
     "posterior trunk": "posterior torso",
     "lateral trunk": "lateral torso",
 }
-"""Spellings of a site that differ from the ISIC Archive's general site, in lower case. A narrower site ("scalp") stays."""
+"""Spellings of a site that differ from the ISIC Archive's general one, in lower case. Narrower ones ("scalp") stay."""
 
 DIAGNOSES = (
     "melanoma",

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from skindualgen.contracts import InputError, Split
+from skindualgen.data.archive_terms import LEVEL_FIELDS, SITE_FIELDS, known_diagnosis, site_of_levels
 from skindualgen.data.images import SUFFIXES, Adjustment, ItemError
 from skindualgen.data.splits import Link
-from skindualgen.data.archive_terms import LEVEL_FIELDS, SITE_FIELDS, known_diagnosis, site_of_levels
 from skindualgen.data.terms import NOT_KNOWN, SEXES, age_years, diagnosis_term, known, sex_term, site_term
 
 IGNORED_FOLDERS = frozenset({"__MACOSX", "__pycache__"})

@@ -1,4 +1,4 @@
-"""Diagnoses of candidates, whatever the layout: in the ISIC Archive's levels where known, and at the level asked for."""
+"""Diagnoses of candidates of any layout: in the ISIC Archive's levels where known, at the level asked for."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def settle_diagnoses(listing: Listing, options: Options) -> None:
     * Levels that the source states are kept, and give the diagnosis where the source has no column for it. A path of
       levels in one cell is taken apart. A term that only the Archive's levels know gets its levels.
     * "benign", "malignant" and "indeterminate" are no diagnoses and become ``benign_malignant``.
-    * With ``options.diagnosis_level``, the diagnosis is that level of the Archive's path, in lower case, or the finest above it that is
-      known. A diagnosis without a place in the levels stays, and is reported.
+    * With ``options.diagnosis_level``, the diagnosis is that level of the Archive's path, in lower case, or the finest
+      above it that is known. A diagnosis without a place in the levels stays, and is reported.
 
     Raises:
         InputError: the level is not from 1 to 5.
@@ -45,7 +45,7 @@ def settle_diagnoses(listing: Listing, options: Options) -> None:
             listing.reject(candidate.isic_id, candidate.image, error.code, error.detail)
             continue
         adjustments = candidate.adjustments
-        if level is not None and "diagnosis" in fields:
+        if level is not None and ("diagnosis" in fields or _stated(fields)):
             fields, adjustment = _at_level(fields, level)
             adjustments += (adjustment,) if adjustment is not None else ()
         settled.append(replace(candidate, fields=fields, adjustments=adjustments))
@@ -86,7 +86,7 @@ def _stated(fields: Fields) -> Levels:
 def _at_level(fields: dict[str, str | int], level: int) -> tuple[dict[str, str | int], Adjustment | None]:
     """Return the fields with the diagnosis at a level; what could not be done is reported."""
     stated = _stated(fields)
-    label = str(fields["diagnosis"])
+    label = str(fields.get("diagnosis", ""))
     path = diagnosis_levels(stated[-1] if stated else label)
     if path is None and len(stated) > 1 and all(name in fields for name in LEVEL_FIELDS[: len(stated)]):
         path = stated  # of a newer edition of the Archive than the installed package knows

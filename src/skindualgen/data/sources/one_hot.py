@@ -26,6 +26,21 @@ def diagnosis_columns(table: Table) -> dict[str, str | None]:
     return found if sum(term is not None for term in found.values()) > 1 else {}
 
 
+def marked_columns(values: Mapping[str, str], columns: Iterable[str]) -> list[str]:
+    """Return the columns that a row marks; nothing in them counts as no mark.
+
+    Raises:
+        ItemError: ``unknown_label``: a value is no mark.
+    """
+    marked = []
+    for column in columns:
+        value = values[column].strip().lower()
+        if value not in MARKS and value not in NOT_KNOWN:
+            raise ItemError(UNKNOWN_LABEL, f"{values[column]!r} for {column}; expected 0 or 1")
+        marked += [column] if MARKS.get(value) else []
+    return marked
+
+
 def marked_diagnosis(values: Mapping[str, str], diagnoses: Mapping[str, str | None]) -> str | None:
     """Return the diagnosis whose column is marked.
 
@@ -36,16 +51,11 @@ def marked_diagnosis(values: Mapping[str, str], diagnoses: Mapping[str, str | No
     Raises:
         ItemError: ``unknown_label``: none or several are marked, or a value is no mark.
     """
-    chosen = []
-    for column, diagnosis in diagnoses.items():
-        value = values[column].strip().lower()
-        mark = False if value in NOT_KNOWN else MARKS.get(value)
-        if mark is None:
-            raise ItemError(UNKNOWN_LABEL, f"{values[column]!r} for {column}; expected 0 or 1")
-        chosen += [diagnosis] if mark else []
-    if len(chosen) != 1:
-        raise ItemError(UNKNOWN_LABEL, f"{len(chosen)} diagnoses marked in {_shown(values, diagnoses)}")
-    return chosen[0]
+    marked = marked_columns(values, diagnoses)
+    if len(marked) != 1:
+        shown = ", ".join(f"{column} {values[column]}" for column in diagnoses)
+        raise ItemError(UNKNOWN_LABEL, f"{len(marked)} diagnoses marked in {shown}")
+    return diagnoses[marked[0]]
 
 
 def _is_diagnosis(column: str) -> bool:
@@ -56,7 +66,3 @@ def _is_diagnosis(column: str) -> bool:
 def _holds_marks(table: Table, column: str) -> bool:
     stated = [value for row in table.rows if (value := row.values[column].strip().lower()) not in NOT_KNOWN]
     return bool(stated) and 2 * sum(value in MARKS for value in stated) > len(stated)
-
-
-def _shown(values: Mapping[str, str], columns: Iterable[str]) -> str:
-    return ", ".join(f"{column} {values[column]}" for column in columns)

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from skindualgen.contracts import Split
 from skindualgen.data.archive_terms import archive_diagnosis as archive_diagnosis
 from skindualgen.data.images import Adjustment
+from skindualgen.data.sources import catalogues
 from skindualgen.data.sources.base import (
     Candidate,
     Listing,
@@ -21,8 +21,15 @@ from skindualgen.data.sources.base import (
     unique_files,
 )
 from skindualgen.data.sources.challenges import with_behaviour
-from skindualgen.data.sources.rows import Fields, Pictures, add_candidates, masks_by_stem, reject_masks
-from skindualgen.data.sources.tables import Table, read_table
+from skindualgen.data.sources.rows import (
+    Fields,
+    Pictures,
+    add_candidates,
+    masks_by_stem,
+    note_unused_tables,
+    reject_masks,
+)
+from skindualgen.data.sources.tables import read_columns, read_table
 
 HAM_TABLE = r"(HAM10000_metadata(\.csv|\.tab)?|ISIC2018_Task3_Test_GroundTruth\.(csv|tab))"
 HAM_TRAIN = re.compile(r"HAM10000_images(_part_?[12])?", re.IGNORECASE)
@@ -54,18 +61,14 @@ def ham10000_evidence(tree: Tree) -> str | None:
 def read_ham10000(tree: Tree, options: Options) -> Listing:
     """List HAM10000: image parts 1 and 2, the metadata table, lesion masks; the test set of 2018 if it is there."""
     listing = Listing("ham10000")
-    images: list[str] = []
-    splits: dict[str, Split] = {}
-    for file in tree.images():
-        folders = PurePosixPath(file).parts[:-1]
-        if any(HAM_TEST.fullmatch(folder) for folder in folders):
-            images.append(file)
-            splits[file] = "test"
-        elif any(HAM_TRAIN.fullmatch(folder) for folder in folders):
-            images.append(file)
+    images = _named(listing, tree)
     pictures = _pictures(listing, tree, images)
-    pictures.splits = {name: splits[file] for name, file in pictures.images.items() if file in splits}
-    tables = [read_table(tree.root / file) for file in tree.named(HAM_TABLE)]
+    for name, file in pictures.images.items():
+        if any(HAM_TEST.fullmatch(folder) for folder in PurePosixPath(file).parts[:-1]):
+            pictures.splits[name] = "test"
+    files = tree.named(HAM_TABLE)
+    tables = [read_table(tree.root / file) for file in files]
+    note_unused_tables(listing, tree, files)
     if not tables:
         listing.notes.append("HAM10000_metadata is not there: diagnoses and lesion ids are not known")
 
@@ -113,15 +116,14 @@ def read_ph2(tree: Tree, options: Options) -> Listing:
 
 
 def archive_evidence(tree: Tree) -> str | None:
-    """Return a table as isic-cli writes it, or None."""
-    return next((file for file, _ in _archive_tables(tree)), None)
+    """Return a table as isic-cli writes it, or None; the challenge of 2024 holds such tables as well."""
+    return None if catalogues.evidence(tree, "isic2024") else next(iter(_archive_tables(tree)), None)
 
 
 def read_archive(tree: Tree, options: Options) -> Listing:
     """List an ISIC Archive download: ``<isic_id>.jpg`` files and metadata.csv, in its present or its earlier schema."""
     listing = Listing("isic-archive")
-    named = [file for file in tree.images() if re.fullmatch(r"ISIC_\d+", stem(file), re.IGNORECASE)]
-    pictures = _pictures(listing, tree, named)
+    pictures = _pictures(listing, tree, _named(listing, tree))
 
     def describe(row: Mapping[str, str], raw: Mapping[str, str]) -> tuple[Fields, list[Adjustment]]:
         del raw
@@ -130,8 +132,21 @@ def read_archive(tree: Tree, options: Options) -> Listing:
         name = diagnosis_name(row.get("diagnosis"), options.labels, any_label=True)
         return fields | ({"diagnosis": name} if name is not None else {}), adjustments
 
-    add_candidates(listing, tree, [table for _, table in _archive_tables(tree)], pictures, options, describe)
+    files = _archive_tables(tree)
+    note_unused_tables(listing, tree, files)
+    add_candidates(listing, tree, [read_table(tree.root / file) for file in files], pictures, options, describe)
     return listing
+
+
+def _named(listing: Listing, tree: Tree) -> list[str]:
+    """Return the photographs named ``ISIC_<number>``, in any folder, and reject other pictures but masks."""
+    images = []
+    for file in tree.images():
+        if re.fullmatch(r"ISIC_\d+", stem(file), re.IGNORECASE):
+            images.append(file)
+        elif not re.fullmatch(ISIC_MASK, PurePosixPath(file).name, re.IGNORECASE):
+            listing.reject(stem(file), file, "unknown_name", "neither ISIC_<number> nor a mask of that name")
+    return images
 
 
 def _pictures(listing: Listing, tree: Tree, images: list[str]) -> Pictures:
@@ -142,10 +157,7 @@ def _pictures(listing: Listing, tree: Tree, images: list[str]) -> Pictures:
     return Pictures(by_stem, masks)
 
 
-def _archive_tables(tree: Tree) -> list[tuple[str, Table]]:
-    tables = [(file, read_table(tree.root / file)) for file in tree.named(r".*metadata.*\.csv")]
-    return [
-        (file, table)
-        for file, table in tables
-        if "isic_id" in table.columns and any(mark in table.columns for mark in ARCHIVE_MARKS)
-    ]
+def _archive_tables(tree: Tree) -> list[str]:
+    """Return the tables as isic-cli writes them; those of the challenge of 2024 name their levels in another way."""
+    columns = {file: set(read_columns(tree.root / file)) for file in tree.named(r".*metadata.*\.csv")}
+    return [file for file, names in columns.items() if "isic_id" in names and not names.isdisjoint(ARCHIVE_MARKS)]

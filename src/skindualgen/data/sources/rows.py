@@ -23,6 +23,7 @@ MASK_ENDING = re.compile(r"[ _-](segmentation|lesion|mask|seg|gt)$", re.IGNORECA
 """What the name of a mask file adds to its photograph's."""
 
 SHOWN_COLUMNS = 12
+TABLE_NAMES = r".*\.(csv|tsv|tab|xlsx?|ods|parquet|hdf5|h5|jsonl?)"
 
 
 class _Entry(NamedTuple):
@@ -152,6 +153,16 @@ def note_unused_columns(listing: Listing, table: Table, columns: Mapping[str, st
         more = f" and {len(unused) - SHOWN_COLUMNS} more" if len(unused) > SHOWN_COLUMNS else ""
         shown = ", ".join(unused[:SHOWN_COLUMNS])
         listing.notes.append(f"{table.path.name}: columns not used, as no field has these names: {shown}{more}")
+
+
+def note_unused_tables(listing: Listing, tree: Tree, used: Collection[str]) -> None:
+    """Note the tables below the source folder that nothing is read from."""
+    others = [file for file in tree.named(TABLE_NAMES) if file not in used]
+    if others:
+        more = f" and {len(others) - SHOWN_COLUMNS} more" if len(others) > SHOWN_COLUMNS else ""
+        listing.notes.append(
+            f"tables not used, as this layout has none of the name: {', '.join(others[:SHOWN_COLUMNS])}{more}"
+        )
 
 
 def _rows_by_key(
