@@ -220,7 +220,7 @@ def age_years(text: str | None) -> int | None:
     if value is None:
         return None
     if not re.fullmatch(r"\d{1,20}([.,]\d{1,20})?\+?", value, re.ASCII):
-        raise ValueError(f"{text!r} is no age in years")
+        raise ValueError(f"invalid literal for an age in years: {text!r}")
     years = float(value.rstrip("+").replace(",", "."))
     if years > MAX_AGE_YEARS:
         raise ValueError(f"{text} is not from 0 to {MAX_AGE_YEARS}")

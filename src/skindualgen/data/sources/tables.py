@@ -99,7 +99,7 @@ class Table:
         return {name: column for name, column in {**chosen, **columns}.items() if column}
 
 
-def read_table(path: Path, header: Sequence[str] | None = None) -> Table:
+def read_table(path: Path, header: Sequence[str] | None = None, *, comment: str | None = None) -> Table:
     """Read a table.
 
     Excel's first line ``sep=;`` names the delimiter; otherwise it is the one that parts the header into most columns.
@@ -108,11 +108,15 @@ def read_table(path: Path, header: Sequence[str] | None = None) -> Table:
     Args:
         path: UTF-8 or, with a byte order mark, UTF-16.
         header: column names of a file that has no header line.
+        comment: sign with which lines begin that are passed over.
 
     Raises:
         InputError: another encoding, no CSV, no line, or a column name twice or missing.
     """
-    reader, before = _reader(read_text(path))
+    text = read_text(path)
+    if comment is not None:  # blank lines, so that the numbers of the others stay
+        text = re.sub(rf"^[ \t]*{re.escape(comment)}[^\r\n]*", "", text, flags=re.MULTILINE)
+    reader, before = _reader(text)
     rows: list[Row] = []
     bad_lines: list[int] = []
     columns = tuple(header) if header is not None else ()
