@@ -361,11 +361,15 @@ def test_terms_of_the_archive_are_taken_and_their_levels_kept(tmp_path: Path) ->
     assert reasons(listing) == {("p4", "unknown_label")}
 
 
-def test_labels_that_contradict_their_behaviour_are_rejected(tmp_path: Path) -> None:
-    rows = [{"diagnosis": "melanoma in situ", "benign_malignant": "benign"}]
+def test_labels_that_contradict_their_behaviour_are_rejected_or_reported(tmp_path: Path) -> None:
+    rows = [{"diagnosis": "collision_at_least_one_malignant_proliferation", "benign_malignant": "benign"}]
     rows += [{"diagnosis": "benign", "benign_malignant": "malignant"}, {"diagnosis": "benign", "benign_malignant": ""}]
     listing = list_source(folder(tmp_path, rows))
-    assert reasons(listing) == {("p0", "contradicting_labels"), ("p1", "contradicting_labels")}
+    assert reasons(listing) == {("p1", "contradicting_labels")}
+    # The archive itself has such rows: they are kept as they are, and said.
+    first, last = listing.candidates
+    assert (first.fields["benign_malignant"], last.fields["benign_malignant"]) == ("benign", "benign")
+    assert [adjustment.code for adjustment in first.adjustments] == ["benign_malignant_doubtful"]
 
 
 LEVELS = {

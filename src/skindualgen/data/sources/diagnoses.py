@@ -23,7 +23,7 @@ OPPOSITE = {"benign": "malignant", "malignant": "benign"}
 
 
 def settle_diagnoses(listing: Listing, options: Options) -> None:
-    """Complete what the candidates of a listing say of their diagnoses, and reject those that contradict themselves.
+    """Complete what the candidates of a listing say of their diagnoses, and reject or report what contradicts itself.
 
     * Levels that the source states are kept, and give the diagnosis where the source has no column for it. A path of
       levels in one cell is taken apart. A term that only the Archive's levels know gets its levels.
@@ -40,11 +40,11 @@ def settle_diagnoses(listing: Listing, options: Options) -> None:
     settled = []
     for candidate in listing.candidates:
         try:
-            fields = _settled(candidate.fields, options.labels)
+            fields, changes = _settled(candidate.fields, options.labels)
         except ItemError as error:
             listing.reject(candidate.isic_id, candidate.image, error.code, error.detail)
             continue
-        adjustments = candidate.adjustments
+        adjustments = (*candidate.adjustments, *changes)
         if level is not None and ("diagnosis" in fields or _stated(fields)):
             fields, adjustment = _at_level(fields, level)
             adjustments += (adjustment,) if adjustment is not None else ()
@@ -52,7 +52,7 @@ def settle_diagnoses(listing: Listing, options: Options) -> None:
     listing.candidates[:] = settled
 
 
-def _settled(given: Fields, labels: Mapping[str, str]) -> dict[str, str | int]:
+def _settled(given: Fields, labels: Mapping[str, str]) -> tuple[dict[str, str | int], list[Adjustment]]:
     fields = dict(given)
     label = str(fields.get("diagnosis", ""))
     if label and is_path(label) and (path := diagnosis_levels(label)) is not None:
@@ -65,18 +65,16 @@ def _settled(given: Fields, labels: Mapping[str, str]) -> dict[str, str | int]:
         name = diagnosis_name(term, labels, any_label=True)
         fields |= {"diagnosis": name} if name is not None else {}
         fields |= {"diagnosis_detail": detail} if detail is not None else {}
-    stated = [str(fields[name]).lower() for name in ("diagnosis", LEVEL_FIELDS[0]) if name in fields]
-    for behaviour in (name for name in stated if name in BEHAVIOURS):
-        _add_behaviour(fields, behaviour)
-    if fields.get("diagnosis") in BEHAVIOURS:
+    if (word := fields.get("diagnosis")) in BEHAVIOURS:
         del fields["diagnosis"]
-    return fields
-
-
-def _add_behaviour(fields: dict[str, str | int], behaviour: str) -> None:
-    known = fields.setdefault("benign_malignant", behaviour)
-    if known == OPPOSITE.get(behaviour):
-        raise ItemError("contradicting_labels", f"both {known} and {behaviour}")
+        if fields.setdefault("benign_malignant", word) == OPPOSITE.get(str(word)):
+            raise ItemError("contradicting_labels", f"both {fields['benign_malignant']} and {word}")
+    top = str(fields.get(LEVEL_FIELDS[0], "")).lower()
+    if top in BEHAVIOURS and fields.setdefault("benign_malignant", top) == OPPOSITE.get(top):
+        # The archive itself calls some collisions with a malignant part benign: said, and left as it is.
+        detail = f"{fields['benign_malignant']}, while the diagnosis is {top} in the ISIC Archive's levels"
+        return fields, [Adjustment("benign_malignant_doubtful", detail)]
+    return fields, []
 
 
 def _stated(fields: Fields) -> Levels:
