@@ -104,6 +104,13 @@ def test_isic2019_rows_that_mark_two_or_none_are_rejected(tmp_path: Path) -> Non
     assert reasons(listing) == {("ISIC_0000000", "unknown_label"), ("ISIC_0000001", "unknown_label")}
 
 
+def test_isic2019_copy_beside_its_photograph_is_named(tmp_path: Path) -> None:
+    pictures = ["ISIC_0000001.jpg", "ISIC_0000001_downsampled.jpg", "ISIC_0000003.jpg"]
+    listing = list_source(isic2019(tmp_path, [f"ISIC_2019_Training_Input/{name}" for name in pictures]))
+    assert by_id(listing)["ISIC_0000001"].image.endswith("/ISIC_0000001.jpg")
+    assert ("ISIC_0000001_downsampled", "duplicate_id") in reasons(listing)
+
+
 def test_isic2018_test_table_with_weights(tmp_path: Path) -> None:
     image(tmp_path, "ISIC2018_Task3_Test_Input/ISIC_0034524.jpg")
     header = "image,MEL,NV,BCC,AKIEC,BKL,DF,VASC,score_weight,validation_weight"
@@ -180,6 +187,20 @@ def test_isic2024(tmp_path: Path) -> None:
     assert reasons(listing) == {("ISIC_0015673", "contradicting_labels"), ("ISIC_0015674", "unknown_label")}
     assert any("no dermoscopy" in note for note in listing.notes)
     assert any("tbp_lv_A" in note for note in listing.notes)
+
+
+def test_isic2024_with_the_path_of_levels_in_one_column(tmp_path: Path) -> None:
+    image(tmp_path, *(f"train-image/image/ISIC_001567{n}.jpg" for n in range(3)))
+    melanoma = "Malignant::Malignant melanocytic proliferations (Melanoma)::Melanoma in situ"
+    rows = [f"ISIC_0015670,0,{'Benign'}", f"ISIC_0015671,1,{melanoma}", f"ISIC_0015672,0,{melanoma}"]
+    text(tmp_path, "train-metadata.csv", "isic_id,target,iddx_full", *rows)
+    listing = list_source(tmp_path)
+    assert [(c.fields.get("diagnosis"), c.fields["benign_malignant"]) for c in listing.candidates] == [
+        (None, "benign"),
+        ("melanoma", "malignant"),
+    ]
+    assert listing.candidates[1].fields["diagnosis_3"] == "Melanoma in situ"
+    assert reasons(listing) == {("ISIC_0015672", "contradicting_labels")}
 
 
 def test_isic2024_tables_of_the_challenge_are_joined(tmp_path: Path) -> None:
@@ -370,6 +391,13 @@ def test_labels_that_contradict_their_behaviour_are_rejected_or_reported(tmp_pat
     first, last = listing.candidates
     assert (first.fields["benign_malignant"], last.fields["benign_malignant"]) == ("benign", "benign")
     assert [adjustment.code for adjustment in first.adjustments] == ["benign_malignant_doubtful"]
+
+
+def test_a_diagnosis_that_contradicts_its_levels_is_reported(tmp_path: Path) -> None:
+    rows = [{"diagnosis": "melanoma", "diagnosis_1": "Benign"}, {"diagnosis": "nevus", "diagnosis_1": "Benign"}]
+    first, second = list_source(folder(tmp_path, rows)).candidates
+    assert [adjustment.code for adjustment in first.adjustments] == ["diagnosis_doubtful"]
+    assert second.adjustments == ()
 
 
 LEVELS = {

@@ -220,13 +220,12 @@ def clinical_fields(row: Mapping[str, str]) -> tuple[dict[str, str | int], list[
     """
     fields: dict[str, str | int] = {}
     adjustments: list[Adjustment] = []
+    in_levels = [row.get(name, "") for name in SITE_FIELDS]
+    site = site_term(row.get("anatom_site_general")) or site_of_levels(in_levels)
+    fields |= {"anatom_site_general": site} if site is not None else {}
     for name in ("lesion_id", "patient_id", "license", "source", *LEVEL_FIELDS, *SITE_FIELDS):
         text = known_value(row.get(name))
         fields |= {name: text} if text is not None else {}
-    site = site_term(row.get("anatom_site_general")) or site_of_levels(
-        [str(fields.get(name, "")) for name in SITE_FIELDS]
-    )
-    fields |= {"anatom_site_general": site} if site is not None else {}
     image_type = known_value(row.get("image_type"))
     fields |= {"image_type": image_type} if image_type not in (None, DERMOSCOPIC) else {}
     for name, term, vocabulary in (

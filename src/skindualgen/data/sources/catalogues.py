@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from skindualgen.contracts import Split
+from skindualgen.data.archive_terms import LEVEL_FIELDS, diagnosis_levels
 from skindualgen.data.images import Adjustment, ItemError
 from skindualgen.data.sources.base import (
     Listing,
@@ -23,7 +24,6 @@ from skindualgen.data.sources.base import (
     unique_files,
 )
 from skindualgen.data.sources.challenges import with_behaviour
-from skindualgen.data.sources.diagnoses import OPPOSITE
 from skindualgen.data.sources.one_hot import MARKS
 from skindualgen.data.sources.rows import (
     MASK_ENDING,
@@ -50,7 +50,7 @@ class Catalogue:
         tables: pattern of the tables' names.
         marks: columns that only its tables have: one of these sets is enough.
         others: further sets of columns, of tables that belong to it but do not tell it from others.
-        columns: field -> column, where the usual names do not say it.
+        columns: field -> column, where the usual names do not say it; used where no column has a usual name.
         malignant: column of 1 (malignant) and 0 (not malignant), or None.
         image_type: the ISIC Archive's image type, where it is not dermoscopic.
         splits: pattern of a folder or table -> the split that it stands for.
@@ -90,6 +90,7 @@ CATALOGUES = {
             frozenset({"isic_id", "malignant"}),
             frozenset({"isic_id", "attribution"}),
         ),
+        columns={"diagnosis": "iddx_full"},
         malignant=("target", "malignant"),
         image_type="TBP tile: close-up",
         splits={
@@ -110,13 +111,7 @@ CATALOGUES = {
         pictures=r"PAT_\d+_\d+_\d+",
         tables=r"(?!)",
         marks=(frozenset({"img_id", "diagnostic"}),),
-        columns={
-            "isic_id": "img_id",
-            "diagnosis": "diagnostic",
-            "sex": "gender",
-            "age_approx": "age",
-            "anatom_site_general": "region",
-        },
+        columns={"isic_id": "img_id", "diagnosis": "diagnostic", "anatom_site_general": "region"},
         image_type="clinical: close-up",
     ),
 }
@@ -136,13 +131,14 @@ def read(tree: Tree, layout: str, options: Options) -> Listing:
     listing = Listing(layout)
     pictures = _pictures(listing, tree, catalogue)
     files = [file for file in tree.named(TABLE) if _belongs(tree, file, catalogue)]
-    tables = [_with_split(read_table(tree.root / file), _split(file, catalogue)) for file in files]
+    tables = [
+        _with_split(_renamed(read_table(tree.root / file), catalogue, options), _split(file, catalogue))
+        for file in files
+    ]
     note_unused_tables(listing, tree, files)
     if catalogue.image_type is not None:
         listing.notes.append(f"these photographs are no dermoscopy: their image_type is {catalogue.image_type!r}")
-    own = {name: column for name, column in catalogue.columns.items() if any(column in t.columns for t in tables)}
-    columns = replace(options, columns={**own, **options.columns})
-    add_candidates(listing, tree, tables, pictures, columns, _describer(catalogue, options), also=catalogue.malignant)
+    add_candidates(listing, tree, tables, pictures, options, _describer(catalogue, options), also=catalogue.malignant)
     return listing
 
 
@@ -153,9 +149,7 @@ def _describer(catalogue: Catalogue, options: Options) -> Describe:
         if catalogue.image_type is not None:
             fields["image_type"] = catalogue.image_type
         diagnosis = diagnosis_name(row.get("diagnosis"), options.labels)
-        for name, value in with_behaviour(diagnosis).items():
-            if fields.setdefault(name, value) == OPPOSITE.get(str(value)):
-                raise ItemError("contradicting_labels", f"{diagnosis} and {fields[name]}")
+        fields = {**with_behaviour(diagnosis), **fields}
         for column in catalogue.malignant:
             _add_malignant(fields, column, raw.get(column, ""))
         return fields, adjustments
@@ -171,9 +165,12 @@ def _add_malignant(fields: Fields, column: str, value: str) -> None:
     if mark is None:
         raise ItemError("unknown_label", f"{value!r} for {column}; expected 0 or 1")
     stated = {str(fields[name]).lower() for name in ("benign_malignant", "diagnosis_1") if name in fields}
-    if stated and mark != ("malignant" in stated):
-        raise ItemError("contradicting_labels", f"{column} {value} beside {', '.join(sorted(stated))}")
-    if not stated:
+    place = diagnosis_levels(str(fields.get("diagnosis", ""))) or ("",)
+    opposite = place[0].lower() == ("benign" if mark else "malignant")
+    if opposite or (stated and mark != ("malignant" in stated)):
+        beside = ", ".join(sorted(stated | {str(fields.get("diagnosis", ""))} - {""}))
+        raise ItemError("contradicting_labels", f"{column} {value} beside {beside}")
+    if not stated and place[0] != "Indeterminate":
         fields["benign_malignant"] = "malignant" if mark else "benign"
 
 
@@ -203,6 +200,22 @@ def _split(file: str, catalogue: Catalogue) -> Split | None:
             if re.fullmatch(pattern, part, re.IGNORECASE):
                 return split
     return None
+
+
+def _renamed(table: Table, catalogue: Catalogue, options: Options) -> Table:
+    """Return the table with the fields' names for columns that the usual names do not cover, but for the user's."""
+    usual = table.fields({})
+    names = {
+        column: name
+        for name, column in catalogue.columns.items()
+        if column in table.columns
+        and name not in usual
+        and column not in options.columns.values()
+        # iddx_full holds the levels of iddx_1 to iddx_5 in one cell.
+        and not (name == "diagnosis" and LEVEL_FIELDS[0] in usual)
+    }
+    rows = tuple(replace(r, values={names.get(c, c): value for c, value in r.values.items()}) for r in table.rows)
+    return replace(table, columns=tuple(names.get(column, column) for column in table.columns), rows=rows)
 
 
 def _with_split(table: Table, split: Split | None) -> Table:

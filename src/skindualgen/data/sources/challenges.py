@@ -117,6 +117,11 @@ def read(tree: Tree, layout: str, options: Options) -> Listing:
         if IMAGE_NAME.fullmatch(PurePosixPath(file).name):
             found.setdefault(_id(stem(file)), []).append((file, split))
     for name, files in sorted(found.items()):
+        whole = [file for file, _ in files if not DOWNSAMPLED.search(stem(file))]
+        for file in [file for file, _ in files if whole and file not in whole]:
+            listing.reject(stem(file), file, "duplicate_id", f"a smaller copy of {whole[0]}")
+        files = [(file, split) for file, split in files if not whole or file in whole]
+        found[name] = files
         _add(listing, files, masks.get(name), known.get(name))
     copies = sum(bool(DOWNSAMPLED.search(stem(files[0][0]))) for files in found.values())
     if copies:

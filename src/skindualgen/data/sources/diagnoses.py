@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from skindualgen.contracts import InputError
@@ -69,12 +69,26 @@ def _settled(given: Fields, labels: Mapping[str, str]) -> tuple[dict[str, str | 
         del fields["diagnosis"]
         if fields.setdefault("benign_malignant", word) == OPPOSITE.get(str(word)):
             raise ItemError("contradicting_labels", f"both {fields['benign_malignant']} and {word}")
+    return fields, list(_doubts(fields))
+
+
+def _doubts(fields: dict[str, str | int]) -> Iterator[Adjustment]:
+    """Complete ``benign_malignant`` and report what contradicts it or the levels; nothing is changed.
+
+    The archive itself calls some collisions with a malignant part benign: such rows are no reason to leave a
+    photograph out.
+    """
+    place = diagnosis_levels(str(fields.get("diagnosis", ""))) or ("",)
     top = str(fields.get(LEVEL_FIELDS[0], "")).lower()
-    if top in BEHAVIOURS and fields.setdefault("benign_malignant", top) == OPPOSITE.get(top):
-        # The archive itself calls some collisions with a malignant part benign: said, and left as it is.
-        detail = f"{fields['benign_malignant']}, while the diagnosis is {top} in the ISIC Archive's levels"
-        return fields, [Adjustment("benign_malignant_doubtful", detail)]
-    return fields, []
+    if top in BEHAVIOURS:
+        fields.setdefault("benign_malignant", top)
+        if place[0].lower() == OPPOSITE.get(top):
+            detail = f"{fields['diagnosis']} is {place[0].lower()} in the ISIC Archive's levels, the row says {top}"
+            yield Adjustment("diagnosis_doubtful", detail)
+    behaviour = str(fields.get("benign_malignant", ""))
+    if (top or place[0].lower()) == OPPOSITE.get(behaviour):
+        detail = f"{behaviour}, while the diagnosis is {OPPOSITE[behaviour]} in the ISIC Archive's levels"
+        yield Adjustment("benign_malignant_doubtful", detail)
 
 
 def _stated(fields: Fields) -> Levels:
