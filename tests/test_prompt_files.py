@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from skindualgen.contracts import InputError
+from skindualgen.planning.plan import read_plan
 from skindualgen.planning.prompt_files import PromptRow, read_prompts
 from skindualgen.planning.requests import pair_seed, read_prompt_file, requests_from_file, requests_from_prompts
 
@@ -71,6 +72,16 @@ def test_seeds_are_used_and_count_up_from_turn_to_turn(tmp_path: Path) -> None:
 def test_columns_that_nothing_reads_are_known_to_be_unused(tmp_path: Path) -> None:
     path = written(tmp_path, "p.csv", "prompt,other,negative_prompt,sex,age,age_approx\na nevus,x,,,50,60\n")
     assert read_prompts(path).unused == ("other", "age")
+
+
+def test_a_column_in_small_letters_comes_first(tmp_path: Path) -> None:
+    file = read_prompts(written(tmp_path, "p.jsonl", '{"prompt": "a melanoma", "Prompt": "a nevus"}\n'))
+    assert (file.rows[0].prompt, file.unused) == ("a melanoma", ("Prompt",))
+
+
+def test_a_comment_among_the_rows_of_a_plan_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="line 2, prompt: '# a melanoma', a comment"):
+        read_plan(written(tmp_path, "plan.csv", "prompt,count\n# a melanoma,2\na nevus,1\n"))
 
 
 FAULTS = [

@@ -112,7 +112,8 @@ def _row(path: Path, line: int, row: Mapping[str, str], columns: Mapping[str, st
 
 def _columns(path: Path, rows: Sequence[tuple[int, Mapping[str, str]]]) -> dict[str, str]:
     """Return field -> column, and refuse columns that say what a row of this file cannot."""
-    filled = {name.strip().lower(): name for _, row in reversed(rows) for name, value in row.items() if value.strip()}
+    given = dict.fromkeys(name for _, row in rows for name, value in row.items() if value.strip())
+    filled = {name.strip().lower(): name for name in sorted(given, key=lambda name: name == name.strip().lower())}
     for column, name in filled.items():
         if column in OF_PLANS:
             raise InputError(f"{path} with the column {name!r}", "prompt, labels and seed", "give it with --plan")

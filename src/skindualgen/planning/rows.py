@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Protocol
 
 from skindualgen.contracts import InputError
 from skindualgen.planning.labels import LABELS, label_value, stated_labels
+from skindualgen.planning.templates import COMMENT
 
 COLUMNS = ("prompt", *LABELS, "count", "seed_first", "seed_last", "extrapolation")
 REQUIRED = ("prompt", "count")
@@ -150,6 +151,8 @@ def _row(path: Path, line: int, row: int, columns: Sequence[str], cells: Sequenc
     if not prompt or _CONTROL.search(prompt):
         what = "a line break or control character in the prompt" if prompt else "no prompt"
         raise row_error(path, line, "prompt", what, "one line of text", "write the prompt, or remove the row")
+    if prompt.startswith(COMMENT):
+        raise row_error(path, line, "prompt", f"{prompt[:40]!r}, a comment", "a prompt", "remove the row")
     count = read_whole(path, line, "count", given["count"])
     if count is None or not 1 <= count <= MAX_PAIRS:
         got = "nothing" if count is None else str(count)

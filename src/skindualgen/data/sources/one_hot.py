@@ -21,7 +21,7 @@ def diagnosis_columns(table: Table) -> dict[str, str | None]:
     At least two are needed, with marks (`MARKS`) or nothing in most rows: one column alone ("melanoma") does not say
     what a 0 stands for, and probabilities are no labels.
     """
-    found = {column: diagnosis_term(column) for column in table.columns if _is_diagnosis(column)}
+    found = {column: diagnosis_term(column) for column in table.columns if is_diagnosis(column)}
     found = {column: term for column, term in found.items() if _holds_marks(table, column)}
     return found if sum(term is not None for term in found.values()) > 1 else {}
 
@@ -58,7 +58,8 @@ def marked_diagnosis(values: Mapping[str, str], diagnoses: Mapping[str, str | No
     return diagnoses[marked[0]]
 
 
-def _is_diagnosis(column: str) -> bool:
+def is_diagnosis(column: str) -> bool:
+    """Whether a column may stand for one diagnosis, by its name."""
     name = known(column)
     return column.strip().lower() == "unk" if name is None else name not in BEHAVIOURS and known_diagnosis(column)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import re
+import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 
 How a diagnosis was established (``dx_type``, ``diagnosis_confirm_type``) leaks the label and is read nowhere.
 """
+USUAL_COLUMNS = frozenset(alias for aliases in ALIASES.values() for alias in aliases)
 
 _SEPARATOR_LINE = re.compile(r'"?sep=([,;\t| :])"?[,;\t| ]*[\r\n]*', re.IGNORECASE)
 """First line that Excel writes, or is told by, in some countries: it names the delimiter and is no header."""
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: its line number in the file, counted from 1, and column -> value."""
+    """A row of a table: its line number in the file, counted from 1, and column -> value, of the columns kept."""
 
     line: int
     values: Mapping[str, str]
@@ -99,7 +101,13 @@ class Table:
         return {name: column for name, column in {**chosen, **columns}.items() if column}
 
 
-def read_table(path: Path, header: Sequence[str] | None = None, *, comment: str | None = None) -> Table:
+def read_table(
+    path: Path,
+    header: Sequence[str] | None = None,
+    *,
+    comment: str | None = None,
+    keep: Callable[[str], bool] = lambda column: True,
+) -> Table:
     """Read a table.
 
     Excel's first line ``sep=;`` names the delimiter; otherwise it is the one that parts the header into most columns.
@@ -109,6 +117,7 @@ def read_table(path: Path, header: Sequence[str] | None = None, *, comment: str 
         path: UTF-8 or, with a byte order mark, UTF-16.
         header: column names of a file that has no header line.
         comment: sign with which lines begin that are passed over.
+        keep: whether the rows keep the values of a column; for tables with very many of them.
 
     Raises:
         InputError: another encoding, no CSV, no line, or a column name twice or missing.
@@ -120,14 +129,16 @@ def read_table(path: Path, header: Sequence[str] | None = None, *, comment: str 
     rows: list[Row] = []
     bad_lines: list[int] = []
     columns = tuple(header) if header is not None else ()
+    kept = [(place, column) for place, column in enumerate(columns) if keep(column)]
     for line, values in _lines(path, reader, before):
         if not columns:
             columns = _header(path, values)
+            kept = [(place, column) for place, column in enumerate(columns) if keep(column)]
             continue
         if len(values) < len(columns) or any(value.strip() for value in values[len(columns) :]):
             bad_lines.append(line)
         else:
-            rows.append(Row(line, dict(zip(columns, (value.strip() for value in values), strict=False))))
+            rows.append(Row(line, {column: sys.intern(values[place].strip()) for place, column in kept}))
     if not columns:
         raise InputError(f"{path.name} without a line", "a table with a header line", "fill it or take it away")
     return Table(path, columns, tuple(rows), tuple(bad_lines))
@@ -162,7 +173,7 @@ def _reader(text: str) -> tuple[Reader, int]:
     start = text.partition("\n")[0] + "\n"
     named = _SEPARATOR_LINE.fullmatch(start)
     body = text[len(start) :] if named else text
-    first = next((line for line in body.splitlines() if line.strip()), "")
+    first = next((line for line in io.StringIO(body, newline="") if line.strip()), "")
     parts = {sign: len(next(csv.reader([first], delimiter=sign), [])) for sign in DELIMITERS}
     delimiter = named[1] if named else max(DELIMITERS, key=lambda sign: parts[sign])
     return csv.reader(io.StringIO(body, newline=""), delimiter=delimiter, strict=True), 1 if named else 0
