@@ -209,6 +209,17 @@ def test_a_prompt_that_clip_would_cut_is_refused() -> None:
         prompt_for(FULL, templates=["{diagnosis} " + "with a very irregular border " * 8])
 
 
+def test_a_clinical_photograph_is_not_called_dermoscopy() -> None:
+    clinical = FULL.model_copy(update={"image_type": "clinical: close-up"})
+    said = {prompt_for(clinical, seed=seed) for seed in range(60)}
+    assert len(said) > 3
+    assert not any(re.search("dermos|dermatosc", prompt) for prompt in said)
+    dermoscopic = FULL.model_copy(update={"image_type": "dermoscopic"})
+    assert [prompt_for(dermoscopic, seed=seed) for seed in range(9)] == [
+        prompt_for(FULL, seed=seed) for seed in range(9)
+    ]
+
+
 def test_no_templates_is_refused() -> None:
     with pytest.raises(InputError, match="0 templates"):
         prompt_for(FULL, templates=[])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -29,7 +29,7 @@ def generate(
     prompt: Annotated[list[str] | None, typer.Option(help="Prompt; several are taken in turn. Repeatable.")] = None,
     prompts: Annotated[
         Path | None,
-        typer.Option(help="Text file, one prompt a line; or .csv / .jsonl with 'prompt' and labels."),
+        typer.Option(help="Text file, one prompt a line, # for comments; or .csv, .tsv, .jsonl: prompt, labels, seed."),
     ] = None,
     like: Annotated[
         Path | None, typer.Option(help="Data set folder: prompts and labels as in its training split.")
@@ -167,7 +167,8 @@ def _source(
     count_tokens: Callable[[str], int],
 ) -> RequestSource:
     from skindualgen.planning.plan import read_plan
-    from skindualgen.planning.requests import read_prompt_file, requests_from_prompts, requests_like
+    from skindualgen.planning.prompt_files import read_prompts
+    from skindualgen.planning.requests import requests_from_file, requests_from_prompts, requests_like
     from skindualgen.production.source import RequestList
 
     if plan is not None:
@@ -176,7 +177,12 @@ def _source(
     if like is not None:
         _tell_left_out(like)
         return RequestList(requests_like(like, wanted, run_seed), count_tokens)
-    texts = read_prompt_file(prompts) if prompts is not None else [(text, {}) for text in prompt or []]
+    if prompts is not None:
+        file = read_prompts(prompts)
+        if file.unused:
+            typer.echo(f"note: {prompts}: columns not used: {', '.join(file.unused)}")
+        return RequestList(requests_from_file(file, wanted, run_seed), count_tokens)
+    texts: list[tuple[str, dict[str, Any]]] = [(text, {}) for text in prompt or []]
     return RequestList(requests_from_prompts(texts, wanted, run_seed), count_tokens)
 
 

@@ -23,8 +23,14 @@ class LayoutName(StrEnum):
     ISIC2016 = "isic2016"
     ISIC2017 = "isic2017"
     ISIC2018 = "isic2018"
+    ISIC2019 = "isic2019"
+    ISIC2020 = "isic2020"
+    ISIC2024 = "isic2024"
     HAM10000 = "ham10000"
     PH2 = "ph2"
+    BCN20000 = "bcn20000"
+    PAD_UFES_20 = "pad-ufes-20"
+    DERM7PT = "derm7pt"
     ISIC_ARCHIVE = "isic-archive"
     IMAGEFOLDER = "imagefolder"
     FOLDER = "folder"
@@ -77,6 +83,12 @@ def prepare(
         list[str] | None, typer.Option(help="FIELD=COLUMN of the table, e.g. diagnosis=dx. Repeatable.")
     ] = None,
     label: Annotated[list[str] | None, typer.Option(help="LABEL=DIAGNOSIS, e.g. mal=melanoma. Repeatable.")] = None,
+    diagnosis_level: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=5, help="Level of the ISIC Archive's five that is the diagnosis.  (default: SRC's term)"
+        ),
+    ] = None,
     template: Annotated[
         list[str] | None, typer.Option(help="Prompt template, e.g. '{diagnosis}[ on {site}]'. Repeatable.")
     ] = None,
@@ -132,6 +144,7 @@ def prepare(
         seed=seed,
         columns=_pairs("column", column),
         labels=_pairs("label", label),
+        diagnosis_level=diagnosis_level,
         templates=tuple(template or ()),
         llm_url=llm_url,
         llm_model=llm_model,

@@ -36,6 +36,7 @@ class PrepareOptions:
         seed: of splits and prompts.
         columns: field -> column of the source's table.
         labels: label of the source -> diagnosis.
+        diagnosis_level: level of the ISIC Archive's five that becomes the diagnosis, or None for the source's term.
         templates: own prompt templates instead of the built-in ones.
         llm_url: base of an OpenAI-compatible endpoint that paraphrases the prompts, or None.
         llm_model: name of its model.
@@ -58,6 +59,7 @@ class PrepareOptions:
     seed: int = 0
     columns: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    diagnosis_level: int | None = None
     templates: Sequence[str] = ()
     llm_url: str | None = None
     llm_model: str | None = None
@@ -99,7 +101,7 @@ class PrepareOptions:
 
     def of_source(self) -> Options:
         """Return what the readers of sources need."""
-        return Options(self.columns, self.labels, annotators=self.annotator is not None)
+        return Options(self.columns, self.labels, self.diagnosis_level, annotators=self.annotator is not None)
 
     def annotators(self) -> Annotators | None:
         """Return the rule for several masks of one photograph."""
@@ -125,6 +127,8 @@ class PrepareOptions:
             "llm_model": self.llm_model,
             "license": self.license,
             "require_masks": self.require_masks,
+            # Named only where it is chosen: folders that were made before it could be are still the same.
+            **({} if self.diagnosis_level is None else {"diagnosis_level": self.diagnosis_level}),
         }
 
 

@@ -26,7 +26,6 @@ from skindualgen.data.terms import (
     ATTRIBUTE_WORDS,
     BEHAVIOURS,
     DIAGNOSES,
-    DIAGNOSIS_TERMS,
     SEXES,
     SITES,
     UNKNOWN_LESION,
@@ -70,6 +69,8 @@ TEMPLATES = (
     "a photo of {a_diagnosis}[ in {patient}]",
 )
 """Long, short and reordered forms; every one states the diagnosis."""
+_DERMOSCOPY = re.compile("dermos|dermat")
+"""Templates of which a clinical photograph (the ISIC Archive's ``image_type``) must not be told."""
 
 FIELD_ATTRIBUTES: Mapping[str, frozenset[str]] = {
     "diagnosis": frozenset({"diagnosis"}),
@@ -118,6 +119,8 @@ def prompt_for(record: PairRecord, *, seed: int = 0, templates: Sequence[str] | 
     """
     values = fields_of(record)
     parsed = [parse_template(template) for template in (TEMPLATES if templates is None else templates)]
+    if templates is None and known(getattr(record, "image_type", None)) not in (None, "dermoscopic"):
+        parsed = [parse_template(template) for template in TEMPLATES if not _DERMOSCOPY.search(template)]
     usable = [parts for parts in parsed if all(p.optional or all(f in values for f in p.fields) for p in parts)]
     usable = [parts for parts in usable if _fill(parts, values)]
     if not usable:
@@ -210,7 +213,7 @@ def caption_corpus() -> list[str]:
     Each template is filled with each diagnosis, site, sex, behaviour and age (0 to 90 in steps of 5), other fields
     cycling, and with fields dropped; the words for shape, colour and structure follow. Sorted, without repetition.
     """
-    captions = set(DIAGNOSES) | set(SITES) | set(DIAGNOSIS_TERMS.values())
+    captions = set(DIAGNOSES) | set(SITES)
     for template in TEMPLATES:
         parts = parse_template(template)
         for record in _corpus_records():

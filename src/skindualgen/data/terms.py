@@ -7,7 +7,13 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 UNKNOWN_LESION = "skin lesion"
-NOT_KNOWN = frozenset({"", "unknown", "unk", "nan", "none", "null", "n/a", "na", "not known", "other/unknown"})
+NOT_KNOWN = frozenset(
+    {
+        *("", "unknown", "unk", "nan", "none", "null", "n/a", "na", "not known", "other/unknown"),
+        *("<na>", "#n/a", "n.a.", "-", "--", "?", "missing", "not available", "not specified", "unspecified"),
+    }
+)
+MAX_AGE_YEARS = 120
 
 DIAGNOSIS_TERMS: Mapping[str, str] = {
     # codes of ISIC 2019 (Combalia et al., arXiv 1908.02288) and HAM10000 (Tschandl et al., arXiv 1803.10417)
@@ -21,11 +27,51 @@ DIAGNOSIS_TERMS: Mapping[str, str] = {
     "vasc": "vascular lesion",
     "scc": "squamous cell carcinoma",
     "sk": "seborrheic keratosis",
+    # codes of PAD-UFES-20 (Pacheco et al., Data in Brief 32, 2020)
+    "ack": "actinic keratosis",
+    "nev": "nevus",
+    "sek": "seborrheic keratosis",
+    "bod": "squamous cell carcinoma in situ",
+    # HAM10000's classes written out, and other spellings
+    "melanocytic nevi": "nevus",
+    "melanocytic naevus": "nevus",
+    "melanocytic naevi": "nevus",
+    "benign keratosis-like lesion": "benign keratosis",
+    "benign keratosis-like lesions": "benign keratosis",
+    "vascular lesions": "vascular lesion",
+    "actinic keratoses": "actinic keratosis",
+    "actinic keratoses and intraepithelial carcinoma": "actinic keratosis",
+    "seborrheic keratoses": "seborrheic keratosis",
+    "seborrhoeic keratosis": "seborrheic keratosis",
     "naevus": "nevus",
+    "nevi": "nevus",
+    "naevi": "nevus",
     "melanocytic nevus": "nevus",
     "common nevus": "nevus",
+    "bowen disease": "squamous cell carcinoma in situ",
+    "bowen's disease": "squamous cell carcinoma in situ",
 }
 """Labels that differ from the ISIC Archive's term, keyed in lower case with spaces for underscores."""
+SEX_TERMS: Mapping[str, str] = {"m": "male", "man": "male", "f": "female", "w": "female", "woman": "female"}
+"""Spellings of a sex that differ from the ISIC Archive's term, in lower case."""
+SITE_TERMS: Mapping[str, str] = {
+    "head neck": "head/neck",
+    "head and neck": "head/neck",
+    "head & neck": "head/neck",
+    "upper limb": "upper extremity",
+    "upper limbs": "upper extremity",
+    "upper extremities": "upper extremity",
+    "lower limb": "lower extremity",
+    "lower limbs": "lower extremity",
+    "lower extremities": "lower extremity",
+    "palms and soles": "palms/soles",
+    "oral and genital": "oral/genital",
+    "genital areas": "genital",
+    "anterior trunk": "anterior torso",
+    "posterior trunk": "posterior torso",
+    "lateral trunk": "lateral torso",
+}
+"""Spellings of a site that differ from the ISIC Archive's general one, in lower case. Narrower ones ("scalp") stay."""
 
 DIAGNOSES = (
     "melanoma",
@@ -146,6 +192,39 @@ def diagnosis_term(label: str | None) -> str | None:
     """The ISIC Archive's term for a label or code (``bcc``, ``seborrheic_keratosis``), None where it says "unknown"."""
     name = known(label)
     return None if name is None else DIAGNOSIS_TERMS.get(name, name)
+
+
+def sex_term(label: str | None) -> str | None:
+    """The ISIC Archive's term for a sex or its code (``F``), None where it says "unknown"."""
+    name = known(label)
+    return None if name is None else SEX_TERMS.get(name, name)
+
+
+def site_term(label: str | None) -> str | None:
+    """The ISIC Archive's term for a site (``lower limbs``), None where it says "unknown"."""
+    name = known(label)
+    return None if name is None else SITE_TERMS.get(name, name)
+
+
+def age_years(text: str | None) -> int | None:
+    """An age as a number; None where it says "unknown".
+
+    Args:
+        text: years in digits, also with decimals (pandas writes "50.0", a German Excel "50,0"), or the ISIC Archive's
+            "85+" for all ages from 85 on.
+
+    Raises:
+        ValueError: no number, or not from 0 to 120.
+    """
+    value = known(text)
+    if value is None:
+        return None
+    if not re.fullmatch(r"\d{1,20}([.,]\d{1,20})?\+?", value, re.ASCII):
+        raise ValueError(f"invalid literal for an age in years: {text!r}")
+    years = float(value.rstrip("+").replace(",", "."))
+    if years > MAX_AGE_YEARS:
+        raise ValueError(f"{text} is not from 0 to {MAX_AGE_YEARS}")
+    return round(years)
 
 
 def parse_terms(text: str) -> dict[str, frozenset[str]]:

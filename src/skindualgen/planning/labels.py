@@ -8,9 +8,21 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from skindualgen.data.terms import BEHAVIOURS, DIAGNOSES, SEXES, SITES, diagnosis_term, known, parse_terms
-from skindualgen.planning.requests import ATTRIBUTES, labels_of
+from skindualgen.data.terms import (
+    BEHAVIOURS,
+    DIAGNOSES,
+    SEXES,
+    SITES,
+    age_years,
+    diagnosis_term,
+    known,
+    parse_terms,
+    sex_term,
+    site_term,
+)
 
+ATTRIBUTES = ("diagnosis", "benign_malignant", "age_approx", "sex", "anatom_site_general")
+"""columns of a prompt file, and fields taken over from real records"""
 TONE = "skin_tone"
 TONES = ("dark", "brown", "tan", "intermediate", "light", "very light")
 """Categories of the Individual Typology Angle (Del Bino and Bernerd, 2013), as in `skindualgen.quality.skin_tone`, of
@@ -24,12 +36,12 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
     "anatom_site_general": SITES,
     TONE: TONES,
 }
-MAX_AGE_YEARS = 120
 MISSPELT = 0.85
 """Similarity (`difflib`'s ratio) from which on an unknown term counts as a known one misspelt: "melonoma" has 0.88 to
 "melanoma"; own classes such as "neurofibroma" (0.69 to "dermatofibroma") stay below."""
 SIMILAR = 0.6
 """Similarity from which on a known term is named as what may be meant."""
+_SPELLINGS = {"diagnosis": diagnosis_term, "sex": sex_term, "anatom_site_general": site_term}
 _TONE = re.compile(rf"\b({'|'.join(sorted(TONES, key=len, reverse=True))}) skin\b")
 
 
@@ -43,20 +55,27 @@ class LabelProblem(NamedTuple):
 
 
 def label_value(name: str, text: str | int | None) -> str | int | None:
-    """A label as plans hold it: the ISIC Archive's term, in lower case; an age as a number; None where not known.
+    """A label as plans hold it: the ISIC Archive's term for a code or spelling, an age in years; None where not known.
 
     Raises:
-        ValueError: an age that is no whole number from 0 to 120.
+        ValueError: an age that is no number from 0 to 120.
     """
-    if name == "age_approx":
-        if text is None or known(str(text)) is None:
-            return None
-        age = int(text)
-        if not 0 <= age <= MAX_AGE_YEARS:
-            raise ValueError(f"{age} is not from 0 to {MAX_AGE_YEARS}")
-        return age
     label = None if text is None else str(text)
-    return diagnosis_term(label) if name == "diagnosis" else known(label)
+    return age_years(label) if name == "age_approx" else _SPELLINGS.get(name, known)(label)
+
+
+def labels_of(prompt: str) -> dict[str, Any]:
+    """Labels that a prompt states without doubt: kinds of which it names exactly one term."""
+    stated = parse_terms(prompt)
+    labels: dict[str, Any] = {}
+    for name in ATTRIBUTES:
+        if len(stated[name]) == 1:
+            (term,) = stated[name]
+            if name != "age_approx":
+                labels[name] = term
+            elif term.isdigit():
+                labels[name] = int(term)
+    return labels
 
 
 @lru_cache(maxsize=1 << 10)

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
-from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.prompts import prompt_for
 from skindualgen.data.review import read_used
-from skindualgen.data.terms import parse_terms
+from skindualgen.planning.labels import ATTRIBUTES, labels_of
+from skindualgen.planning.prompt_files import PromptFile, read_prompts
+from skindualgen.planning.rows import row_error
 
-ATTRIBUTES = ("diagnosis", "benign_malignant", "age_approx", "sex", "anatom_site_general")
-"""columns of a prompt file, and fields taken over from real records"""
 SEED_BITS = 62
 
 
@@ -87,70 +82,41 @@ def requests_like(root: Path, count: int, seed: int) -> list[PairRequest]:
     return requests
 
 
-def read_prompt_file(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Prompts of a text file (one a line), a CSV or a JSON Lines file (column ``prompt``, optional ``ATTRIBUTES``).
+def requests_from_file(file: PromptFile, count: int, seed: int) -> list[PairRequest]:
+    """``count`` requests that go through the rows of a prompt file in turn.
+
+    A row with a seed of its own gets it in the first turn and counts up from it in the next ones, as in a plan.
 
     Raises:
-        InputError: unreadable, empty, or without a ``prompt`` column.
+        InputError: two pairs would have one seed.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--prompts {path} ({error})", "a readable UTF-8 file", "check the path") from error
-    if path.suffix.lower() == ".csv":
-        rows: list[dict[str, Any]] = list(csv.DictReader(io.StringIO(text)))
-    elif path.suffix.lower() in {".jsonl", ".ndjson"}:
-        lines = enumerate(text.split("\n"), 1)  # not splitlines: JSON strings may hold U+2028
-        rows = [_json_row(path, number, line) for number, line in lines if line.strip()]
-    else:
-        rows = [{"prompt": line.strip()} for line in text.splitlines() if line.strip()]
-    without = sum(not (isinstance(row.get("prompt"), str) and row["prompt"].strip()) for row in rows)
-    if not rows or without:
-        raise InputError(
-            f"{path} with {len(rows)} rows and {without} without a prompt",
-            "at least one row, and a 'prompt' in each",
-            "name the column 'prompt', or use a text file with one prompt a line",
-        )
-    return [(row["prompt"].strip(), _attributes(path, row)) for row in rows]
+    requests = requests_from_prompts([(row.prompt, row.labels) for row in file.rows], count, seed)
+    lines: dict[int, int] = {}
+    for request in requests:
+        turn, place = divmod(request.index, len(file.rows))
+        row = file.rows[place]
+        if row.seed is None:
+            continue
+        own = row.seed + turn
+        if own in lines:
+            raise row_error(
+                file.path, row.line, "seed", f"seed {own}, which line {lines[own]} has too",
+                "each seed once, or the same pair comes twice", "mend the seed, or leave it blank",
+            )  # fmt: skip
+        lines[own] = row.line
+        requests[request.index] = replace(request, seed=own)
+    return requests
 
 
-def labels_of(prompt: str) -> dict[str, Any]:
-    """Labels that a prompt states without doubt: kinds of which it names exactly one term."""
-    stated = parse_terms(prompt)
-    labels: dict[str, Any] = {}
-    for name in ATTRIBUTES:
-        if len(stated[name]) == 1:
-            (term,) = stated[name]
-            if name != "age_approx":
-                labels[name] = term
-            elif term.isdigit():
-                labels[name] = int(term)
-    return labels
+def read_prompt_file(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Prompts of a file with their labels; see `skindualgen.planning.prompt_files.read_prompts` for its seeds as well.
+
+    Raises:
+        InputError: as there.
+    """
+    return [(row.prompt, row.labels) for row in read_prompts(path).rows]
 
 
 def _item(prompt: tuple[str, dict[str, Any]], seed: int) -> tuple[str, int, dict[str, Any]]:
     text, labels = prompt
     return text, seed, labels
-
-
-def _attributes(path: Path, row: dict[str, Any]) -> dict[str, Any]:
-    """The labels of a row, checked and typed as in a record: a wrong one is found before anything is drawn."""
-    given = {name: row[name] for name in ATTRIBUTES if row.get(name)}
-    try:
-        record = PairRecord(file_name="x", isic_id="x", **given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise InputError(
-            f"{path}: {first['loc'][0]} = {first['input']!r}", first["msg"], "mend the value, or leave it blank"
-        ) from error
-    return {name: getattr(record, name) for name in given}
-
-
-def _json_row(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{path}, line {number}: {error}", "one JSON object a line", "mend the line") from None
-    if not isinstance(row, dict):
-        raise InputError(f"{path}, line {number}: {type(row).__name__}", "one JSON object a line", "mend the line")
-    return row

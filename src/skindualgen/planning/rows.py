@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Protocol
 
 from skindualgen.contracts import InputError
 from skindualgen.planning.labels import LABELS, label_value, stated_labels
+from skindualgen.planning.templates import COMMENT
 
 COLUMNS = ("prompt", *LABELS, "count", "seed_first", "seed_last", "extrapolation")
 REQUIRED = ("prompt", "count")
@@ -108,7 +109,7 @@ def read_rows(path: Path, digest: Digest | None = None) -> Iterator[tuple[int, P
 
 
 def row_error(path: Path, line: int, column: str, got: str, expected: str, remedy: str) -> InputError:
-    """The error of one value of a plan, which names its line and column."""
+    """The error of one value of a plan or prompt file, which names its line and column."""
     return InputError(f"{path}, line {line}, {column}: {got}", expected, remedy)
 
 
@@ -150,11 +151,13 @@ def _row(path: Path, line: int, row: int, columns: Sequence[str], cells: Sequenc
     if not prompt or _CONTROL.search(prompt):
         what = "a line break or control character in the prompt" if prompt else "no prompt"
         raise row_error(path, line, "prompt", what, "one line of text", "write the prompt, or remove the row")
-    count = _whole(path, line, "count", given["count"])
+    if prompt.startswith(COMMENT):
+        raise row_error(path, line, "prompt", f"{prompt[:40]!r}, a comment", "a prompt", "remove the row")
+    count = read_whole(path, line, "count", given["count"])
     if count is None or not 1 <= count <= MAX_PAIRS:
         got = "nothing" if count is None else str(count)
         raise row_error(path, line, "count", got, f"1 to {MAX_PAIRS:,} pairs", "mend the count, or remove the row")
-    labels = _labels(path, line, given)
+    labels = read_labels(path, line, given)
     marked = given.get("extrapolation", "").lower()
     if marked not in _TRUTH:
         raise row_error(path, line, "extrapolation", repr(marked), "true, false or nothing", "mend the value")
@@ -162,7 +165,17 @@ def _row(path: Path, line: int, row: int, columns: Sequence[str], cells: Sequenc
     return PlanRow(row, prompt, count, first, labels or stated_labels(prompt), _TRUTH[marked])
 
 
-def _labels(path: Path, line: int, given: Mapping[str, str]) -> dict[str, Any]:
+def read_labels(path: Path, line: int, given: Mapping[str, str | None]) -> dict[str, Any]:
+    """The labels of a row as records have them, without those that are not known.
+
+    Args:
+        path: of the plan or prompt file.
+        line: of the row in it.
+        given: label -> what the row says.
+
+    Raises:
+        InputError: an age that is none.
+    """
     labels = {}
     for name in LABELS:
         try:
@@ -177,7 +190,7 @@ def _labels(path: Path, line: int, given: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _seed_first(path: Path, line: int, row: int, count: int, given: Mapping[str, str]) -> int:
-    first, last = (_whole(path, line, name, given.get(name, "")) for name in ("seed_first", "seed_last"))
+    first, last = (read_whole(path, line, name, given.get(name, "")) for name in ("seed_first", "seed_last"))
     if first is None:
         if last is not None:
             raise row_error(path, line, "seed_first", "nothing beside a seed_last", "both, or none", "leave both blank")
@@ -192,7 +205,8 @@ def _seed_first(path: Path, line: int, row: int, count: int, given: Mapping[str,
     return first
 
 
-def _whole(path: Path, line: int, column: str, text: str) -> int | None:
+def read_whole(path: Path, line: int, column: str, text: str) -> int | None:
+    """The whole number of a cell, None for an empty one; raises InputError for anything else."""
     if not text:
         return None
     if not _WHOLE.fullmatch(text):

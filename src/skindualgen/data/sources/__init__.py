@@ -9,14 +9,30 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 from skindualgen.contracts import InputError
-from skindualgen.data.sources import challenges, folders, published
+from skindualgen.data.sources import catalogues, challenges, derm7pt, folders, published
 from skindualgen.data.sources.base import Candidate, Listing, Options, Rejection, Tree
 from skindualgen.data.sources.leftovers import list_leftovers
 from skindualgen.data.sources.pairing import refuse_several
+from skindualgen.data.sources.diagnoses import settle_diagnoses
 
 __all__ = ["LAYOUTS", "Candidate", "Layout", "Listing", "Options", "Rejection", "Tree", "detect", "list_source"]
 
-Layout = Literal["isic2016", "isic2017", "isic2018", "ham10000", "ph2", "isic-archive", "imagefolder", "folder"]
+Layout = Literal[
+    "isic2016",
+    "isic2017",
+    "isic2018",
+    "isic2019",
+    "isic2020",
+    "isic2024",
+    "ham10000",
+    "ph2",
+    "bcn20000",
+    "pad-ufes-20",
+    "derm7pt",
+    "isic-archive",
+    "imagefolder",
+    "folder",
+]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 # Layouts with marks of their own come first; only where none of them is found are the general ones asked.
@@ -24,8 +40,14 @@ OWN_MARKS: dict[Layout, Callable[[Tree], str | None]] = {
     "isic2016": partial(challenges.evidence, layout="isic2016"),
     "isic2017": partial(challenges.evidence, layout="isic2017"),
     "isic2018": partial(challenges.evidence, layout="isic2018"),
+    "isic2019": partial(challenges.evidence, layout="isic2019"),
+    "isic2020": partial(catalogues.evidence, layout="isic2020"),
+    "isic2024": partial(catalogues.evidence, layout="isic2024"),
     "ham10000": published.ham10000_evidence,
     "ph2": published.ph2_evidence,
+    "bcn20000": partial(catalogues.evidence, layout="bcn20000"),
+    "pad-ufes-20": partial(catalogues.evidence, layout="pad-ufes-20"),
+    "derm7pt": derm7pt.evidence,
     "isic-archive": published.archive_evidence,
     "imagefolder": folders.table_evidence,
 }
@@ -37,13 +59,19 @@ READERS: dict[Layout, Callable[[Tree, Options], Listing]] = {
     "isic2016": lambda tree, options: challenges.read(tree, "isic2016", options),
     "isic2017": lambda tree, options: challenges.read(tree, "isic2017", options),
     "isic2018": lambda tree, options: challenges.read(tree, "isic2018", options),
+    "isic2019": lambda tree, options: challenges.read(tree, "isic2019", options),
+    "isic2020": lambda tree, options: catalogues.read(tree, "isic2020", options),
+    "isic2024": lambda tree, options: catalogues.read(tree, "isic2024", options),
     "ham10000": published.read_ham10000,
     "ph2": published.read_ph2,
+    "bcn20000": lambda tree, options: catalogues.read(tree, "bcn20000", options),
+    "pad-ufes-20": lambda tree, options: catalogues.read(tree, "pad-ufes-20", options),
+    "derm7pt": derm7pt.read,
     "isic-archive": published.read_archive,
     "imagefolder": folders.read_imagefolder,
     "folder": folders.read_folder,
 }
-FIXED_TABLES = frozenset({"isic2016", "isic2017", "isic2018", "ph2"})
+FIXED_TABLES = frozenset({"isic2016", "isic2017", "isic2018", "isic2019", "ph2", "derm7pt"})
 
 
 def detect(tree: Tree) -> Layout:
@@ -99,6 +127,7 @@ def list_source(root: Path, *, layout: Layout | Literal["auto"] = "auto", option
         )
     tree.asked.clear()  # Looking for marks is not reading.
     listing = READERS[found](tree, options)
+    settle_diagnoses(listing, options)
     if not options.annotators:
         refuse_several(listing.candidates)
     list_leftovers(listing, tree)

@@ -10,14 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from skindualgen.contracts import InputError, Split
+from skindualgen.data.archive_terms import LEVEL_FIELDS, SITE_FIELDS, known_diagnosis, site_of_levels
 from skindualgen.data.images import SUFFIXES, Adjustment, ItemError
 from skindualgen.data.splits import Link
-from skindualgen.data.terms import DIAGNOSES, DIAGNOSIS_TERMS, NOT_KNOWN, UNKNOWN_LESION, diagnosis_term
+from skindualgen.data.terms import NOT_KNOWN, SEXES, age_years, diagnosis_term, known, sex_term, site_term
 
 IGNORED_FOLDERS = frozenset({"__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information"})
 IGNORED_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 """Folders and files that operating systems and file servers leave behind, in lower case."""
-MAX_AGE_YEARS = 120
+DERMOSCOPIC = "dermoscopic"
+"""The ISIC Archive's image type that needs no mention: other photographs are none that dermoscopy made."""
 SHOWN_CHARACTERS = 200
 SPLIT_NAMES: Mapping[str, Split] = {
     "train": "train",
@@ -36,33 +38,7 @@ SPLIT_NAMES: Mapping[str, Split] = {
 
 Those of ``datasets`` (datasets/data_files.py, SPLIT_KEYWORDS), for which "eval" and "evaluation" are the test split.
 """
-SEXES = {"male": "male", "m": "male", "female": "female", "f": "female"}
 BEHAVIOURS = ("benign", "malignant", "indeterminate", "indeterminate/benign", "indeterminate/malignant")
-
-ARCHIVE_DIAGNOSES = (
-    "aimp",
-    "angiofibroma or fibrous papule",
-    "angiokeratoma",
-    "atypical spitz tumor",
-    "cafe-au-lait macule",
-    "clear cell acanthoma",
-    "lentigo nos",
-    "melanoma metastasis",
-    "mucosal melanosis",
-    "neurofibroma",
-    "nevus spilus",
-    "other",
-    "pyogenic granuloma",
-    "scar",
-    "sebaceous adenoma",
-    "sebaceous hyperplasia",
-    "trichilemmoma",
-    "verruca",
-)
-"""Diagnoses of the ISIC Archive beyond those that `skindualgen.data.terms` names."""
-KNOWN_DIAGNOSES = frozenset({*DIAGNOSES, *DIAGNOSIS_TERMS, *DIAGNOSIS_TERMS.values(), *ARCHIVE_DIAGNOSES}) - {
-    UNKNOWN_LESION
-}
 
 
 @dataclass(frozen=True)
@@ -131,12 +107,14 @@ class Options:
 
     Attributes:
         columns: field -> column of the source's table, where the names differ from the known ones.
-        labels: label in the table -> diagnosis to use; also admits diagnoses outside `KNOWN_DIAGNOSES`.
+        labels: label in the table -> diagnosis to use; also admits diagnoses that are not known.
+        diagnosis_level: level of the ISIC Archive's five that becomes the diagnosis; None leaves the source's term.
         annotators: whether a rule for several masks of one photograph is given; without one they are refused.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    diagnosis_level: int | None = None
     annotators: bool = False
 
 
@@ -270,33 +248,37 @@ def diagnosis_name(label: str | None, labels: Mapping[str, str], *, any_label: b
     if text in labels:
         return diagnosis_term(labels[text])
     term = diagnosis_term(text)
-    if term in KNOWN_DIAGNOSES or any_label:
+    if any_label or known_diagnosis(text):
         return term
     raise ItemError("unknown_label", f"diagnosis {text!r}; give --label '{text}=NAME' to use it as NAME")
 
 
 def clinical_fields(row: Mapping[str, str]) -> tuple[dict[str, str | int], list[Adjustment]]:
-    """Return age, sex, site, behaviour, lesion, patient, licence and source of a row whose keys are canonical.
+    """Return age, sex, site, behaviour, levels, lesion, patient, licence, source of a row whose keys are canonical.
 
     Values that say "unknown" are left out; values that cannot be read are left out and reported.
     """
     fields: dict[str, str | int] = {}
     adjustments: list[Adjustment] = []
-    for name in ("anatom_site_general", "lesion_id", "patient_id", "license", "source"):
+    in_levels = [row.get(name, "") for name in SITE_FIELDS]
+    site = site_term(row.get("anatom_site_general")) or site_of_levels(in_levels)
+    fields |= {"anatom_site_general": site} if site is not None else {}
+    for name in ("lesion_id", "patient_id", "license", "source", *LEVEL_FIELDS, *SITE_FIELDS):
         text = known_value(row.get(name))
-        if text is not None:
-            fields[name] = text.lower() if name == "anatom_site_general" else text
-    for name, vocabulary in (("sex", SEXES), ("benign_malignant", {name: name for name in BEHAVIOURS})):
-        text = known_value(row.get(name))
-        if text is not None and text.lower() in vocabulary:
-            fields[name] = vocabulary[text.lower()]
-        elif text is not None:
-            adjustments.append(Adjustment(f"{name}_dropped", f"{text!r} is none of {', '.join(vocabulary)}"))
-    age = known_value(row.get("age_approx"))
-    if age is not None:
-        # The ISIC Archive writes "85+" for all ages from 85 on.
-        if re.fullmatch(r"\d+(\.\d+)?\+?", age) and float(age.rstrip("+")) <= MAX_AGE_YEARS:
-            fields["age_approx"] = round(float(age.rstrip("+")))
-        else:
-            adjustments.append(Adjustment("age_approx_dropped", f"{age!r} is no age in years"))
+        fields |= {name: text} if text is not None else {}
+    image_type = known_value(row.get("image_type"))
+    fields |= {"image_type": image_type} if image_type not in (None, DERMOSCOPIC) else {}
+    for name, term, vocabulary in (
+        ("sex", sex_term(row.get("sex")), SEXES),
+        ("benign_malignant", known(row.get("benign_malignant")), BEHAVIOURS),
+    ):
+        if term in vocabulary:
+            fields[name] = term
+        elif term is not None:
+            adjustments.append(Adjustment(f"{name}_dropped", f"{row[name]!r} is none of {', '.join(vocabulary)}"))
+    try:
+        years = age_years(row.get("age_approx"))
+        fields |= {"age_approx": years} if years is not None else {}
+    except ValueError as error:
+        adjustments.append(Adjustment("age_approx_dropped", str(error)))
     return fields, adjustments

@@ -1,4 +1,4 @@
-"""The ISIC challenges of 2016, 2017 and 2018 as published: segmentation (task 1), classification (task 3)."""
+"""The ISIC challenges of 2016 to 2019 as published: segmentation (task 1), classification (task 3; all of 2019)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import PurePosixPath
 from skindualgen.contracts import Split
 from skindualgen.data.images import Adjustment, ItemError
 from skindualgen.data.sources.base import Candidate, Listing, Options, Tree, clinical_fields, key, known_value, stem
-from skindualgen.data.sources.rows import reject_bad_lines
+from skindualgen.data.sources.one_hot import marked_columns, marked_diagnosis
+from skindualgen.data.sources.rows import note_unused_columns, reject_bad_lines
 from skindualgen.data.sources.tables import Row, read_table
 
 SPLITS: Mapping[str, Split] = {"training": "train", "validation": "val", "test": "test", "test_v2": "test"}
@@ -18,7 +19,7 @@ HELD_OUT_ORDER: tuple[Split, ...] = ("test", "val", "train")
 """A photograph in folders of two splits takes the first of these: held-out data stays held out."""
 
 BENIGN = frozenset({"nevus", "seborrheic keratosis", "benign keratosis", "dermatofibroma", "vascular lesion"})
-MALIGNANT = frozenset({"melanoma", "basal cell carcinoma"})
+MALIGNANT = frozenset({"melanoma", "basal cell carcinoma", "squamous cell carcinoma"})
 """Behaviour by diagnosis. Actinic keratosis / intraepithelial carcinoma (AKIEC) stands in neither."""
 
 
@@ -27,9 +28,9 @@ class Challenge:
     """Names of one year's folders and tables as regular expressions; group 1 is the split.
 
     Attributes:
-        year: 2016, 2017 or 2018.
+        year: 2016 to 2019.
         images: folder of photographs.
-        masks: folder of masks, ``<id>_segmentation.png``.
+        masks: folder of masks, ``<id>_segmentation.png``, or None.
         labels: table of diagnoses.
         patients: table of age and sex, or None.
         lesions: table of lesion ids, or None.
@@ -37,7 +38,7 @@ class Challenge:
 
     year: int
     images: str
-    masks: str
+    masks: str | None
     labels: str
     patients: str | None = None
     lesions: str | None = None
@@ -64,23 +65,37 @@ CHALLENGES = {
         labels=r"ISIC2018_Task3_(Training|Validation|Test)_GroundTruth\.csv",
         lesions=r"ISIC2018_Task3_Training_LesionGroupings\.csv",
     ),
+    "isic2019": Challenge(
+        2019,
+        images=r"ISIC_2019_(Training|Test)_Input",
+        masks=None,
+        labels=r"ISIC_2019_(Training|Test)_GroundTruth\.csv",
+        patients=r"ISIC_2019_(Training|Test)_Metadata\.csv",
+    ),
 }
 MASK_NAME = re.compile(r"(ISIC_\d+)_segmentation\.png", re.IGNORECASE)
-IMAGE_NAME = re.compile(r"ISIC_\d+\.jpe?g", re.IGNORECASE)
+IMAGE_NAME = re.compile(r"ISIC_\d+(_downsampled)?\.jpe?g", re.IGNORECASE)
+DOWNSAMPLED = re.compile(r"_downsampled$", re.IGNORECASE)
+"""What 2019 adds to the archive's id where it publishes a smaller copy of a photograph."""
+WEIGHTS = frozenset({"score_weight", "validation_weight"})
+"""Columns of test tables that say which rows count in the ranking, and are no diagnoses."""
 
 
 @dataclass
 class _Known:
     """What the tables say of one id."""
 
+    split: Split
     fields: dict[str, str | int] = field(default_factory=dict)
     adjustments: list[Adjustment] = field(default_factory=list)
     problem: ItemError | None = None
 
 
 def evidence(tree: Tree, layout: str) -> str | None:
-    """Return a folder that only this challenge has, or None."""
-    return next((folder for _, folder, _ in _in_folders(tree, CHALLENGES[layout].images)), None)
+    """Return a folder that only this challenge has, of 2019 also a table, or None."""
+    challenge = CHALLENGES[layout]
+    folder = next((folder for _, folder, _ in _in_folders(tree, challenge.images)), None)
+    return folder or (next(iter(tree.named(challenge.labels)), None) if challenge.year == 2019 else None)
 
 
 def read(tree: Tree, layout: str, options: Options) -> Listing:
@@ -90,16 +105,27 @@ def read(tree: Tree, layout: str, options: Options) -> Listing:
     listing = Listing(layout)
     known = _tables(tree, challenge, listing)
     masks: dict[str, str] = {}
-    for file, _, _ in _in_folders(tree, challenge.masks):
+    for file, _, _ in _in_folders(tree, challenge.masks) if challenge.masks else ():
         if match := MASK_NAME.fullmatch(PurePosixPath(file).name):
             masks[key(match[1])] = file
     found: dict[str, list[tuple[str, Split]]] = {}
-    for file, _, split in _in_folders(tree, challenge.images):
+    places = [(file, split) for file, _, split in _in_folders(tree, challenge.images)]
+    if not places:  # The tables of 2019 beside any folder: they say what is train and what is test.
+        places = [(file, known[_id(stem(file))].split) for file in tree.images() if _id(stem(file)) in known]
+    for file, split in places:
         # The folders of 2016 and 2017 hold masks or superpixels as well, in PNG.
         if IMAGE_NAME.fullmatch(PurePosixPath(file).name):
-            found.setdefault(key(stem(file)), []).append((file, split))
-    for name, places in sorted(found.items()):
-        _add(listing, name, places, masks.get(name), known.get(name, _Known()))
+            found.setdefault(_id(stem(file)), []).append((file, split))
+    for name, files in sorted(found.items()):
+        whole = [file for file, _ in files if not DOWNSAMPLED.search(stem(file))]
+        for file in [file for file, _ in files if whole and file not in whole]:
+            listing.reject(stem(file), file, "duplicate_id", f"a smaller copy of {whole[0]}")
+        files = [(file, split) for file, split in files if not whole or file in whole]
+        found[name] = files
+        _add(listing, files, masks.get(name), known.get(name))
+    copies = sum(bool(DOWNSAMPLED.search(stem(files[0][0]))) for files in found.values())
+    if copies:
+        listing.notes.append(f"{copies} photographs are smaller copies (_downsampled): their ids are the archive's")
     for name in sorted(masks.keys() - found.keys()):
         listing.reject(name.upper(), masks[name], "mask_without_image", "no photograph of this id")
     for name in sorted(known.keys() - found.keys()):
@@ -107,9 +133,15 @@ def read(tree: Tree, layout: str, options: Options) -> Listing:
     return listing
 
 
-def _add(listing: Listing, name: str, places: list[tuple[str, Split]], mask: str | None, known: _Known) -> None:
+def _id(name: str) -> str:
+    """Return the key of the archive's id that a file or row stands for."""
+    return key(DOWNSAMPLED.sub("", name))
+
+
+def _add(listing: Listing, places: list[tuple[str, Split]], mask: str | None, known: _Known | None) -> None:
     image = min(file for file, _ in places)
-    isic_id = stem(image)
+    isic_id = DOWNSAMPLED.sub("", stem(image))
+    known = known or _Known(places[0][1])
     if known.problem is not None:
         listing.reject(isic_id, image, known.problem.code, known.problem.detail)
         return
@@ -134,33 +166,45 @@ def _in_folders(tree: Tree, pattern: str) -> Iterator[tuple[str, str, Split]]:
 
 def _tables(tree: Tree, challenge: Challenge, listing: Listing) -> dict[str, _Known]:
     known: dict[str, _Known] = {}
-    for file in tree.named(challenge.labels):
+    for file, split in _files(tree, challenge.labels):
         # The tables of 2016 have no header line.
         header = ("image_id", "malignant") if challenge.year == 2016 else None
         table = read_table(tree.root / file, header)
         reject_bad_lines(listing, file, table)
         for row in table.rows:
-            entry = known.setdefault(key(row.values[table.columns[0]]), _Known())
+            entry = known.setdefault(_id(row.values[table.columns[0]]), _Known(split))
             try:
                 _merge(entry, _diagnosis(row, challenge.year))
             except ItemError as error:
                 entry.problem = error
-    for file in tree.named(challenge.patients) if challenge.patients else ():
+    for file, split in _files(tree, challenge.patients):
         table = read_table(tree.root / file)
         reject_bad_lines(listing, file, table)
+        note_unused_columns(listing, table, {})
         for row in table.renamed({}, needed=("isic_id",)):
-            entry = known.setdefault(key(row.values["isic_id"]), _Known())
+            entry = known.setdefault(_id(row.values["isic_id"]), _Known(split))
             fields, adjustments = clinical_fields(row.values)
             _merge(entry, fields)
             entry.adjustments += adjustments
-    for file in tree.named(challenge.lesions) if challenge.lesions else ():
+    for file, split in _files(tree, challenge.lesions):
         table = read_table(tree.root / file)
         reject_bad_lines(listing, file, table)
+        note_unused_columns(listing, table, {})
         for row in table.renamed({}, needed=("isic_id", "lesion_id")):
-            _merge(known.setdefault(key(row.values["isic_id"]), _Known()), {"lesion_id": row.values["lesion_id"]})
-    if not known:
+            entry = known.setdefault(_id(row.values["isic_id"]), _Known(split))
+            _merge(entry, {"lesion_id": row.values["lesion_id"]})
+    if not any("diagnosis" in entry.fields or entry.problem for entry in known.values()) and not tree.named(
+        challenge.labels
+    ):
         listing.notes.append(f"no table of diagnoses (task 3) found: the diagnoses of {listing.layout} are not known")
     return known
+
+
+def _files(tree: Tree, pattern: str | None) -> Iterator[tuple[str, Split]]:
+    """Yield the files of that name with their split, which is train where the name has none."""
+    for file in tree.named(pattern) if pattern else ():
+        match = re.fullmatch(str(pattern), PurePosixPath(file).name, re.IGNORECASE)
+        yield file, SPLITS[match[1].lower()] if match and match.groups() else "train"
 
 
 def _merge(entry: _Known, fields: Mapping[str, str | int]) -> None:
@@ -170,24 +214,22 @@ def _merge(entry: _Known, fields: Mapping[str, str | int]) -> None:
 
 
 def _diagnosis(row: Row, year: int) -> dict[str, str | int]:
-    values = list(row.values.values())[1:]
-    columns = [column.lower() for column in list(row.values)[1:]]
     if year == 2016:
-        malignant = values[0].lower()
+        value = list(row.values.values())[1]
+        malignant = value.lower()
         if malignant not in ("benign", "malignant", "0", "0.0", "1", "1.0"):
-            raise ItemError("unknown_label", f"{values[0]!r}; expected benign or malignant, 0 or 1")
+            raise ItemError("unknown_label", f"{value!r}; expected benign or malignant, 0 or 1")
         # "malignant (melanoma) or non-malignant (non-melanoma)": what the benign ones are is not said.
         if malignant in ("malignant", "1", "1.0"):
             return {"diagnosis": "melanoma", "benign_malignant": "malignant"}
         return {"benign_malignant": "benign"}
-    names = {"melanoma": "melanoma", "seborrheic_keratosis": "seborrheic keratosis"} if year == 2017 else ONE_HOT_2018
-    try:
-        chosen = [names[column] for column, value in zip(columns, values, strict=True) if float(value) > 0.5]
-    except (KeyError, ValueError):
-        raise ItemError("unknown_label", f"{dict(row.values)}; expected 0 or 1 for {', '.join(names)}") from None
-    if len(chosen) > 1 or (not chosen and year != 2017):
-        raise ItemError("unknown_label", f"{len(chosen)} diagnoses marked in {dict(row.values)}")
-    return with_behaviour(chosen[0] if chosen else "nevus")
+    diagnoses: Mapping[str, str | None] = DIAGNOSES_OF_YEAR[year]
+    marks = {column.lower(): value for column, value in list(row.values.items())[1:] if column.lower() not in WEIGHTS}
+    if marks.keys() != diagnoses.keys():
+        raise ItemError("unknown_label", f"columns {', '.join(marks)}; expected {', '.join(diagnoses)}")
+    if year == 2017 and not marked_columns(marks, marks) and all(marks.values()):
+        return with_behaviour("nevus")
+    return with_behaviour(marked_diagnosis(marks, diagnoses))
 
 
 ONE_HOT_2018 = {
@@ -200,6 +242,17 @@ ONE_HOT_2018 = {
     "vasc": "vascular lesion",
 }
 """Columns of the task 3 tables, which are HAM10000's classes."""
+DIAGNOSES_OF_YEAR: Mapping[int, Mapping[str, str | None]] = {
+    2017: {"melanoma": "melanoma", "seborrheic_keratosis": "seborrheic keratosis"},
+    2018: ONE_HOT_2018,
+    2019: {
+        **{column: diagnosis for column, diagnosis in ONE_HOT_2018.items() if column != "akiec"},
+        "ak": "actinic keratosis",
+        "scc": "squamous cell carcinoma",
+        "unk": None,
+    },
+}
+"""Columns of the tables of diagnoses, of which a row marks one; in 2017 none, where it is a nevus."""
 
 
 def with_behaviour(diagnosis: str | None) -> dict[str, str | int]:

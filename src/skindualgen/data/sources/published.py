@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from skindualgen.contracts import Split
+from skindualgen.data.archive_terms import archive_diagnosis as archive_diagnosis
 from skindualgen.data.images import Adjustment
+from skindualgen.data.sources import catalogues
 from skindualgen.data.sources.base import (
     Candidate,
     Listing,
@@ -16,14 +17,13 @@ from skindualgen.data.sources.base import (
     clinical_fields,
     diagnosis_name,
     key,
-    known_value,
     stem,
 )
 from skindualgen.data.sources.challenges import with_behaviour
 from skindualgen.data.sources.names import place
 from skindualgen.data.sources.pairing import pair_masks, unique_files
-from skindualgen.data.sources.rows import Fields, Pictures, add_candidates
-from skindualgen.data.sources.tables import Table, read_table
+from skindualgen.data.sources.rows import Fields, Pictures, add_candidates, note_unused_tables
+from skindualgen.data.sources.tables import read_columns, read_table
 
 HAM_TABLE = r"(HAM10000_metadata(\.csv|\.tab)?|ISIC2018_Task3_Test_GroundTruth\.(csv|tab))"
 HAM_TRAIN = re.compile(r"HAM10000_images(_part_?[12])?", re.IGNORECASE)
@@ -43,17 +43,6 @@ PH2_NAME_CELL, PH2_DIAGNOSIS_CELL = 1, 3
 
 ARCHIVE_MARKS = ("attribution", "copyright_license", "diagnosis_1")
 """Columns of which isic-cli writes at least one beside ``isic_id``."""
-ARCHIVE_LEVELS = ("diagnosis_3", "diagnosis_2")
-ARCHIVE_TERMS = (
-    (r"melanoma metastasis.*", "melanoma metastasis"),
-    (r"melanoma.*", "melanoma"),
-    (r"nevus.*", "nevus"),
-    (r"squamous cell carcinoma.*", "squamous cell carcinoma"),
-    (r"solar or actinic keratosis", "actinic keratosis"),
-    (r"lichen planus like keratosis", "lichenoid keratosis"),
-    (r"basal cell carcinoma.*", "basal cell carcinoma"),
-)
-"""Finer diagnoses of the archive's five-level scheme -> the term of its earlier single column."""
 
 
 def ham10000_evidence(tree: Tree) -> str | None:
@@ -66,20 +55,14 @@ def ham10000_evidence(tree: Tree) -> str | None:
 def read_ham10000(tree: Tree, options: Options) -> Listing:
     """List HAM10000: image parts 1 and 2, the metadata table, lesion masks; the test set of 2018 if it is there."""
     listing = Listing("ham10000")
-    images: list[str] = []
-    splits: dict[str, Split] = {}
-    for file in tree.images():
-        folders = PurePosixPath(file).parts[:-1]
-        if any(HAM_TEST.fullmatch(folder) for folder in folders):
-            images.append(file)
-            splits[file] = "test"
-        elif any(HAM_TRAIN.fullmatch(folder) for folder in folders):
-            images.append(file)
-    if len(images) == len(splits):  # No folder has its published name: both parts were put into another one.
-        images += [file for file in tree.images() if file not in splits and _is_archive_photograph(file)]
+    images = _named(listing, tree)
     pictures = _pictures(listing, tree, images)
-    pictures.splits = {name: splits[file] for name, file in pictures.images.items() if file in splits}
-    tables = [read_table(tree.root / file) for file in tree.named(HAM_TABLE)]
+    for name, file in pictures.images.items():
+        if any(HAM_TEST.fullmatch(folder) for folder in PurePosixPath(file).parts[:-1]):
+            pictures.splits[name] = "test"
+    files = tree.named(HAM_TABLE)
+    tables = [read_table(tree.root / file) for file in files]
+    note_unused_tables(listing, tree, files)
     if not tables:
         listing.notes.append("HAM10000_metadata is not there: diagnoses and lesion ids are not known")
 
@@ -127,43 +110,37 @@ def read_ph2(tree: Tree, options: Options) -> Listing:
 
 
 def archive_evidence(tree: Tree) -> str | None:
-    """Return a table as isic-cli writes it, or None."""
-    return next((file for file, _ in _archive_tables(tree)), None)
+    """Return a table as isic-cli writes it, or None; the challenge of 2024 holds such tables as well."""
+    return None if catalogues.evidence(tree, "isic2024") else next(iter(_archive_tables(tree)), None)
 
 
 def read_archive(tree: Tree, options: Options) -> Listing:
     """List an ISIC Archive download: ``<isic_id>.jpg`` files and metadata.csv, in its present or its earlier schema."""
     listing = Listing("isic-archive")
-    named = [file for file in tree.images() if _is_archive_photograph(file)]
-    pictures = _pictures(listing, tree, named)
+    pictures = _pictures(listing, tree, _named(listing, tree))
 
     def describe(row: Mapping[str, str], raw: Mapping[str, str]) -> tuple[Fields, list[Adjustment]]:
+        del raw
         fields, adjustments = clinical_fields(row)
-        named = "diagnosis" in options.columns
-        diagnosis, detail = (row["diagnosis"], None) if named else archive_diagnosis(raw)
-        name = diagnosis_name(diagnosis, options.labels, any_label=True)
-        fields |= {"diagnosis": name} if name is not None else {}
-        fields |= {"diagnosis_detail": detail} if detail is not None else {}
-        top_level = known_value(raw.get("diagnosis_1"))
-        if "benign_malignant" not in fields and top_level is not None:
-            fields["benign_malignant"] = top_level.lower()
-        return fields, adjustments
+        # The archive is the vocabulary: no label of it is unknown.
+        name = diagnosis_name(row.get("diagnosis"), options.labels, any_label=True)
+        return fields | ({"diagnosis": name} if name is not None else {}), adjustments
 
-    add_candidates(listing, tree, [table for _, table in _archive_tables(tree)], pictures, options, describe)
+    files = _archive_tables(tree)
+    note_unused_tables(listing, tree, files)
+    add_candidates(listing, tree, [read_table(tree.root / file) for file in files], pictures, options, describe)
     return listing
 
 
-def archive_diagnosis(row: Mapping[str, str]) -> tuple[str | None, str | None]:
-    """Return diagnosis and finer diagnosis of a row of the archive's metadata, from either schema."""
-    old = known_value(row.get("diagnosis"))
-    if old is not None:
-        return old, None
-    for level in ARCHIVE_LEVELS:
-        text = known_value(row.get(level))
-        if text is not None:
-            lower = text.lower()
-            return next((term for pattern, term in ARCHIVE_TERMS if re.fullmatch(pattern, lower)), lower), text
-    return None, None
+def _named(listing: Listing, tree: Tree) -> list[str]:
+    """Return the photographs named ``ISIC_<number>``, in any folder, and reject other pictures but masks."""
+    images = []
+    for file in tree.images():
+        if _is_archive_photograph(file):
+            images.append(file)
+        elif not (re.fullmatch(ISIC_MASK, PurePosixPath(file).name, re.IGNORECASE) or _is_in_mask_folder(file)):
+            listing.reject(stem(file), file, "unknown_name", "neither ISIC_<number> nor a mask of that name")
+    return images
 
 
 def _is_archive_photograph(file: str) -> bool:
@@ -181,10 +158,7 @@ def _pictures(listing: Listing, tree: Tree, images: list[str]) -> Pictures:
     return Pictures(by_stem, pair_masks(listing, tree, sorted(masks), by_stem))
 
 
-def _archive_tables(tree: Tree) -> list[tuple[str, Table]]:
-    tables = [(file, read_table(tree.root / file)) for file in tree.named(r".*metadata.*\.csv")]
-    return [
-        (file, table)
-        for file, table in tables
-        if "isic_id" in table.columns and any(mark in table.columns for mark in ARCHIVE_MARKS)
-    ]
+def _archive_tables(tree: Tree) -> list[str]:
+    """Return the tables as isic-cli writes them; those of the challenge of 2024 name their levels in another way."""
+    columns = {file: set(read_columns(tree.root / file)) for file in tree.named(r".*metadata.*\.csv")}
+    return [file for file, names in columns.items() if "isic_id" in names and not names.isdisjoint(ARCHIVE_MARKS)]

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from skindualgen.contracts import InputError, Split
 from skindualgen.data.images import SUFFIXES, Adjustment, ItemError
 from skindualgen.data.sources.base import Candidate, Listing, Options, Tree, key, known_value, split_name, stem
+from skindualgen.data.sources.one_hot import UNKNOWN_LABEL, diagnosis_columns, marked_diagnosis
 from skindualgen.data.sources.tables import Row, Table
 from skindualgen.data.splits import Link
 
 Fields = dict[str, str | int]
 Describe = Callable[[Mapping[str, str], Mapping[str, str]], tuple[Fields, list[Adjustment]]]
 """(values by field, values by column) -> record fields and adjustments; may raise ItemError."""
+
+
+SHOWN_COLUMNS = 12
+TABLE_NAMES = r".*\.(csv|tsv|tab|xlsx?|ods|parquet|hdf5|h5|jsonl?)"
+
+
+class _Entry(NamedTuple):
+    """A row: the table's file, the line in it, values by field and by column."""
+
+    file: str
+    where: str
+    values: Mapping[str, str]
+    raw: Mapping[str, str]
 
 
 @dataclass
@@ -34,9 +49,28 @@ class Pictures:
 
 
 def add_candidates(
-    listing: Listing, tree: Tree, tables: Sequence[Table], pictures: Pictures, options: Options, describe: Describe
+    listing: Listing,
+    tree: Tree,
+    tables: Sequence[Table],
+    pictures: Pictures,
+    options: Options,
+    describe: Describe,
+    *,
+    also: Collection[str] = (),
 ) -> None:
     """Add a candidate for each photograph, with the fields of its row if it has one, and reject what does not join.
+
+    Rows of one id in several tables are joined, where they do not contradict each other. A table without a column for
+    the diagnosis may have one for each (`one_hot`). Columns that nothing is read from are noted.
+
+    Args:
+        listing: takes the candidates, rejections and notes.
+        tree: the source folder.
+        tables: of it.
+        pictures: of it; those whose rows cannot be used are removed.
+        options: columns of the fields, where they have other names.
+        describe: makes record fields of a row.
+        also: columns that ``describe`` reads beyond those of the fields.
 
     Raises:
         InputError: columns are named, and there is no table or not these columns.
@@ -48,6 +82,8 @@ def add_candidates(
             "add it, or leave --column",
         )
     rows = _rows_by_key(listing, tree, tables, pictures, options)
+    for table in tables:
+        note_unused_columns(listing, table, options.columns, also)
     without_row = 0
     for name, file in sorted(pictures.images.items()):
         isic_id = pictures.id_of(name)
@@ -90,39 +126,68 @@ def row_name(value: str) -> str:
     return key(pure.stem if pure.suffix.lower() in SUFFIXES else pure.name)
 
 
+def note_unused_columns(listing: Listing, table: Table, columns: Mapping[str, str], also: Collection[str] = ()) -> None:
+    """Note the columns of a table that nothing is read from."""
+    used = {*table.fields(columns).values(), *also}
+    used |= set() if "diagnosis" in table.fields(columns) else set(diagnosis_columns(table))
+    unused = [column for column in table.columns if column and column not in used]
+    if unused:
+        more = f" and {len(unused) - SHOWN_COLUMNS} more" if len(unused) > SHOWN_COLUMNS else ""
+        shown = ", ".join(unused[:SHOWN_COLUMNS])
+        listing.notes.append(f"{table.path.name}: columns not used, as no field has these names: {shown}{more}")
+
+
+def note_unused_tables(listing: Listing, tree: Tree, used: Collection[str]) -> None:
+    """Note the tables below the source folder that nothing is read from."""
+    others = [file for file in tree.named(TABLE_NAMES) if file not in used]
+    if others:
+        more = f" and {len(others) - SHOWN_COLUMNS} more" if len(others) > SHOWN_COLUMNS else ""
+        listing.notes.append(
+            f"tables not used, as this layout has none of the name: {', '.join(others[:SHOWN_COLUMNS])}{more}"
+        )
+
+
 def _rows_by_key(
     listing: Listing, tree: Tree, tables: Sequence[Table], pictures: Pictures, options: Options
 ) -> dict[str, tuple[Mapping[str, str], Mapping[str, str]]]:
     rejected = {key(stem(rejection.file)) for rejection in listing.rejections}
-    found: dict[str, list[tuple[str, Mapping[str, str], Mapping[str, str]]]] = {}
+    unusable: set[str] = set()
+    found: dict[str, list[_Entry]] = {}
     for table in tables:
         file = table.path.relative_to(tree.root).as_posix()
         reject_bad_lines(listing, file, table)
+        marks = {} if "diagnosis" in table.fields(options.columns) else diagnosis_columns(table)
         raw: Row
         for raw, row in zip(table.rows, table.renamed(options.columns, needed=("isic_id",)), strict=True):
             where, value = f"{file}:{row.line}", row.values["isic_id"]
             try:
                 name = row_name(value)
+                marked = {"diagnosis": marked_diagnosis(raw.values, marks) or ""} if marks else {}
             except ItemError as error:
                 listing.reject(value, where, error.code, error.detail)
+                if error.code == UNKNOWN_LABEL:
+                    unusable.add(row_name(value))
                 continue
             if name in pictures.images:
-                found.setdefault(name, []).append((where, row.values, raw.values))
-            elif name not in rejected:
+                found.setdefault(name, []).append(_Entry(file, where, {**row.values, **marked}, raw.values))
+            elif name not in rejected | unusable:
                 listing.reject(value, where, "row_without_image", "no photograph of this id")
+    for name in unusable & pictures.images.keys():
+        del pictures.images[name]
     return _without_contradictions(listing, found, pictures)
 
 
 def _without_contradictions(
-    listing: Listing, found: dict[str, list[tuple[str, Mapping[str, str], Mapping[str, str]]]], pictures: Pictures
+    listing: Listing, found: Mapping[str, Sequence[_Entry]], pictures: Pictures
 ) -> dict[str, tuple[Mapping[str, str], Mapping[str, str]]]:
     rows: dict[str, tuple[Mapping[str, str], Mapping[str, str]]] = {}
-    repeated = 0
+    repeated = joined = 0
     for name, entries in found.items():
-        _, row, raw = entries[0]
-        differing = sorted({field for _, other, _ in entries for field in row if other.get(field) != row[field]})
+        if name not in pictures.images:
+            continue
+        differing = _differing(entries)
         if differing:
-            places = ", ".join(where for where, _, _ in entries)
+            places = ", ".join(entry.where for entry in entries)
             listing.reject(
                 pictures.id_of(name),
                 pictures.images[name],
@@ -131,11 +196,43 @@ def _without_contradictions(
             )
             del pictures.images[name]
             continue
-        repeated += len(entries) - 1
-        rows[name] = row, raw
+        values: dict[str, str] = {}
+        raw: dict[str, str] = {}
+        for entry in entries:
+            values |= {field: value for field, value in entry.values.items() if not values.get(field)}
+            raw |= {column: value for column, value in entry.raw.items() if not raw.get(column)}
+        files = len({entry.file for entry in entries})
+        joined += files > 1
+        repeated += len(entries) - files
+        rows[name] = values, raw
     if repeated:
         listing.notes.append(f"{repeated} rows say the same as an earlier row of the same id: counted once")
+    if joined:
+        listing.notes.append(f"{joined} photographs have rows in several tables, which are joined")
     return rows
+
+
+def _differing(entries: Sequence[_Entry]) -> list[str]:
+    """Return the fields in which rows of one id differ; of several tables, those in which they contradict."""
+    differing = set()
+    for field_name in {name for entry in entries for name in entry.values}:
+        with_it = [entry for entry in entries if field_name in entry.values]
+        for file in {entry.file for entry in with_it}:
+            if len({entry.values[field_name] for entry in with_it if entry.file == file}) > 1:
+                differing.add(field_name)
+        stated = {_comparable(entry.values[field_name]) for entry in with_it} - {None}
+        if len(stated) > 1 and field_name != "isic_id":
+            differing.add(field_name)
+    return sorted(differing)
+
+
+def _comparable(value: str) -> str | float | None:
+    """Return a form in which values of several tables are compared: "50" and "50.0" are the same age."""
+    text = known_value(value)
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text.casefold() if text is not None else None
 
 
 def _mask_of(tree: Tree, row: Mapping[str, str]) -> str | None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from skindualgen.contracts import InputError
 
 DELIMITERS = (",", ";", "\t", "|")
+MAX_HEADER_BYTES = 1 << 16
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "isic_id": ("isic_id", "image_id", "image", "image_name", "file_name", "filename", "id", "name"),
     "diagnosis": ("diagnosis", "dx", "label"),
@@ -20,7 +24,7 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "sex": ("sex", "gender"),
     "anatom_site_general": ("anatom_site_general", "anatom_site_general_challenge", "site", "localization"),
     "lesion_id": ("lesion_id",),
-    "patient_id": ("patient_id",),
+    "patient_id": ("patient_id", "patient"),
     "split": ("split",),
     "split_group": ("split_group", "group"),
     "license": ("license", "copyright_license"),
@@ -28,16 +32,26 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "prompt": ("prompt", "text", "caption"),
     "origin": ("origin",),
     "mask": ("mask_file_name", "mask", "mask_name", "mask_path"),
+    "image_type": ("image_type",),
+    **{f"diagnosis_{level}": (f"diagnosis_{level}", f"iddx_{level}") for level in range(1, 6)},
+    **{f"anatom_site_{level}": (f"anatom_site_{level}",) for level in range(1, 6)},
 }
 """Field -> the columns it is read from, the first that is there. ``split_group`` ties rows to one side of any split.
 
 How a diagnosis was established (``dx_type``, ``diagnosis_confirm_type``) leaks the label and is read nowhere.
 """
+USUAL_COLUMNS = frozenset(alias for aliases in ALIASES.values() for alias in aliases)
+
+_SEPARATOR_LINE = re.compile(r'"?sep=([,;\t| :])"?[,;\t| ]*[\r\n]*', re.IGNORECASE)
+"""First line that Excel writes, or is told by, in some countries: it names the delimiter and is no header."""
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: its line number in the file, counted from 1, and column -> value."""
+    """A row of a table: its line number in the file, counted from 1, and column -> value, of the columns kept."""
 
     line: int
     values: Mapping[str, str]
@@ -87,54 +101,103 @@ class Table:
         return {name: column for name, column in {**chosen, **columns}.items() if column}
 
 
-def read_table(path: Path, header: Sequence[str] | None = None) -> Table:
+def read_table(
+    path: Path,
+    header: Sequence[str] | None = None,
+    *,
+    comment: str | None = None,
+    keep: Callable[[str], bool] = lambda column: True,
+) -> Table:
     """Read a table.
+
+    Excel's first line ``sep=;`` names the delimiter; otherwise it is the one that parts the header into most columns.
+    Empty cells beyond the last named column, as spreadsheets leave them, do not count.
 
     Args:
         path: UTF-8 or, with a byte order mark, UTF-16.
         header: column names of a file that has no header line.
+        comment: sign with which lines begin that are passed over.
+        keep: whether the rows keep the values of a column; for tables with very many of them.
 
     Raises:
-        InputError: another encoding, no CSV, no line, or a column name twice.
+        InputError: another encoding, no CSV, no line, or a column name twice or missing.
     """
     text = read_text(path)
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = max(DELIMITERS, key=lambda sign: len(next(csv.reader([first], delimiter=sign), [])))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    if comment is not None:  # blank lines, so that the numbers of the others stay
+        text = re.sub(rf"^[ \t]*{re.escape(comment)}[^\r\n]*", "", text, flags=re.MULTILINE)
+    reader, before = _reader(text)
     rows: list[Row] = []
     bad_lines: list[int] = []
     columns = tuple(header) if header is not None else ()
-    try:
-        for values in reader:
-            if not any(value.strip() for value in values):
-                continue
-            if not columns:
-                columns = _header(path, values)
-            elif len(values) != len(columns):
-                bad_lines.append(reader.line_num)
-            else:
-                rows.append(Row(reader.line_num, dict(zip(columns, (value.strip() for value in values), strict=True))))
-    except csv.Error as error:
-        raise InputError(
-            f"{path.name}, line {reader.line_num}: {error}", "comma separated values", "mend or convert the file"
-        ) from None
+    kept = [(place, column) for place, column in enumerate(columns) if keep(column)]
+    for line, values in _lines(path, reader, before):
+        if not columns:
+            columns = _header(path, values)
+            kept = [(place, column) for place, column in enumerate(columns) if keep(column)]
+            continue
+        if len(values) < len(columns) or any(value.strip() for value in values[len(columns) :]):
+            bad_lines.append(line)
+        else:
+            rows.append(Row(line, {column: sys.intern(values[place].strip()) for place, column in kept}))
     if not columns:
         raise InputError(f"{path.name} without a line", "a table with a header line", "fill it or take it away")
     return Table(path, columns, tuple(rows), tuple(bad_lines))
+
+
+def read_columns(path: Path) -> tuple[str, ...]:
+    """Return a table's column names, reading no more than its beginning; none if it cannot be read as a table."""
+    with path.open("rb") as file:
+        data = file.read(MAX_HEADER_BYTES)
+    try:
+        reader, before = _reader(data.decode(_encoding(data), "ignore"))
+        return next((_header(path, values) for _, values in _lines(path, reader, before)), ())
+    except InputError:
+        return ()
 
 
 def read_text(path: Path) -> str:
     """Return the text of a file in UTF-8 or, with a byte order mark, UTF-16; raise InputError for another encoding."""
     data = path.read_bytes()
     try:
-        return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        return data.decode(_encoding(data))
     except UnicodeDecodeError:
         raise InputError(f"{path.name}, which is not UTF-8", "a table in UTF-8", "save it as UTF-8") from None
 
 
+def _encoding(data: bytes) -> str:
+    return "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+
+
+def _reader(text: str) -> tuple[Reader, int]:
+    """Return a reader of a table's text, and the number of lines before its header."""
+    start = text.partition("\n")[0] + "\n"
+    named = _SEPARATOR_LINE.fullmatch(start)
+    body = text[len(start) :] if named else text
+    first = next((line for line in io.StringIO(body, newline="") if line.strip()), "")
+    parts = {sign: len(next(csv.reader([first], delimiter=sign), [])) for sign in DELIMITERS}
+    delimiter = named[1] if named else max(DELIMITERS, key=lambda sign: parts[sign])
+    return csv.reader(io.StringIO(body, newline=""), delimiter=delimiter, strict=True), 1 if named else 0
+
+
+def _lines(path: Path, reader: Reader, before: int) -> Iterator[tuple[int, list[str]]]:
+    """Yield the lines that hold anything, with their numbers in the file."""
+    try:
+        for values in reader:
+            if any(value.strip() for value in values):
+                yield reader.line_num + before, values
+    except csv.Error as error:
+        raise InputError(
+            f"{path.name}, line {reader.line_num + before}: {error}",
+            "comma separated values",
+            "mend or convert the file",
+        ) from None
+
+
 def _header(path: Path, values: Sequence[str]) -> tuple[str, ...]:
-    columns = tuple(value.strip() for value in values)
+    columns = [value.strip() for value in values]
+    while columns and not columns[-1]:
+        columns.pop()
     repeated = [name for name, count in Counter(columns).items() if count > 1]
     if repeated:
         raise InputError(f"{path.name} with the column {repeated[0]!r} twice", "each column once", "rename one")
-    return columns
+    return tuple(columns)

@@ -1,0 +1,114 @@
+"""derm7pt: cases of the seven-point checklist, with one dermoscopic and one clinical photograph each.
+
+Kawahara, Daneshvar, Argenziano, Hamarneh, IEEE J. Biomed. Health Inform. 23, 2019; names, columns and labels as read by
+<https://github.com/jeremykawahara/derm7pt>, ``derm7pt/dataset.py`` and README.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+from skindualgen.contracts import InputError, Split
+from skindualgen.data.images import ItemError
+from skindualgen.data.sources.base import Candidate, Listing, Options, Tree, clinical_fields, diagnosis_name, key, stem
+from skindualgen.data.sources.rows import note_unused_columns, note_unused_tables
+from skindualgen.data.sources.tables import Table, read_columns, read_table
+
+MARKS = frozenset({"derm", "clinic", "diagnosis", "case_num"})
+INDEXES: Mapping[str, Split] = {"train_indexes.csv": "train", "valid_indexes.csv": "val", "test_indexes.csv": "test"}
+"""Tables with a column ``indexes``: places of the rows of meta.csv, counted from 0."""
+LABELS = {"miscellaneous": "other"}
+MELANOMA = re.compile(r"melanoma \((less|more) than .* mm\)|melanoma \(.* to .* mm\)")
+"""Melanomas by their thickness, which is no diagnosis of its own."""
+
+
+def evidence(tree: Tree) -> str | None:
+    """Return derm7pt's table, or None."""
+    return next((file for file in tree.named(r".*\.csv") if set(read_columns(tree.root / file)) >= MARKS), None)
+
+
+def read(tree: Tree, options: Options) -> Listing:
+    """List derm7pt: the dermoscopic photographs (column ``derm``) of meta.csv, with the published splits.
+
+    Raises:
+        InputError: no table, or one whose rows cannot be counted, so that the splits would fall on other cases.
+    """
+    del options  # The published tables have fixed columns and labels.
+    listing = Listing("derm7pt")
+    file = evidence(tree)
+    if file is None:
+        raise InputError("no table with the columns derm, clinic and diagnosis", "meta/meta.csv", "add it")
+    table = read_table(tree.root / file)
+    if table.bad_lines:
+        raise InputError(
+            f"{file}, line {table.bad_lines[0]}: not {len(table.columns)} values",
+            "every row whole, as the splits count them",
+            "mend the line",
+        )
+    splits, used = _splits(tree, table)
+    by_path = {key("/".join(parts[start:])): image for image, parts in _parts(tree) for start in range(len(parts))}
+    places: dict[str, str] = {}
+    for index, row in enumerate(table.rows):
+        image = by_path.get(_path(row.values["derm"]))
+        isic_id = stem(row.values["derm"])
+        if image is None:
+            listing.reject(isic_id, f"{file}:{row.line}", "row_without_image", "no such photograph")
+        elif key(isic_id) in places:
+            listing.reject(isic_id, f"{file}:{row.line}", "duplicate_id", f"the same id as {places[key(isic_id)]}")
+        else:
+            places[key(isic_id)] = image
+            _add(listing, image, row.values, splits.get(index))
+    clinical = {image for row in table.rows if (image := by_path.get(_path(row.values["clinic"])))}
+    if clinical:
+        listing.notes.append(
+            f"{len(clinical)} clinical photographs (column clinic) are not used: they are no dermoscopy"
+        )
+    rest = set(by_path.values()) - clinical - set(places.values())
+    for image in sorted(rest):
+        listing.reject(stem(image), image, "image_without_row", f"{file} does not name it")
+    note_unused_columns(listing, table, {"anatom_site_general": "location"}, ("derm", "clinic"))
+    note_unused_tables(listing, tree, [file, *used])
+    return listing
+
+
+def _add(listing: Listing, image: str, row: Mapping[str, str], split: Split | None) -> None:
+    label = row["diagnosis"].lower()
+    try:
+        name = diagnosis_name("melanoma" if MELANOMA.fullmatch(label) else label, LABELS)
+    except ItemError as error:
+        listing.reject(stem(image), image, error.code, error.detail)
+        return
+    fields, adjustments = clinical_fields({"sex": row.get("sex", ""), "anatom_site_general": row.get("location", "")})
+    fields |= {"diagnosis": name} if name is not None else {}
+    fields |= {"diagnosis_detail": label} if MELANOMA.fullmatch(label) else {}
+    fields = {"source": "derm7pt", **fields}
+    listing.candidates.append(Candidate(stem(image), image, None, fields, split, adjustments=tuple(adjustments)))
+
+
+def _parts(tree: Tree) -> list[tuple[str, tuple[str, ...]]]:
+    return [(image, PurePosixPath(image).parts) for image in tree.images()]
+
+
+def _path(value: str) -> str:
+    """Return the form in which a cell's path, relative to the folder of images, is compared."""
+    return key(PurePosixPath(value.replace("\\", "/")).as_posix())
+
+
+def _splits(tree: Tree, table: Table) -> tuple[dict[int, Split], list[str]]:
+    """Return the split of each row by its place, and the tables that say it."""
+    splits: dict[int, Split] = {}
+    used: list[str] = []
+    for file in tree.named("|".join(map(re.escape, INDEXES))):
+        used.append(file)
+        for row in read_table(tree.root / file).rows:
+            value = row.values.get("indexes", "")
+            if not value.isdecimal() or int(value) >= len(table.rows) or int(value) in splits:
+                raise InputError(
+                    f"{file}, line {row.line}: {value!r}",
+                    f"places of the {len(table.rows)} rows of {table.path.name} in a column indexes, each once",
+                    "take the published table",
+                )
+            splits[int(value)] = INDEXES[PurePosixPath(file).name.lower()]
+    return splits, used

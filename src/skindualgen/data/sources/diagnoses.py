@@ -1,0 +1,109 @@
+"""Diagnoses of candidates of any layout: in the ISIC Archive's levels where known, at the level asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from skindualgen.contracts import InputError
+from skindualgen.data.archive_terms import (
+    LEVEL_FIELDS,
+    Levels,
+    archive_diagnosis,
+    diagnosis_levels,
+    earlier_diagnosis,
+    is_path,
+)
+from skindualgen.data.images import Adjustment, ItemError
+from skindualgen.data.sources.base import BEHAVIOURS, Listing, Options, diagnosis_name
+
+Fields = Mapping[str, str | int]
+MAX_LEVEL = len(LEVEL_FIELDS)
+OPPOSITE = {"benign": "malignant", "malignant": "benign"}
+
+
+def settle_diagnoses(listing: Listing, options: Options) -> None:
+    """Complete what the candidates of a listing say of their diagnoses, and reject or report what contradicts itself.
+
+    * Levels that the source states are kept, and give the diagnosis where the source has no column for it. A path of
+      levels in one cell is taken apart. A term that only the Archive's levels know gets its levels.
+    * "benign", "malignant" and "indeterminate" are no diagnoses and become ``benign_malignant``.
+    * With ``options.diagnosis_level``, the diagnosis is that level of the Archive's path, in lower case, or the finest
+      above it that is known. A diagnosis without a place in the levels stays, and is reported.
+
+    Raises:
+        InputError: the level is not from 1 to 5.
+    """
+    level = options.diagnosis_level
+    if level is not None and not 1 <= level <= MAX_LEVEL:
+        raise InputError(f"diagnosis level {level}", f"1 to {MAX_LEVEL}", "use for example 3")
+    settled = []
+    for candidate in listing.candidates:
+        try:
+            fields, changes = _settled(candidate.fields, options.labels)
+        except ItemError as error:
+            listing.reject(candidate.isic_id, candidate.image, error.code, error.detail)
+            continue
+        adjustments = (*candidate.adjustments, *changes)
+        if level is not None and ("diagnosis" in fields or _stated(fields)):
+            fields, adjustment = _at_level(fields, level)
+            adjustments += (adjustment,) if adjustment is not None else ()
+        settled.append(replace(candidate, fields=fields, adjustments=adjustments))
+    listing.candidates[:] = settled
+
+
+def _settled(given: Fields, labels: Mapping[str, str]) -> tuple[dict[str, str | int], list[Adjustment]]:
+    fields = dict(given)
+    label = str(fields.get("diagnosis", ""))
+    if label and is_path(label) and (path := diagnosis_levels(label)) is not None:
+        del fields["diagnosis"]
+        fields |= dict(zip(LEVEL_FIELDS, path, strict=False))
+    elif label and not _stated(fields) and not earlier_diagnosis(label) and label not in BEHAVIOURS:
+        fields |= dict(zip(LEVEL_FIELDS, diagnosis_levels(label) or (), strict=False))
+    if "diagnosis" not in fields:
+        term, detail = archive_diagnosis(fields)
+        name = diagnosis_name(term, labels, any_label=True)
+        fields |= {"diagnosis": name} if name is not None else {}
+        fields |= {"diagnosis_detail": detail} if detail is not None else {}
+    if (word := fields.get("diagnosis")) in BEHAVIOURS:
+        del fields["diagnosis"]
+        if fields.setdefault("benign_malignant", word) == OPPOSITE.get(str(word)):
+            raise ItemError("contradicting_labels", f"both {fields['benign_malignant']} and {word}")
+    return fields, list(_doubts(fields))
+
+
+def _doubts(fields: dict[str, str | int]) -> Iterator[Adjustment]:
+    """Complete ``benign_malignant`` and report what contradicts it or the levels; nothing is changed.
+
+    The archive itself calls some collisions with a malignant part benign: such rows are no reason to leave a
+    photograph out.
+    """
+    place = diagnosis_levels(str(fields.get("diagnosis", ""))) or ("",)
+    top = str(fields.get(LEVEL_FIELDS[0], "")).lower()
+    if top in BEHAVIOURS:
+        fields.setdefault("benign_malignant", top)
+        if place[0].lower() == OPPOSITE.get(top):
+            detail = f"{fields['diagnosis']} is {place[0].lower()} in the ISIC Archive's levels, the row says {top}"
+            yield Adjustment("diagnosis_doubtful", detail)
+    behaviour = str(fields.get("benign_malignant", ""))
+    if (top or place[0].lower()) == OPPOSITE.get(behaviour):
+        detail = f"{behaviour}, while the diagnosis is {OPPOSITE[behaviour]} in the ISIC Archive's levels"
+        yield Adjustment("benign_malignant_doubtful", detail)
+
+
+def _stated(fields: Fields) -> Levels:
+    return tuple(str(fields[name]) for name in LEVEL_FIELDS if name in fields)
+
+
+def _at_level(fields: dict[str, str | int], level: int) -> tuple[dict[str, str | int], Adjustment | None]:
+    """Return the fields with the diagnosis at a level; what could not be done is reported."""
+    stated = _stated(fields)
+    label = str(fields.get("diagnosis", ""))
+    path = diagnosis_levels(stated[-1] if stated else label)
+    if path is None and len(stated) > 1 and all(name in fields for name in LEVEL_FIELDS[: len(stated)]):
+        path = stated  # of a newer edition of the Archive than the installed package knows
+    if path is None:
+        return fields, Adjustment("diagnosis_without_level", f"{label!r} has no place in the ISIC Archive's levels")
+    if level > 1 and len(path) == 1:
+        return {name: value for name, value in fields.items() if name != "diagnosis"}, None
+    return {**fields, "diagnosis": path[:level][-1].lower()}, None
