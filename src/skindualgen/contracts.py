@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 SCHEMA_VERSION = 1
 IMAGES_DIR = "images"
@@ -32,18 +33,36 @@ class InputError(SkinDualGenError):
         super().__init__(f"got {got}; expected {expected}; {remedy}")
 
 
+def first_not_finite(value: Any, place: str = "") -> str | None:
+    """Return place and value of the first number in nested lists and mappings that is not finite; None without one.
+
+    Args:
+        value: as JSON holds it.
+        place: what stands before the place in the text, such as a field's name.
+    """
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"{place} is {value}"
+    parts: Any = ()
+    if isinstance(value, dict):
+        parts = ((f"{place}.{key}" if place else str(key), item) for key, item in value.items())
+    elif isinstance(value, list | tuple):
+        parts = ((f"{place}[{row}]", item) for row, item in enumerate(value))
+    return next((found for name, item in parts if (found := first_not_finite(item, name)) is not None), None)
+
+
 class PairRecord(BaseModel):
     """One line of ``metadata.jsonl``: a photograph, real or synthetic, its mask if any, and what is known of it.
 
     Attribute names follow the ISIC Archive's metadata. Paths are POSIX, relative to the data set folder. Fields
-    unknown to this version are kept, so that a file from elsewhere survives a round trip.
+    unknown to this version are kept, so that a file from elsewhere survives a round trip. A number that is not finite,
+    and true or false where a number is meant, are refused in all of them.
 
     Of a generated pair: ``plan_row`` is the line of the plan that asked for it (0 is the first), ``attempt`` counts the
     draws that the gate refused before it, ``extrapolation`` says that its combination of attributes was not seen in
     training, and ``skin_tone`` is the tone that its prompt asks for.
     """
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
     file_name: str
     mask_file_name: str | None = None
@@ -72,3 +91,19 @@ class PairRecord(BaseModel):
     attempt: int | None = Field(default=None, ge=0)
     extrapolation: bool | None = None
     scores: dict[str, float] | None = None
+
+    @field_validator(
+        "age_approx", "seed", "num_inference_steps", "guidance_scale", "plan_row", "attempt", mode="before"
+    )
+    @classmethod
+    def _no_truth_value(cls, value: Any) -> Any:
+        # Pydantic takes true for 1.
+        if isinstance(value, bool):
+            raise ValueError(f"{value} where a number is expected")
+        return value
+
+    @model_validator(mode="after")
+    def _finite(self) -> PairRecord:
+        if self.model_extra and (found := first_not_finite(self.model_extra)) is not None:
+            raise ValueError(f"{found}, which is no finite number")
+        return self
