@@ -30,7 +30,8 @@ class InputError(SkinDualGenError):
 
     def __init__(self, got: str, expected: str, remedy: str) -> None:
         self.got, self.expected, self.remedy = got, expected, remedy
-        super().__init__(f"got {got}; expected {expected}; {remedy}")
+        # A library's own words, and names of files, may hold line ends: the message is one line.
+        super().__init__(" ".join(f"got {got}; expected {expected}; {remedy}".splitlines()))
 
 
 def first_not_finite(value: Any, place: str = "") -> str | None:

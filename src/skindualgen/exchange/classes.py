@@ -15,7 +15,7 @@ from skindualgen.exchange.diagnoses import class_fields, class_name, stated_clas
 from skindualgen.exchange.formats import ExchangeOptions, Renamed
 from skindualgen.exchange.pairs import PairWriter, other_fields, put, read_pairs
 from skindualgen.exchange.pictures import plain_mask
-from skindualgen.exchange.source import Source, split_word
+from skindualgen.exchange.source import Source, picture_ids, split_word
 
 DESCRIPTION = "torchvision ImageFolder: train/<diagnosis>/*.png, masks/train/<diagnosis>/*.png"
 LOSES = "all of the record but id, split and diagnosis"
@@ -51,11 +51,12 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord
         for file in source.images()
         if PurePosixPath(file).parts[0].lower() == MASKS_DIR
     }
+    ids = picture_ids(source, pictures)
     writer, records = PairWriter(out), []
     for done, file in enumerate(pictures):
         options.report(done, len(pictures))
         split, folder = _place(file) or (None, "")
-        fields = {"isic_id": PurePosixPath(file).stem, "split": split, **stated_class(source, unquote(folder), file)}
+        fields = {"isic_id": ids[file], "split": split, **stated_class(source, unquote(folder), file)}
         mask = masks.get(key(str(PurePosixPath(file).with_suffix(""))))
         mask_bytes = plain_mask(source.read(mask), mask) if mask is not None else None
         suffix = PurePosixPath(file).suffix.lower()

@@ -21,7 +21,7 @@ from skindualgen.exchange.diagnoses import class_fields, class_name, stated_clas
 from skindualgen.exchange.formats import BOXES_REMEDY, ExchangeOptions, Renamed, optional_package
 from skindualgen.exchange.pairs import SPLITS, Pair, PairWriter, encode_mask, other_fields, put, read_pairs
 from skindualgen.exchange.pictures import size_of
-from skindualgen.exchange.source import Source
+from skindualgen.exchange.source import Source, picture_ids, split_of_parts
 from skindualgen.provenance import atomic_write_text
 
 DESCRIPTION = "COCO: train/*.png, annotations/instances_train.json, masks as run-length code"
@@ -58,31 +58,22 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord
     """See `skindualgen.exchange.formats.Format`. All annotations of an image together are its mask."""
     coder = optional_package("pycocotools.mask")
     documents = read_documents(source)
-    total, writer = sum(len(document.images) for document in documents), PairWriter(out)
-    records: list[PairRecord] = []
-    named: dict[str, str] = {}
-    for document in documents:
-        for image in document.images:
-            options.report(len(records), total)
-            file = _picture_file(source, document, image)
-            if (other := named.setdefault(file, image.where)) != image.where:
-                raise InputError(
-                    f"{file} named by {other} and {image.where}", "each picture once", "remove one of them"
-                )
-            data = source.read(file)
-            if (size := size_of(data, file)) != (image.width, image.height):
-                raise InputError(
-                    f"{image.where}, of {image.width}x{image.height} px by its annotations and {size_text(size)} px by "
-                    f"its file {file}", "one size", "annotate the picture as it is",
-                )  # fmt: skip
-            fields: dict[str, Any] = {"isic_id": PurePosixPath(image.file_name.replace("\\", "/")).stem}
-            fields |= {"split": document.split} if document.split is not None else {}
-            fields |= _class(source, image)
-            fields |= {"license": image.license} if image.license else {}
-            mask = _mask(source, coder, document, image, file, options)
-            suffix = PurePosixPath(file).suffix.lower()
-            records.append(writer.add(fields, data, mask, suffix=suffix, where=file))
-    options.report(total, total)
+    images = _files(source, documents)
+    ids = picture_ids(source, list(images))
+    writer, records = PairWriter(out), []
+    for file, (document, image) in images.items():
+        options.report(len(records), len(images))
+        data = source.read(file)
+        if (size := size_of(data, file)) != (image.width, image.height):
+            raise InputError(
+                f"{image.where}, of {image.width}x{image.height} px by its annotations and {size_text(size)} px by "
+                f"its file {file}", "one size", "annotate the picture as it is",
+            )  # fmt: skip
+        fields: dict[str, Any] = {"isic_id": ids[file], **_split(source, document, file), **_class(source, image)}
+        fields |= {"license": image.license} if image.license else {}
+        mask = _mask(source, coder, document, image, file, options)
+        records.append(writer.add(fields, data, mask, suffix=PurePosixPath(file).suffix.lower(), where=file))
+    options.report(len(images), len(images))
     return records
 
 
@@ -109,6 +100,31 @@ def _annotation(coder: Any, lesion: NDArray[np.bool_]) -> dict[str, Any]:
 def _given_back(pair: Pair, lesion: NDArray[np.bool_]) -> dict[str, Any]:
     diagnosis = class_fields(class_name(pair.record)) if lesion.any() else {}
     return other_fields(pair.record, isic_id=pair.name, **diagnosis)
+
+
+def _files(source: Source, documents: Sequence[Document]) -> dict[str, tuple[Document, CocoImage]]:
+    """Return the file of each image, with the document and the image that name it."""
+    found: dict[str, tuple[Document, CocoImage]] = {}
+    for document in documents:
+        for image in document.images:
+            file = _picture_file(source, document, image)
+            if file in found:
+                got = f"{file} named by {found[file][1].where} and {image.where}"
+                raise InputError(got, "each picture once", "remove one of them")
+            found[file] = document, image
+    return found
+
+
+def _split(source: Source, document: Document, file: str) -> dict[str, Any]:
+    """Return the split that the annotations state, or else the folders of the picture."""
+    by_folder = split_of_parts(file)
+    split = document.split or by_folder
+    if split is None:
+        source.note(f"{document.file} states no split: its photographs are of train")
+        return {}
+    if by_folder not in (None, split):
+        source.note(f"{document.file} says {split} of {file}, in a folder for {by_folder}; the annotations count")
+    return {"split": split}
 
 
 def _picture_file(source: Source, document: Document, image: CocoImage) -> str:

@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from skindualgen.contracts import InputError, Split, first_not_finite
-from skindualgen.exchange.source import Source, split_of_parts, split_word
+from skindualgen.exchange.source import Source, short, split_of_parts, split_word
 
 FILE_NAMES = (r"instances_.*\.json", r"_annotations\.coco\.json", r".*\.json")
 """Names of annotation files; the first that occurs counts."""
@@ -115,22 +115,20 @@ def _document(source: Source, file: str, content: Mapping[str, Any]) -> Document
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
             raise InputError(f"{part} of {file}, which is no list of objects", "a list of objects", "write it again")
     subset, split = _subset(file)
-    if split is None:
-        source.note(f"{file} states no split: its photographs are of train")
     info = content.get("info")
     own = isinstance(info, dict) and info.get("contributor") == OWN_CONTRIBUTOR
     licenses, categories = _named(file, content, "licenses"), _named(file, content, "categories")
     images: dict[Id, CocoImage] = {}
     for row, entry in enumerate(content["images"]):
         image_id = _id(entry.get("id"), f"image {row + 1} of {file}")
-        where = f"image {image_id!r} of {file}"
+        where = f"image {short(image_id)} of {file}"
         if image_id in images:
             raise InputError(f"{where} a second time", "each image id once", "remove or renumber one")
         images[image_id] = _image(where, entry, licenses)
     seen: set[Id] = set()
     for row, entry in enumerate(content["annotations"]):
         number = _id(entry["id"], f"annotation {row + 1} of {file}") if "id" in entry else row + 1
-        where = f"annotation {number!r} of {file}"
+        where = f"annotation {short(number)} of {file}"
         if "id" in entry and number in seen:
             raise InputError(f"{where} a second time", "each annotation id once", "renumber one")
         seen.add(number)
@@ -160,10 +158,10 @@ def _named(file: str, content: Mapping[str, Any], part: str) -> dict[Id, str]:
         number = _id(entry.get("id"), f"{kind} {row + 1} of {file}")
         name = entry.get("name")
         if number in found:
-            raise InputError(f"{kind} {number!r} of {file} a second time", "each id once", "renumber one")
+            raise InputError(f"{kind} {short(number)} of {file} a second time", "each id once", "renumber one")
         if not isinstance(name, str) or (kind == "category" and not name.strip()):
             raise InputError(
-                f"{kind} {number!r} of {file} without a name", "a name", 'give it one; a licence may be ""'
+                f"{kind} {short(number)} of {file} without a name", "a name", 'give it one; a licence may be ""'
             )
         found[number] = name.strip() or str(entry.get("url") or "").strip()
     return found
@@ -174,7 +172,7 @@ def _id(value: Any, where: str) -> Id:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise InputError(f"{where} with the id {value!r}", "a whole number or a text", "number it")
+        raise InputError(f"{where} with the id {short(value)}", "a whole number or a text", "number it")
     return value
 
 
@@ -186,14 +184,18 @@ def _image(where: str, entry: Mapping[str, Any], licenses: Mapping[Id, str]) -> 
     for key in ("width", "height"):
         value = entry.get(key)
         if not _is_number(value) or value != int(value) or value < 1:
-            raise InputError(f"{where} ({name}) with the {key} {value!r}", "its width and height in px", "write both")
+            raise InputError(
+                f"{where} ({name}) with the {key} {short(value)}", "its width and height in px", "write both"
+            )
         sides.append(int(value))
     license_id = entry.get("license")
     license_name = None
     if license_id is not None:
         license_name = licenses.get(_id(license_id, f"licence of {where}"))
         if license_name is None and licenses:
-            raise InputError(f"{where} with the licence {license_id!r}", "one that the file declares", "declare it")
+            raise InputError(
+                f"{where} with the licence {short(license_id)}", "one that the file declares", "declare it"
+            )
     return CocoImage(where, name, sides[0], sides[1], license_name or None)
 
 
@@ -203,7 +205,7 @@ def _image_of(where: str, entry: Mapping[str, Any], images: Mapping[Id, CocoImag
         other = int(image_id) if isinstance(image_id, str) and image_id.isdecimal() else str(image_id)
         kinds = ", which is of another type than the images' ids" if other in images else ""
         raise InputError(
-            f"{where} with the image_id {image_id!r}{kinds}",
+            f"{where} with the image_id {short(image_id)}{kinds}",
             "the id of an image of the file",
             "write it as the image has it",
         )
@@ -216,14 +218,14 @@ def _annotation(where: str, entry: Mapping[str, Any], image: CocoImage, categori
         raise InputError(f"{where}: {found}", "finite numbers", "draw it again, or remove it")
     category = _id(entry.get("category_id"), f"category_id of {where}")
     if category not in categories:
-        raise InputError(f"{where} with the category {category!r}", "one that the file declares", "declare it")
+        raise InputError(f"{where} with the category {short(category)}", "one that the file declares", "declare it")
     if entry.get("iscrowd", 0) not in (0, 1):
-        raise InputError(f"{where} with iscrowd {entry['iscrowd']!r}", "0 or 1", "mend it")
+        raise InputError(f"{where} with iscrowd {short(entry['iscrowd'])}", "0 or 1", "mend it")
     for key, most in (("area", math.inf), ("score", 1.0)):
         value = entry.get(key)
         if value is not None and not (_is_number(value) and 0 <= value <= most):
             raise InputError(
-                f"{where} with {key} {value!r}", "a number from 0" + (" to 1" if most == 1 else ""), "mend it"
+                f"{where} with {key} {short(value)}", "a number from 0" + (" to 1" if most == 1 else ""), "mend it"
             )
     bbox = _bbox(where, entry.get("bbox"), image)
     segmentation = entry.get("segmentation")
@@ -236,7 +238,7 @@ def _bbox(where: str, value: Any, image: CocoImage) -> tuple[float, float, float
     if value is None or value == []:
         return None
     if not isinstance(value, list) or len(value) != 4 or not all(_is_number(side) for side in value):
-        raise InputError(f"{where} with the bbox {str(value)[:80]}", "left, top, width and height in px", "mend it")
+        raise InputError(f"{where} with the bbox {short(value)}", "left, top, width and height in px", "mend it")
     left, top, width, height = (float(side) for side in value)
     if (
         width < 0
@@ -248,7 +250,9 @@ def _bbox(where: str, value: Any, image: CocoImage) -> tuple[float, float, float
             and inside(top + height, image.height)
         )
     ):
-        raise InputError(f"{where} with the bbox {value}", f"a box inside {image.width}x{image.height} px", "mend it")
+        raise InputError(
+            f"{where} with the bbox {short(value)}", f"a box inside {image.width}x{image.height} px", "mend it"
+        )
     return left, top, width, height
 
 
@@ -272,7 +276,5 @@ def numbers(values: list[Any], where: str) -> Iterator[float]:
     """
     for value in values:
         if not _is_number(value):
-            raise InputError(
-                f"{where} with the coordinate {str(value)[:40]!r}", "numbers", "draw it again, or remove it"
-            )
+            raise InputError(f"{where} with the coordinate {short(value)}", "numbers", "draw it again, or remove it")
         yield float(value)

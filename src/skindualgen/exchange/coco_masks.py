@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from skindualgen.contracts import InputError
 from skindualgen.exchange.coco_document import Annotation, inside, numbers
+from skindualgen.exchange.source import short
 
 FEWEST_NUMBERS = 6
 """x and y of the three points that a polygon has at least."""
@@ -39,14 +40,14 @@ def outline_mask(coder: Any, annotation: Annotation, width: int, height: int) ->
     elif isinstance(code, dict) and code.keys() >= {"size", "counts"}:
         if code["size"] != [height, width]:
             raise InputError(
-                f"{where} with a run-length code of the size {str(code['size'])[:80]}",
+                f"{where} with a run-length code of the size {short(code['size'])}",
                 f"[height, width] of its picture, [{height}, {width}]",
                 "encode the mask again",
             )
         mask = _unrolled(_counts(code["counts"], where), where, width, height)
     else:
         raise InputError(
-            f"{where} with the segmentation {str(code)[:60]!r}", "polygons, or size and counts", "draw it again"
+            f"{where} with the segmentation {short(code)}", "polygons, or size and counts", "draw it again"
         )
     if not mask.any():
         raise InputError(

@@ -5,7 +5,8 @@ Source: DICOM PS3.3 2024, Dermoscopic Photography Image and Segmentation IODs; p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,7 +22,7 @@ from skindualgen.exchange.dicom_mask import SEGMENTATION, lesion_of, mask_datase
 from skindualgen.exchange.formats import ExchangeOptions, Renamed, optional_package
 from skindualgen.exchange.pairs import PairWriter, read_pairs
 from skindualgen.exchange.pictures import refuse_other_size
-from skindualgen.exchange.source import Source, split_of_parts
+from skindualgen.exchange.source import Source, short, split_of_parts
 
 DESCRIPTION = "DICOM: train/ID_image.dcm (Dermoscopic Photography), train/ID_mask.dcm (Segmentation)"
 LOSES = "the image's file (pixels come back as PNG); where private attributes are removed, all but id, sex, age, site, "
@@ -58,15 +59,14 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord
     writer, records = PairWriter(out), []
     for done, file in enumerate(photographs):
         options.report(done, len(photographs))
-        try:
+        with _decoding(file):
             dataset = pydicom.dcmread(source.take(file))
-        except Exception as error:  # of the many kinds that decoders raise
-            raise _unreadable(file, error) from error
-        picture = _picture(file, dataset)
+            picture = _picture(file, dataset)
+            fields = {"isic_id": PurePosixPath(file).name.removesuffix(IMAGE_ENDING), **_fields(file, dataset)}
+            mask_file = segmentations.pop(str(dataset.get("SOPInstanceUID")), None)
+            _say_unused(source, file, dataset, fields)
         split = split_of_parts(file)
-        fields = {"isic_id": PurePosixPath(file).name.removesuffix(IMAGE_ENDING), **_fields(file, dataset)}
         fields |= {"split": split} if split is not None and "split" not in fields else {}
-        mask_file = segmentations.pop(str(dataset.get("SOPInstanceUID")), None)
         lesion = _lesion(source, mask_file, picture.size)
         mask = None if lesion is None else mask_png(lesion, fields)
         records.append(writer.add(fields, picture_png(dataset, picture), mask, where=file))
@@ -82,6 +82,7 @@ def _index(source: Source) -> Index:
     wanted = ["SOPClassUID", "SOPInstanceUID", "ReferencedSeriesSequence"]
     photographs: list[str] = []
     segmentations: dict[str, str] = {}
+    instances: dict[str, str] = {}
     for file in source.files:
         try:
             header = pydicom.dcmread(source.root / file, stop_before_pixels=True, specific_tags=wanted)
@@ -91,19 +92,19 @@ def _index(source: Source) -> Index:
             continue
         except Exception as error:  # of the many kinds that decoders raise
             raise _unreadable(file, error) from error
-        kind = header.get("SOPClassUID")
-        if kind in PHOTOGRAPHS:
-            photographs.append(file)
-        elif kind != SEGMENTATION:
-            source.leave_out(file, "other_file", f"{getattr(kind, 'name', kind)}, neither photograph nor segmentation")
-            continue
-        else:
-            for uid in _referenced(file, header):
-                if uid in segmentations:
-                    raise InputError(
-                        f"{segmentations[uid]} and {file}, two segmentations of one photograph", "one", "choose one"
-                    )
-                segmentations[uid] = file
+        with _decoding(file):
+            kind = header.get("SOPClassUID")
+            if kind in PHOTOGRAPHS:
+                if (other := instances.setdefault(str(header.get("SOPInstanceUID")), file)) != file:
+                    raise InputError(f"{other} and {file} of one SOPInstanceUID", "each photograph once", "remove one")
+                photographs.append(file)
+            elif kind != SEGMENTATION:
+                name = getattr(kind, "name", kind)
+                source.leave_out(file, "other_file", f"{name}, neither photograph nor segmentation")
+            else:
+                uid = _referenced(file, header)
+                if (other := segmentations.setdefault(uid, file)) != file:
+                    raise InputError(f"{other} and {file}, two segmentations of one photograph", "one", "choose one")
     if not photographs:
         raise InputError(
             f"{source.root} without a DICOM photograph", ", ".join(PHOTOGRAPHS.values()), "choose its format"
@@ -111,7 +112,7 @@ def _index(source: Source) -> Index:
     return photographs, segmentations
 
 
-def _referenced(file: str, header: Any) -> list[str]:
+def _referenced(file: str, header: Any) -> str:
     """Return the photograph that a segmentation refers to, by its UID."""
     found = [
         str(instance.get("ReferencedSOPInstanceUID"))
@@ -122,7 +123,7 @@ def _referenced(file: str, header: Any) -> list[str]:
         raise InputError(
             f"{file}, a segmentation of {len(set(found))} photographs", "one photograph a segmentation", "part it"
         )
-    return found[:1]
+    return found[0]
 
 
 def _fields(file: str, dataset: Any) -> dict[str, Any]:
@@ -139,12 +140,8 @@ def _fields(file: str, dataset: Any) -> dict[str, Any]:
 def _lesion(source: Source, file: str | None, size: tuple[int, int]) -> NDArray[np.bool_] | None:
     if file is None:
         return None
-    try:
+    with _decoding(file):
         lesion, segments = lesion_of(source.take(file))
-    except InputError:
-        raise
-    except Exception as error:  # of the many kinds that decoders raise
-        raise _unreadable(file, error) from error
     for label in segments:
         if diagnosis_term(label) not in ANY_LESION:
             source.note(f"the segment {label!r} of {file} is read as the lesion")
@@ -155,10 +152,7 @@ def _lesion(source: Source, file: str | None, size: tuple[int, int]) -> NDArray[
 def _picture(file: str, dataset: Any) -> Image.Image:
     pixels = optional_package("pydicom.pixels")
     colours = str(dataset.get("PhotometricInterpretation"))
-    try:
-        values = pixels.pixel_array(dataset)  # [h, w, 3] as RGB, or [h, w]
-    except Exception as error:
-        raise _unreadable(file, error) from error
+    values = pixels.pixel_array(dataset)  # [h, w, 3] as RGB, or [h, w]
     one_frame = int(dataset.get("NumberOfFrames") or 1) == 1
     if (
         values.dtype != np.uint8
@@ -173,6 +167,25 @@ def _picture(file: str, dataset: Any) -> Image.Image:
             "convert it",
         )
     return Image.fromarray(values).convert("RGB")
+
+
+def _say_unused(source: Source, file: str, dataset: Any, fields: Mapping[str, Any]) -> None:
+    """Say which age or sex no record can hold."""
+    for keyword, field in (("PatientAge", "age_approx"), ("PatientSex", "sex")):
+        value = str(dataset.get(keyword) or "")
+        if value and field not in fields:
+            source.leave_out(file, "value_not_used", f"{keyword} {short(value)}", str(fields["isic_id"]))
+
+
+@contextmanager
+def _decoding(file: str) -> Iterator[None]:
+    """Name the file in whatever its decoder raises; values are decoded when they are asked for."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # of the many kinds that decoders raise
+        raise _unreadable(file, error) from error
 
 
 def _unreadable(file: str, error: Exception) -> InputError:

@@ -20,7 +20,7 @@ from skindualgen.contracts import InputError, PairRecord, Split
 from skindualgen.exchange.formats import ExchangeOptions, Renamed
 from skindualgen.exchange.pairs import PairWriter, encode_mask, encode_png, other_fields, put, read_pairs
 from skindualgen.exchange.pictures import decoded, refuse_other_size, size_of
-from skindualgen.exchange.source import Source
+from skindualgen.exchange.source import Source, short
 from skindualgen.provenance import atomic_write_json
 
 DESCRIPTION = "nnU-Net v2 raw data set: train and val in imagesTr with splits_final.json, test in imagesTs"
@@ -133,7 +133,9 @@ def _ending(source: Source, root: str) -> str:
         raise InputError(f"{file}, which is no JSON object", "file_ending and labels", "write it again")
     ending = content.get("file_ending", ENDING)
     if ending not in ENDINGS:
-        raise InputError(f"{file} with file_ending {ending!r}", f"one of {', '.join(ENDINGS)}", "convert the images")
+        raise InputError(
+            f"{file} with file_ending {short(ending)}", f"one of {', '.join(ENDINGS)}", "convert the images"
+        )
     if "dataset" in content:
         raise InputError(f"{file} with paths of its own (dataset)", "imagesTr and labelsTr", "copy the files there")
     labels = content.get("labels")
@@ -142,14 +144,12 @@ def _ending(source: Source, root: str) -> str:
         or labels.get("background") != LABELS["background"]
         or isinstance(labels["background"], bool)
     ):
-        raise InputError(
-            f"{file} with the labels {str(labels)[:80]}", "background 0 and one lesion 1", "merge the labels"
-        )
+        raise InputError(f"{file} with the labels {short(labels)}", "background 0 and one lesion 1", "merge the labels")
     names = [str(name) for name, value in labels.items() if value in (LABELS["lesion"], [LABELS["lesion"]])]
     if len(names) != 1:
         raise InputError(f"{file} with {len(names)} names of the label 1", "one, the lesion's", "name it")
     if names[0].lower() not in LESION_NAMES:
-        source.note(f"label 1, {names[0]!r} in {file}, is read as the lesion")
+        source.note(f"label 1, {short(names[0])} in {file}, is read as the lesion")
     return str(ending)
 
 
@@ -177,7 +177,9 @@ def _validation(source: Source, root: str, training: set[str]) -> set[str]:
 def _note_count(source: Source, root: str, found: int) -> None:
     stated = source.json(posixpath.join(root, DATASET_JSON)).get("numTraining", found)
     if stated != found:
-        source.note(f"numTraining is {stated!r} in {posixpath.join(root, DATASET_JSON)}; imagesTr has {found} cases")
+        source.note(
+            f"numTraining is {short(stated)} in {posixpath.join(root, DATASET_JSON)}; imagesTr has {found} cases"
+        )
 
 
 def _cases(source: Source, root: str, ending: str) -> Iterator[Case]:

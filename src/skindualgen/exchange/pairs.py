@@ -20,6 +20,7 @@ from skindualgen.data.images import SUFFIXES, ItemError, load_photograph
 from skindualgen.data.prepare import file_stems
 from skindualgen.exchange.formats import Report
 from skindualgen.exchange.pictures import decoded, plain_mask, refuse_other_size, size_of
+from skindualgen.exchange.source import short
 from skindualgen.provenance import PNG_KEY, sha256_bytes
 
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -212,7 +213,9 @@ class PairWriter:
             InputError: the same id twice, the image cannot be decoded or used, the mask is of another size, or a value
                 is none of a record.
         """
-        isic_id = str(fields["isic_id"])
+        isic_id = fields["isic_id"]
+        if not isinstance(isic_id, str) or not isic_id.strip():
+            raise InputError(f"the isic_id {short(isic_id)} of {where or 'a pair'}", "a text", "write it as text")
         name = f"the image of {isic_id}" + (f" ({where})" if where else "")
         size = decoded(image, name).size
         if isic_id in self._ids or suffix not in SUFFIXES:

@@ -15,7 +15,7 @@ from skindualgen.exchange.formats import ExchangeOptions, Renamed, optional_pack
 from skindualgen.exchange.pairs import PairWriter
 from skindualgen.exchange.pictures import plain_mask, usual_suffix
 from skindualgen.exchange.shards import read_shards
-from skindualgen.exchange.source import Source, split_of_parts, split_word
+from skindualgen.exchange.source import Source, short, split_of_parts, split_word
 from skindualgen.provenance import sha256_bytes
 
 DESCRIPTION = "Parquet with embedded pictures, for datasets and the Hugging Face hub"
@@ -126,7 +126,7 @@ def _write_group(file: Any, schema: Any, rows: list[dict[str, Any]]) -> None:
 
 
 def _add(writer: PairWriter, file: str, row: dict[str, Any], split: Split | None) -> PairRecord:
-    where = f"{row['isic_id']} in {file}"
+    where = f"{short(row['isic_id'])} in {file}"
     pictures = {column: _content(where, row, column) for column in PICTURES}
     fields = {name: value for name, value in row.items() if value is not None and name not in PICTURES}
     # A struct has all members in all rows: those that a pair lacks are no values of it.

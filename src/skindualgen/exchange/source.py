@@ -12,10 +12,12 @@ from typing import Any
 
 from skindualgen.contracts import InputError, Split
 from skindualgen.data.images import SUFFIXES, ItemError
-from skindualgen.data.sources.base import SPLIT_NAMES, Rejection, Tree
+from skindualgen.data.sources.base import SPLIT_NAMES, Rejection, Tree, key
 
 README = "readme"
 """Files whose name starts so are words for people, and are not listed as left out."""
+SHOWN_CHARACTERS = 60
+"""Of a value in a message."""
 REJECTION_COLUMNS = ("isic_id", "file", "reason", "detail")
 
 
@@ -152,6 +154,15 @@ class Source:
         return "other_file", "no part of the format"
 
 
+def picture_ids(source: Source, files: Sequence[str]) -> dict[str, str]:
+    """Return the id of each picture: its name or, where names repeat between folders, its folders and name."""
+    unique = len({key(PurePosixPath(file).stem) for file in files}) == len(files)
+    if not unique:
+        source.note("file names repeat between folders: ids are made of folder and file name")
+    pure = {file: PurePosixPath(file) for file in files}
+    return {file: path.stem if unique else "_".join(path.with_suffix("").parts) for file, path in pure.items()}
+
+
 def split_word(name: str) -> Split | None:
     """Return the split that a name stands for (``train2017``, ``Valid``), None if it is no name of one."""
     lower = name.lower()
@@ -173,3 +184,9 @@ def csv_text(rows: Iterable[Sequence[str]]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows(rows)
     return buffer.getvalue()
+
+
+def short(value: object) -> str:
+    """Return a value for a message: as Python writes it, of `SHOWN_CHARACTERS` characters at most."""
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."

@@ -12,7 +12,7 @@ from skindualgen.contracts import REJECTED_FILE, InputError, Origin, PairRecord,
 from skindualgen.data.manifest import counts, manifest_sha256, read_metadata, write_dataset
 from skindualgen.data.review import count_rejected, used
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE, read_training_items
-from skindualgen.exchange.folders import new_folder
+from skindualgen.exchange.folders import new_folder, unnamed_files
 from skindualgen.exchange.formats import ExchangeOptions, Renamed, load_format
 from skindualgen.exchange.pairs import FILE_FIELDS, checked_record, described, recorded_inside
 from skindualgen.exchange.pictures import decoded
@@ -34,12 +34,16 @@ class Exported:
         loses: what the format cannot hold by itself.
         sidecar: the records were written beside it.
         rejected: pairs that were left out, as a reviewer has rejected them.
+        without_mask: photographs that were left out, as they have no mask.
+        unnamed: files in ``images/`` and ``masks/`` that no record names.
     """
 
     counts: Mapping[str, Any]
     loses: str
     sidecar: bool
     rejected: int
+    without_mask: int
+    unnamed: list[str]
 
 
 def export_data(
@@ -74,7 +78,9 @@ def export_data(
     records = read_metadata(source, split)
     if only is not None:
         records = [record for record in records if record.origin == only]
+    without_mask = 0
     if require_masks:
+        without_mask = sum(record.mask_file_name is None for record in records)
         records = [record for record in records if record.mask_file_name is not None]
     rejected, records = count_rejected(records), used(records)
     if not records:
@@ -88,7 +94,8 @@ def export_data(
             _write_sidecar(folder, records, renamed)
         if any(record.origin == "synthetic" for record in records):
             _copy_training_items(source, folder)
-    return Exported(counts(records), module.LOSES, sidecar=not module.HOLDS_ALL, rejected=rejected)
+    unnamed = unnamed_files(source, read_metadata(source))
+    return Exported(counts(records), module.LOSES, not module.HOLDS_ALL, rejected, without_mask, unnamed)
 
 
 def import_data(

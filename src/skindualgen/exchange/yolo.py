@@ -24,7 +24,7 @@ from skindualgen.exchange.diagnoses import class_fields, class_name, stated_clas
 from skindualgen.exchange.formats import BOXES_REMEDY, ExchangeOptions, Renamed, optional_package
 from skindualgen.exchange.pairs import SPLITS, PairWriter, encode_mask, other_fields, put, read_pairs
 from skindualgen.exchange.pictures import size_of
-from skindualgen.exchange.source import Source
+from skindualgen.exchange.source import Source, picture_ids
 from skindualgen.exchange.yolo_labels import FEWEST_VERTICES, Labelled, read_labels
 from skindualgen.exchange.yolo_layout import DATA_FILE, Picture, read_layout
 from skindualgen.provenance import atomic_write_text
@@ -63,14 +63,14 @@ def write(source: Path, records: Sequence[PairRecord], out: Path, options: Excha
 def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord]:
     """See `skindualgen.exchange.formats.Format`. All polygons of an image together are its mask."""
     layout = read_layout(source)
+    ids = picture_ids(source, [picture.file for picture in layout.pictures])
     writer, records = PairWriter(out), []
     for done, picture in enumerate(layout.pictures):
         options.report(done, len(layout.pictures))
         data = source.read(picture.file)
         width, height = size_of(data, picture.file)
-        isic_id = PurePosixPath(picture.file).stem
         objects = read_labels(source, picture, layout.names, width, height)
-        fields: dict[str, Any] = {"isic_id": isic_id}
+        fields: dict[str, Any] = {"isic_id": ids[picture.file]}
         fields |= {"split": picture.split} if picture.split is not None else {}
         names = sorted({item.name for item in objects or ()})
         if len(names) > 1:

@@ -19,7 +19,7 @@ from skindualgen.contracts import InputError, Split
 from skindualgen.data.images import SUFFIXES
 from skindualgen.data.sources.base import SPLIT_NAMES
 from skindualgen.exchange.formats import optional_package
-from skindualgen.exchange.source import Source, split_of_parts
+from skindualgen.exchange.source import Source, short, split_of_parts
 
 DATA_FILE = "data.yaml"
 IMAGES, LABELS = "images", "labels"
@@ -115,13 +115,13 @@ def _class_names(file: str, content: Mapping[str, Any]) -> dict[int, str]:
     for row, name in rows:
         whole = isinstance(row, int) or (isinstance(row, str) and row.isdecimal())
         if isinstance(row, bool) or not whole or int(row) < 0 or int(row) in found:
-            raise InputError(f"{file} with the class number {row!r}", "whole numbers from 0, each once", "mend it")
+            raise InputError(f"{file} with the class number {short(row)}", "whole numbers from 0, each once", "mend it")
         if not isinstance(name, str) or not name.strip():
-            raise InputError(f"{file} with the class name {name!r}", "text", "write it in quotation marks")
+            raise InputError(f"{file} with the class name {short(name)}", "text", "write it in quotation marks")
         found[int(row)] = name
     count = content.get("nc")
     if count is not None and (isinstance(count, bool) or count != len(found)):
-        raise InputError(f"{file} with nc {count!r} and {len(found)} names", "as many names as classes", "mend it")
+        raise InputError(f"{file} with nc {short(count)} and {len(found)} names", "as many names as classes", "mend it")
     return found
 
 
@@ -129,14 +129,14 @@ def _note_root(source: Source, file: str, content: Mapping[str, Any]) -> None:
     """Say that ``path``, which names the data set's folder on somebody's machine, is not looked at."""
     root = content.get("path")
     if root is not None and str(root).rstrip("/") not in (".", ""):
-        source.note(f"path {str(root)!r} of {file} is not used: its folders are looked for beside it")
+        source.note(f"path {short(str(root))} of {file} is not used: its folders are looked for beside it")
 
 
 def _pictures(source: Source, where: str, folder: str, value: Any) -> Iterator[str]:
     """Yield the pictures that a folder, a text file of pictures, or a list of these stands for."""
     for item in value if isinstance(value, list) else [value]:
         if not isinstance(item, str):
-            raise InputError(f"{where}: {item!r}", "a folder, or a text file of pictures", "mend it")
+            raise InputError(f"{where}: {short(item)}", "a folder, or a text file of pictures", "mend it")
         paths = _paths(where, folder, item)
         if item.lower().endswith(".txt"):
             yield from _listed(source, where, folder, paths)
@@ -160,7 +160,7 @@ def _paths(where: str, folder: str, item: str) -> list[str]:
         if not path.startswith(("..", "/")) and not re.match(r"[A-Za-z]:", path):
             paths.append("" if path == "." else path)
     if not paths:
-        raise InputError(f"{where}: {item!r}, outside of the folder", "a path beside data.yaml", "write it so")
+        raise InputError(f"{where}: {short(item)}, outside of the folder", "a path beside data.yaml", "write it so")
     return paths
 
 
