@@ -26,6 +26,7 @@ from skindualgen.data.training_items import (
 from skindualgen.exchange.folders import new_folder, unnamed_files
 from skindualgen.exchange.formats import Report
 from skindualgen.exchange.pairs import put, read_pairs
+from skindualgen.exchange.pictures import decoded
 from skindualgen.provenance import atomic_write_bytes, run_record, sha256_file
 
 SHOWN = 5
@@ -139,9 +140,12 @@ def _part(source: Path) -> Part:
             "leave the folder out, or look at the decisions in `skindualgen ui`",
         )
     for record in records:
-        if not (source / record.file_name).is_file():
-            raise InputError(f"no file {source / record.file_name}", "every file that is named", "restore it")
-        record.sha256 = record.sha256 or sha256_file(source / record.file_name)
+        path = source / record.file_name
+        if not path.is_file():
+            raise InputError(f"no file {path}", "every file that is named", "restore it")
+        if record.sha256 is None:
+            decoded(path.read_bytes(), str(path))  # nothing else says that the file is whole
+            record.sha256 = sha256_file(path)
     unnamed = unnamed_files(source, everything)
     return Part(source, records, read_training_items(source), len(everything) - len(records), unnamed)
 
