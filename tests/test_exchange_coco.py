@@ -217,3 +217,18 @@ def test_names_that_repeat_between_folders_get_their_folders(tmp_path: Path) -> 
     records, account = read(source, "coco")
     assert {name: record.split for name, record in records.items()} == {"train_a": "train", "val_a": "val"}
     assert len(account.notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("MEL", {"diagnosis": "melanoma"}), ("Basal-Cell-Carcinoma", {"diagnosis": "basal cell carcinoma"}),
+        ("Malignant", {"benign_malignant": "malignant"}), ("Skin-Lesion", {}),
+        ("birth-mark", {"diagnosis": "birth-mark"}),
+    ],
+)  # fmt: skip
+def test_what_classes_mean(name: str, fields: dict[str, str], tmp_path: Path) -> None:
+    source = coco(tmp_path / "coco", document={"categories": [{"id": 1, "name": name}]})
+    records, account = read(source, "coco")
+    assert records["a"].model_dump(include={"diagnosis", "benign_malignant"}, exclude_none=True) == fields
+    assert ["'birth-mark'" in note for note in account.notes] == ([True] if name == "birth-mark" else [])

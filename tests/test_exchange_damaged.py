@@ -123,6 +123,9 @@ def test_a_shard_cut_anywhere_is_named(tmp_path: Path) -> None:
         ({"a.jpg": png()}, ("2 images of a",)),
         ({"b.json": b"{}"}, ("0 images of b",)),
         ({"b/a.png": png()}, ("a second a", "b/a in train-0.tar")),
+        ({"../b.png": png()}, ("../b.png in train-0.tar",)),
+        ({"a.json": b'{"prompt": "a nevus"}', "a.txt": b"a melanoma"}, ("txt of a in train-0.tar",)),
+        ({"a.json": b'{"extra": ' + b"[" * 600 + b"]" * 600 + b"}"}, ("extra of a in train-0.tar",)),
     ],
 )
 def test_samples_that_cannot_be_are_named(files: dict[str, bytes], words: tuple[str, ...], tmp_path: Path) -> None:
@@ -131,11 +134,29 @@ def test_samples_that_cannot_be_are_named(files: dict[str, bytes], words: tuple[
 
 
 def test_files_of_a_shard_that_are_not_read_are_listed(tmp_path: Path) -> None:
-    members = {"a.png": png(), "a.seg.png": png(), "b.png": png(), "b.seg.png": png(), "._b.png": b"x"}
+    members = {
+        "a.png": png(),
+        "a.txt": b"a nevus\n",
+        "a.seg.png": png(),
+        "b.png": png(),
+        "b.seg.png": png(),
+        "._b.png": b"x",
+    }
     shard(tmp_path / "shards" / "data" / "0.tar", members)
     records, account = read(tmp_path / "shards", "webdataset")
-    assert sorted(records) == ["a", "b"] and "data/0.tar states no split" in account.notes[0]
+    assert {name: record.prompt for name, record in records.items()} == {"a": "a nevus", "b": None}
+    assert "data/0.tar states no split" in account.notes[0]
     assert [(item.file, item.detail.split(";")[0]) for item in account.left_out] == [("data/0.tar", "2 files .seg.png")]
+
+
+def test_a_member_that_claims_more_than_there_is(tmp_path: Path) -> None:
+    """Its size is no reason to ask for the memory."""
+    shard(tmp_path / "shards" / "train-0.tar", {"a.png": png()})
+    entry = tarfile.TarInfo("b.png")
+    entry.size = 10**14
+    path = tmp_path / "shards" / "train-0.tar"
+    path.write_bytes(path.read_bytes()[: 512 + -(-len(png()) // 512) * 512] + entry.tobuf())
+    refused(tmp_path / "shards", "webdataset", "cut short in b.png")
 
 
 # --- Parquet ---

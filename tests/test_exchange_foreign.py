@@ -83,6 +83,7 @@ def test_yolo_lines_that_cannot_be_are_refused_by_number(line: str, tmp_path: Pa
         ("train: train/images\nkpt_shape: [17, 3]\nnames: [melanoma]\n", "kpt_shape"),
         ("names: [melanoma\n", "data.yaml"),
         ("- 1\n", "no mapping"),
+        ("a: &a [*a, *a]\nnames: [melanoma]\nnc: *a\n", "nc"),
     ],
 )
 def test_yolo_descriptions_that_cannot_be_are_refused(data: str, word: str, tmp_path: Path) -> None:

@@ -41,14 +41,17 @@ def first_not_finite(value: Any, place: str = "") -> str | None:
         value: as JSON holds it.
         place: what stands before the place in the text, such as a field's name.
     """
-    if isinstance(value, float):
-        return None if math.isfinite(value) else f"{place} is {value}"
-    parts: Any = ()
-    if isinstance(value, dict):
-        parts = ((f"{place}.{key}" if place else str(key), item) for key, item in value.items())
-    elif isinstance(value, list | tuple):
-        parts = ((f"{place}[{row}]", item) for row, item in enumerate(value))
-    return next((found for name, item in parts if (found := first_not_finite(item, name)) is not None), None)
+    rest = [(place, value)]
+    while rest:  # not by recursion: what a file nests has any depth
+        name, item = rest.pop()
+        if isinstance(item, float) and not math.isfinite(item):
+            return f"{name} is {item}"
+        if isinstance(item, dict):
+            parts = [(f"{name}.{key}" if name else str(key), part) for key, part in item.items()]
+            rest += reversed(parts)
+        elif isinstance(item, list | tuple):
+            rest += reversed([(f"{name}[{row}]", part) for row, part in enumerate(item)])
+    return None
 
 
 class PairRecord(BaseModel):

@@ -60,7 +60,8 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord
     documents = read_documents(source)
     images = _files(source, documents)
     ids = picture_ids(source, list(images))
-    writer, records = PairWriter(out), []
+    writer = PairWriter(out)
+    records: list[PairRecord] = []
     for file, (document, image) in images.items():
         options.report(len(records), len(images))
         data = source.read(file)

@@ -183,7 +183,7 @@ def _image(where: str, entry: Mapping[str, Any], licenses: Mapping[Id, str]) -> 
     sides = []
     for key in ("width", "height"):
         value = entry.get(key)
-        if not _is_number(value) or value != int(value) or value < 1:
+        if value is None or not _is_number(value) or value != int(value) or value < 1:
             raise InputError(
                 f"{where} ({name}) with the {key} {short(value)}", "its width and height in px", "write both"
             )

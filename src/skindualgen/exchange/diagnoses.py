@@ -14,8 +14,8 @@ from skindualgen.exchange.source import Source
 ANY_LESION = frozenset({UNKNOWN_LESION, "skin lesions", "lesion", "lesions"})
 """Classes that say no diagnosis."""
 NO_CLASSES = re.compile(
-    r"\d+|\d+[ ._-].*|images?|imgs?|masks?|labels?|annotations?|segmentations?|ground ?truth|gt|captions?|background|"
-    r"train(ing)?|val(id|idation)?|dev|test(ing)?"
+    r"\d+|\d+[ ._-].*|(images?|imgs?|masks?|labels?|annotations?|segmentations?|ground ?truth|gt|captions?|background|"
+    r"train(ing)?|val(id|idation)?|dev|test(ing)?) ?\d*"
 )
 """Names of folders and classes that mean a number, a kind of file or a split, and no diagnosis."""
 
@@ -44,12 +44,14 @@ def stated_class(source: Source, name: str, where: str) -> dict[str, Any]:
     Raises:
         InputError: the name means a number, a split or a kind of file.
     """
-    fields = class_fields(name)
-    if NO_CLASSES.fullmatch(fields.get("diagnosis", "").replace("-", " ")):
+    words = name.replace("-", " ")  # as names of files and projects write it
+    fields = class_fields(words)
+    if NO_CLASSES.fullmatch(fields.get("diagnosis", "")):
         raise InputError(f"the class {name!r} of {where}", "the name of a diagnosis", "rename the class")
     if "diagnosis" in fields:
         try:
-            diagnosis_name(name, {})
+            diagnosis_name(words, {})
         except ItemError:
+            fields = class_fields(name)
             source.note(f"the class {name!r} is no diagnosis of the ISIC Archive; taken as it is")
     return fields

@@ -33,9 +33,8 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord
     for name in (METADATA_FILE, DATASET_FILE):
         source.take(name)
     for record in records:
-        for name in (record.file_name, record.mask_file_name):
-            if name is not None:
-                source.take(name)
+        for named in filter(None, (record.file_name, record.mask_file_name)):
+            source.take(named)
     _copy(source.root, records, out, options)
     return records
 

@@ -27,6 +27,9 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 FILE_FIELDS = frozenset({"file_name", "mask_file_name", "sha256", "mask_sha256"})
 """Fields of a record that speak of the files of one folder, and are made anew in another."""
 
+MAX_DEPTH = 20
+"""Levels of lists and mappings in a field of a record."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -254,7 +257,11 @@ def checked_record(fields: Mapping[str, Any], where: str) -> PairRecord:
     """
     for name, value in fields.items():
         if not _plain_value(value):
-            raise InputError(f"{name} of {where}: a {type(value).__name__}", "text or a number", "leave it out")
+            raise InputError(
+                f"{name} of {where}: a {type(value).__name__}",
+                "text, numbers, or a few levels of these",
+                "leave it out",
+            )
     try:
         return PairRecord.model_validate(dict(fields))
     except ValidationError as error:
@@ -263,9 +270,12 @@ def checked_record(fields: Mapping[str, Any], where: str) -> PairRecord:
         raise InputError(f"{place} of {where}: {first['msg']}", "a record's fields", "mend the value") from None
 
 
-def _plain_value(value: Any) -> bool:
+def _plain_value(value: Any, depth: int = 0) -> bool:
+    """Tell whether JSON can hold a value, nested no deeper than `MAX_DEPTH`."""
+    if depth > MAX_DEPTH:
+        return False
     if isinstance(value, dict):
-        return all(isinstance(key, str) and _plain_value(item) for key, item in value.items())
+        return all(isinstance(key, str) and _plain_value(item, depth + 1) for key, item in value.items())
     if isinstance(value, list):
-        return all(_plain_value(item) for item in value)
+        return all(_plain_value(item, depth + 1) for item in value)
     return value is None or isinstance(value, str | int | float)

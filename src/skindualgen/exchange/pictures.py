@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from skindualgen.contracts import InputError
-from skindualgen.data.images import EXIF_ORIENTATION, FORMATS, MAX_PIXELS, size_text
+from skindualgen.data.images import EXIF_ORIENTATION, EXIF_TRANSPOSE, FORMATS, MAX_PIXELS, size_text
 
 USUAL_SUFFIXES = {
     "JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "BMP": ".bmp", "TIFF": ".tif", "GIF": ".gif", "WEBP": ".webp",
@@ -72,7 +72,7 @@ def _opened(data: bytes, name: str) -> Image.Image:
         raise InputError(f"{name} of {size_text(image.size)} px", f"at most {MAX_PIXELS} pixels", "make it smaller")
     if frames > 1 and image.format != "MPO":
         raise InputError(f"{name} with {frames} frames", "one picture a file", "choose one frame")
-    if orientation != 1:
+    if orientation in EXIF_TRANSPOSE:
         raise InputError(
             f"{name} with the orientation {orientation} in its metadata",
             "pixels stored upright, as a mask beside them may or may not be turned",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -18,6 +19,8 @@ README = "readme"
 """Files whose name starts so are words for people, and are not listed as left out."""
 SHOWN_CHARACTERS = 60
 """Of a value in a message."""
+SHORTENED = reprlib.Repr()
+SHORTENED.maxstring = SHORTENED.maxother = SHORTENED.maxlong = SHOWN_CHARACTERS
 REJECTION_COLUMNS = ("isic_id", "file", "reason", "detail")
 
 
@@ -187,6 +190,6 @@ def csv_text(rows: Iterable[Sequence[str]]) -> str:
 
 
 def short(value: object) -> str:
-    """Return a value for a message: as Python writes it, of `SHOWN_CHARACTERS` characters at most."""
-    text = repr(value)
+    """Return a value for a message: as Python writes it, but of `SHOWN_CHARACTERS` characters at most."""
+    text = SHORTENED.repr(value)  # a mapping of YAML may hold itself, or one thing a million times
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."

@@ -9,7 +9,7 @@ import itertools
 import json
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,7 +25,9 @@ from skindualgen.provenance import sha256_bytes
 DESCRIPTION = "WebDataset tar shards: train-000000.tar with png, mask.png, json"
 LOSES = "file names; they are made anew from the ids"
 HOLDS_ALL = True
-MASK_KEY, RECORD_KEY = "mask.png", "json"
+MASK_KEY, RECORD_KEY, CAPTION_KEY = "mask.png", "json", "txt"
+KEYS = {MASK_KEY, RECORD_KEY, CAPTION_KEY}
+READ = f"a picture, {MASK_KEY}, {RECORD_KEY}, {CAPTION_KEY}"
 
 
 def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> Renamed:
@@ -49,24 +51,24 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord
     """See `skindualgen.exchange.formats.Format`."""
     files = source.named(r".*\.tar")
     if not files:
-        raise InputError(f"{source.root} without a tar shard", "files *.tar", "choose the folder or its format")
+        compressed = source.named(r".*\.(tar\..*|tgz)")
+        besides = f", but with {compressed[0]}: compressed" if compressed else ""
+        raise InputError(
+            f"{source.root} without a tar shard{besides}", "files *.tar", "unpack or choose another format"
+        )
     writer, records = PairWriter(out), []
     for done, file in enumerate(files):
         options.report(done, len(files))
         split = split_word(PurePosixPath(file).name.split("-")[0].removesuffix(".tar")) or split_of_parts(file)
         unread: Counter[str] = Counter()
         for key, contents in _samples(source, file):
-            unread.update(
-                ending for ending in contents if ending not in (MASK_KEY, RECORD_KEY) and not _picture(ending)
-            )
+            unread.update(ending for ending in contents.keys() - KEYS if not _picture(ending))
             record = _add(writer, file, key, contents, split)
             records.append(record)
             if split is None and "split" not in record.model_fields_set:
                 source.note(f"{file} states no split: its photographs are of train")
         for ending, count in sorted(unread.items()):
-            source.leave_out(
-                file, "other_file", f"{count} files .{ending}; read are a picture, {MASK_KEY}, {RECORD_KEY}"
-            )
+            source.leave_out(file, "other_file", f"{count} files .{ending}; read are {READ}")
     options.report(len(files), len(files))
     return records
 
@@ -92,13 +94,20 @@ def _members(source: Source, file: str) -> Iterator[tuple[str, str, bytes]]:
     Raises:
         InputError: damaged, or cut short: `tarfile` takes a damaged header in the middle for the end.
     """
+    size = source.take(file).stat().st_size
     try:
-        with tarfile.open(source.take(file), "r:") as tar:
+        with tarfile.open(source.root / file, "r:") as tar:
             for member in tar:
                 pure = PurePosixPath(member.name)
-                if member.isdir() or any(part.startswith(".") and part != "." for part in pure.parts):
+                if pure.is_absolute() or ".." in pure.parts:
+                    raise InputError(f"{member.name} in {file}", "paths inside the shard", "write the shard again")
+                if member.isdir() or any(part.startswith(".") for part in pure.parts):
                     continue
-                content = tar.extractfile(member) if member.isfile() else None
+                if member.isfile() and member.offset_data + (0 if member.issparse() else member.size) > size:
+                    raise InputError(
+                        f"{file}, which is cut short in {member.name}", "a whole tar file", "write it again"
+                    )
+                content = tar.extractfile(member) if member.isfile() and not member.issparse() else None
                 if content is None:
                     source.leave_out(file, "other_file", f"{member.name}, which is no plain file")
                     continue
@@ -113,6 +122,23 @@ def _members(source: Source, file: str) -> Iterator[tuple[str, str, bytes]]:
                 )
     except (tarfile.TarError, OSError, EOFError) as error:
         raise InputError(f"{file}: {error}", "a whole tar file", "write it again") from error
+
+
+def _caption(data: bytes | None, where: str, fields: Mapping[str, Any]) -> dict[str, str]:
+    """Return the prompt that the text beside a picture is, as tools of text and pictures write it.
+
+    Raises:
+        InputError: no text, or another than the record's.
+    """
+    if data is None:
+        return {}
+    try:
+        text = data.decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise InputError(f"{CAPTION_KEY} of {where}, which is not UTF-8", "text in UTF-8", "write it again") from None
+    if fields.get("prompt") not in (None, text):
+        raise InputError(f"{CAPTION_KEY} of {where}, another text than its prompt", "one text", "remove one of them")
+    return {"prompt": text} if text else {}
 
 
 def _add(writer: PairWriter, file: str, key: str, files: dict[str, bytes], split: Split | None) -> PairRecord:
@@ -132,6 +158,7 @@ def _add(writer: PairWriter, file: str, key: str, files: dict[str, bytes], split
     stated: dict[str, Any] = {"isic_id": PurePosixPath(key).name}
     if split is not None:
         stated["split"] = split
+    stated |= _caption(files.get(CAPTION_KEY), where, fields)
     described = {name: value for name, value in fields.items() if name not in FILE_FIELDS}
     mask = plain_mask(mask, f"{key}.{MASK_KEY} in {file}") if mask is not None else None
     return writer.add({**stated, **described}, image, mask, suffix=f".{images[0]}", where=where)
