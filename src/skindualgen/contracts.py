@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 SCHEMA_VERSION = 1
 IMAGES_DIR = "images"
@@ -31,21 +32,43 @@ class InputError(SkinDualGenError):
 
     def __init__(self, got: str, expected: str, remedy: str) -> None:
         self.got, self.expected, self.remedy = got, expected, remedy
-        super().__init__(f"got {got}; expected {expected}; {remedy}")
+        # A library's own words, and names of files, may hold line ends: the message is one line.
+        super().__init__(" ".join(f"got {got}; expected {expected}; {remedy}".splitlines()))
+
+
+def first_not_finite(value: Any, place: str = "") -> str | None:
+    """Return place and value of the first number in nested lists and mappings that is not finite; None without one.
+
+    Args:
+        value: as JSON holds it.
+        place: what stands before the place in the text, such as a field's name.
+    """
+    rest = [(place, value)]
+    while rest:  # not by recursion: what a file nests has any depth
+        name, item = rest.pop()
+        if isinstance(item, float) and not math.isfinite(item):
+            return f"{name} is {item}"
+        if isinstance(item, dict):
+            parts = [(f"{name}.{key}" if name else str(key), part) for key, part in item.items()]
+            rest += reversed(parts)
+        elif isinstance(item, list | tuple):
+            rest += reversed([(f"{name}[{row}]", part) for row, part in enumerate(item)])
+    return None
 
 
 class PairRecord(BaseModel):
     """One line of ``metadata.jsonl``: a photograph, real or synthetic, its mask if any, and what is known of it.
 
     Attribute names follow the ISIC Archive's metadata. Paths are POSIX, relative to the data set folder. Fields
-    unknown to this version are kept, so that a file from elsewhere survives a round trip.
+    unknown to this version are kept, so that a file from elsewhere survives a round trip. A number that is not finite,
+    and true or false where a number is meant, are refused in all of them.
 
     Of a generated pair: ``plan_row`` is the line of the plan that asked for it (0 is the first), ``attempt`` counts the
     draws that the gate refused before it, ``extrapolation`` says that its combination of attributes was not seen in
     training, and ``skin_tone`` is the tone that its prompt asks for.
     """
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
     file_name: str
     mask_file_name: str | None = None
@@ -74,3 +97,19 @@ class PairRecord(BaseModel):
     attempt: int | None = Field(default=None, ge=0)
     extrapolation: bool | None = None
     scores: dict[str, float] | None = None
+
+    @field_validator(
+        "age_approx", "seed", "num_inference_steps", "guidance_scale", "plan_row", "attempt", mode="before"
+    )
+    @classmethod
+    def _no_truth_value(cls, value: Any) -> Any:
+        # Pydantic takes true for 1.
+        if isinstance(value, bool):
+            raise ValueError(f"{value} where a number is expected")
+        return value
+
+    @model_validator(mode="after")
+    def _finite(self) -> PairRecord:
+        if self.model_extra and (found := first_not_finite(self.model_extra)) is not None:
+            raise ValueError(f"{found}, which is no finite number")
+        return self

@@ -58,6 +58,7 @@ def export_data(
     """
     from skindualgen.cli.progress import item_progress
     from skindualgen.data.review import left_out_line
+    from skindualgen.exchange.folders import unnamed_line
     from skindualgen.exchange.formats import ExchangeOptions
     from skindualgen.exchange.transfer import SIDECAR_FILE
     from skindualgen.exchange.transfer import export_data as export_folder
@@ -72,6 +73,10 @@ def export_data(
         )  # fmt: skip
     typer.echo(f"{written.counts['records']} pairs in {out}")
     if (line := left_out_line({str(source): written.rejected})) is not None:
+        typer.echo(line)
+    if written.without_mask:
+        typer.echo(f"{written.without_mask} photographs without a mask were left out")
+    if (line := unnamed_line(source, written.unnamed)) is not None:
         typer.echo(line)
     typer.echo(f"{format_name.value} does not hold: {written.loses}")
     if written.sidecar:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from skindualgen.cli.export_data import FormatName, OriginName
+
+if TYPE_CHECKING:
+    from skindualgen.exchange.source import Account
+
+SHOWN = 10
+"""Lines of what was not used; all stand in the table."""
 
 
 def import_data(
@@ -18,16 +24,40 @@ def import_data(
         OriginName | None, typer.Option(help="Of pairs for which none is recorded.  (default: real)")
     ] = None,
     link: Annotated[bool, typer.Option("--link", help="Hard links instead of copies (imagefolder).")] = False,
+    boxes: Annotated[
+        bool,
+        typer.Option("--boxes", help="Where a lesion has a box and no outline, take the photograph without a mask."),
+    ] = False,
 ) -> None:
-    """Read pairs from a format of another tool. Pictures are taken as they are: for others, `skindualgen prepare`."""
+    """Read pairs from a format of another tool. Pictures are taken as they are: for others, `skindualgen prepare`.
+
+    What was not used stands in OUT/rejected.csv with its reason. Damaged files and annotations that contradict
+    themselves are refused.
+    """
     from skindualgen.cli.progress import item_progress
     from skindualgen.exchange.formats import ExchangeOptions
     from skindualgen.exchange.transfer import import_data as import_folder
 
+    accounts: list[Account] = []
     with item_progress("reading") as report:
+        options = ExchangeOptions(link=link, boxes=boxes, report=report, told=accounts.append)
         records = import_folder(
-            source, out, format_name.value, options=ExchangeOptions(link=link, report=report),
+            source, out, format_name.value, options=options,
             origin=origin.value if origin is not None else None,
         )  # fmt: skip
     with_mask = sum(record.mask_file_name is not None for record in records)
     typer.echo(f"{len(records)} pairs in {out}, {with_mask} with a mask")
+    for account in accounts:
+        _say(account)
+
+
+def _say(account: Account) -> None:
+    for note in account.notes:
+        typer.echo(f"note: {note}")
+    if account.left_out:
+        typer.secho(f"not used (rejected.csv): {len(account.left_out)}", fg=typer.colors.YELLOW)
+    for item in account.left_out[:SHOWN]:
+        name = f" ({item.isic_id})" if item.isic_id else ""
+        typer.echo(f"  {item.file}{name}: {item.reason}: {item.detail}")
+    if len(account.left_out) > SHOWN:
+        typer.echo(f"  and {len(account.left_out) - SHOWN} more")

@@ -24,6 +24,7 @@ def merge(
     """
     from skindualgen.cli.progress import item_progress
     from skindualgen.data.review import left_out_line
+    from skindualgen.exchange.folders import unnamed_line
     from skindualgen.exchange.merge import merge as merge_folders
 
     with item_progress("merging") as report:
@@ -33,6 +34,9 @@ def merge(
     typer.echo(f"{merged.counts['records']} pairs in {out}: {origins}; {splits}")
     if (line := left_out_line(merged.rejected)) is not None:
         typer.echo(line)
+    for root, files in merged.unnamed.items():
+        if (line := unnamed_line(root, files)) is not None:
+            typer.echo(line)
     for own, term in merged.respelt.items():
         typer.echo(f"note: the diagnosis {own!r} is written as {term!r}, as other pairs have it")
     for leak in merged.known_leaks:

@@ -6,26 +6,22 @@ Source: https://docs.pytorch.org/vision/stable/generated/torchvision.datasets.Im
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote
 
-from skindualgen.contracts import MASKS_DIR, InputError, PairRecord
-from skindualgen.data.images import SUFFIXES
-from skindualgen.data.sources.base import SPLIT_NAMES
+from skindualgen.contracts import MASKS_DIR, InputError, PairRecord, Split
+from skindualgen.data.sources.base import key
+from skindualgen.exchange.diagnoses import class_fields, class_name, stated_class
 from skindualgen.exchange.formats import ExchangeOptions, Renamed
-from skindualgen.exchange.pairs import (
-    PairWriter,
-    class_fields,
-    class_name,
-    other_fields,
-    plain_mask,
-    put,
-    read_pairs,
-)
+from skindualgen.exchange.pairs import PairWriter, other_fields, put, read_pairs
+from skindualgen.exchange.pictures import plain_mask
+from skindualgen.exchange.source import Source, picture_ids, split_word
 
 DESCRIPTION = "torchvision ImageFolder: train/<diagnosis>/*.png, masks/train/<diagnosis>/*.png"
 LOSES = "all of the record but id, split and diagnosis"
 HOLDS_ALL = False
+PARTS_OF_PATH = 3
+"""SPLIT/CLASS/FILE"""
 
 
 def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> Renamed:
@@ -43,25 +39,34 @@ def write(source: Path, records: Sequence[PairRecord], out: Path, options: Excha
     return renamed
 
 
-def read(source: Path, out: Path, options: ExchangeOptions) -> list[PairRecord]:
+def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord]:
     """See `skindualgen.exchange.formats.Format`."""
-    splits = sorted(folder for folder in source.iterdir() if folder.is_dir() and folder.name.lower() in SPLIT_NAMES)
-    paths = [path for split in splits for path in sorted(split.glob("*/*")) if path.suffix.lower() in SUFFIXES]
-    if not paths:
+    pictures = [file for file in source.images() if _place(file) is not None]
+    if not pictures:
         raise InputError(
-            f"{source} without pictures in SPLIT/CLASS/", "folders such as train/melanoma/", "choose its format"
+            f"{source.root} without pictures in SPLIT/CLASS/", "folders such as train/melanoma/", "choose its format"
         )
+    masks = {
+        key(str(PurePosixPath(*PurePosixPath(file).parts[1:]).with_suffix(""))): file
+        for file in source.images()
+        if PurePosixPath(file).parts[0].lower() == MASKS_DIR
+    }
+    ids = picture_ids(source, pictures)
     writer, records = PairWriter(out), []
-    for done, path in enumerate(paths):
-        options.report(done, len(paths))
-        mask = source / MASKS_DIR / path.parent.relative_to(source) / f"{path.stem}.png"
-        image_bytes = path.read_bytes()
-        fields = {
-            "isic_id": path.stem,
-            "split": SPLIT_NAMES[path.parent.parent.name.lower()],
-            **class_fields(unquote(path.parent.name)),
-        }
-        mask_bytes = plain_mask(mask.read_bytes(), str(mask)) if mask.is_file() else None
-        records.append(writer.add(fields, image_bytes, mask_bytes, suffix=path.suffix.lower()))
-    options.report(len(paths), len(paths))
+    for done, file in enumerate(pictures):
+        options.report(done, len(pictures))
+        split, folder = _place(file) or (None, "")
+        fields = {"isic_id": ids[file], "split": split, **stated_class(source, unquote(folder), file)}
+        mask = masks.get(key(str(PurePosixPath(file).with_suffix(""))))
+        mask_bytes = plain_mask(source.read(mask), mask) if mask is not None else None
+        suffix = PurePosixPath(file).suffix.lower()
+        records.append(writer.add(fields, source.read(file), mask_bytes, suffix=suffix, where=file))
+    options.report(len(pictures), len(pictures))
     return records
+
+
+def _place(file: str) -> tuple[Split, str] | None:
+    """Return split and class folder of a picture, None where it lies elsewhere."""
+    parts = PurePosixPath(file).parts
+    split = split_word(parts[0]) if len(parts) == PARTS_OF_PATH else None
+    return (split, parts[1]) if split is not None else None

@@ -7,33 +7,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skindualgen.contracts import InputError, PairRecord, Split
-from skindualgen.data.sources.base import SPLIT_NAMES
-from skindualgen.exchange.formats import ExchangeOptions, Renamed, optional_package
-from skindualgen.exchange.pairs import (
-    SPLITS,
-    Pair,
-    PairWriter,
-    checked_bytes,
-    class_fields,
-    class_name,
-    encode_mask,
-    other_fields,
-    put,
-    read_pairs,
-)
+from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.images import size_text
+from skindualgen.exchange.coco_document import ANNOTATIONS_DIR, OWN_CONTRIBUTOR, CocoImage, Document, read_documents
+from skindualgen.exchange.coco_masks import other_box, outline_mask
+from skindualgen.exchange.diagnoses import class_fields, class_name, stated_class
+from skindualgen.exchange.formats import BOXES_REMEDY, ExchangeOptions, Renamed, optional_package
+from skindualgen.exchange.pairs import SPLITS, Pair, PairWriter, encode_mask, other_fields, put, read_pairs
+from skindualgen.exchange.pictures import size_of
+from skindualgen.exchange.source import Source, picture_ids, split_of_parts
 from skindualgen.provenance import atomic_write_text
 
 DESCRIPTION = "COCO: train/*.png, annotations/instances_train.json, masks as run-length code"
 LOSES = "all of the record but id, split, diagnosis and licence; pairs without a mask are refused"
 HOLDS_ALL = False
-ANNOTATIONS_DIR = "annotations"
 
 
 def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> Renamed:
@@ -61,41 +54,33 @@ def write(source: Path, records: Sequence[PairRecord], out: Path, options: Excha
     return renamed
 
 
-def read(source: Path, out: Path, options: ExchangeOptions) -> list[PairRecord]:
+def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord]:
     """See `skindualgen.exchange.formats.Format`. All annotations of an image together are its mask."""
     coder = optional_package("pycocotools.mask")
-    paths = sorted((source / ANNOTATIONS_DIR).glob("instances_*.json"))
-    if not paths:
-        raise InputError(
-            f"{source} without {ANNOTATIONS_DIR}/instances_*.json", "COCO annotations", "choose its format"
-        )
-    documents = [(path, _load(path)) for path in paths]
-    total, writer = sum(len(document["images"]) for _, document in documents), PairWriter(out)
+    documents = read_documents(source)
+    images = _files(source, documents)
+    ids = picture_ids(source, list(images))
+    writer = PairWriter(out)
     records: list[PairRecord] = []
-    for path, document in documents:
-        categories = {category["id"]: str(category["name"]) for category in document["categories"]}
-        licenses = {entry["id"]: entry["name"] for entry in document.get("licenses", [])}
-        annotations: dict[Any, list[dict[str, Any]]] = {}
-        for annotation in document["annotations"]:
-            annotations.setdefault(annotation["image_id"], []).append(annotation)
-        split = _split(path)
-        for image in document["images"]:
-            options.report(len(records), total)
-            own = annotations.get(image["id"], [])
-            fields = {"isic_id": Path(image["file_name"]).stem, "split": split}
-            fields |= _diagnosis(image, {categories[annotation["category_id"]] for annotation in own})
-            fields |= {"license": licenses[image["license"]]} if image.get("license") in licenses else {}
-            data = checked_bytes(_image_path(source, split, path, image["file_name"]), None)
-            lesion = _lesion(coder, image, own)
-            suffix = Path(image["file_name"]).suffix.lower()
-            records.append(writer.add(fields, data, encode_mask(lesion), suffix=suffix))
-    options.report(total, total)
+    for file, (document, image) in images.items():
+        options.report(len(records), len(images))
+        data = source.read(file)
+        if (size := size_of(data, file)) != (image.width, image.height):
+            raise InputError(
+                f"{image.where}, of {image.width}x{image.height} px by its annotations and {size_text(size)} px by "
+                f"its file {file}", "one size", "annotate the picture as it is",
+            )  # fmt: skip
+        fields: dict[str, Any] = {"isic_id": ids[file], **_split(source, document, file), **_class(source, image)}
+        fields |= {"license": image.license} if image.license else {}
+        mask = _mask(source, coder, document, image, file, options)
+        records.append(writer.add(fields, data, mask, suffix=PurePosixPath(file).suffix.lower(), where=file))
+    options.report(len(images), len(images))
     return records
 
 
 def _document(categories: Mapping[str, int], licenses: Mapping[str, int], name: str) -> dict[str, Any]:
     return {
-        "info": {"description": name, "contributor": "skindualgen"},
+        "info": {"description": name, "contributor": OWN_CONTRIBUTOR},
         "licenses": [{"id": row, "name": licence, "url": ""} for licence, row in licenses.items()],
         "categories": [{"id": row, "name": name, "supercategory": "skin lesion"} for name, row in categories.items()],
         "images": [],
@@ -118,49 +103,83 @@ def _given_back(pair: Pair, lesion: NDArray[np.bool_]) -> dict[str, Any]:
     return other_fields(pair.record, isic_id=pair.name, **diagnosis)
 
 
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"images", "annotations", "categories"} - document.keys()
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{path}: {error}", "a JSON object", "write it again") from error
-    if missing:
-        raise InputError(f"{path} without {', '.join(sorted(missing))}", "COCO instances", "write it again")
-    return dict(document)
-
-
-def _split(path: Path) -> Split:
-    name = path.stem.removeprefix("instances_").rstrip("0123456789").lower()  # train2017
-    if name not in SPLIT_NAMES:
-        raise InputError(f"{path.name}", "instances_train.json, instances_val.json, ...", "rename it")
-    return SPLIT_NAMES[name]
-
-
-def _image_path(source: Path, split: Split, annotations: Path, file_name: str) -> Path:
-    """Return where an image lies: in the folder of the split, named as in the file's name (train2017) or as here."""
-    folders = (source / split, source / annotations.stem.removeprefix("instances_"), source)
-    found = next((folder / file_name for folder in folders if (folder / file_name).is_file()), folders[0] / file_name)
-    if not found.resolve().is_relative_to(source.resolve()):
-        raise InputError(f"image {file_name!r} of {annotations.name}", "a path inside the folder", "mend it")
+def _files(source: Source, documents: Sequence[Document]) -> dict[str, tuple[Document, CocoImage]]:
+    """Return the file of each image, with the document and the image that name it."""
+    found: dict[str, tuple[Document, CocoImage]] = {}
+    for document in documents:
+        for image in document.images:
+            file = _picture_file(source, document, image)
+            if file in found:
+                got = f"{file} named by {found[file][1].where} and {image.where}"
+                raise InputError(got, "each picture once", "remove one of them")
+            found[file] = document, image
     return found
 
 
-def _diagnosis(image: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
+def _split(source: Source, document: Document, file: str) -> dict[str, Any]:
+    """Return the split that the annotations state, or else the folders of the picture."""
+    by_folder = split_of_parts(file)
+    split = document.split or by_folder
+    if split is None:
+        source.note(f"{document.file} states no split: its photographs are of train")
+        return {}
+    if by_folder not in (None, split):
+        source.note(f"{document.file} says {split} of {file}, in a folder for {by_folder}; the annotations count")
+    return {"split": split}
+
+
+def _picture_file(source: Source, document: Document, image: CocoImage) -> str:
+    """Return where an image lies: beside its annotations, or in a folder of its subset or split, or in any."""
+    folder = PurePosixPath(document.file).parent
+    base = folder.parent if folder.name.lower() == ANNOTATIONS_DIR else folder
+    words = dict.fromkeys(word for word in (document.subset, document.split) if word)
+    near = [base / kind / word for word in words for kind in (".", "images")]
+    near += [folder] if base == folder else []
+    for folders in (near, [base / "images", base, PurePosixPath()]):
+        names = ["" if str(name) == "." else str(name) for name in folders]
+        found = source.inside(image.file_name, names, image.where)
+        if not found and folders is not near:
+            ending = f"/{image.file_name}".replace("\\", "/")
+            found = [file for file in source.files if file.endswith(ending)]
+        if len(found) > 1:
+            raise InputError(
+                f"{image.where}, whose file {image.file_name} is {' and '.join(found[:3])}", "one file", "rename one"
+            )
+        if found:
+            return found[0]
+    raise InputError(f"no file {image.file_name}, {image.where}", "every file that is named", "restore it")
+
+
+def _class(source: Source, image: CocoImage) -> dict[str, Any]:
+    names = sorted({annotation.category for annotation in image.annotations})
     if len(names) > 1:
         raise InputError(
-            f"{image['file_name']} with the categories {', '.join(sorted(names))}", "one diagnosis an image",
+            f"{image.where} ({image.file_name}) with the categories {', '.join(names)}", "one diagnosis an image",
             "take the image out, or keep one category",
         )  # fmt: skip
-    return class_fields(names.pop()) if names else {}
+    return stated_class(source, names[0], image.annotations[0].where) if names else {}
 
 
-def _lesion(coder: Any, image: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]]) -> NDArray[np.bool_]:
-    """Return the union of all annotations, be they polygons or run-length codes: bool [h, w]."""
-    height, width = int(image["height"]), int(image["width"])
-    lesion = np.zeros((height, width), bool)
-    for annotation in annotations:
-        code = annotation["segmentation"]
-        if isinstance(code, list) or isinstance(code["counts"], list):
-            code = coder.frPyObjects(code, height, width)
-        lesion |= (coder.decode(code).reshape(height, width, -1) > 0).any(axis=2)
-    return lesion
+def _mask(
+    source: Source, coder: Any, document: Document, image: CocoImage, file: str, options: ExchangeOptions
+) -> bytes | None:
+    """Return the union of all outlines of an image as a mask, or say why it has none."""
+    isic_id = PurePosixPath(file).stem
+    if not image.annotations and not document.own:
+        detail = f"{document.file} has no annotation of it: the photograph comes without a mask"
+        source.leave_out(file, "image_without_annotation", detail, isic_id)
+        return None
+    boxes = [annotation for annotation in image.annotations if annotation.segmentation is None]
+    lesion = np.zeros((image.height, image.width), bool)
+    for annotation in image.annotations:
+        if annotation.segmentation is not None:
+            outline = outline_mask(coder, annotation, image.width, image.height)
+            lesion |= outline
+            if other_box(annotation, outline):
+                source.note(f"{annotation.where}: its bbox is not that of its outline; the outline counts")
+    if not boxes:
+        return encode_mask(lesion)
+    if not options.boxes:
+        raise InputError(f"{boxes[0].where} without an outline", "polygons or a run-length code", BOXES_REMEDY)
+    source.leave_out(file, "box_without_outline", f"{boxes[0].where}: the photograph comes without a mask", isic_id)
+    return None

@@ -5,8 +5,9 @@ Source: DICOM PS3.3 2024, Dermoscopic Photography Image and Segmentation IODs; p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -14,17 +15,23 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.terms import diagnosis_term
+from skindualgen.exchange.diagnoses import ANY_LESION
 from skindualgen.exchange.dicom_image import PHOTOGRAPHS, image_dataset, picture_png, read_fields
 from skindualgen.exchange.dicom_mask import SEGMENTATION, lesion_of, mask_dataset, mask_png
 from skindualgen.exchange.formats import ExchangeOptions, Renamed, optional_package
-from skindualgen.exchange.pairs import SPLITS, PairWriter, read_pairs
+from skindualgen.exchange.pairs import PairWriter, read_pairs
+from skindualgen.exchange.pictures import refuse_other_size
+from skindualgen.exchange.source import Source, short, split_of_parts
 
 DESCRIPTION = "DICOM: train/ID_image.dcm (Dermoscopic Photography), train/ID_mask.dcm (Segmentation)"
 LOSES = "the image's file (pixels come back as PNG); where private attributes are removed, all but id, sex, age, site, "
 LOSES += "diagnosis, lesion, patient, split and origin"
 HOLDS_ALL = True
 IMAGE_ENDING, MASK_ENDING = "_image.dcm", "_mask.dcm"
-Index = tuple[list[Path], dict[str, Path]]
+SUFFIX = ".dcm"
+BITS = 8
+Index = tuple[list[str], dict[str, str]]
 """files of photographs; UID of a photograph -> file of its segmentation"""
 
 
@@ -41,103 +48,149 @@ def write(source: Path, records: Sequence[PairRecord], out: Path, options: Excha
     return {}
 
 
-def read(source: Path, out: Path, options: ExchangeOptions) -> list[PairRecord]:
+def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord]:
     """See `skindualgen.exchange.formats.Format`.
 
-    Every file below ``source`` is looked at: names do not matter. Photographs are of one of `PHOTOGRAPHS`; of their
-    segmentations, which are found by reference, all segments together are the mask.
+    Every file below ``source`` is looked at: names do not matter. Photographs are of one of `PHOTOGRAPHS`; their
+    segmentations are found by reference.
     """
     photographs, segmentations = _index(source)
     pydicom = optional_package("pydicom")
     writer, records = PairWriter(out), []
-    for done, path in enumerate(photographs):
+    for done, file in enumerate(photographs):
         options.report(done, len(photographs))
-        dataset = pydicom.dcmread(path)
-        picture = _picture(path, dataset)
-        fields = {"isic_id": path.name.removesuffix(IMAGE_ENDING), **_split_of(path), **_fields(path, dataset)}
-        lesion = _lesion(segmentations.get(str(dataset.get("SOPInstanceUID"))), picture.size)
+        with _decoding(file):
+            dataset = pydicom.dcmread(source.take(file))
+            picture = _picture(file, dataset)
+            fields = {"isic_id": PurePosixPath(file).name.removesuffix(IMAGE_ENDING), **_fields(file, dataset)}
+            mask_file = segmentations.pop(str(dataset.get("SOPInstanceUID")), None)
+            _say_unused(source, file, dataset, fields)
+        split = split_of_parts(file)
+        fields |= {"split": split} if split is not None and "split" not in fields else {}
+        lesion = _lesion(source, mask_file, picture.size)
         mask = None if lesion is None else mask_png(lesion, fields)
-        records.append(writer.add(fields, picture_png(dataset, picture), mask))
+        records.append(writer.add(fields, picture_png(dataset, picture), mask, where=file))
+    for file in segmentations.values():
+        source.leave_out(file, "mask_without_image", "no photograph that it refers to")
     options.report(len(photographs), len(photographs))
     return records
 
 
-def _index(source: Path) -> Index:
-    """Look at the headers of all files; what is no DICOM file is passed over."""
+def _index(source: Source) -> Index:
+    """Look at the headers of all files; what is no DICOM file is left out."""
     pydicom = optional_package("pydicom")
     wanted = ["SOPClassUID", "SOPInstanceUID", "ReferencedSeriesSequence"]
-    photographs: list[Path] = []
-    segmentations: dict[str, Path] = {}
-    for path in sorted(path for path in source.rglob("*") if path.is_file()):
+    photographs: list[str] = []
+    segmentations: dict[str, str] = {}
+    instances: dict[str, str] = {}
+    for file in source.files:
         try:
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=wanted)
-        except pydicom.errors.InvalidDicomError:
+            header = pydicom.dcmread(source.root / file, stop_before_pixels=True, specific_tags=wanted)
+        except pydicom.errors.InvalidDicomError as error:
+            if file.lower().endswith(SUFFIX):
+                raise _unreadable(file, error) from None
             continue
-        kind = header.get("SOPClassUID")
-        if kind in PHOTOGRAPHS:
-            photographs.append(path)
-        elif kind == SEGMENTATION:
-            segmentations |= dict.fromkeys(_referenced(header), path)
+        except Exception as error:  # of the many kinds that decoders raise
+            raise _unreadable(file, error) from error
+        with _decoding(file):
+            kind = header.get("SOPClassUID")
+            if kind in PHOTOGRAPHS:
+                if (other := instances.setdefault(str(header.get("SOPInstanceUID")), file)) != file:
+                    raise InputError(f"{other} and {file} of one SOPInstanceUID", "each photograph once", "remove one")
+                photographs.append(file)
+            elif kind != SEGMENTATION:
+                name = getattr(kind, "name", kind)
+                source.leave_out(file, "other_file", f"{name}, neither photograph nor segmentation")
+            else:
+                uid = _referenced(file, header)
+                if (other := segmentations.setdefault(uid, file)) != file:
+                    raise InputError(f"{other} and {file}, two segmentations of one photograph", "one", "choose one")
     if not photographs:
-        raise InputError(f"{source} without a DICOM photograph", ", ".join(PHOTOGRAPHS.values()), "choose its format")
+        raise InputError(
+            f"{source.root} without a DICOM photograph", ", ".join(PHOTOGRAPHS.values()), "choose its format"
+        )
     return photographs, segmentations
 
 
-def _referenced(header: Any) -> Iterator[str]:
-    for series in header.get("ReferencedSeriesSequence", []):
-        for instance in series.get("ReferencedInstanceSequence", []):
-            yield str(instance.ReferencedSOPInstanceUID)
+def _referenced(file: str, header: Any) -> str:
+    """Return the photograph that a segmentation refers to, by its UID."""
+    found = [
+        str(instance.get("ReferencedSOPInstanceUID"))
+        for series in header.get("ReferencedSeriesSequence", [])
+        for instance in series.get("ReferencedInstanceSequence", [])
+    ]
+    if len(set(found)) != 1:
+        raise InputError(
+            f"{file}, a segmentation of {len(set(found))} photographs", "one photograph a segmentation", "part it"
+        )
+    return found[0]
 
 
-def _split_of(path: Path) -> dict[str, str]:
-    return {"split": path.parent.name} if path.parent.name in SPLITS else {}
-
-
-def _fields(path: Path, dataset: Any) -> dict[str, Any]:
+def _fields(file: str, dataset: Any) -> dict[str, Any]:
     try:
         return read_fields(dataset)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise InputError(
-            f"{path}, whose private record is damaged ({error})",
+            f"{file}, whose private record is damaged ({error})",
             "the JSON that was written",
             "remove private attributes",
         ) from error
 
 
-def _lesion(path: Path | None, size: tuple[int, int]) -> NDArray[np.bool_] | None:
-    if path is None:
+def _lesion(source: Source, file: str | None, size: tuple[int, int]) -> NDArray[np.bool_] | None:
+    if file is None:
         return None
-    try:
-        lesion = lesion_of(path)
-    except Exception as error:  # of the many kinds that decoders raise
-        raise _unreadable(path, error) from error
-    if lesion.shape != size[::-1]:
-        raise InputError(
-            f"{path} of {lesion.shape[1]}x{lesion.shape[0]} px for an image of {size[0]}x{size[1]} px",
-            "a segmentation of the whole image",
-            "segment the image as it is",
-        )
+    with _decoding(file):
+        lesion, segments = lesion_of(source.take(file))
+    for label in segments:
+        if diagnosis_term(label) not in ANY_LESION:
+            source.note(f"the segment {label!r} of {file} is read as the lesion")
+    refuse_other_size((lesion.shape[1], lesion.shape[0]), size, file)
     return lesion
 
 
-def _picture(path: Path, dataset: Any) -> Image.Image:
+def _picture(file: str, dataset: Any) -> Image.Image:
     pixels = optional_package("pydicom.pixels")
-    try:
-        values = pixels.pixel_array(dataset)  # [h, w, 3] as RGB, or [h, w]
-    except Exception as error:
-        raise _unreadable(path, error) from error
-    if values.dtype != np.uint8 or values.ndim not in (2, 3) or dataset.PhotometricInterpretation == "MONOCHROME1":
+    colours = str(dataset.get("PhotometricInterpretation"))
+    values = pixels.pixel_array(dataset)  # [h, w, 3] as RGB, or [h, w]
+    one_frame = int(dataset.get("NumberOfFrames") or 1) == 1
+    if (
+        values.dtype != np.uint8
+        or dataset.get("BitsStored") != BITS
+        or not one_frame
+        or values.ndim not in (2, 3)
+        or not colours.startswith(("RGB", "YBR", "MONOCHROME2"))
+    ):
         raise InputError(
-            f"{path} with {values.dtype} {list(values.shape)}, {dataset.PhotometricInterpretation}",
+            f"{file} with {values.dtype} {list(values.shape)}, {colours}",
             "one frame of 8 bits a channel, grey or RGB",
             "convert it",
         )
     return Image.fromarray(values).convert("RGB")
 
 
-def _unreadable(path: Path, error: Exception) -> InputError:
+def _say_unused(source: Source, file: str, dataset: Any, fields: Mapping[str, Any]) -> None:
+    """Say which age or sex no record can hold."""
+    for keyword, field in (("PatientAge", "age_approx"), ("PatientSex", "sex")):
+        value = str(dataset.get(keyword) or "")
+        if value and field not in fields:
+            source.leave_out(file, "value_not_used", f"{keyword} {short(value)}", str(fields["isic_id"]))
+
+
+@contextmanager
+def _decoding(file: str) -> Iterator[None]:
+    """Name the file in whatever its decoder raises; values are decoded when they are asked for."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # of the many kinds that decoders raise
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: str, error: Exception) -> InputError:
     return InputError(
-        f"{path}, which cannot be decoded ({type(error).__name__}: {error})",
+        f"{file}, which cannot be decoded ({type(error).__name__}: {error})",
         "pixel data that pydicom decodes",
         "write it with a transfer syntax without compression",
     )

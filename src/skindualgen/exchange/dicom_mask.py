@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from skindualgen.contracts import PairRecord
+from skindualgen.contracts import InputError, PairRecord
 from skindualgen.exchange.dicom_image import generator_of, unique_id
 from skindualgen.exchange.formats import optional_package
 from skindualgen.exchange.pairs import Pair
@@ -59,16 +59,26 @@ def mask_dataset(pair: Pair, image: Any) -> Any:
     return dataset
 
 
-def lesion_of(path: Path) -> NDArray[np.bool_]:
-    """Read a segmentation: bool [h, w], True where any segment is.
+def lesion_of(path: Path) -> tuple[NDArray[np.bool_], list[str]]:
+    """Read a segmentation: bool [h, w], True where any segment is, and the labels of the segments.
 
     Raises:
+        InputError: its values are shares or numbers instead of yes and no, or its segments are of several properties.
         Exception: of the many kinds that decoders raise.
     """
     seg = optional_package("highdicom.seg")
     dataset = seg.segread(path)
+    if dataset.segmentation_type != seg.SegmentationTypeValues.BINARY:
+        raise InputError(
+            f"{path.name}, a segmentation of the type {dataset.SegmentationType}", "BINARY", "write it as yes and no"
+        )
+    descriptions = [dataset.get_segment_description(number) for number in dataset.segment_numbers]
+    properties = sorted({str(description.segmented_property_type.meaning) for description in descriptions})
+    if len(properties) > 1:
+        raise InputError(f"{path.name} with segments of {', '.join(properties)}", "the lesion alone", "part them")
     values = np.asarray(dataset.pixel_array)  # [h, w] or [frames, h, w], one frame a segment
-    return np.asarray(values.reshape(-1, *values.shape[-2:]).any(axis=0))
+    lesion = np.asarray(values.reshape(-1, *values.shape[-2:]).any(axis=0))
+    return lesion, [str(description.segment_label) for description in descriptions]
 
 
 def mask_png(lesion: NDArray[np.bool_], fields: Mapping[str, Any]) -> bytes:

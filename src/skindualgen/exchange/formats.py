@@ -10,9 +10,12 @@ from types import ModuleType
 from typing import Any, Protocol, cast
 
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.exchange.source import Account, Source
 
 PAIRS_IN_SHARD = 1000
 """Pairs of one tar or Parquet file; at 512 px about half a gigabyte."""
+
+BOXES_REMEDY = "draw the outlines, or take such photographs without a mask: --boxes"
 
 Report = Callable[[int, int], None]
 """(pairs done, all pairs)"""
@@ -43,14 +46,19 @@ class ExchangeOptions:
         shard_size: pairs of one tar or Parquet file.
         dataset_id: number of the nnU-Net data set, 1 to 999.
         name: name of the data set, where the format has a place for it.
+        boxes: take a photograph whose lesion has a box and no outline as one without a mask (COCO, YOLO), which is
+            refused otherwise.
         report: called with (pairs done, all pairs).
+        told: called at the end of an import with what was not used, and how things were understood.
     """
 
     link: bool = False
     shard_size: int = PAIRS_IN_SHARD
     dataset_id: int = 500
     name: str = "SkinDualGen"
+    boxes: bool = False
     report: Report = lambda done, total: None
+    told: Callable[[Account], None] = lambda account: None
 
 
 class Format(Protocol):
@@ -84,14 +92,19 @@ class Format(Protocol):
             where a pair keeps its id and all that the format holds of it.
         """
 
-    def read(self, source: Path, out: Path, options: ExchangeOptions) -> list[PairRecord]:
+    def read(self, source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord]:
         """Read a folder of this format, whoever has written it, into the data set layout below ``out``.
+
+        Args:
+            source: the folder; every file that is used is taken from it, what is left out is said to it.
+            out: empty folder.
+            options: see `ExchangeOptions`.
 
         Returns:
             A record for each pair, with those fields set that the format itself states, and no others.
 
         Raises:
-            InputError: ``source`` is not of this format.
+            InputError: ``source`` is not of this format, damaged, or contradicts itself.
         """
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from skindualgen.contracts import PairRecord
+from skindualgen.contracts import DATASET_FILE, METADATA_FILE, PairRecord
 from skindualgen.data.manifest import manifest_sha256, read_metadata, write_dataset
 from skindualgen.exchange.formats import ExchangeOptions, Renamed
 from skindualgen.exchange.pairs import put, read_pairs
+from skindualgen.exchange.source import Source
 from skindualgen.provenance import run_record
 
 DESCRIPTION = "Hugging Face imagefolder: images/, masks/, metadata.jsonl"
@@ -26,10 +27,15 @@ def write(source: Path, records: Sequence[PairRecord], out: Path, options: Excha
     return {}
 
 
-def read(source: Path, out: Path, options: ExchangeOptions) -> list[PairRecord]:
+def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord]:
     """See `skindualgen.exchange.formats.Format`."""
-    records = read_metadata(source)
-    _copy(source, records, out, options)
+    records = read_metadata(source.root)
+    for name in (METADATA_FILE, DATASET_FILE):
+        source.take(name)
+    for record in records:
+        for named in filter(None, (record.file_name, record.mask_file_name)):
+            source.take(named)
+    _copy(source.root, records, out, options)
     return records
 
 

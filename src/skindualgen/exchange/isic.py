@@ -6,27 +6,20 @@ arXiv 1803.10417 (which diagnoses a column stands for). Read again by `skindualg
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from skindualgen.contracts import InputError, PairRecord, Split
 from skindualgen.data.sources import list_source
 from skindualgen.data.sources.challenges import ONE_HOT_2018
+from skindualgen.exchange.diagnoses import class_name
 from skindualgen.exchange.formats import ExchangeOptions, Renamed
-from skindualgen.exchange.pairs import (
-    Pair,
-    PairWriter,
-    checked_bytes,
-    class_name,
-    other_fields,
-    plain_mask,
-    put,
-    read_pairs,
-)
+from skindualgen.exchange.pairs import Pair, PairWriter, other_fields, put, read_pairs
+from skindualgen.exchange.pictures import plain_mask
+from skindualgen.exchange.source import Source, csv_text
 from skindualgen.provenance import PNG_KEY, atomic_write_text
 
 DESCRIPTION = "ISIC challenge 2018: ISIC_*.jpg, ISIC_*_segmentation.png, task 3 table"
@@ -73,9 +66,9 @@ def write(source: Path, records: Sequence[PairRecord], out: Path, options: Excha
     return renamed
 
 
-def read(source: Path, out: Path, options: ExchangeOptions) -> list[PairRecord]:
+def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord]:
     """See `skindualgen.exchange.formats.Format`: as `skindualgen prepare` reads it, but files are taken as they are."""
-    listing = list_source(source, layout="isic2018")
+    listing = list_source(source.root, layout="isic2018")
     if listing.rejections:
         first = listing.rejections[0]
         raise InputError(
@@ -83,15 +76,20 @@ def read(source: Path, out: Path, options: ExchangeOptions) -> list[PairRecord]:
             "a whole challenge folder",
             "mend it, or let `skindualgen prepare` leave them out",
         )
+    for note in listing.notes:
+        source.note(note)
+    for table in source.named(r"ISIC2018_Task3_.*\.csv"):
+        source.take(table)
     writer, records = PairWriter(out), []
     for done, candidate in enumerate(listing.candidates):
         options.report(done, len(listing.candidates))
-        image = checked_bytes(source / candidate.image, None)
-        mask = checked_bytes(source / candidate.mask, None) if candidate.mask is not None else None
+        mask = None
+        if candidate.mask is not None:
+            mask = plain_mask(source.read(candidate.mask), candidate.mask)
         stated = {name: value for name, value in candidate.fields.items() if name in ("diagnosis", "lesion_id")}
         fields = {"isic_id": candidate.isic_id, "split": candidate.split, **stated}
-        mask = plain_mask(mask, str(candidate.mask)) if mask is not None else None
-        records.append(writer.add(fields, image, mask, suffix=Path(candidate.image).suffix.lower()))
+        suffix = PurePosixPath(candidate.image).suffix.lower()
+        records.append(writer.add(fields, source.read(candidate.image), mask, suffix=suffix, where=candidate.image))
     options.report(len(listing.candidates), len(listing.candidates))
     return records
 
@@ -135,14 +133,8 @@ def _write_tables(out: Path, part: str, records: Sequence[PairRecord], names: Ma
     ]
     if rows:
         path = out / f"ISIC2018_Task3_{part}_GroundTruth.csv"
-        atomic_write_text(path, _table([["image", *COLUMNS], *rows]))
+        atomic_write_text(path, csv_text([["image", *COLUMNS], *rows]))
     lesions = sorted((names[record.isic_id], record.lesion_id) for record in records if record.lesion_id is not None)
     if lesions and part == PARTS["train"]:
         path = out / f"ISIC2018_Task3_{part}_LesionGroupings.csv"
-        atomic_write_text(path, _table([["image", "lesion_id"], *lesions]))
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue()
+        atomic_write_text(path, csv_text([["image", "lesion_id"], *lesions]))

@@ -23,10 +23,11 @@ from skindualgen.data.training_items import (
     training_item,
     write_training_items,
 )
-from skindualgen.exchange.folders import new_folder
+from skindualgen.exchange.folders import new_folder, unnamed_files
 from skindualgen.exchange.formats import Report
-from skindualgen.exchange.pairs import checked_bytes, put, read_pairs
-from skindualgen.provenance import atomic_write_bytes, run_record, sha256_bytes, sha256_file
+from skindualgen.exchange.pairs import put, read_pairs
+from skindualgen.exchange.pictures import decoded
+from skindualgen.provenance import atomic_write_bytes, run_record, sha256_file
 
 SHOWN = 5
 """Names in an error message."""
@@ -43,12 +44,14 @@ class Part:
         records: its records, each with the hash of its image, but those that a reviewer has rejected.
         seen: what the generator of its synthetic pairs was trained on; None if that is not recorded.
         rejected: number of the records that were rejected.
+        unnamed: files in ``images/`` and ``masks/`` that no record names.
     """
 
     root: Path
     records: list[PairRecord]
     seen: TrainingItems | None
     rejected: int
+    unnamed: list[str]
 
     @property
     def synthetic(self) -> bool:
@@ -65,12 +68,14 @@ class Merged:
         respelt: diagnosis as a folder has it -> the term that is written, where folders spell one term in several ways.
         known_leaks: what generators have seen of the held-out pairs, one text a folder.
         rejected: name of a folder -> its pairs that were left out, as a reviewer has rejected them.
+        unnamed: folder -> its files in ``images/`` and ``masks/`` that no record names.
     """
 
     counts: dict[str, Any]
     respelt: dict[str, str]
     known_leaks: list[str]
     rejected: dict[str, int]
+    unnamed: dict[Path, list[str]]
 
 
 def merge(
@@ -121,7 +126,8 @@ def merge(
             record.diagnosis = respelt.get(str(record.diagnosis), record.diagnosis)
         write_dataset(folder, records, made_by=run_record(merged=merged, respelt=respelt, known_leaks=leaks))
         _write_training_items(folder, parts)
-    return Merged(counts(records), respelt, leaks, {str(part.root): part.rejected for part in parts})
+    rejected = {str(part.root): part.rejected for part in parts}
+    return Merged(counts(records), respelt, leaks, rejected, {part.root: part.unnamed for part in parts})
 
 
 def _part(source: Path) -> Part:
@@ -137,8 +143,11 @@ def _part(source: Path) -> Part:
         path = source / record.file_name
         if not path.is_file():
             raise InputError(f"no file {path}", "every file that is named", "restore it")
-        record.sha256 = record.sha256 or sha256_bytes(checked_bytes(path, None))
-    return Part(source, records, read_training_items(source), len(everything) - len(records))
+        if record.sha256 is None:
+            decoded(path.read_bytes(), str(path))  # nothing else says that the file is whole
+            record.sha256 = sha256_file(path)
+    unnamed = unnamed_files(source, everything)
+    return Part(source, records, read_training_items(source), len(everything) - len(records), unnamed)
 
 
 def _refuse_held_out_synthetic(parts: Sequence[Part]) -> None:

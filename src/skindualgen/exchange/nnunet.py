@@ -6,37 +6,46 @@ RGB PNG for three channels, and the planner copies a ``splits_final.json`` of th
 
 from __future__ import annotations
 
-import json
+import posixpath
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from skindualgen.contracts import InputError, PairRecord, Split
 from skindualgen.exchange.formats import ExchangeOptions, Renamed
-from skindualgen.exchange.pairs import (
-    PairWriter,
-    decoded,
-    encode_mask,
-    encode_png,
-    other_fields,
-    put,
-    read_pairs,
-)
+from skindualgen.exchange.pairs import PairWriter, encode_mask, encode_png, other_fields, put, read_pairs
+from skindualgen.exchange.pictures import decoded, refuse_other_size, size_of
+from skindualgen.exchange.source import Source, short
 from skindualgen.provenance import atomic_write_json
 
 DESCRIPTION = "nnU-Net v2 raw data set: train and val in imagesTr with splits_final.json, test in imagesTs"
 LOSES = "all of the record but id and split; pairs without a mask are refused"
 HOLDS_ALL = False
 ENDING = ".png"
+ENDINGS = (".png", ".bmp", ".tif")
+"""Endings that ``NaturalImage2DIO`` reads."""
 CHANNEL = "_0000"
 SPLITS_FILE, DATASET_JSON = "splits_final.json", "dataset.json"
 LABELS = {"background": 0, "lesion": 1}
 NAME = re.compile(r"[A-Za-z0-9_]+")
 MAX_ID = 999
+LESION_NAMES = frozenset({"lesion", "skin lesion", "skin_lesion", "foreground"})
+GREY_MODES = ("1", "L", "I", "I;16", "I;16B")
+"""Modes of a label picture whose values are numbers; those of a palette are places in it."""
+
+
+class Case(NamedTuple):
+    """A case of the part ``Tr`` or ``Ts``: its files in the source; None for a label that is not there."""
+
+    name: str
+    part: str
+    image: str
+    label: str | None
 
 
 def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> Renamed:
@@ -68,20 +77,28 @@ def write(source: Path, records: Sequence[PairRecord], out: Path, options: Excha
     return renamed
 
 
-def read(source: Path, out: Path, options: ExchangeOptions) -> list[PairRecord]:
-    """See `skindualgen.exchange.formats.Format`."""
+def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord]:
+    """See `skindualgen.exchange.formats.Format`. Test cases without a label are photographs without a mask."""
     root = _root(source)
-    val = _validation(root)
-    cases = list(_cases(root))
+    ending = _ending(source, root)
+    cases = list(_cases(source, root, ending))
+    val = _validation(source, root, {case.name for case in cases if case.part == "Tr"})
+    _note_count(source, root, sum(case.part == "Tr" for case in cases))
     writer, records = PairWriter(out), []
-    for done, (name, image, label) in enumerate(cases):
+    for done, case in enumerate(cases):
         options.report(done, len(cases))
-        split = "test" if image.parent.name == "imagesTs" else "val" if name in val else "train"
-        values = np.asarray(decoded(label.read_bytes(), str(label)))
-        if values.ndim != 2 or set(np.unique(values).tolist()) - set(LABELS.values()):
-            raise InputError(f"labels of {label} other than 0 and 1", "background 0, lesion 1", "merge the labels")
-        fields = {"isic_id": name, "split": split}
-        records.append(writer.add(fields, image.read_bytes(), encode_mask(values > 0)))
+        fields = {
+            "isic_id": case.name,
+            "split": "test" if case.part == "Ts" else "val" if case.name in val else "train",
+        }
+        image = source.read(case.image)
+        mask = None
+        if case.label is None:
+            detail = "no label: the photograph comes without a mask"
+            source.leave_out(case.image, "image_without_mask", detail, case.name)
+        else:
+            mask = encode_mask(_lesion(source, case.label, case.image, size_of(image, case.image)))
+        records.append(writer.add(fields, image, mask, suffix=ending, where=case.image))
     options.report(len(cases), len(cases))
     return records
 
@@ -100,33 +117,104 @@ def _dataset_json(records: Sequence[PairRecord], training: int, options: Exchang
     }
 
 
-def _root(source: Path) -> Path:
-    candidates = [source, *sorted(source.glob("Dataset[0-9][0-9][0-9]_*"))]
-    found = [folder for folder in candidates if (folder / DATASET_JSON).is_file() and (folder / "imagesTr").is_dir()]
+def _root(source: Source) -> str:
+    """Return the folder of the raw data set in the source: "" is the source itself."""
+    folders = [posixpath.dirname(file) for file in source.named(re.escape(DATASET_JSON))]
+    found = [folder for folder in folders if source.below(posixpath.join(folder, "imagesTr"))]
     if len(found) != 1:
-        raise InputError(f"{len(found)} raw data sets in {source}", "one Dataset###_Name", "give its folder")
+        raise InputError(f"{len(found)} raw data sets in {source.root}", "one Dataset###_Name", "give its folder")
     return found[0]
 
 
-def _validation(root: Path) -> set[str]:
-    path = root / SPLITS_FILE
-    if not path.is_file():
+def _ending(source: Source, root: str) -> str:
+    """Return the ending of images and labels, and check what the numbers of the labels mean."""
+    file = posixpath.join(root, DATASET_JSON)
+    content = source.json(file)
+    if not isinstance(content, dict):
+        raise InputError(f"{file}, which is no JSON object", "file_ending and labels", "write it again")
+    ending = content.get("file_ending", ENDING)
+    if ending not in ENDINGS:
+        raise InputError(
+            f"{file} with file_ending {short(ending)}", f"one of {', '.join(ENDINGS)}", "convert the images"
+        )
+    if "dataset" in content:
+        raise InputError(f"{file} with paths of its own (dataset)", "imagesTr and labelsTr", "copy the files there")
+    labels = content.get("labels")
+    if (
+        not isinstance(labels, dict)
+        or labels.get("background") != LABELS["background"]
+        or isinstance(labels["background"], bool)
+    ):
+        raise InputError(f"{file} with the labels {short(labels)}", "background 0 and one lesion 1", "merge the labels")
+    names = [str(name) for name, value in labels.items() if value in (LABELS["lesion"], [LABELS["lesion"]])]
+    if len(names) != 1:
+        raise InputError(f"{file} with {len(names)} names of the label 1", "one, the lesion's", "name it")
+    if names[0].lower() not in LESION_NAMES:
+        source.note(f"label 1, {short(names[0])} in {file}, is read as the lesion")
+    return str(ending)
+
+
+def _validation(source: Source, root: str, training: set[str]) -> set[str]:
+    file = posixpath.join(root, SPLITS_FILE)
+    if file not in source.files:
         return set()
     try:
-        return set(json.loads(path.read_text(encoding="utf-8"))[0]["val"])
-    except (ValueError, LookupError, TypeError) as error:
-        raise InputError(f"{path}: {error}", "a list of folds with train and val", "mend or remove it") from error
+        folds = source.json(file)
+        parts = {part: [str(name) for name in folds[0][part]] for part in ("train", "val")}
+    except (LookupError, TypeError) as error:
+        raise InputError(f"{file}: {error}", "a list of folds with train and val", "mend or remove it") from error
+    train, val = set(parts["train"]), set(parts["val"])
+    if both := sorted(train & val):
+        raise InputError(f"{file} with {both[0]} in train and val", "each case in one part", "mend or remove it")
+    for name in sorted((train | val) - training):
+        source.leave_out(file, "no_file", "no image of this case in imagesTr", name)
+    if len(folds) > 1:
+        source.note(f"{file} has {len(folds)} folds; the first one says which cases are of val")
+    if rest := sorted(training - train - val):
+        source.note(f"{len(rest)} cases of imagesTr, first {rest[0]}, stand in no part of {file}: they are of train")
+    return val
 
 
-def _cases(root: Path) -> Iterator[tuple[str, Path, Path]]:
-    """Yield name, image and label of each case."""
+def _note_count(source: Source, root: str, found: int) -> None:
+    stated = source.json(posixpath.join(root, DATASET_JSON)).get("numTraining", found)
+    if stated != found:
+        source.note(
+            f"numTraining is {short(stated)} in {posixpath.join(root, DATASET_JSON)}; imagesTr has {found} cases"
+        )
+
+
+def _cases(source: Source, root: str, ending: str) -> Iterator[Case]:
+    """Yield the cases of both parts; labels without an image are left out."""
     for part in ("Tr", "Ts"):
-        for image in sorted((root / f"images{part}").glob("*")):
-            name = image.name.removesuffix(f"{CHANNEL}{ENDING}")
-            label = root / f"labels{part}" / f"{name}{ENDING}"
-            if name == image.name or not label.is_file():
+        labels = set(source.below(posixpath.join(root, f"labels{part}")))
+        for image in source.below(posixpath.join(root, f"images{part}")):
+            name = posixpath.basename(image).removesuffix(f"{CHANNEL}{ending}")
+            if (
+                not name
+                or name == posixpath.basename(image)
+                or posixpath.basename(posixpath.dirname(image)) != f"images{part}"
+            ):
                 raise InputError(
-                    f"{image}, no RGB{ENDING} of one file, or without a label", f"NAME{CHANNEL}{ENDING} and its label",
+                    f"{image}, no image {ending} of one file", f"NAME{CHANNEL}{ending}",
                     "channels in files of their own are not read",
                 )  # fmt: skip
-            yield name, image, label
+            label: str | None = posixpath.join(root, f"labels{part}", f"{name}{ending}")
+            if label not in labels and part == "Tr":
+                raise InputError(f"{image} without a label", str(label), "restore it, or take the image out")
+            label = label if label in labels else None
+            labels.discard(str(label))
+            yield Case(name, part, image, label)
+        for label in sorted(labels):
+            source.leave_out(label, "mask_without_image", f"no image of this name in images{part}")
+
+
+def _lesion(source: Source, label: str, image: str, size: tuple[int, int]) -> NDArray[np.bool_]:
+    picture = decoded(source.read(label), label)
+    refuse_other_size(picture.size, size, image)
+    if picture.mode not in GREY_MODES:
+        raise InputError(f"{label} of mode {picture.mode}", "a grey picture of 0 and 1", "write the labels as numbers")
+    values = np.asarray(picture)
+    if other := sorted(set(np.unique(values).tolist()) - set(LABELS.values())):
+        shown = ", ".join(str(value) for value in other[:5])
+        raise InputError(f"labels of {label} other than 0 and 1: {shown}", "background 0, lesion 1", "merge the labels")
+    return values > 0

@@ -19,13 +19,17 @@ from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord,
 from skindualgen.data.images import SUFFIXES, ItemError, Photograph, load_photograph
 from skindualgen.data.masks import load_mask
 from skindualgen.data.prepare import file_stems
-from skindualgen.data.terms import UNKNOWN_LESION, diagnosis_term
 from skindualgen.exchange.formats import Report
+from skindualgen.exchange.pictures import decoded, plain_mask, refuse_other_size, size_of
+from skindualgen.exchange.source import short
 from skindualgen.provenance import PNG_KEY, sha256_bytes
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 FILE_FIELDS = frozenset({"file_name", "mask_file_name", "sha256", "mask_sha256"})
 """Fields of a record that speak of the files of one folder, and are made anew in another."""
+
+MAX_DEPTH = 20
+"""Levels of lists and mappings in a field of a record."""
 
 
 @dataclass(frozen=True)
@@ -94,15 +98,19 @@ def read_pairs(
         report: called with (pairs done, all pairs).
 
     Raises:
-        InputError: a file is missing or is not the recorded one; it is named.
+        InputError: a file is missing, is not the recorded one or, without a recorded hash, is damaged; it is named.
     """
     names = export_names(records)
     for done, record in enumerate(records):
         report(done, len(records))
         image = checked_bytes(source / record.file_name, record.sha256)
         mask = None
+        if record.sha256 is None:
+            decoded(image, str(source / record.file_name))  # nothing else says that the file is whole
         if record.mask_file_name is not None:
             mask = checked_bytes(source / record.mask_file_name, record.mask_sha256)
+            if record.mask_sha256 is None:
+                plain_mask(mask, str(source / record.mask_file_name))
         yield Pair(record, names[record.isic_id], image, mask)
     report(len(records), len(records))
 
@@ -137,16 +145,6 @@ def export_names(records: Sequence[PairRecord]) -> dict[str, str]:
     }
 
 
-def class_name(record: PairRecord) -> str:
-    """Return the class of a pair in formats that have classes: the ISIC Archive's term, "skin lesion" if not known."""
-    return diagnosis_term(record.diagnosis) or UNKNOWN_LESION
-
-
-def class_fields(name: str) -> dict[str, Any]:
-    """Return the fields that a class of `class_name` stands for."""
-    return {} if name == UNKNOWN_LESION else {"diagnosis": name}
-
-
 def other_fields(record: PairRecord, **given_back: object) -> dict[str, Any]:
     """Return of the fields that a format gives back those that are not the record's."""
     return {field: value for field, value in given_back.items() if getattr(record, field) != value}
@@ -177,21 +175,6 @@ def put(final: Path, data: bytes, original: Path | None = None) -> None:
         ) from error
 
 
-def decoded(data: bytes, name: str) -> Image.Image:
-    """Decode a picture.
-
-    Raises:
-        InputError: it is none, or damaged.
-    """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-    # Decoders of damaged files raise nearly anything: OSError, SyntaxError, ValueError, struct.error, zlib.error, ...
-    except Exception as error:
-        raise InputError(f"{name}, which cannot be decoded", "a picture", "restore it, or write it again") from error
-    return image
-
-
 def encode_mask(lesion: NDArray[np.bool_]) -> bytes:
     """Encode a mask [h, w] as the data set layout has it: PNG, 0 and 255."""
     return encode_png(Image.fromarray(np.where(lesion, np.uint8(255), np.uint8(0))))
@@ -204,27 +187,13 @@ def encode_png(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def plain_mask(data: bytes, name: str) -> bytes:
-    """Return a mask file that is as the data set layout has it.
-
-    Raises:
-        InputError: it is not a grey PNG of 0 and 255.
-    """
-    mask = decoded(data, name)
-    if mask.format != "PNG" or mask.mode != "L" or set(np.unique(np.asarray(mask)).tolist()) - {0, 255}:
-        raise InputError(
-            f"mask {name} of mode {mask.mode}", "a grey PNG of 0 and 255", "let `skindualgen prepare` make it binary"
-        )
-    return data
-
-
 def recorded_inside(image: Image.Image) -> dict[str, Any]:
     """Return what the text inside a picture says of its pair, as `skindualgen generate` writes it; or nothing."""
     text = image.info.get(PNG_KEY) or image.info.get("comment") or "{}"
     try:
         fields = json.loads(text)
         PairRecord.model_validate({"file_name": "-", **fields})
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return {}
     return {field: value for field, value in fields.items() if field not in FILE_FIELDS}
 
@@ -240,7 +209,15 @@ class PairWriter:
         for name in (IMAGES_DIR, MASKS_DIR):
             (out / name).mkdir()
 
-    def add(self, fields: Mapping[str, Any], image: bytes, mask: bytes | None, *, suffix: str = ".png") -> PairRecord:
+    def add(
+        self,
+        fields: Mapping[str, Any],
+        image: bytes,
+        mask: bytes | None,
+        *,
+        suffix: str = ".png",
+        where: str | None = None,
+    ) -> PairRecord:
         """Write one pair and return its record, with those fields set that are given.
 
         Args:
@@ -248,18 +225,23 @@ class PairWriter:
             image: content of the image file.
             mask: content of the mask file, PNG with 0 and 255; None without a mask.
             suffix: ending of the image file.
+            where: the file that it comes from, for messages.
 
         Raises:
-            InputError: the same id twice, the image cannot be decoded, or the mask is of another size.
+            InputError: the same id twice, the image cannot be decoded or used, the mask is of another size, or a value
+                is none of a record.
         """
-        isic_id = str(fields["isic_id"])
-        picture = decoded(image, f"the image of {isic_id}")
+        isic_id = fields["isic_id"]
+        if not isinstance(isic_id, str) or not isic_id.strip():
+            raise InputError(f"the isic_id {short(isic_id)} of {where or 'a pair'}", "a text", "write it as text")
+        name = f"the image of {isic_id}" + (f" ({where})" if where else "")
+        size = decoded(image, name).size
         if isic_id in self._ids or suffix not in SUFFIXES:
-            raise InputError(f"a second {isic_id}, or a picture {suffix}", "one id a pair, a picture", "rename it")
-        if mask is not None and (size := decoded(mask, f"the mask of {isic_id}").size) != picture.size:
             raise InputError(
-                f"a mask of {size} px for an image of {picture.size} px ({isic_id})", "one size", "mend the pair"
+                f"a second {isic_id}, or a picture {suffix} ({name})", "one id a pair, a picture", "rename it"
             )
+        if mask is not None:
+            refuse_other_size(decoded(mask, f"the mask of {isic_id}").size, size, where or isic_id)
         stem = file_stems([isic_id])[isic_id]
         if stem.casefold() in self._stems:
             stem = f"{stem}_{sha256_bytes(isic_id.encode())[:8]}"
@@ -267,13 +249,48 @@ class PairWriter:
         self._stems.add(stem.casefold())
         file_name, mask_name = f"{IMAGES_DIR}/{stem}{suffix}", f"{MASKS_DIR}/{stem}.png"
         put(self.out / file_name, image)
+        try:
+            load_photograph(self.out / file_name)  # what no command could read is refused here
+        except ItemError as error:
+            raise InputError(f"{name}: {error.detail} ({error.code})", "a photograph", "convert it") from None
         written = {"file_name": file_name, "sha256": sha256_bytes(image)}
         if mask is not None:
             put(self.out / mask_name, mask)
             written |= {"mask_file_name": mask_name, "mask_sha256": sha256_bytes(mask)}
-        try:
-            return PairRecord.model_validate({**fields, **written})
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise InputError(f"{where} of {isic_id}: {first['msg']}", "a record's fields", "mend the value") from None
+        return checked_record({**fields, **written}, where or isic_id)
+
+
+def checked_record(fields: Mapping[str, Any], where: str) -> PairRecord:
+    """Return the record of some fields, all of which JSON can hold.
+
+    Args:
+        fields: of the record.
+        where: what holds them, for the message.
+
+    Raises:
+        InputError: a value of another type or out of range, or a number that is not finite.
+    """
+    for name, value in fields.items():
+        if not _plain_value(value):
+            raise InputError(
+                f"{name} of {where}: a {type(value).__name__}",
+                "text, numbers, or a few levels of these",
+                "leave it out",
+            )
+    try:
+        return PairRecord.model_validate(dict(fields))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the record"
+        raise InputError(f"{place} of {where}: {first['msg']}", "a record's fields", "mend the value") from None
+
+
+def _plain_value(value: Any, depth: int = 0) -> bool:
+    """Tell whether JSON can hold a value, nested no deeper than `MAX_DEPTH`."""
+    if depth > MAX_DEPTH:
+        return False
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _plain_value(item, depth + 1) for key, item in value.items())
+    if isinstance(value, list):
+        return all(_plain_value(item, depth + 1) for item in value)
+    return value is None or isinstance(value, str | int | float)

@@ -6,15 +6,16 @@ https://huggingface.co/docs/datasets/about_dataset_features (a picture is a stru
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from skindualgen.contracts import InputError, PairRecord, Split
-from skindualgen.data.sources.base import SPLIT_NAMES
 from skindualgen.exchange.formats import ExchangeOptions, Renamed, optional_package
-from skindualgen.exchange.pairs import PairWriter, plain_mask
+from skindualgen.exchange.pairs import PairWriter
+from skindualgen.exchange.pictures import plain_mask, usual_suffix
 from skindualgen.exchange.shards import read_shards
+from skindualgen.exchange.source import Source, short, split_of_parts, split_word
 from skindualgen.provenance import sha256_bytes
 
 DESCRIPTION = "Parquet with embedded pictures, for datasets and the Hugging Face hub"
@@ -49,26 +50,49 @@ def write(source: Path, records: Sequence[PairRecord], out: Path, options: Excha
     return {}
 
 
-def read(source: Path, out: Path, options: ExchangeOptions) -> list[PairRecord]:
+def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord]:
     """See `skindualgen.exchange.formats.Format`."""
-    parquet = optional_package("pyarrow.parquet")
-    paths = sorted(source.rglob("*.parquet"))
-    if not paths:
-        raise InputError(f"{source} without a Parquet file", "files *.parquet", "choose the folder or its format")
-    files = [(path, parquet.ParquetFile(path)) for path in paths]
-    total, writer = sum(file.metadata.num_rows for _, file in files), PairWriter(out)
+    files = source.named(r".*\.parquet")
+    if not files:
+        raise InputError(f"{source.root} without a Parquet file", "files *.parquet", "choose the folder or its format")
+    tables = {file: _table(source, file) for file in files}
+    total, writer = sum(table.metadata.num_rows for table in tables.values()), PairWriter(out)
     records: list[PairRecord] = []
-    for path, file in files:
-        if missing := {"image", "isic_id"} - set(file.schema_arrow.names):
-            raise InputError(
-                f"{path.name} without {', '.join(sorted(missing))}", "columns image and isic_id", "rename the columns"
-            )
-        for batch in file.iter_batches(batch_size=ROWS_IN_GROUP):
-            for row in batch.to_pylist():
-                options.report(len(records), total)
-                records.append(_add(writer, path, row))
+    for file, table in tables.items():
+        split = split_word(PurePosixPath(file).name.split("-")[0].removesuffix(".parquet")) or split_of_parts(file)
+        for row in _rows(file, table):
+            options.report(len(records), total)
+            records.append(_add(writer, file, row, split))
+        if split is None and "split" not in table.schema_arrow.names:
+            source.note(f"{file} states no split: its photographs are of train")
     options.report(total, total)
     return records
+
+
+def _table(source: Source, file: str) -> Any:
+    parquet, pyarrow = optional_package("pyarrow.parquet"), optional_package("pyarrow")
+    try:
+        table = parquet.ParquetFile(source.take(file))
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise _damaged(file, error) from None
+    if missing := {"image", "isic_id"} - set(table.schema_arrow.names):
+        raise InputError(
+            f"{file} without {', '.join(sorted(missing))}", "columns image and isic_id", "rename the columns"
+        )
+    return table
+
+
+def _rows(file: str, table: Any) -> Iterator[dict[str, Any]]:
+    pyarrow = optional_package("pyarrow")
+    try:
+        for batch in table.iter_batches(batch_size=ROWS_IN_GROUP):
+            yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise _damaged(file, error) from None
+
+
+def _damaged(file: str, error: Exception) -> InputError:
+    return InputError(f"{file}: {' '.join(str(error).split())[:200]}", "a whole Parquet file", "write it again")
 
 
 def _schema(records: Sequence[PairRecord]) -> Any:
@@ -101,32 +125,40 @@ def _write_group(file: Any, schema: Any, rows: list[dict[str, Any]]) -> None:
         rows.clear()
 
 
-def _add(writer: PairWriter, path: Path, row: dict[str, Any]) -> PairRecord:
-    pictures = {column: _content(path, row, column) for column in PICTURES}
+def _add(writer: PairWriter, file: str, row: dict[str, Any], split: Split | None) -> PairRecord:
+    where = f"{short(row['isic_id'])} in {file}"
+    pictures = {column: _content(where, row, column) for column in PICTURES}
     fields = {name: value for name, value in row.items() if value is not None and name not in PICTURES}
     # A struct has all members in all rows: those that a pair lacks are no values of it.
     fields = {name: _without_none(value) for name, value in fields.items()}
     fields = {name: value for name, value in fields.items() if name not in HASHES.values()}
-    if (split := SPLIT_NAMES.get(path.name.split("-")[0])) is not None:
+    if split is not None:
         fields.setdefault("split", split)
     image, mask = pictures["image"], pictures["mask"]
-    if image is None:
-        raise InputError(f"{row['isic_id']} without an image in {path.name}", "embedded pictures", "embed them")
-    mask = plain_mask(mask, f"of {row['isic_id']}") if mask is not None else None
-    return writer.add(fields, image, mask, suffix=Path((row["image"] or {}).get("path") or ".png").suffix or ".png")
+    if image is None or "isic_id" not in fields:
+        raise InputError(f"{where} without an image or an id", "embedded pictures and isic_id", "embed them")
+    mask = plain_mask(mask, f"of {where}") if mask is not None else None
+    return writer.add(fields, image, mask, suffix=_suffix(row["image"], image, where), where=where)
 
 
-def _content(path: Path, row: dict[str, Any], column: str) -> bytes | None:
+def _suffix(picture: Any, data: bytes, where: str) -> str:
+    """Return the ending of a picture's own name, or that of its format where it has no name."""
+    name = picture.get("path") if isinstance(picture, dict) else None
+    return PurePosixPath(str(name or "")).suffix.lower() or usual_suffix(data, f"the image of {where}")
+
+
+def _content(where: str, row: dict[str, Any], column: str) -> bytes | None:
     """Return the bytes of a picture, checked against the hash that stands beside it."""
     picture = row.get(column)
     if picture is None:
         return None
-    data, expected = picture.get("bytes"), row.get(HASHES[column])
-    if data is None:
-        raise InputError(f"{row['isic_id']} in {path.name} with a path alone", "embedded pictures", "embed them")
+    data = picture.get("bytes") if isinstance(picture, dict) else picture
+    if not isinstance(data, bytes):
+        raise InputError(f"{column} of {where} without bytes", "embedded pictures", "embed them")
+    expected = row.get(HASHES[column])
     if expected is not None and sha256_bytes(data) != expected:
-        raise InputError(f"{column} of {row['isic_id']} in {path.name}, changed", f"SHA-256 {expected}", "restore it")
-    return bytes(data)
+        raise InputError(f"{column} of {where}, changed", f"SHA-256 {expected}", "restore it")
+    return data
 
 
 def _without_none(value: Any) -> Any:

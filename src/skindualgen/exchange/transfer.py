@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from skindualgen.contracts import InputError, Origin, PairRecord, Split
+from skindualgen.contracts import REJECTED_FILE, InputError, Origin, PairRecord, Split
 from skindualgen.data.manifest import counts, manifest_sha256, read_metadata, write_dataset
 from skindualgen.data.review import count_rejected, used
-from skindualgen.data.training_items import TRAINING_ITEMS_FILE
-from skindualgen.exchange.folders import new_folder
+from skindualgen.data.training_items import TRAINING_ITEMS_FILE, read_training_items
+from skindualgen.exchange.folders import new_folder, unnamed_files
 from skindualgen.exchange.formats import ExchangeOptions, Renamed, load_format
-from skindualgen.exchange.pairs import FILE_FIELDS, decoded, described, recorded_inside
+from skindualgen.exchange.pairs import FILE_FIELDS, checked_record, described, recorded_inside
+from skindualgen.exchange.pictures import decoded
+from skindualgen.exchange.source import Source, rejections_csv
 from skindualgen.provenance import atomic_write_bytes, atomic_write_text, run_record
 
 SIDECAR_FILE = "skindualgen_metadata.jsonl"
@@ -34,12 +34,16 @@ class Exported:
         loses: what the format cannot hold by itself.
         sidecar: the records were written beside it.
         rejected: pairs that were left out, as a reviewer has rejected them.
+        without_mask: photographs that were left out, as they have no mask.
+        unnamed: files in ``images/`` and ``masks/`` that no record names.
     """
 
     counts: Mapping[str, Any]
     loses: str
     sidecar: bool
     rejected: int
+    without_mask: int
+    unnamed: list[str]
 
 
 def export_data(
@@ -74,7 +78,9 @@ def export_data(
     records = read_metadata(source, split)
     if only is not None:
         records = [record for record in records if record.origin == only]
+    without_mask = 0
     if require_masks:
+        without_mask = sum(record.mask_file_name is None for record in records)
         records = [record for record in records if record.mask_file_name is not None]
     rejected, records = count_rejected(records), used(records)
     if not records:
@@ -88,7 +94,8 @@ def export_data(
             _write_sidecar(folder, records, renamed)
         if any(record.origin == "synthetic" for record in records):
             _copy_training_items(source, folder)
-    return Exported(counts(records), module.LOSES, sidecar=not module.HOLDS_ALL, rejected=rejected)
+    unnamed = unnamed_files(source, read_metadata(source))
+    return Exported(counts(records), module.LOSES, not module.HOLDS_ALL, rejected, without_mask, unnamed)
 
 
 def import_data(
@@ -97,7 +104,8 @@ def import_data(
     """Read a folder of another format into a data set folder, which appears when all is written.
 
     What the format states counts; what it does not state is taken from the records beside it (`SIDECAR_FILE`), or else
-    from the text inside the image, where `skindualgen generate` writes its record.
+    from the text inside the image, where `skindualgen generate` writes its record. What was not used stands in
+    ``rejected.csv`` with its reason.
 
     Args:
         source: folder of that format, whoever has written it.
@@ -112,18 +120,25 @@ def import_data(
     Raises:
         InputError: no such format, or ``source`` is not of it, or damaged.
     """
-    module = load_format(format_name)
+    module, options = load_format(format_name), options or ExchangeOptions()
     if not source.is_dir():
         raise InputError(f"{source}, which is no folder", "a folder of the format", "check the path")
-    beside = _read_sidecar(source)
+    files = Source(source)
+    beside = _read_sidecar(files)
     with new_folder(out, source) as folder:
-        read = module.read(source, folder, options or ExchangeOptions())
+        read = module.read(files, folder, options)
         if not read:
             raise InputError(f"no pair in {source}", f"pairs in the format {format_name}", "choose the folder's format")
         records = [_completed(folder, record, beside, origin, inside=not module.HOLDS_ALL) for record in read]
-        made_by = run_record(imported_from={"format": format_name, "manifest_sha256": manifest_sha256(records)})
-        write_dataset(folder, records, made_by=made_by)
-        _copy_training_items(source, folder)
+        for isic_id in sorted(beside.keys() - {record.isic_id for record in read}):
+            files.leave_out(SIDECAR_FILE, "record_without_pair", "no pair of the folder has this id", isic_id)
+        if _copy_training_items(source, folder):
+            files.take(TRAINING_ITEMS_FILE)
+        account = files.account()
+        imported_from = {"format": format_name, "manifest_sha256": manifest_sha256(records)}
+        write_dataset(folder, records, made_by=run_record(imported_from=imported_from, notes=account.notes))
+        atomic_write_text(folder / REJECTED_FILE, rejections_csv(account.left_out))
+    options.told(account)
     return sorted(records, key=lambda record: record.file_name)
 
 
@@ -136,23 +151,27 @@ def _write_sidecar(folder: Path, records: Sequence[PairRecord], renamed: Renamed
     atomic_write_text(folder / SIDECAR_FILE, "".join(lines))
 
 
-def _read_sidecar(source: Path) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+def _read_sidecar(source: Source) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
     """Return the records beside a format by the id that the format has: fields, and those it gives back otherwise."""
-    path = source / SIDECAR_FILE
-    if not path.is_file():
-        return {}
-    beside = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if line.strip():
-            try:
-                fields = json.loads(line)
-                exported_as = fields.pop(EXPORTED_AS, {})
-                PairRecord.model_validate({"file_name": "-", **fields})
-            except (ValueError, TypeError, AttributeError) as error:
-                raise InputError(
-                    f"{path}, line {number}: {error}", "a record", f"mend the line, or remove {SIDECAR_FILE}"
-                ) from error
-            beside[str(exported_as.get("isic_id", fields["isic_id"]))] = fields, exported_as
+    beside: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+    if SIDECAR_FILE not in source.files:
+        return beside
+    for number, line in enumerate(source.text(SIDECAR_FILE).split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{SIDECAR_FILE}, line {number}"
+        try:
+            fields = json.loads(line)
+            exported_as = fields.pop(EXPORTED_AS, {})
+            isic_id = str(exported_as.get("isic_id", fields["isic_id"]))
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+            raise InputError(
+                f"{where}: {type(error).__name__}: {error}", "a record", f"mend the line, or remove {SIDECAR_FILE}"
+            ) from error
+        checked_record({"file_name": "-", **fields}, where)
+        if isic_id in beside:
+            raise InputError(f"{where}: {isic_id!r} a second time", "each id once", "remove one of the lines")
+        beside[isic_id] = fields, exported_as
     return beside
 
 
@@ -180,14 +199,12 @@ def _completed(
         if field in FILE_FIELDS or field not in known or value != exported_as.get(field, known[field])
     }
     default = {"origin": origin} if origin is not None else {}
-    try:
-        return PairRecord.model_validate({**default, **known, **changed})
-    except ValidationError as error:
-        raise InputError(f"{record.isic_id}: {error.errors()[0]['msg']}", "a record", "mend its values") from None
+    return checked_record({**default, **known, **changed}, record.isic_id)
 
 
-def _copy_training_items(source: Path, folder: Path) -> None:
-    """Pass on what the generator of synthetic pairs was trained on, if that is recorded."""
-    recorded = source / TRAINING_ITEMS_FILE
-    if recorded.is_file():
-        atomic_write_bytes(folder / TRAINING_ITEMS_FILE, recorded.read_bytes())
+def _copy_training_items(source: Path, folder: Path) -> bool:
+    """Pass on what the generator of synthetic pairs was trained on; False if that is not recorded."""
+    if read_training_items(source) is None:
+        return False
+    atomic_write_bytes(folder / TRAINING_ITEMS_FILE, (source / TRAINING_ITEMS_FILE).read_bytes())
+    return True

@@ -9,8 +9,8 @@ Source: https://docs.ultralytics.com/datasets/segment/; ``ultralytics.data.utils
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -20,20 +20,13 @@ from scipy.ndimage import binary_fill_holes
 from skimage.measure import find_contours
 
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.data.images import SUFFIXES
-from skindualgen.data.sources.base import SPLIT_NAMES
-from skindualgen.exchange.formats import ExchangeOptions, Renamed, optional_package
-from skindualgen.exchange.pairs import (
-    SPLITS,
-    PairWriter,
-    class_fields,
-    class_name,
-    decoded,
-    encode_mask,
-    other_fields,
-    put,
-    read_pairs,
-)
+from skindualgen.exchange.diagnoses import class_fields, class_name, stated_class
+from skindualgen.exchange.formats import BOXES_REMEDY, ExchangeOptions, Renamed, optional_package
+from skindualgen.exchange.pairs import SPLITS, PairWriter, encode_mask, other_fields, put, read_pairs
+from skindualgen.exchange.pictures import size_of
+from skindualgen.exchange.source import Source, picture_ids
+from skindualgen.exchange.yolo_labels import FEWEST_VERTICES, Labelled, read_labels
+from skindualgen.exchange.yolo_layout import DATA_FILE, Picture, read_layout
 from skindualgen.provenance import atomic_write_text
 
 DESCRIPTION = "YOLO segmentation: data.yaml, images/train/*.png, labels/train/*.txt"
@@ -42,10 +35,8 @@ LOSES = (
     "the mask is empty; pairs without a mask are refused"
 )
 HOLDS_ALL = False
-DATA_FILE = "data.yaml"
 RIM_LEVEL = 1 - 1e-3
 """Level of the contour between 0, background, and 1, lesion: it runs through the centres of the rim's pixels."""
-FEWEST_VERTICES = 3
 
 
 def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> Renamed:
@@ -69,34 +60,26 @@ def write(source: Path, records: Sequence[PairRecord], out: Path, options: Excha
     return renamed
 
 
-def read(source: Path, out: Path, options: ExchangeOptions) -> list[PairRecord]:
+def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord]:
     """See `skindualgen.exchange.formats.Format`. All polygons of an image together are its mask."""
-    names = _class_names(source / DATA_FILE)
-    images = sorted(
-        path
-        for folder in sorted((source / "images").glob("*"))
-        if folder.name in SPLIT_NAMES
-        for path in folder.glob("*")
-        if path.suffix.lower() in SUFFIXES
-    )
-    if not images:
-        raise InputError(f"{source} without images/SPLIT/", "images/train/*.png", "choose its format")
+    layout = read_layout(source)
+    ids = picture_ids(source, [picture.file for picture in layout.pictures])
     writer, records = PairWriter(out), []
-    for done, path in enumerate(images):
-        options.report(done, len(images))
-        data = path.read_bytes()
-        width, height = decoded(data, str(path)).size
-        found, lesion = set(), np.zeros((height, width), bool)
-        # A loader takes an image without its file for one without a lesion; what is not labelled is not a lesion here.
-        for row, vertices in _polygons(source / "labels" / path.parent.name / f"{path.stem}.txt", width, height):
-            found.add(row)
-            lesion |= filled(vertices, lesion.shape)
-        if len(found) > 1 or not found <= names.keys():
-            raise InputError(f"classes {sorted(found)} of {path.stem}", "one class of data.yaml", "mend its labels")
-        fields = {"isic_id": path.stem, "split": SPLIT_NAMES[path.parent.name]}
-        fields |= class_fields(names[found.pop()]) if found else {}
-        records.append(writer.add(fields, data, encode_mask(lesion), suffix=path.suffix.lower()))
-    options.report(len(images), len(images))
+    for done, picture in enumerate(layout.pictures):
+        options.report(done, len(layout.pictures))
+        data = source.read(picture.file)
+        width, height = size_of(data, picture.file)
+        objects = read_labels(source, picture, layout.names, width, height)
+        fields: dict[str, Any] = {"isic_id": ids[picture.file]}
+        fields |= {"split": picture.split} if picture.split is not None else {}
+        names = sorted({item.name for item in objects or ()})
+        if len(names) > 1:
+            raise InputError(f"{picture.labels} with {', '.join(names)}", "one diagnosis an image", "mend its labels")
+        fields |= stated_class(source, names[0], picture.labels) if names else {}
+        mask = _mask(source, picture, objects, (height, width), options)
+        suffix = PurePosixPath(picture.file).suffix.lower()
+        records.append(writer.add(fields, data, mask, suffix=suffix, where=picture.file))
+    options.report(len(layout.pictures), len(layout.pictures))
     return records
 
 
@@ -136,30 +119,31 @@ def _line(row: int, vertices: NDArray[np.int64], shape: tuple[int, ...]) -> str:
     return " ".join([str(row), *(f"{share:.6f}" for share in shares.ravel())]) + "\n"
 
 
-def _polygons(path: Path, width: int, height: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Yield class and vertices [n, 2], x and y in px, of each line."""
-    if not path.is_file():
-        return
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            row, *shares = line.split()
-            points = np.array(shares, dtype=np.float64).reshape(-1, 2)
-            if len(points) < FEWEST_VERTICES or points.min() < 0 or points.max() > 1:
-                raise ValueError("too few points, or outside 0 to 1")
-            yield int(row), np.minimum(points * (width, height), (width - 1, height - 1)).astype(np.int64)
-        except ValueError as error:
-            raise InputError(
-                f"{path}, line {number}: {error}", "a class and a polygon of numbers from 0 to 1", "mend the line"
-            ) from error
-
-
-def _class_names(path: Path) -> Mapping[int, str]:
-    yaml = optional_package("yaml")
-    try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        names = content["names"]
-        return {int(row): str(name) for row, name in (names.items() if isinstance(names, dict) else enumerate(names))}
-    except FileNotFoundError:
-        raise InputError(f"no file {path}", "data.yaml with the names of the classes", "choose its format") from None
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(f"{path}: {error}", "a mapping with names", "mend it") from error
+def _mask(
+    source: Source,
+    picture: Picture,
+    objects: Sequence[Labelled] | None,
+    shape: tuple[int, int],
+    options: ExchangeOptions,
+) -> bytes | None:
+    """Return the union of all polygons of an image as a mask, or say why it has none."""
+    isic_id = PurePosixPath(picture.file).stem
+    if objects is None:
+        # A loader takes an image without its file for one without a lesion, which nobody has said.
+        detail = f"no {picture.labels}: the photograph comes without a mask"
+        source.leave_out(picture.file, "image_without_annotation", detail, isic_id)
+        return None
+    boxes = [item for item in objects if item.vertices is None]
+    if boxes and not options.boxes:
+        raise InputError(f"{boxes[0].where}, a box without an outline", "a polygon", BOXES_REMEDY)
+    if boxes:
+        detail = f"{boxes[0].where}: the photograph comes without a mask"
+        source.leave_out(picture.file, "box_without_outline", detail, isic_id)
+        return None
+    lesion = np.zeros(shape, bool)
+    for item in objects:
+        if item.vertices is not None:
+            lesion |= filled(item.vertices, shape)
+    if not objects:
+        source.note(f"{picture.labels} is empty: the mask of {isic_id} is without lesion")
+    return encode_mask(lesion)

@@ -1,0 +1,57 @@
+"""Classes of other formats, and the diagnoses that they stand for."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.images import ItemError
+from skindualgen.data.sources.base import BEHAVIOURS, diagnosis_name
+from skindualgen.data.terms import UNKNOWN_LESION, diagnosis_term
+from skindualgen.exchange.source import Source
+
+ANY_LESION = frozenset({UNKNOWN_LESION, "skin lesions", "lesion", "lesions"})
+"""Classes that say no diagnosis."""
+NO_CLASSES = re.compile(
+    r"\d+|\d+[ ._-].*|(images?|imgs?|masks?|labels?|annotations?|segmentations?|ground ?truth|gt|captions?|background|"
+    r"train(ing)?|val(id|idation)?|dev|test(ing)?) ?\d*"
+)
+"""Names of folders and classes that mean a number, a kind of file or a split, and no diagnosis."""
+
+
+def class_name(record: PairRecord) -> str:
+    """Return the class of a pair in formats that have classes: the ISIC Archive's term, "skin lesion" if not known."""
+    return diagnosis_term(record.diagnosis) or UNKNOWN_LESION
+
+
+def class_fields(name: str) -> dict[str, Any]:
+    """Return the fields that a class stands for: diagnosis, behaviour, or nothing for a lesion of any kind."""
+    term = diagnosis_term(name)
+    if term is None or term in ANY_LESION:
+        return {}
+    return {"benign_malignant" if term in BEHAVIOURS else "diagnosis": term}
+
+
+def stated_class(source: Source, name: str, where: str) -> dict[str, Any]:
+    """Return `class_fields` of a class that somebody has written; one that the ISIC Archive does not have is noted.
+
+    Args:
+        source: is told of the note.
+        name: of the class, in any case, with blanks or underscores.
+        where: what has this class, for the message.
+
+    Raises:
+        InputError: the name means a number, a split or a kind of file.
+    """
+    words = name.replace("-", " ")  # as names of files and projects write it
+    fields = class_fields(words)
+    if NO_CLASSES.fullmatch(fields.get("diagnosis", "")):
+        raise InputError(f"the class {name!r} of {where}", "the name of a diagnosis", "rename the class")
+    if "diagnosis" in fields:
+        try:
+            diagnosis_name(words, {})
+        except ItemError:
+            fields = class_fields(name)
+            source.note(f"the class {name!r} is no diagnosis of the ISIC Archive; taken as it is")
+    return fields
