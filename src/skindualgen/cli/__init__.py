@@ -10,6 +10,7 @@ function, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import warnings
@@ -41,8 +42,10 @@ from skindualgen.cli import (
 EXIT_WRONG_INPUT = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
 
-NO_ACCESS_OR_ROOM = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})
+NO_ACCESS_OR_ROOM = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a file or folder that this user may not use, and of a full disk."""
+NO_PATH = frozenset({errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ, errno.EIO})
+"""Error numbers of what is not there, is damaged, or cannot be a name."""
 NO_FOLDER = frozenset({errno.EEXIST, errno.ENOTDIR, errno.EISDIR})
 """Error numbers of a file where a folder is needed, or the other way round."""
 
@@ -59,6 +62,13 @@ QUIET = {
 
 class CommandGroup(TyperGroup):
     """The group of all commands, and the one place where an error becomes a message."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run; a letter that the terminal's encoding lacks (LANG=C, a pipe on Windows) is written as its escape."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command; wrong input ends in one line and exit code 2, Ctrl-C in one line and 130."""
@@ -80,6 +90,9 @@ class CommandGroup(TyperGroup):
                 error = InputError(
                     got, "access and free space", "mend its permissions, make room or name another place"
                 )
+            if isinstance(error, OSError) and error.errno in NO_PATH:
+                got = f"{error.filename or 'a path'}: {error.strerror}"
+                error = InputError(got, "a file or folder that can be used", "mend the path or name another place")
             if not isinstance(error, SkinDualGenError):
                 raise
             _say(f"Error: {' '.join(str(error).split())}", typer.colors.RED)
