@@ -14,6 +14,8 @@ import io
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -72,31 +74,33 @@ class CommandGroup(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command; wrong input ends in one line and exit code 2, Ctrl-C in one line and 130."""
-        try:
+        with errors_in_one_line():
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            _say(
-                "Interrupted. What was finished is kept; where the command can resume, run it again.",
-                typer.colors.YELLOW,
-            )
-            raise typer.Exit(EXIT_INTERRUPTED) from None
-        except Exception as error:
-            from skindualgen.contracts import InputError, SkinDualGenError
 
-            if isinstance(error, OSError) and error.errno in NO_FOLDER:
-                error = InputError(f"{error.filename}: {error.strerror}", "a folder", "name another place")
-            if isinstance(error, OSError) and error.errno in NO_ACCESS_OR_ROOM:
-                got = f"{error.filename or 'a file'}: {error.strerror}"
-                error = InputError(
-                    got, "access and free space", "mend its permissions, make room or name another place"
-                )
-            if isinstance(error, OSError) and error.errno in NO_PATH:
-                got = f"{error.filename or 'a path'}: {error.strerror}"
-                error = InputError(got, "a file or folder that can be used", "mend the path or name another place")
-            if not isinstance(error, SkinDualGenError):
-                raise
-            _say(f"Error: {' '.join(str(error).split())}", typer.colors.RED)
-            raise typer.Exit(EXIT_WRONG_INPUT if isinstance(error, InputError) else 1) from None
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Turn what a command raises into one line on stderr and an exit code; a defect keeps its traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _say("Interrupted. What was finished is kept; where the command can resume, run it again.", typer.colors.YELLOW)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except Exception as error:
+        from skindualgen.contracts import InputError, SkinDualGenError
+
+        if isinstance(error, OSError) and error.errno in NO_FOLDER:
+            error = InputError(f"{error.filename}: {error.strerror}", "a folder", "name another place")
+        if isinstance(error, OSError) and error.errno in NO_ACCESS_OR_ROOM:
+            got = f"{error.filename or 'a file'}: {error.strerror}"
+            error = InputError(got, "access and free space", "mend its permissions, make room or name another place")
+        if isinstance(error, OSError) and error.errno in NO_PATH:
+            got = f"{error.filename or 'a path'}: {error.strerror}"
+            error = InputError(got, "a file or folder that can be used", "mend the path or name another place")
+        if not isinstance(error, SkinDualGenError):
+            raise
+        _say(f"Error: {' '.join(str(error).split())}", typer.colors.RED)
+        raise typer.Exit(EXIT_WRONG_INPUT if isinstance(error, InputError) else 1) from None
 
 
 def _say(line: str, colour: str) -> None:

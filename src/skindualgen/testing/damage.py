@@ -20,8 +20,8 @@ Wound = tuple[str, int, int]
 def wounds(most: int = 4) -> SearchStrategy[list[Wound]]:
     """Draw one to ``most`` of them; the beginning of a file, where its sizes stand, is hit as often as the rest."""
     place = st.one_of(st.integers(0, ONE), st.integers(0, ONE // 50))
-    one = st.tuples(st.sampled_from(("flip", "set", "cut", "remove", "insert", "zero", "repeat")), place, st.integers(0, 255))
-    return st.lists(one, min_size=1, max_size=most)
+    kinds = st.sampled_from(("flip", "set", "cut", "remove", "insert", "zero", "repeat"))
+    return st.lists(st.tuples(kinds, place, st.integers(0, 255)), min_size=1, max_size=most)
 
 
 def wounded(data: bytes, done: Sequence[Sequence[Any]]) -> bytes:
@@ -51,12 +51,15 @@ OTHER_KIND: tuple[Any, ...] = (math.nan, math.inf, -math.inf, 1e300, None, "", "
 
 
 def replaced(document: Any, which: int, value: Any) -> Any:
-    """Return a copy of a JSON document in which the number or text that ``which`` counts to is another value."""
+    """Return a copy of a JSON document in which the number or text that ``which`` counts to is another value.
+
+    A text becomes no other text, which would be another name and right in its place.
+    """
     copy = json.loads(json.dumps(document))
     leaves = list(_leaves(copy))
     if leaves:
         parent, key = leaves[which % len(leaves)]
-        parent[key] = value
+        parent[key] = None if isinstance(parent[key], str) and isinstance(value, str) else value
     return copy
 
 

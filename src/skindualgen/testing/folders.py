@@ -149,7 +149,9 @@ def _compare_record(out: Path, record: PairRecord, item: Item, said: str) -> Non
         with Image.open(out / record.mask_file_name) as mask:
             demand(bool(((np.asarray(mask) > 0) == drawn.lesion).all()), f"the mask of {item.isic_id} is another")
     elif item.masked:
-        demand(item.isic_id in said.replace("no photograph has a mask", ""), f"the mask of {item.isic_id} stands nowhere")
+        demand(
+            item.isic_id in said.replace("no photograph has a mask", ""), f"the mask of {item.isic_id} stands nowhere"
+        )
     if item.prompt is not None and record.prompt != item.prompt:
         demand("caption" in said or ".txt" in said, f"prompt {record.prompt!r}, not {item.prompt!r}, without a word")
 
@@ -263,9 +265,11 @@ def _target(name: str, cases: Mapping[str, SearchStrategy[Any]], check: Callable
 
 MASKS = {"mask_name": st.sampled_from(MASK_NAMES), "mask_ending": MASK_ENDING}
 IMAGES_AND_MASKS = TABLE | SPLIT_FOLDERS | MASKS | {
-    "images": st.sampled_from(("images", "Images", "IMAGES", "image", "imgs", "img")), "splits": st.sampled_from(("folders", "table", None)),
+    "images": st.sampled_from(("images", "Images", "IMAGES", "image", "imgs", "img")),
+    "splits": st.sampled_from(("folders", "table", None)),
     "table": st.sampled_from((None, "metadata.csv", "labels.csv")),
-    "id_column": st.sampled_from(("isic_id", "image_id", "image", "filename")), "label_column": st.sampled_from(("diagnosis", "dx", "label")),
+    "id_column": st.sampled_from(("isic_id", "image_id", "image", "filename")),
+    "label_column": st.sampled_from(("diagnosis", "dx", "label")),
 }  # fmt: skip
 CLASS_FOLDERS = SPLIT_FOLDERS | {
     "case": st.sampled_from(("lower", "upper", "title")), "blank": st.sampled_from((" ", "_")),
@@ -293,7 +297,8 @@ TARGETS = [
         ("data/images", "data/labels"),
     ))}, _two_folders),
     _target("metadata file", TABLE | SPLIT_FOLDERS | {
-        "in_each": st.booleans(), "json": st.booleans(), "captions": st.sampled_from((None, "text", "prompt", "caption")),
+        "in_each": st.booleans(), "json": st.booleans(),
+        "captions": st.sampled_from((None, "text", "prompt", "caption")),
     }, _metadata_file),
     _target("damaged table", TABLE | {"json": st.booleans(), "wounds": wounds()}, _damaged_table),
 ]  # fmt: skip

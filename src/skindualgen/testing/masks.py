@@ -164,8 +164,8 @@ TARGETS = [
     }, _sixteen, refused=False),
     _target("a colour on black", {"colour": st.sampled_from(COLOURS)}, _colour, refused=None),
     _target("three levels far apart", {
-        "format": LOSSLESS, "levels": st.sampled_from(((128, 255), (1, 2), (100, 200), (85, 170))), "width": st.integers(3, 12),
-        "rim": st.just(False), "swapped": st.booleans(),
+        "format": LOSSLESS, "levels": st.sampled_from(((128, 255), (1, 2), (100, 200), (85, 170))),
+        "width": st.integers(3, 12), "rim": st.just(False), "swapped": st.booleans(),
     }, _few, refused=True),
     _target("an ignored rim", {
         "format": LOSSLESS, "levels": st.sampled_from(((1, 255), (1, 254), (128, 255), (2, 255))), "width": st.just(0),
@@ -178,12 +178,15 @@ TARGETS = [
     _target("one value", {"format": LOSSLESS, "level": st.sampled_from((0, 1, 128, 255))}, _one_value, refused=True),
     _target("another aspect", {"cut": st.integers(3, 10)}, _other_aspect, refused=True),
     _target("turned by 90 degrees", {
-        "format": st.sampled_from(("PNG", "TIFF")), "turned": st.integers(5, 8), "how": st.sampled_from(("tag", "stored", "upright")),
+        "format": st.sampled_from(("PNG", "TIFF")), "turned": st.integers(5, 8),
+        "how": st.sampled_from(("tag", "stored", "upright")),
     }, _turned, refused=False),
     _target("turned by 180 degrees or flipped", {
-        "format": st.sampled_from(("PNG", "TIFF")), "turned": st.integers(2, 4), "how": st.sampled_from(("tag", "stored", "upright")),
+        "format": st.sampled_from(("PNG", "TIFF")), "turned": st.integers(2, 4),
+        "how": st.sampled_from(("tag", "stored", "upright")),
     }, _turned, refused=None),
     Target("mask, damaged", st.fixed_dictionaries(SIDE | {
-        "format": st.sampled_from(("PNG", "TIFF", "BMP", "GIF", "JPEG", "WEBP")), "palette": st.just(False), "wounds": wounds(),
+        "format": st.sampled_from(("PNG", "TIFF", "BMP", "GIF", "JPEG", "WEBP")), "palette": st.just(False),
+        "wounds": wounds(),
     }), _check_damaged),
 ]  # fmt: skip

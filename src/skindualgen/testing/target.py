@@ -58,6 +58,5 @@ def refusal_admitted(admitted: bool) -> Iterator[list[Outcome]]:
     try:
         yield outcome
     except REFUSALS as error:
-        demand("\n" not in str(error), f"a refusal of more than one line: {error}")
         demand(admitted, f"refused without need: {error}")
         outcome[0] = "refused"
