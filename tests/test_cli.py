@@ -56,6 +56,9 @@ def test_no_arguments_show_the_commands() -> None:
     [
         (PermissionError(errno.EACCES, "Permission denied", "out"), "got out: Permission denied; expected access"),
         (OSError(errno.ENOSPC, "No space left on device"), "got a file: No space left on device; expected access"),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), "make room or set TMPDIR"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "gone"), "got gone: No such file or directory;"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "out"), "got out: File name too long; expected a file"),
     ],
 )
 def test_folder_without_access_and_full_disk_are_wrong_input(

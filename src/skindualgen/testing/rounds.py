@@ -94,7 +94,7 @@ def play(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            warnings.simplefilter("error", RuntimeWarning)  # NumPy's of values that a type cannot hold, Pillow's of bombs
+            warnings.simplefilter("error", RuntimeWarning)  # of NumPy: lost values; of Pillow: bombs
             rules(seed(number)(given(target.cases)(attempt)))()
     except (_EnoughError, HypothesisException):
         pass
