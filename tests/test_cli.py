@@ -120,6 +120,15 @@ def test_doctor_prints_json() -> None:
     assert done.returncode == int(any(finding["state"] == "missing" for finding in findings))
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
+def test_a_full_disk_under_the_output_is_one_line() -> None:
+    line = [sys.executable, "-m", "skindualgen", "doctor", "--quick", "--json"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert done.returncode != 0
+    assert "Error: got a file: No space left on device" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_doctor_prints_a_table_with_remedies() -> None:
     done = run("doctor", "--quick")
     assert "software" in done.stdout and "bundled model" in done.stdout

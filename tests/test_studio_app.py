@@ -292,6 +292,8 @@ def test_passwords_come_from_a_file_or_the_environment(tmp_path: Path, monkeypat
     file = tmp_path / "users"
     file.write_text("ann:long enough\n\nbob:longer still\n")
     assert read_users(file) == (("ann", "long enough"), ("bob", "longer still"))
+    file.write_bytes(b"\xef\xbb\xbfann:long enough\r\nbob:longer still\r\n")  # as editors of Windows write it
+    assert read_users(file) == (("ann", "long enough"), ("bob", "longer still"))
     for content in ("", "ann", "ann:short", ":password1", "ann:password1\nann:password2"):
         file.write_text(content)
         with pytest.raises(InputError):

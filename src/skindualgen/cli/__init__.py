@@ -15,7 +15,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 import typer
@@ -107,7 +107,8 @@ def errors_in_one_line() -> Iterator[None]:
 
 def _say(line: str, colour: str) -> None:
     """Print one line on stderr, after whatever a progress display has left on the current one."""
-    sys.stdout.flush()
+    with suppress(OSError, AttributeError):  # a full disk or a closed stream, which may be what the line is about
+        sys.stdout.flush()
     typer.secho(line, fg=colour, err=True)
 
 
