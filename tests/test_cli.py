@@ -56,6 +56,9 @@ def test_no_arguments_show_the_commands() -> None:
     [
         (PermissionError(errno.EACCES, "Permission denied", "out"), "got out: Permission denied; expected access"),
         (OSError(errno.ENOSPC, "No space left on device"), "got a file: No space left on device; expected access"),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), "make room or set TMPDIR"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "gone"), "got gone: No such file or directory;"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "out"), "got out: File name too long; expected a file"),
     ],
 )
 def test_folder_without_access_and_full_disk_are_wrong_input(
@@ -115,6 +118,15 @@ def test_doctor_prints_json() -> None:
     findings = json.loads(done.stdout)
     assert {"topic", "state", "found", "remedy"} == set(findings[0])
     assert done.returncode == int(any(finding["state"] == "missing" for finding in findings))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
+def test_a_full_disk_under_the_output_is_one_line() -> None:
+    line = [sys.executable, "-m", "skindualgen", "doctor", "--quick", "--json"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert done.returncode != 0
+    assert "Error: got a file: No space left on device" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_doctor_prints_a_table_with_remedies() -> None:

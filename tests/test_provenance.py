@@ -38,6 +38,13 @@ def test_atomic_path_replaces_only_when_the_block_ends_well(tmp_path: Path, dura
     assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
 
 
+@pytest.mark.parametrize("letter", ["x", "ä", "皮", "🩺"])
+def test_names_as_long_as_a_file_system_admits(tmp_path: Path, letter: str) -> None:
+    name = letter * (255 // len(letter.encode()))
+    provenance.atomic_write_text(tmp_path / name, "text")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_atomic_path_keeps_the_old_file_and_leaves_nothing_behind(tmp_path: Path, error: type[BaseException]) -> None:
     final = tmp_path / "file.txt"

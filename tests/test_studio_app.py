@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -291,6 +292,8 @@ def test_passwords_come_from_a_file_or_the_environment(tmp_path: Path, monkeypat
     file = tmp_path / "users"
     file.write_text("ann:long enough\n\nbob:longer still\n")
     assert read_users(file) == (("ann", "long enough"), ("bob", "longer still"))
+    file.write_bytes(b"\xef\xbb\xbfann:long enough\r\nbob:longer still\r\n")  # as editors of Windows write it
+    assert read_users(file) == (("ann", "long enough"), ("bob", "longer still"))
     for content in ("", "ann", "ann:short", ":password1", "ann:password1\nann:password2"):
         file.write_text(content)
         with pytest.raises(InputError):
@@ -316,6 +319,59 @@ def test_a_port_that_is_taken_is_told(url: str, tmp_path: Path) -> None:
         page = build_app(opened)
         with pytest.raises(InputError, match="where nothing can listen"):
             launch(page, opened, Options(tmp_path, port=httpx.URL(url).port))
+
+
+def test_the_page_opens_past_dead_proxies(studio: Studio, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    proxies = {"http_proxy": "http://127.0.0.1:9", "ALL_PROXY": "socks5://127.0.0.1:9", "NO_PROXY": ""}
+    for name, value in proxies.items():
+        monkeypatch.setenv(name, value)
+    page = build_app(studio)
+    try:
+        address = launch(page, studio, Options(studio.workspace.root))
+        assert httpx.get(address, trust_env=False).status_code == 200
+    finally:
+        page.close(verbose=False)
+    assert {name: os.environ[name] for name in proxies} == proxies  # what is downloaded goes through them
+
+
+@pytest.mark.parametrize(("host", "shown"), [("::1", "http://[::1]:"), ("[::1]", "http://[::1]:")])
+def test_the_page_opens_on_ipv6(studio: Studio, url: str, host: str, shown: str) -> None:
+    page = build_app(studio)
+    try:
+        address = launch(page, studio, Options(studio.workspace.root, host=host))
+        assert address.startswith(shown)
+        assert httpx.get(address, trust_env=False).status_code == 200
+    finally:
+        page.close(verbose=False)
+
+
+@pytest.mark.parametrize("host", ["203.0.113.9", "no.such.name.invalid"])
+def test_an_address_of_another_machine_is_refused_at_once(studio: Studio, url: str, host: str) -> None:
+    page = build_app(studio)
+    started = time.monotonic()
+    with pytest.raises(InputError, match="nothing can listen"):
+        launch(page, studio, Options(studio.workspace.root, host=host, users=(("u", "password"),)))
+    assert time.monotonic() - started < 30
+
+
+def test_no_adapter_is_told_before_the_page_opens(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--adapter nowhere, which is no folder"):
+        serve(Options(tmp_path / "work", adapter="nowhere"), announce=pytest.fail)
+    assert not (tmp_path / "work").exists()
+
+
+def test_an_adapter_that_cannot_be_loaded_ends_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skindualgen.studio.app.PRELOAD_AFTER_S", 0.1)
+    before = signal.getsignal(signal.SIGTERM)
+    (tmp_path / "empty").mkdir()
+    told: list[str] = []
+    try:
+        with pytest.raises(InputError, match=r"empty' without adapter_model\.safetensors"):
+            serve(Options(tmp_path / "work", adapter=str(tmp_path / "empty")), announce=told.append)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(told) == 1
+    assert [path.name for path in (tmp_path / "work" / ".studio").iterdir()] == ["lock"]
 
 
 def test_the_command_serves_until_it_is_told_to_end(tmp_path: Path, tiny_adapter: Path) -> None:

@@ -193,6 +193,44 @@ def test_a_finished_run_returns_at_once(whole: Path, phantom_data: Path, tiny_v_
     assert before == after
 
 
+LONGER = {"steps": 4, "batch_size": 2, "validate_every": 2, "schedule": "constant", "lora": {"rank": 2, "alpha": 4}}
+
+
+def test_more_steps_continue_a_finished_run_exactly(tmp_path: Path, phantom_data: Path, tiny_v_base: Path) -> None:
+    longer = tiny_config(phantom_data, tmp_path / "whole", tiny_v_base, **LONGER)
+    whole = train(longer)
+    config = longer.model_copy(update={"out": tmp_path / "run"})
+    train(config.model_copy(update={"steps": 2}))
+    assert read_header(config.out / "adapter")["recipe"]["steps"] == 2
+    shutil.copytree(config.out / "adapter", tmp_path / "shorter")
+    train(config)
+    assert_same_run(config.out, whole)
+    assert json.loads((config.out / "config.json").read_text())["settings"]["steps"] == 4
+    # Killed after the last checkpoint: the adapter of the shorter run is not taken for the longer one's.
+    shutil.rmtree(config.out / "adapter")
+    shutil.copytree(tmp_path / "shorter", config.out / "adapter")
+    train(config)
+    assert_same_run(config.out, whole)
+    with pytest.raises(InputError, match=r"other settings \(steps\)"):
+        train(config.model_copy(update={"steps": 2}))
+
+
+@pytest.mark.parametrize(
+    "change", [{"schedule": "cosine"}, {"result": "best", "validate_every": 3}, {"patience": 5, "validate_every": 3}]
+)
+def test_more_steps_that_would_change_the_beginning_name_init_adapter(
+    tmp_path: Path, phantom_data: Path, tiny_v_base: Path, change: dict[str, Any]
+) -> None:
+    config = tiny_config(phantom_data, tmp_path / "run", tiny_v_base, **(LONGER | change))
+    base = load_base(tiny_v_base)
+    run_folder.claim_folder(config, base, "manifest", "fp32", 1)
+    (config.out / "adapter").mkdir()
+    before = (config.out / "config.json").read_bytes()
+    with pytest.raises(InputError, match=f"--init-adapter {config.out} and another --out"):
+        run_folder.claim_folder(config.model_copy(update={"steps": 8}), base, "manifest", "fp32", 1)
+    assert (config.out / "config.json").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [({"seed": 1}, "seed"), ({"lora": {"rank": 4}}, "lora"), ({"steps": STEPS + 1}, "steps"), ({"size": 128}, "size")],

@@ -135,7 +135,7 @@ def load_train_config(file: Path | None, overrides: dict[str, Any]) -> TrainConf
     values: dict[str, Any] = {}
     if file is not None:
         try:
-            values = tomllib.loads(file.read_text())
+            values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise InputError(f"--config {file} ({error})", "a readable TOML file", "mend the file") from error
     for name, value in overrides.items():

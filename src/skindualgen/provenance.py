@@ -28,6 +28,9 @@ TEMPORARY_SUFFIX = ".tmp"
 
 CHUNK_BYTES = 1 << 20
 
+MAX_NAME_BYTES = 80
+"""of a file's own name in the name of its temporary file: file systems admit 255 bytes, of which a letter may take 4"""
+
 FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """error numbers of a write that found no room: disk, quota, limit of the process"""
 
@@ -74,7 +77,8 @@ def atomic_path(final: Path, *, durable: bool = True) -> Iterator[Path]:
         durable: force file and folder entry to disk before and after the renaming, so that not even a power
             failure leaves an empty file. ``False`` suits many small files whose hashes are checked later.
     """
-    handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{final.name[:80]}.", suffix=TEMPORARY_SUFFIX)
+    shown = os.fsencode(final.name)[:MAX_NAME_BYTES].decode("utf-8", "ignore")
+    handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{shown}.", suffix=TEMPORARY_SUFFIX)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -139,6 +143,18 @@ def own_folder(
             with suppress(OSError):  # something was written: it stays
                 out.rmdir()
         raise
+
+
+def home_folder() -> Path:
+    """Return the user's home folder, which need not be there.
+
+    Raises:
+        InputError: nobody knows it: HOME is not set, and the user has no name (as in many containers).
+    """
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise InputError("no home folder", "a place for caches", "set HOME or XDG_CACHE_HOME") from error
 
 
 def found_no_room(error: BaseException | None) -> bool:

@@ -10,9 +10,12 @@ function, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 import typer
@@ -41,8 +44,10 @@ from skindualgen.cli import (
 EXIT_WRONG_INPUT = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shells' convention
 
-NO_ACCESS_OR_ROOM = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})
+NO_ACCESS_OR_ROOM = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """Error numbers of a file or folder that this user may not use, and of a full disk."""
+NO_PATH = frozenset({errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ, errno.EIO})
+"""Error numbers of what is not there, is damaged, or cannot be a name."""
 NO_FOLDER = frozenset({errno.EEXIST, errno.ENOTDIR, errno.EISDIR})
 """Error numbers of a file where a folder is needed, or the other way round."""
 
@@ -60,35 +65,50 @@ QUIET = {
 class CommandGroup(TyperGroup):
     """The group of all commands, and the one place where an error becomes a message."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run; a letter that the terminal's encoding lacks (LANG=C, a pipe on Windows) is written as its escape."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(*args, **kwargs)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command; wrong input ends in one line and exit code 2, Ctrl-C in one line and 130."""
-        try:
+        with errors_in_one_line():
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            _say(
-                "Interrupted. What was finished is kept; where the command can resume, run it again.",
-                typer.colors.YELLOW,
-            )
-            raise typer.Exit(EXIT_INTERRUPTED) from None
-        except Exception as error:
-            from skindualgen.contracts import InputError, SkinDualGenError
 
-            if isinstance(error, OSError) and error.errno in NO_FOLDER:
-                error = InputError(f"{error.filename}: {error.strerror}", "a folder", "name another place")
-            if isinstance(error, OSError) and error.errno in NO_ACCESS_OR_ROOM:
-                got = f"{error.filename or 'a file'}: {error.strerror}"
-                error = InputError(
-                    got, "access and free space", "mend its permissions, make room or name another place"
-                )
-            if not isinstance(error, SkinDualGenError):
-                raise
-            _say(f"Error: {' '.join(str(error).split())}", typer.colors.RED)
-            raise typer.Exit(EXIT_WRONG_INPUT if isinstance(error, InputError) else 1) from None
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Turn what a command raises into one line on stderr and an exit code; a defect keeps its traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _say("Interrupted. What was finished is kept; where the command can resume, run it again.", typer.colors.YELLOW)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    except Exception as error:
+        from skindualgen.contracts import InputError, SkinDualGenError
+
+        if isinstance(error, OSError) and error.errno in NO_FOLDER:
+            error = InputError(f"{error.filename}: {error.strerror}", "a folder", "name another place")
+        if isinstance(error, OSError) and error.errno in NO_ACCESS_OR_ROOM:
+            got = f"{error.filename or 'a file'}: {error.strerror}"
+            error = InputError(got, "access and free space", "mend its permissions, make room or name another place")
+        if isinstance(error, FileNotFoundError) and error.filename is None:  # as tempfile says it
+            error = InputError(str(error.strerror), "a folder for temporary files", "make room or set TMPDIR")
+        if isinstance(error, OSError) and error.errno in NO_PATH:
+            got = f"{error.filename or 'a path'}: {error.strerror}"
+            error = InputError(got, "a file or folder that can be used", "mend the path or name another place")
+        if not isinstance(error, SkinDualGenError):
+            raise
+        _say(f"Error: {' '.join(str(error).split())}", typer.colors.RED)
+        raise typer.Exit(EXIT_WRONG_INPUT if isinstance(error, InputError) else 1) from None
 
 
 def _say(line: str, colour: str) -> None:
     """Print one line on stderr, after whatever a progress display has left on the current one."""
-    sys.stdout.flush()
+    with suppress(OSError, AttributeError):  # a full disk or a closed stream, which may be what the line is about
+        sys.stdout.flush()
     typer.secho(line, fg=colour, err=True)
 
 

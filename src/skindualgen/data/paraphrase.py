@@ -197,7 +197,13 @@ class _Endpoint:
         self.address, self.model, self.cache_dir, self.key = address, model, cache_dir, key
         self.attempts, self.backoff_seconds = attempts, backoff_seconds
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self.client = httpx2.Client(headers=headers, timeout=timeout_seconds)
+        try:
+            self.client = httpx2.Client(headers=headers, timeout=timeout_seconds)
+        except (ImportError, ValueError, httpx2.InvalidURL) as error:
+            raise InputError(
+                f"a proxy in the environment that cannot be used ({error})", "http://host:port",
+                "mend http_proxy, https_proxy and all_proxy, or unset them",
+            ) from error  # fmt: skip
         self.stopped, self.lock = threading.Event(), threading.Lock()
         self.requested = self.failures_in_a_row = 0
         self.ever_answered = False

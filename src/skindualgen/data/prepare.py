@@ -24,7 +24,7 @@ from skindualgen.data.manifest import counts, read_dataset_info, read_metadata, 
 from skindualgen.data.masks import LOOKS_INVERTED
 from skindualgen.data.prepare_options import PrepareOptions
 from skindualgen.data.sources import Candidate, Listing, Rejection, list_source
-from skindualgen.provenance import atomic_write_text, sha256_bytes, versions
+from skindualgen.provenance import atomic_write_text, home_folder, sha256_bytes, versions
 
 ADJUSTED_FILE = "adjusted.csv"
 STEM_CHARACTERS = 80
@@ -259,7 +259,7 @@ def _paraphrase(assembled: Assembled, options: PrepareOptions, show: bool) -> No
     from skindualgen.data.paraphrase import paraphrase_prompts
 
     records = [record for record in assembled.records if record.isic_id in assembled.from_template]
-    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache_home = Path(os.environ.get("XDG_CACHE_HOME") or home_folder() / ".cache")
     cache = options.llm_cache or cache_home / "skindualgen" / "paraphrases"
     prompts = [(record.prompt or "", record) for record in records]
     with _progress("prompts", len({prompt for prompt, _ in prompts}), show) as advance:

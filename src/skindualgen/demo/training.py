@@ -52,7 +52,7 @@ def train_briefly(
     )
     start = time.perf_counter()
     run = train(config, console=console)
-    rows = [json.loads(line) for line in (run / METRICS_FILE).read_text().splitlines()]
+    rows = [json.loads(line) for line in (run / METRICS_FILE).read_text(encoding="utf-8").splitlines()]
     return Training(
         pairs=pairs,
         seconds=time.perf_counter() - start,

@@ -24,7 +24,7 @@ from skindualgen.benchmark.training import Budget
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.terms import known
 from skindualgen.evaluation.inputs import Inputs
-from skindualgen.provenance import sha256_bytes
+from skindualgen.provenance import home_folder, sha256_bytes
 from skindualgen.quality.features import PACKAGED_ENCODERS
 from skindualgen.quality.folder import content_sha256
 
@@ -92,10 +92,10 @@ def default_cache() -> Path:
     if CACHE_VARIABLE in os.environ:
         return Path(os.environ[CACHE_VARIABLE])
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "skindualgen" / "Cache"
+        return Path(os.environ.get("LOCALAPPDATA", home_folder() / "AppData" / "Local")) / "skindualgen" / "Cache"
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "skindualgen"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skindualgen"
+        return home_folder() / "Library" / "Caches" / "skindualgen"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home_folder() / ".cache") / "skindualgen"
 
 
 def judge_file(cache: Path, kind: str, config: SegmenterConfig | ClassifierConfig, content: str) -> Path:

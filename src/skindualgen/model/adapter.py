@@ -252,7 +252,7 @@ def _target_pattern(targets: str) -> str:
 
 def _drop_machine_path(path: Path, base_id: str) -> None:
     """peft records where the base was loaded from; the base's id says that without a path of this machine."""
-    config = json.loads(path.read_text())
+    config = json.loads(path.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = base_id
     if isinstance(config.get("target_modules"), str):
         re.compile(config["target_modules"])

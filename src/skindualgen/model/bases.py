@@ -159,7 +159,7 @@ def _find(base: str | Path) -> _Source:
 
 def _load_parts(source: _Source, dtype: torch.dtype) -> Base:
     folder, names = source.folder, folder_files(source.folder)
-    vae_class = json.loads((folder / "vae" / "config.json").read_text())["_class_name"]
+    vae_class = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))["_class_name"]
     if vae_class not in AUTOENCODERS:
         raise InputError(f"autoencoder class {vae_class}", " or ".join(AUTOENCODERS), "use another base")
     variants = {part: "fp16" if ".fp16." in weights_file(part, names, source.base_id) else None for part in WEIGHTS}

@@ -133,7 +133,7 @@ def _download(candidate: Candidate) -> Snapshot:
         files = loaded_files(sizes, str(candidate))
     except InputError as error:
         raise _UnusableError(error.got.removeprefix(f"{candidate} ")) from error
-    except (HTTPError, OSError, ValueError) as error:
+    except (HTTPError, OSError, ValueError, ImportError) as error:  # ImportError: a SOCKS proxy without its package
         answered = isinstance(error, HfHubHTTPError | ValueError)
         raise (_UnusableError if answered else _UnreachableError)(_reason(error, candidate)) from error
     files += [name for name in BESIDE_THE_PARTS if name in sizes]

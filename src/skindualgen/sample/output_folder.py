@@ -31,7 +31,10 @@ def claim(out: Path, name: str, settings: dict[str, Any], folders: Sequence[str]
     path = out / name
     settings = json.loads(json.dumps(settings))
     if path.is_file():
-        before = json.loads(path.read_text())
+        try:
+            before = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{path}, which is damaged ({error})", "its settings", "choose another --out") from error
         changed = sorted(key for key in settings.keys() | before.keys() if settings.get(key) != before.get(key))
         if changed:
             raise InputError(

@@ -24,7 +24,7 @@ def read_users(path: Path | None) -> Users:
     """
     source = AUTH_VARIABLE if path is None else str(path)
     try:
-        text = os.environ.get(AUTH_VARIABLE, "") if path is None else path.read_text(encoding="utf-8")
+        text = os.environ.get(AUTH_VARIABLE, "") if path is None else path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--auth-file {path} ({error})", "a readable text file", "check the path") from error
     users = []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
+import webbrowser
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +14,8 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import gradio as gr
+import gradio.http_server
+import httpx
 from PIL import Image
 from starlette.middleware import Middleware
 
@@ -20,6 +24,8 @@ from skindualgen.contracts import InputError
 from skindualgen.studio import api
 from skindualgen.studio.blocks import html_block
 from skindualgen.studio.guard import Guard
+from skindualgen.studio.model import BUILTIN
+from skindualgen.studio.proxies import without_proxies
 from skindualgen.studio.state import Studio, open_studio
 from skindualgen.studio.tabs import create, data, direct, evaluating, training
 from skindualgen.studio.theme import CSS_FILE, head, studio_theme
@@ -102,23 +108,34 @@ def serve(options: Options, *, announce: Callable[[str], None], limits: Limits |
         limits: of visitors.
 
     Raises:
-        InputError: the port is taken, other machines could reach the page without a password, or another studio is open
-            on the workspace.
+        InputError: the port is taken, other machines could reach the page without a password, another studio is open
+            on the workspace, or ``options.adapter`` is none: noticed at once or when it is loaded.
     """
     _refuse_open_door(options)
+    _refuse_no_adapter(options.adapter)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with open_studio(options.workspace, adapter=options.adapter, limits=limits) as studio:
         page = build_app(studio)
         address = launch(page, studio, options)
-        preload = threading.Timer(PRELOAD_AFTER_S, studio.model.load_in_background)
+        ended = threading.Event()
+        problems: list[InputError] = []
+
+        def end(problem: InputError) -> None:
+            problems.append(problem)
+            ended.set()
+
+        preload = threading.Timer(PRELOAD_AFTER_S, studio.model.load_in_background, kwargs={"unusable": end})
         preload.daemon = True
         preload.start()
         announce(address)
         try:
             with suppress(KeyboardInterrupt):
-                threading.Event().wait()
+                ended.wait()
         finally:
+            preload.cancel()
             page.close(verbose=False)
+        if problems:
+            raise problems[0]
 
 
 def launch(page: gr.Blocks, studio: Studio, options: Options) -> str:
@@ -131,18 +148,45 @@ def launch(page: gr.Blocks, studio: Studio, options: Options) -> str:
     blocked = [studio.workspace.root / name for name in (DATASETS_DIR, RUNS_DIR, REPORTS_DIR, JOBS_DIR)]
     guard = Middleware(Guard, hosts=LOOPBACK_NAMES if is_loopback(options.host) else None)
     try:
-        _, address, _ = page.launch(
-            server_name=options.host, server_port=options.port, inbrowser=options.open_browser, share=False, quiet=True,
-            prevent_thread_lock=True, auth=list(options.users) or None, show_error=False, footer_links=[],
-            run_history=False, enable_monitoring=False, ssr_mode=False, pwa=False, mcp_server=False,
-            allowed_paths=[], blocked_paths=[str(path) for path in blocked], max_file_size=studio.limits.upload_bytes,
-            state_session_capacity=SESSIONS, theme=studio_theme(), css_paths=[CSS_FILE], head=head(),
-            app_kwargs={"middleware": [guard]},
-        )  # fmt: skip
-    except OSError as error:
+        _bind(options.host, options.port)  # gradio would try a hundred ports, for seconds each
+        # Where gradio looks first whether a port is free: a machine with IPv6 alone has no 127.0.0.1.
+        gradio.http_server.LOCALHOST_NAME = "0.0.0.0"
+        with without_proxies():
+            _, address, _ = page.launch(
+                server_name=_host_name(options.host), server_port=options.port, inbrowser=False, share=False,
+                quiet=True, prevent_thread_lock=True, auth=list(options.users) or None, show_error=False,
+                footer_links=[], run_history=False, enable_monitoring=False, ssr_mode=False, pwa=False,
+                mcp_server=False, allowed_paths=[], blocked_paths=[str(path) for path in blocked],
+                max_file_size=studio.limits.upload_bytes, state_session_capacity=SESSIONS, theme=studio_theme(),
+                css_paths=[CSS_FILE], head=head(), app_kwargs={"middleware": [guard]},
+            )  # fmt: skip
+    except (OSError, httpx.TransportError) as error:
         place = f"{options.host}:{options.port or '7860 and up'}"
-        raise InputError(f"{place}, where nothing can listen", "a free port", "choose another --port") from error
+        raise InputError(
+            f"{place}, where nothing can listen ({error})", "an address of this machine with a free port",
+            "choose another --port or --host (--host ::1 where this machine has IPv6 alone)",
+        ) from error  # fmt: skip
+    if options.open_browser:
+        webbrowser.open(address)  # not by gradio: the browser keeps the environment's proxies
     return address
+
+
+def _bind(host: str, port: int | None) -> None:
+    """Bind to the address for a moment; raise OSError where none that the name stands for is this machine's."""
+    problem: OSError | None = None
+    for family, kind, protocol, _, address in socket.getaddrinfo(host.strip("[]"), port or 0, type=socket.SOCK_STREAM):
+        with socket.socket(family, kind, protocol) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                return trial.bind(address)
+            except OSError as error:
+                problem = error
+    raise problem or OSError(f"no address of {host}")
+
+
+def _host_name(host: str) -> str:
+    """An IPv6 address in brackets, as in an address of the web."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
 def is_loopback(host: str) -> bool:
@@ -151,6 +195,16 @@ def is_loopback(host: str) -> bool:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _refuse_no_adapter(adapter: str) -> None:
+    """Refuse what is no folder; what the folder holds is seen when it is loaded, as that imports torch."""
+    if adapter != BUILTIN and not Path(adapter).is_dir():
+        raise InputError(
+            f"--adapter {adapter}, which is no folder",
+            "'builtin', a run folder of 'skindualgen train', or an adapter folder",
+            "check the path",
+        )
 
 
 def _refuse_open_door(options: Options) -> None:

@@ -75,9 +75,13 @@ class Model:
         """What ``--adapter`` says of a model: nothing of the bundled one."""
         return None if name == BUILTIN else str(self._place(name) if name == self.first else name)
 
-    def load_in_background(self) -> threading.Thread:
-        """Start importing torch and loading the server's own adapter."""
-        thread = threading.Thread(target=self._load_first, name="load model", daemon=True)
+    def load_in_background(self, unusable: Callable[[InputError], None]) -> threading.Thread:
+        """Start importing torch and loading the server's own adapter.
+
+        Args:
+            unusable: told why it cannot be loaded, where that is the user's to mend.
+        """
+        thread = threading.Thread(target=self._load_first, args=(unusable,), name="load model", daemon=True)
         thread.start()
         return thread
 
@@ -177,9 +181,11 @@ class Model:
         )  # fmt: skip
         return pipeline, facts
 
-    def _load_first(self) -> None:
+    def _load_first(self, unusable: Callable[[InputError], None]) -> None:
         try:
             self.pipeline(self.first)
+        except InputError as error:
+            unusable(error)
         except Exception:
             _log.exception("the model cannot be loaded")  # the page asks again, and shows why
 

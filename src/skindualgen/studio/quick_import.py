@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from skindualgen.studio.proxies import without_proxies
+
 
 def import_gradio() -> None:
     """Import gradio.
@@ -22,6 +24,7 @@ def import_gradio() -> None:
 
     inspect.getfile = none_of_gradios  # type: ignore[assignment, unused-ignore]
     try:
-        import gradio  # noqa: F401
+        with without_proxies():  # clients are made while it is imported
+            import gradio  # noqa: F401
     finally:
         inspect.getfile = find_file

@@ -166,7 +166,7 @@ def cache_key(root: Path, records: Sequence[PairRecord], base: Base, options: En
 
 def _intact(folder: Path, key: str) -> bool:
     try:
-        index = json.loads((folder / INDEX_FILE).read_text())
+        index = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
         return index["key"] == key and all(
             sha256_file(folder / f"{name}.npy") == index["sha256"][name] for name in ARRAYS
         )

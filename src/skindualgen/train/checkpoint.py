@@ -42,7 +42,7 @@ def save_checkpoint(folder: Path, step: int, state: Mapping[str, Any], *, keep: 
             torch.save(dict(state), file)
             file.flush()
             os.fsync(file.fileno())
-        with (temporary / MARKER).open("w") as file:
+        with (temporary / MARKER).open("w", encoding="utf-8") as file:
             file.write(f"{(temporary / STATE_FILE).stat().st_size} {sha256_file(temporary / STATE_FILE)}\n")
             file.flush()
             os.fsync(file.fileno())
@@ -82,7 +82,7 @@ def _marked(path: Path) -> tuple[bool, str] | None:
     marker, state = path / MARKER, path / STATE_FILE
     if not (marker.is_file() and state.is_file()):
         return None
-    size, _, sha256 = marker.read_text().strip().partition(" ")
+    size, _, sha256 = marker.read_text(encoding="utf-8", errors="replace").strip().partition(" ")
     return size == str(state.stat().st_size), sha256
 
 

@@ -32,6 +32,7 @@ from skindualgen.model.adapter import (
     adapter_folder,
     adapter_state,
     lora_settings,
+    read_header,
     save_adapter,
 )
 from skindualgen.model.bases import MICRO_BASE, Base, load_base
@@ -59,6 +60,8 @@ LOG_EVERY = 10
 
 def train(config: TrainConfig, *, console: Console | None = None, stop_after: int | None = None) -> Path:
     """Adapt a base to pairs. Run the same again to resume; a finished run returns at once.
+
+    More ``steps`` continue a run where that gives what as many from the beginning give: with ``schedule = "constant"``.
 
     Args:
         config: all settings.
@@ -119,9 +122,12 @@ class Run:
             drop_rows_after(self.config.out / METRICS_FILE, trainer.step)
 
     def finished(self) -> bool:
-        """Whether the adapter of the last step is there."""
-        ids = self.config.out / ADAPTER_DIR / TRAINING_ITEMS_FILE
-        return (self.trainer.step >= self.config.steps or self._given_up()) and ids.is_file()
+        """Whether the adapter of the last step is there, and not that of a shorter run which is continued."""
+        folder, best = self.config.out / ADAPTER_DIR, self.config.out / BEST_DIR
+        if not (self.trainer.step >= self.config.steps or self._given_up()):
+            return False
+        chosen = self.best.step if self.config.result == "best" and best.is_dir() else self.trainer.step
+        return (folder / TRAINING_ITEMS_FILE).is_file() and read_header(folder)["recipe"].get("steps") == chosen
 
     def go(self, last: int) -> None:
         """Step to ``last``, logging, validating and checkpointing on the way; write the adapter after the last step."""
@@ -187,7 +193,7 @@ class Run:
                     row |= self._validate(validator, step)
             if self.main and (step % LOG_EVERY == 0 or step == config.steps or "val_loss" in row):
                 row = {"step": step, "lr": trainer.schedule.get_last_lr()[0]} | speed | row
-                with (config.out / METRICS_FILE).open("a") as file:
+                with (config.out / METRICS_FILE).open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
                 for name, value in row.items():
                     writer.add_scalar(name, value, step)  # type: ignore[union-attr]
@@ -238,6 +244,7 @@ class Run:
             recipe |= {"size": trainer.size, "config": settings | {"lora": lora_settings(model)}}
             if config.init_adapter is not None:
                 recipe["init_adapter_sha256"] = sha256_file(adapter_folder(config.init_adapter) / WEIGHTS_FILE)
+            (folder / TRAINING_ITEMS_FILE).unlink(missing_ok=True)  # written last: with it, the folder is whole
             save_adapter(model, folder, recipe=recipe, base=base, dtype=DTYPES[config.adapter_dtype], state=state)
         write_training_items(folder, self.records, root=config.data, earlier=_earlier_items(config, base))
 

@@ -1,0 +1,1 @@
+"""Fuzzing of everything that reads people's files: inputs with a known truth, and inputs that are damaged."""

@@ -1,0 +1,12 @@
+"""All that is fuzzed, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from skindualgen.testing import annotations, folders, masks, pictures
+from skindualgen.testing.target import Target
+
+TARGETS: Mapping[str, Target] = {
+    target.name: target for room in (pictures, masks, folders, annotations) for target in room.TARGETS
+}
