@@ -1,8 +1,12 @@
-"""What all tests share: one thread (other work may run beside them) and the real photographs, where they are."""
+"""What all tests share: one thread, seeds, their order, what measures coverage, and the real photographs, if there."""
 
 from __future__ import annotations
 
 import os
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +15,12 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import numpy as np
 import torch
 
 torch.set_num_threads(1)
+SEED = 0
+"""of the global generators, before each test"""
 
 if TYPE_CHECKING:
     from skindualgen.sample.pipeline import SkinDualGenPipeline
@@ -27,16 +34,62 @@ def pytest_report_header() -> str:
     return f"real dermoscopy data: {state} (SKINDUALGEN_REAL_DATA or ../shared/data/dermoscopy)"
 
 
+def _no_forks(event: str, _: tuple[object, ...]) -> None:
+    """A fork of a process that has threads, as this one, can wait for ever for a lock that one of them holds."""
+    if event in ("os.fork", "os.forkpty"):
+        raise RuntimeError("the process of the tests was to be forked; start a new one (spawn), or use threads")
+
+
+sys.addaudithook(_no_forks)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the browser's tests and files with slow ones first, so that no worker is left with one of them in the end.
 
-    Slow tests run without measuring coverage, which makes Python a half slower; the others reach the same lines.
+    Within these groups the order is the random one that pytest-randomly has made. Slow tests run without measuring
+    coverage, which makes Python a half slower; the others reach the same lines.
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker("no_cover")
     items.sort(key=lambda item: (item.path.parent.name != "browser", item.path not in slow))
+
+
+@contextmanager
+def _unmeasured(item: pytest.Item) -> Iterator[None]:
+    """What a test that is not measured needs is not measured either; of the test itself, pytest-cov takes care."""
+    coverage = getattr(item.config.pluginmanager.getplugin("_cov"), "cov_controller", None)
+    if coverage is None or not item.get_closest_marker("no_cover"):
+        yield
+        return
+    coverage.pause()
+    try:
+        yield
+    finally:
+        coverage.resume()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """Begin with the same global generators whatever has run before: the order is random, numbers are not."""
+    random.seed(SEED)
+    np.random.seed(SEED)  # noqa: NPY002 - libraries draw from it
+    torch.manual_seed(SEED)
+    with _unmeasured(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    with _unmeasured(item):
+        return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
+    """Say below failures how to have the same order again; the header, which says it too, is not always shown."""
+    if exitstatus == pytest.ExitCode.TESTS_FAILED:
+        terminalreporter.write_line(f"The same order again: --randomly-seed={config.getoption('randomly_seed')}")
 
 
 @pytest.hookimpl(optionalhook=True)

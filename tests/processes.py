@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -37,9 +38,15 @@ def launched(capfd: pytest.CaptureFixture[str], launcher: Callable[[], object]) 
     return Launched(failed, *capfd.readouterr())
 
 
-def interruptible() -> None:
-    """As ``preexec_fn``: let Ctrl-C reach a child even when a shell has started the tests in the background.
+def start_interruptible(command: list[str], **options: Any) -> subprocess.Popen[Any]:
+    """Start a child that Ctrl-C reaches even when a shell has started the tests in the background.
 
-    Shells make background jobs ignore SIGINT, children inherit that, and Python then installs no handler.
+    Shells make background jobs ignore SIGINT, children inherit that, and Python then installs no handler. A handler, in
+    contrast, is not inherited; so this process has one for the moment. (A ``preexec_fn`` would run Python in a fork of
+    this process, which has threads.)
     """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(command, **options)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -15,7 +15,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from processes import interruptible
+from processes import start_interruptible
 from skindualgen import __version__
 from skindualgen.cli import app, main
 from skindualgen.contracts import InputError
@@ -196,7 +196,7 @@ def test_interrupt_is_one_line_and_exit_code_130() -> None:
     )
     pipe = subprocess.PIPE
     line = [sys.executable, "-c", code]
-    with subprocess.Popen(line, stdout=pipe, stderr=pipe, text=True, preexec_fn=interruptible) as process:
+    with start_interruptible(line, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None and process.stderr is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGINT)

@@ -20,7 +20,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from picture_files import disc, good_folder, pixels, read_csv, save, write_csv
-from processes import interruptible
+from processes import start_interruptible
 from skindualgen.cli import app
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data import journal
@@ -313,9 +313,7 @@ def test_interrupt_of_the_command_leaves_a_folder_that_it_can_finish(tmp_path: P
     prepare(root, tmp_path / "whole", PrepareOptions(size=256))
     arguments = ["prepare", str(root), str(tmp_path / "out"), "--size", "256", "--workers", "2"]
     line = [sys.executable, "-m", "skindualgen", *arguments]
-    process = subprocess.Popen(
-        line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible
-    )
+    process = start_interruptible(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while len(list(tmp_path.glob("out/masks/*.png"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from processes import interruptible
+from processes import start_interruptible
 from skindualgen.config import TrainConfig
 from skindualgen.contracts import InputError
 from skindualgen.data.manifest import read_metadata, write_dataset
@@ -40,7 +40,7 @@ from tiny import accelerator_of, tiny_config, write_phantom_data
 STEPS = 8
 EVERY_SETTING_THAT_DRAWS = {
     "steps": STEPS, "accumulation": 2, "batch_size": 2, "checkpoint_every": 1, "validate_every": 4,
-    "prompt_variants": 2, "workers": 1, "colour": 0.5,
+    "prompt_variants": 2, "colour": 0.5,
     "lora": {"rank": 2, "alpha": 4, "dropout": 0.2}, "loss": {"consistency": 0.1, "boundary": 0.1, "lesion": 0.5},
 }  # fmt: skip
 """the run that is interrupted in every way: dropout, accumulation, moving average and validation included"""
@@ -130,7 +130,7 @@ def start(config_file: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "skindualgen", "train", "--config", str(config_file)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "TERM": "dumb"}
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment, preexec_fn=interruptible)
+    return start_interruptible(command, stdout=pipe, stderr=pipe, text=True, env=environment)
 
 
 def wait_for_step(process: subprocess.Popen[str], out: Path, step: int) -> None:
@@ -146,13 +146,15 @@ def wait_for_step(process: subprocess.Popen[str], out: Path, step: int) -> None:
 def test_kill_and_interrupt_and_resume(whole: Path, tmp_path: Path, phantom_data: Path, tiny_v_base: Path) -> None:
     """kill -9, then the same command ended by SIGINT, then by SIGTERM (0, a checkpoint), then to the end: one adapter.
 
+    Batches come from two worker processes, whose number changes nothing: ``whole`` had none, and the end has none.
     0, as a scheduler that takes a machine back counts anything else as a failure; ``generate`` refuses a run without an
     adapter, so nothing goes on with an unfinished one.
     """
     out = tmp_path / "run"
     config = tiny_config(phantom_data, out, tiny_v_base, **EVERY_SETTING_THAT_DRAWS)
     config_file = tmp_path / "c.toml"
-    config_file.write_text(toml(config.model_dump(mode="json", exclude_none=True)))
+    with_workers = config.model_copy(update={"workers": 2})
+    config_file.write_text(toml(with_workers.model_dump(mode="json", exclude_none=True)))
 
     with start(config_file) as process:
         wait_for_step(process, out, 1)
