@@ -28,7 +28,7 @@ def load_mask(
 
     Args:
         source: a file in one of `skindualgen.data.images.FORMATS`, its content, a picture of Pillow's, or one array or
-            tensor, as `skindualgen.data.arrays.mask_items` takes it; `skindualgen.data.mask_levels` says what is lesion.
+            tensor, as `skindualgen.data.arrays.mask_items` takes it; `skindualgen.data.mask_levels` tells the lesion.
         photograph: the photograph it belongs to; without it, the mask keeps its size.
         max_pixels: as in `skindualgen.data.images.load_photograph`.
         allow_uniform: take a mask without any lesion, or without anything else, as well.

@@ -144,16 +144,16 @@ def pair_at_side(image: Image.Image, mask: Image.Image, side_px: int) -> tuple[N
         InputError: not square, smaller than the side, or photograph and mask of two sizes; or one of them cannot be
             read.
     """
-    try:
-        image, mask = load_photograph(image).image, load_mask(mask, allow_uniform=True)[0]
-    except ItemError as error:
-        raise error.input_error("a pair") from None
     if image.size != mask.size or image.width != image.height or image.width < side_px:
         raise InputError(
             f"a photograph of {image.width} x {image.height} px and a mask of {mask.width} x {mask.height} px",
             f"a square pair of {side_px} px or more, for which the gate was calibrated",
             "calibrate a gate at this size, or generate larger pairs",
         )
+    try:
+        image, mask = load_photograph(image).image, load_mask(mask, allow_uniform=True)[0]
+    except ItemError as error:
+        raise error.input_error("a pair") from None
     if image.width != side_px:
         image = image.resize((side_px, side_px), Image.Resampling.LANCZOS)
         mask = mask.resize((side_px, side_px), Image.Resampling.NEAREST)
