@@ -20,7 +20,7 @@ from skindualgen.data.images import SUFFIXES, ItemError, Photograph, load_photog
 from skindualgen.data.masks import load_mask
 from skindualgen.data.prepare import file_stems
 from skindualgen.exchange.formats import Report
-from skindualgen.exchange.pictures import decoded, plain_mask, refuse_other_size, size_of
+from skindualgen.exchange.pictures import decoded, plain_mask, refuse_other_size
 from skindualgen.exchange.source import short
 from skindualgen.provenance import PNG_KEY, sha256_bytes
 

@@ -11,9 +11,9 @@ from typing import Literal, get_args
 from skindualgen.contracts import InputError
 from skindualgen.data.sources import catalogues, challenges, derm7pt, folders, published
 from skindualgen.data.sources.base import Candidate, Listing, Options, Rejection, Tree
+from skindualgen.data.sources.diagnoses import settle_diagnoses
 from skindualgen.data.sources.leftovers import list_leftovers
 from skindualgen.data.sources.pairing import refuse_several
-from skindualgen.data.sources.diagnoses import settle_diagnoses
 
 __all__ = ["LAYOUTS", "Candidate", "Layout", "Listing", "Options", "Rejection", "Tree", "detect", "list_source"]
 

@@ -23,8 +23,8 @@ from skindualgen.data.sources.base import (
     stem,
 )
 from skindualgen.data.sources.challenges import with_behaviour
-from skindualgen.data.sources.one_hot import MARKS, is_diagnosis
 from skindualgen.data.sources.names import place, without_mask_word
+from skindualgen.data.sources.one_hot import MARKS, is_diagnosis
 from skindualgen.data.sources.pairing import pair_masks, unique_files
 from skindualgen.data.sources.rows import Describe, Fields, Pictures, add_candidates, note_unused_tables
 from skindualgen.data.sources.tables import USUAL_COLUMNS, Table, read_columns, read_table
