@@ -272,7 +272,7 @@ def clinical_fields(row: Mapping[str, str]) -> tuple[dict[str, str | int], list[
         ("sex", sex_term(row.get("sex")), SEXES),
         ("benign_malignant", known(row.get("benign_malignant")), BEHAVIOURS),
     ):
-        if term in vocabulary:
+        if term is not None and term in vocabulary:
             fields[name] = term
         elif term is not None:
             adjustments.append(Adjustment(f"{name}_dropped", f"{row[name]!r} is none of {', '.join(vocabulary)}"))
