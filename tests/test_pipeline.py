@@ -25,6 +25,8 @@ from pipeline_calls import PROMPT, SIZE_PX, call, difference, disc, photograph, 
 from skindualgen.codec import code_to_mask
 from skindualgen.sample.pipeline import SkinDualGenPipeline, SkinDualGenPipelineOutput
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 SCHEDULERS = [DDIMScheduler, DDPMScheduler, UniPCMultistepScheduler, DPMSolverMultistepScheduler]
 
 
