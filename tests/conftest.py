@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +17,24 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import numpy as np
-import torch
+gc.disable()  # until the tests are collected: nothing that is imported goes away, and looking for it takes a seventh
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
 
 torch.set_num_threads(1)
 SEED = 0
 """of the global generators, before each test"""
+LIBRARIES = (
+    "accelerate.commands.launch", "diffusers.models.unets.unet_2d_condition", "peft", "scipy.stats",
+    "segmentation_models_pytorch", "skimage.measure", "sklearn.metrics", "timm", "torch._dynamo",
+    "torch.distributed.fsdp", "torchmetrics", "transformers.models.clip.modeling_clip",
+)  # fmt: skip
+"""Large ones that tests import. Workers, which collect every test, import them before coverage is measured."""
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for library in LIBRARIES:
+        with suppress(ImportError):
+            import_module(library)
 
 if TYPE_CHECKING:
     from skindualgen.sample.pipeline import SkinDualGenPipeline
@@ -54,6 +68,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("slow"):
             item.add_marker("no_cover")
     items.sort(key=lambda item: (item.path.parent.name != "browser", item.path not in slow))
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage again, but never among what has been imported."""
+    gc.freeze()
+    gc.enable()
 
 
 @contextmanager
@@ -90,6 +110,14 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
     """Say below failures how to have the same order again; the header, which says it too, is not always shown."""
     if exitstatus == pytest.ExitCode.TESTS_FAILED:
         terminalreporter.write_line(f"The same order again: --randomly-seed={config.getoption('randomly_seed')}")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than cores: tests that wait for a process, a browser or a clock leave theirs to others."""
+    from skindualgen.doctor import usable_cores
+
+    return usable_cores() + 1
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,10 +1,11 @@
-"""Child processes of tests."""
+"""Child processes of tests, and limits of their own one."""
 
 from __future__ import annotations
 
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,3 +51,16 @@ def start_interruptible(command: list[str], **options: Any) -> subprocess.Popen[
         return subprocess.Popen(command, **options)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def full_disk(largest: int) -> Iterator[None]:
+    """The real thing, as far as a process can have it: no file may grow beyond ``largest`` bytes."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -34,6 +34,8 @@ from skindualgen.model.joint_unet import joint_prediction, widen_unet
 from skindualgen.provenance import sha256_file
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 
 def tensors(batch: int = 2) -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(0)

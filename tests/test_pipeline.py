@@ -34,6 +34,8 @@ from skindualgen.codec import code_to_mask
 from skindualgen.contracts import InputError
 from skindualgen.sample.pipeline import SkinDualGenPipeline, SkinDualGenPipelineOutput
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 SCHEDULERS = [DDIMScheduler, DDPMScheduler, UniPCMultistepScheduler, DPMSolverMultistepScheduler]
 
 

@@ -159,7 +159,10 @@ def test_workers_report_what_they_draw() -> None:
 
 @pytest.mark.slow
 def test_the_command_with_workers_and_with_ray(tiny_v_adapter: Path, tmp_path: Path) -> None:
-    """The real model in two processes and in two actors, beside this one: the same bytes."""
+    """The real model in two processes and in an actor, beside this one: the same bytes.
+
+    Two actors that share work are above, with a sampler that needs no libraries.
+    """
     arguments = ["generate", "--adapter", str(tiny_v_adapter), "--prompt", "a nevus", "-n", "10", "--steps", "2"]
     arguments += ["--batch-size", "1", "--out"]
     alone = CliRunner().invoke(app, [*arguments, str(tmp_path / "alone")])
@@ -169,7 +172,7 @@ def test_the_command_with_workers_and_with_ray(tiny_v_adapter: Path, tmp_path: P
     processes = CliRunner().invoke(app, [*arguments, str(tmp_path / "processes"), "--workers", "2"])
     assert processes.exit_code == 0, processes.output
     assert contents(tmp_path / "processes") == expected
-    command = [sys.executable, "-m", "skindualgen", *arguments, str(tmp_path / "ray"), "--workers", "2"]
-    actors = subprocess.run([*command, "--engine", "ray"], capture_output=True, text=True, check=False)
-    assert actors.returncode == 0, actors.stderr
+    command = [sys.executable, "-m", "skindualgen", *arguments, str(tmp_path / "ray"), "--engine", "ray"]
+    actor = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert actor.returncode == 0, actor.stderr
     assert contents(tmp_path / "ray") == expected
