@@ -46,8 +46,11 @@ def load_mask(
         if len(items) != 1:
             raise ItemError("array_shape", f"{len(items)} masks where one is read")
         source = items[0]
-    decoded = decode(source, max_pixels) if isinstance(source, (Path, bytes, Image.Image)) else None
-    lesion = lesion_of(source if decoded is None else _values(decoded, adjustments), adjustments)
+    decoded = None
+    if isinstance(source, (Path, bytes, Image.Image)):
+        decoded = decode(source, max_pixels)
+        source = _values(decoded, adjustments)
+    lesion = lesion_of(source, adjustments)
     if not allow_uniform and not lesion.any():
         raise ItemError("mask_empty", "no lesion pixel")
     if not allow_uniform and lesion.all():
