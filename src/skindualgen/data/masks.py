@@ -13,6 +13,7 @@ from skindualgen.data.decoding import EXIF_TRANSPOSE, MAX_PIXELS, Adjustment, De
 from skindualgen.data.images import Photograph, same_aspect, size_text
 from skindualgen.data.mask_levels import lesion_of
 
+RESIZED = "mask_resized"
 LOOKS_INVERTED = "mask_looks_inverted"
 """Adjustment code of a mask whose four corners are lesion: told, and never corrected."""
 
@@ -119,7 +120,7 @@ def _fit_mask(mask: Image.Image, photograph: Photograph, adjustments: list[Adjus
     if mask.size == photograph.image.size:
         return mask
     detail = f"{size_text(mask.size)} to {size_text(photograph.image.size)}, nearest neighbour"
-    adjustments.append(Adjustment("mask_resized", detail))
+    adjustments.append(Adjustment(RESIZED, detail))
     return resize_mask(mask, photograph.image.size)
 
 
