@@ -13,6 +13,7 @@ from skindualgen.data.decoding import EXIF_TRANSPOSE, MAX_PIXELS, Adjustment, De
 from skindualgen.data.images import Photograph, same_aspect, size_text
 from skindualgen.data.mask_levels import lesion_of
 
+RESIZED = "mask_resized"
 LOOKS_INVERTED = "mask_looks_inverted"
 """Adjustment code of a mask whose four corners are lesion: told, and never corrected."""
 
@@ -46,8 +47,11 @@ def load_mask(
         if len(items) != 1:
             raise ItemError("array_shape", f"{len(items)} masks where one is read")
         source = items[0]
-    decoded = decode(source, max_pixels) if isinstance(source, (Path, bytes, Image.Image)) else None
-    lesion = lesion_of(source if decoded is None else _values(decoded, adjustments), adjustments)
+    decoded = None
+    if isinstance(source, (Path, bytes, Image.Image)):
+        decoded = decode(source, max_pixels)
+        source = _values(decoded, adjustments)
+    lesion = lesion_of(source, adjustments)
     if not allow_uniform and not lesion.any():
         raise ItemError("mask_empty", "no lesion pixel")
     if not allow_uniform and lesion.all():
@@ -116,7 +120,7 @@ def _fit_mask(mask: Image.Image, photograph: Photograph, adjustments: list[Adjus
     if mask.size == photograph.image.size:
         return mask
     detail = f"{size_text(mask.size)} to {size_text(photograph.image.size)}, nearest neighbour"
-    adjustments.append(Adjustment("mask_resized", detail))
+    adjustments.append(Adjustment(RESIZED, detail))
     return resize_mask(mask, photograph.image.size)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.decoding import FORMATS, ItemError
 from skindualgen.data.images import Photograph, load_photograph
-from skindualgen.data.masks import load_mask
+from skindualgen.data.masks import RESIZED, load_mask
 
 
 def read_photograph(path: Path) -> Photograph:
@@ -32,7 +32,7 @@ def read_pair(root: Path, record: PairRecord) -> tuple[Image.Image, Image.Image 
     A mask of a data set folder may have no lesion, as a picture of skin alone has.
 
     Raises:
-        InputError: a file is missing or cannot be used, or the mask does not fit the photograph; the file is named.
+        InputError: a file is missing or cannot be used, or the mask is of another size; the file is named.
     """
     photograph = read_photograph(root / record.file_name)
     if record.mask_file_name is None:
@@ -40,9 +40,13 @@ def read_pair(root: Path, record: PairRecord) -> tuple[Image.Image, Image.Image 
     path = root / record.mask_file_name
     _check_there(path)
     try:
-        return photograph.image, load_mask(path, photograph, allow_uniform=True)[0]
+        mask, adjustments = load_mask(path, photograph, allow_uniform=True)
     except ItemError as error:
         raise error.input_error(str(path)) from None
+    if any(code == RESIZED for code, _ in adjustments):
+        got = f"{record.isic_id}: {photograph.image.size} with a mask of {_stored_size(path)} px"
+        raise InputError(got, f"one size of {path} and its photograph", "prepare them with `skindualgen prepare`")
+    return photograph.image, mask
 
 
 def smallest_side(root: Path, records: Iterable[PairRecord]) -> int:

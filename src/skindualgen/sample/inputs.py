@@ -80,7 +80,7 @@ def check_size(height: int, width: int) -> None:
         raise InputError(f"size {height} x {width}", f"multiples of {CELL_PX} px", "round height and width")
 
 
-def check_guidance(guidance_scale: float) -> None:
+def check_guidance(guidance_scale: object) -> None:
     """Refuse a guidance scale that is no finite number.
 
     Raises:
