@@ -137,7 +137,14 @@ def test_doctor_prints_json() -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
 def test_a_full_disk_under_the_output_is_one_line() -> None:
-    line = [sys.executable, "-m", "skindualgen", "doctor", "--quick", "--json"]
+    code = (
+        "from skindualgen.cli import app\n"
+        "@app.command('say')\n"
+        "def say() -> None:\n"
+        "    print('x', flush=True)\n"
+        "app(['say'])\n"
+    )
+    line = [sys.executable, "-c", code]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
     assert done.returncode != 0

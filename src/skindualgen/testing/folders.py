@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from hypothesis import strategies as st
@@ -76,7 +76,7 @@ def _write(root: Path, place: str, data: bytes) -> None:
 def table(rows: Sequence[Mapping[str, str]], case: Case) -> bytes:
     """Return a table as programs write it: separator, line ends, encoding, quotes and order as the case says."""
     text = io.StringIO()
-    quoting = csv.QUOTE_ALL if case["quoted"] else csv.QUOTE_MINIMAL
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if case["quoted"] else csv.QUOTE_MINIMAL
     writer = csv.DictWriter(text, list(rows[0]), delimiter=case["delimiter"], quoting=quoting, lineterminator="\n")
     writer.writeheader()
     writer.writerows(reversed(rows) if case["reversed"] else rows)

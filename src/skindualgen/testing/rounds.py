@@ -113,7 +113,7 @@ def check_alone(target: Target, case: Case) -> Outcome:
 def found(target: Target, case: Case, error: BaseException) -> Find:
     """Describe what a case ended in."""
     last = traceback.extract_tb(error.__traceback__)[-1]
-    text = re.sub(r"[0-9]+|'[^']*'", "_", str(error))[:60]
+    text = re.sub(r"[0-9]+|'[^']*'", "_", str(error)).partition(", ")[0][:60]
     return Find(target.name, f"{type(error).__name__} {Path(last.filename).name}:{last.name} {text}", case,
                 "".join(traceback.format_exception(error)))  # fmt: skip
 

@@ -1,7 +1,5 @@
 """All that is fuzzed, by name."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from skindualgen.testing import annotations, folders, masks, pictures
