@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
+from pipeline_calls import call, difference
 from skindualgen.contracts import InputError
 from skindualgen.sample.guidance import Guidance
+from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -68,6 +71,27 @@ def test_each_sample_has_noise_of_its_own() -> None:
 def test_only_what_differs_from_the_default_is_recorded() -> None:
     assert Guidance(scale=3).recorded() == {}
     assert Guidance(scale=3, rescale=0.5, interval=(0.1, 0.9)).recorded() == {"rescale": 0.5, "interval": (0.1, 0.9)}
+
+
+def test_the_pipeline_leads_as_it_is_told(either: SkinDualGenPipeline) -> None:
+    """An interval without any step is no guidance; one that holds all of them is the default."""
+    settings = {"guidance_scale": 3.0}
+    plain = call(either, "a melanoma", **settings)
+    same = call(either, "a melanoma", guidance_interval=(0.0, 1.0), prompt_noise=0.0, **settings)
+    assert difference(plain, same) == 0
+    outside = call(either, "a melanoma", guidance_interval=(0.0, 1e-6), **settings)
+    assert difference(outside, call(either, "a melanoma", guidance_scale=1.0)) < 1e-5
+    for change in ({"guidance_rescale": 1.0}, {"prompt_noise": 1.0}, {"guidance_interval": (0.6, 1.0)}):
+        assert difference(plain, call(either, "a melanoma", **settings, **change)) > 1e-4
+    with pytest.raises(InputError, match="guidance_interval"):
+        call(either, "a melanoma", guidance_interval=(1.0, 0.0))
+
+
+def test_prompt_noise_does_not_depend_on_the_batch(v_pipe: SkinDualGenPipeline) -> None:
+    settings = {"prompt_noise": 0.5, "guidance_scale": 3.0}
+    together = call(v_pipe, ["a melanoma", "a nevus"], (0, 1), output_type="np", **settings)
+    alone = call(v_pipe, "a nevus", (1,), output_type="np", **settings)
+    np.testing.assert_allclose(together.images[1], alone.images[0], atol=1e-3)
 
 
 @pytest.mark.parametrize(

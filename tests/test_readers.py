@@ -24,6 +24,7 @@ from skindualgen.data.prepare_options import PrepareOptions
 from skindualgen.exchange.pairs import read_pairs
 from skindualgen.gate.application import open_pair
 from skindualgen.planning.tones import _pictures as tone_pictures
+from skindualgen.provenance import sha256_file
 from skindualgen.quality.folder import load_images, load_masks
 from skindualgen.sample.inputs import image_to_tensor, mask_to_tensor
 from skindualgen.studio.uploads import Limits, read_mask, read_photograph
@@ -197,7 +198,16 @@ def test_everyone_reads_the_files_of_a_folder_alike(folder: Path) -> None:
     assert len(records) > 70
     assert (load_images(folder, records, SIDE) == colours()).all()
     assert (load_masks(folder, records, SIDE) == MASK).all()
-    for each, pair in zip(records, read_pairs(folder, records), strict=True):
+    hashed = [
+        each.model_copy(
+            update={
+                "sha256": sha256_file(folder / each.file_name),
+                "mask_sha256": sha256_file(folder / str(each.mask_file_name)),
+            }
+        )
+        for each in records
+    ]  # without hashes, masks other than 0 and 255 are refused
+    for each, pair in zip(records, read_pairs(folder, hashed), strict=True):
         image, mask = load_pair(folder, each, SIDE)
         assert mask is not None
         assert (((image + 1) * 127.5).round().permute(1, 2, 0).numpy() == colours()).all(), each.file_name

@@ -106,7 +106,7 @@ def prepare(
         for result in running:
             advance(len(journal.results))
             if result.reason is not None:
-                detail = f"mask: {result.detail}" if result.of_mask else str(result.detail)
+                detail = str(result.detail) if result.of_mask is None else f"mask: {result.detail}"
                 _stop_if_strict(strict, [Rejection(result.isic_id, "", result.reason, detail)])
     assembled = assemble(listing, candidates, journal.results, options, given)
     _stop_if_strict(strict, assembled.rejections)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from skindualgen.losses import add_noise, velocity_to
 from skindualgen.model.joint_unet import CLEAN_TIMESTEP, joint_prediction
+from skindualgen.sample.guidance import Generators, Guidance
 
 
 class Course:
@@ -58,7 +59,13 @@ class Course:
         return halves
 
     def predict(
-        self, unet: UNet2DConditionModel, halves: Sequence[Tensor], index: int, embeds: Tensor, guidance_scale: float
+        self,
+        unet: UNet2DConditionModel,
+        halves: Sequence[Tensor],
+        index: int,
+        embeds: Tensor,
+        guidance: Guidance,
+        generator: Generators = None,
     ) -> tuple[Tensor, Tensor]:
         """Predict both halves in the scheduler's prediction type, guided if there are two texts a sample.
 
@@ -67,10 +74,14 @@ class Course:
             halves: image latents [b, c, h, w] and mask codes [b, 4, h, w] at the levels of this step.
             index: of the step.
             embeds: [b, 77, width], or [2b, 77, width] with what guidance leads away from first.
-            guidance_scale: classifier-free guidance, with [2b, ...] alone.
+            guidance: how it is led, with [2b, ...] alone, and what is done to the prompt.
+            generator: of the noise on the prompt.
         """
         image, codes = halves
-        guided = len(embeds) == 2 * len(image)
+        share = float(self.timesteps[index]) / len(self._alphas_cumprod)
+        guided = len(embeds) == 2 * len(image) and guidance.acts_at(share)
+        text = guidance.noisy_prompt(embeds[-len(image) :], share, generator)
+        embeds = torch.cat([embeds[: len(image)], text]) if guided else text
         if guided:
             image, codes = image.repeat(2, 1, 1, 1), codes.repeat(2, 1, 1, 1)
         levels = [self._level(index, first) for first in self._first]
@@ -81,10 +92,7 @@ class Course:
         if not guided:
             return image_out, mask_out
         (image_un, image_cond), (mask_un, mask_cond) = image_out.chunk(2), mask_out.chunk(2)
-        return (
-            image_un + guidance_scale * (image_cond - image_un),
-            mask_un + guidance_scale * (mask_cond - mask_un),
-        )
+        return guidance.combine(image_cond, image_un), guidance.combine(mask_cond, mask_un)
 
     def step(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
+from numbers import Real
 from typing import Any
 
 import torch
@@ -47,9 +48,9 @@ class Guidance:
             ("guidance_rescale", self.rescale, 0.0, 1.0),
             ("prompt_noise", self.prompt_noise, 0.0, math.inf),
         ):
-            if not (isinstance(value, (int, float)) and math.isfinite(value) and least <= value <= most):
+            if not (isinstance(value, Real) and math.isfinite(value) and least <= value <= most):
                 span = "a finite number" if most == math.inf else "a number in [0, 1]"
-                raise InputError(f"{name} {value}", span, f"give {name} another value")
+                raise InputError(f"{name} {value!r}", span, f"give {name} another value")
         for name, pair in (("guidance_interval", self.interval), ("prompt_noise_until", self.prompt_noise_until)):
             if len(pair) != 2 or not 0 <= pair[0] < pair[1] <= 1:
                 raise InputError(f"{name} {pair}", "two rising shares of the schedule in [0, 1]", "try (0.2, 0.8)")

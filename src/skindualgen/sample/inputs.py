@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -78,16 +77,6 @@ def check_size(height: int, width: int) -> None:
         raise InputError(f"size {height!r} x {width!r}", "whole numbers of px", f"give multiples of {CELL_PX}")
     if min(height, width) <= 0 or height % CELL_PX or width % CELL_PX:
         raise InputError(f"size {height} x {width}", f"multiples of {CELL_PX} px", "round height and width")
-
-
-def check_guidance(guidance_scale: object) -> None:
-    """Refuse a guidance scale that is no finite number.
-
-    Raises:
-        InputError: what was given.
-    """
-    if not isinstance(guidance_scale, Real) or not math.isfinite(guidance_scale):
-        raise InputError(f"guidance_scale {guidance_scale!r}", "a finite number", "try 2.0; 1 switches guidance off")
 
 
 def check_counts(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,7 +11,6 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DiffusionPipeline,
-    DPMSolverMultistepScheduler,
     SchedulerMixin,
     UNet2DConditionModel,
 )
@@ -21,36 +21,27 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from skindualgen.codec import CELL_PX, CODE_CHANNELS, flip_code, mask_to_code
 from skindualgen.contracts import InputError
-from skindualgen.model.adapter import (
-    WEIGHTS_FILE,
-    adapter_folder,
-    base_place,
-    load_adapter,
-    read_header,
-    recorded_base,
-)
+from skindualgen.model.adapter import adapter_folder
 from skindualgen.model.autoencoder import PatchAutoencoder
-from skindualgen.model.bases import embed_prompts, load_base
-from skindualgen.model.schedule import zero_terminal_snr
-from skindualgen.provenance import sha256_file
+from skindualgen.model.bases import embed_prompts
 from skindualgen.sample.denoising import Course
+from skindualgen.sample.guidance import Generators, Guidance
 from skindualgen.sample.inputs import (
     callback_changes,
     check_batch,
     check_call,
     check_counts,
     check_generator,
-    check_guidance,
     check_tensors,
     image_to_tensor,
     mask_to_tensor,
     repeat,
     strengths,
 )
+from skindualgen.sample.loading import pipeline_parts
 from skindualgen.sample.outputs import SkinDualGenPipelineOutput, codes_to_masks
 from skindualgen.sample.schedulers import check_scheduler
 
-Generators = torch.Generator | list[torch.Generator] | None
 FLIPS: tuple[list[int], ...] = ([], [-1], [-2], [-2, -1])
 """dimensions that the draws of an ensemble flip"""
 
@@ -121,27 +112,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
                     f"base {base} with the merged folder {folder}", "no base, as it holds one", "leave it out"
                 )
             return cls.from_pretrained(folder, dtype=dtype)
-        header = read_header(folder)
-        parts = load_base(base or recorded_base(header), dtype=dtype)
-        unet = load_adapter(parts, folder, allow_base_mismatch=allow_base_mismatch, share=True).eval()
-        if dtype != torch.float32:
-            unet = unet.to(dtype)
-        config = header["recipe"].get("config", {})
-        if config.get("noise", {}).get("zero_terminal_snr"):
-            parts.scheduler = zero_terminal_snr(parts.scheduler)
-        scheduler = DPMSolverMultistepScheduler.from_config(
-            parts.scheduler.config, algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero"
-        )
-        defaults = header["recipe"].get("sampling", {})
-        made_of = {"base_id": parts.base_id, "base_sha256": parts.sha256}
-        made_of["adapter_sha256"] = sha256_file(folder / WEIGHTS_FILE)
-        if parts.revision:
-            made_of["base_revision"] = parts.revision
-        if header["base_sha256"] != parts.sha256:
-            made_of |= {"adapter_base": base_place(header), "adapter_base_sha256": header["base_sha256"]}
-        pipeline = cls(
-            parts.vae, parts.text_encoder, parts.tokenizer, unet, scheduler, provenance=made_of, **defaults
-        )  # fmt: skip
+        pipeline = cls(**pipeline_parts(folder, base, dtype, allow_base_mismatch=allow_base_mismatch))
         pipeline.register_to_config(_name_or_path=str(folder))  # as from_pretrained does: name_or_path
         return pipeline
 
@@ -176,6 +147,9 @@ class SkinDualGenPipeline(DiffusionPipeline):
         negative_prompt: str | Sequence[str] | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        guidance_rescale: float = 0.0,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
+        prompt_noise: float = 0.0,
         num_images_per_prompt: int = 1,
         generator: Generators = None,
         image: PipelineImageInput | None = None,
@@ -200,6 +174,8 @@ class SkinDualGenPipeline(DiffusionPipeline):
             negative_prompt: what guidance leads away from; empty text if not given.
             num_inference_steps: denoising steps.
             guidance_scale: classifier-free guidance; 1 or less switches it off.
+            guidance_rescale, guidance_interval, prompt_noise: off if not given; see
+                `skindualgen.sample.guidance.Guidance`.
             num_images_per_prompt: samples of each prompt, or of each given image or mask.
             generator: one per sample makes results independent of the batch they are made in.
             image: photograph(s), as `skindualgen.sample.inputs.image_to_tensor` takes them. Alone: image -> mask; what
@@ -240,7 +216,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
         check_tensors(latents=latents, prompt_embeds=prompt_embeds, negative_prompt_embeds=negative_prompt_embeds)
         default_guidance = 1.0 if reads_mask else self.config.default_guidance
         self._guidance_scale = default_guidance if guidance_scale is None else guidance_scale
-        check_guidance(self._guidance_scale)
+        guidance = Guidance(self._guidance_scale, guidance_rescale, guidance_interval, prompt_noise)
         self._interrupt = False
         device, dtype = self._execution_device, self.unet.dtype
 
@@ -253,7 +229,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
         text, negative, pixels, given_codes = (  # type: ignore[assignment]
             repeat(t, count, num_images_per_prompt) for t in (text, negative, pixels, given_codes)
         )
-        embeds = text if self.guidance_scale <= 1 else torch.cat([negative, text])  # [b or 2b, 77, width]
+        embeds = torch.cat([negative, text]) if guidance.on else text  # [b or 2b, 77, width]
 
         # 3. One pass of the denoising loop; to average masks, several over flips of the photographs.
         start_image, start_mask = strengths(strength, image is not None, mask is not None)
@@ -267,7 +243,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
             noise = randn_tensor(shape, generator, device, dtype) if latents is None else latents.to(device, dtype)
             halves = noise.split([shape[1] - CODE_CHANNELS, CODE_CHANNELS], dim=1)
             image_latents, drawn = self._denoise(
-                halves, (given_latents, given_codes), (start_image, start_mask), embeds, steps, generator,
+                halves, (given_latents, given_codes), (start_image, start_mask), embeds, guidance, steps, generator,
                 callback_on_step_end, callback_on_step_end_tensor_inputs,
             )  # fmt: skip
             codes = codes.to(drawn) + flip_code(drawn, flip) / draws
@@ -285,6 +261,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
         given: Sequence[Tensor | None],
         starts: Sequence[float],
         embeds: Tensor,
+        guidance: Guidance,
         steps: int,
         generator: Generators,
         callback: Callable[..., dict[str, Any] | None] | None,
@@ -298,7 +275,8 @@ class SkinDualGenPipeline(DiffusionPipeline):
             for done, index in enumerate(course.active):
                 if self.interrupt:
                     continue
-                predictions = course.predict(self.unet, halves, index, embeds, self.guidance_scale)
+                led = replace(guidance, scale=self.guidance_scale)  # a callback may change it
+                predictions = course.predict(self.unet, halves, index, embeds, led, generator)
                 halves = course.step(halves, predictions, index, generator)
                 if callback is not None:
                     tensors = {"latents": halves[0], "mask_codes": halves[1], "prompt_embeds": embeds}

@@ -220,7 +220,9 @@ def _describer(options: Options, *, any_label: bool = False) -> Describe:
         label = known_value(row.get("diagnosis"))
         if label is not None and label not in options.labels and label.lower() in BEHAVIOURS:
             if fields.setdefault("benign_malignant", label.lower()) != label.lower():
-                raise ItemError("contradicting_labels", f"{label!r} and benign_malignant {fields['benign_malignant']!r}")
+                raise ItemError(
+                    "contradicting_labels", f"{label!r} and benign_malignant {fields['benign_malignant']!r}"
+                )
             label = None
         diagnosis = diagnosis_name(label, options.labels, any_label=any_label)
         fields |= {"diagnosis": diagnosis} if diagnosis is not None else {}
