@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -72,6 +73,13 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     Image.fromarray(drawn.image).save(folder / "image.png")
     Image.fromarray(drawn.mask).save(folder / "mask.png")
     return folder / "image.png", folder / "mask.png"
+
+
+@pytest.fixture(autouse=True)
+def _uploads_stay_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that a test builds beside that of ``url`` leads this process's uploads elsewhere: only until it ends."""
+    name = "GRADIO_TEMP_DIR"
+    monkeypatch.setenv(name, os.environ.get(name, ""))
 
 
 # The HTTP API
