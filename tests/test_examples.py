@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,13 +12,8 @@ from PIL import Image
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
-def run(name: str, *arguments: str) -> str:
-    command = [sys.executable, str(EXAMPLES / name), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=240).stdout
-
-
-def run_here(capsys: pytest.CaptureFixture[str], name: str, *arguments: str) -> str:
-    """As ``run``, in this process, which has imported the libraries."""
+def run(capsys: pytest.CaptureFixture[str], name: str, *arguments: str) -> str:
+    """Run a file as ``python FILE`` does, in this process, which has imported the libraries."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [name, *arguments])
         capsys.readouterr()
@@ -38,8 +32,9 @@ def test_every_example_is_tested() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 
-def test_pairs_from_text(tmp_path: Path, tiny_adapter: Path) -> None:
-    said = run("pairs_from_text.py", "--adapter", str(tiny_adapter), "--count", "2", "--out", str(tmp_path / "pairs"))
+def test_pairs_from_text(tmp_path: Path, tiny_adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--adapter", str(tiny_adapter), "--count", "2", "--out", str(tmp_path / "pairs")]
+    said = run(capsys, "pairs_from_text.py", *arguments)
     assert said.startswith("2 pairs in ")
     names = sorted(path.name for path in (tmp_path / "pairs").iterdir())
     assert names == ["0_image.png", "0_mask.png", "1_image.png", "1_mask.png"]
@@ -47,7 +42,7 @@ def test_pairs_from_text(tmp_path: Path, tiny_adapter: Path) -> None:
 
 
 def test_three_ways(tmp_path: Path, tiny_adapter: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = run_here(capsys, "three_ways.py", "--adapter", str(tiny_adapter), "--out", str(tmp_path / "sheet.png"))
+    said = run(capsys, "three_ways.py", "--adapter", str(tiny_adapter), "--out", str(tmp_path / "sheet.png"))
     assert "photograph -> mask: Dice" in said
     assert size_of(tmp_path / "sheet.png") == (3 * 64, 2 * 64)
 
@@ -58,6 +53,6 @@ def test_judge_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
     write_phantom_folder(tmp_path / "phantoms", 4, size=64)
     prepare(tmp_path / "phantoms", tmp_path / "data", PrepareOptions(size=64))
-    said = run_here(capsys, "judge_a_folder.py", str(tmp_path / "data"), "--out", str(tmp_path / "folder.html"))
+    said = run(capsys, "judge_a_folder.py", str(tmp_path / "data"), "--out", str(tmp_path / "folder.html"))
     assert said.startswith("report of 4 pairs")
     assert "4 pairs of data" in (tmp_path / "folder.html").read_text(encoding="utf-8")

@@ -75,6 +75,13 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "image.png", folder / "mask.png"
 
 
+@pytest.fixture(autouse=True)
+def _uploads_stay_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page that a test builds beside that of ``url`` leads this process's uploads elsewhere: only until it ends."""
+    name = "GRADIO_TEMP_DIR"
+    monkeypatch.setenv(name, os.environ.get(name, ""))
+
+
 # The HTTP API
 
 
