@@ -12,7 +12,11 @@ import pytest
 from PIL import Image
 
 from exchange_foreign import HEIGHT, POLYGON, SQUARE, WIDTH, coco, mask_of, picture, read, reasons, refused
+from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.manifest import write_dataset
 from skindualgen.exchange.source import Account
+from skindualgen.exchange.transfer import export_data
+from skindualgen.provenance import sha256_file
 
 CODE = {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH - 100, 100]}
 
@@ -232,3 +236,25 @@ def test_what_classes_mean(name: str, fields: dict[str, str], tmp_path: Path) ->
     records, account = read(source, "coco")
     assert records["a"].model_dump(include={"diagnosis", "benign_malignant"}, exclude_none=True) == fields
     assert ["'birth-mark'" in note for note in account.notes] == ([True] if name == "birth-mark" else [])
+
+
+@pytest.mark.parametrize("format_name", ["coco", "yolo"])
+def test_outlines_are_not_written_beside_a_picture_that_its_metadata_turn(tmp_path: Path, format_name: str) -> None:
+    """The outline is of the upright photograph; who ignores the orientation would lay it over other pixels."""
+    folder = tmp_path / "data"
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.full((24, 32, 3), 200, np.uint8)).save(folder / "images" / "a.jpg", exif=exif)
+    mask = np.zeros((32, 24), np.uint8)
+    mask[4:20, 6:12] = 255
+    Image.fromarray(mask).save(folder / "masks" / "a.png")
+    record = PairRecord(
+        file_name="images/a.jpg", mask_file_name="masks/a.png", isic_id="a", diagnosis="nevus",
+        sha256=sha256_file(folder / "images" / "a.jpg"), mask_sha256=sha256_file(folder / "masks" / "a.png"),
+    )  # fmt: skip
+    write_dataset(folder, [record], made_by={})
+    with pytest.raises(InputError, match="orientation 6"):
+        export_data(folder, tmp_path / "out", format_name)
+    assert not (tmp_path / "out").exists()

@@ -37,6 +37,7 @@ def write(source: Path, records: Sequence[PairRecord], out: Path, options: Excha
     documents = {split: _document(category_ids, license_ids, options.name) for split in SPLITS}
     renamed: Renamed = {}
     for number, pair in enumerate(read_pairs(source, records, options.report), start=1):
+        pair.refuse_turned()
         record, lesion = pair.record, pair.lesion()
         document, file_name = documents[record.split], f"{pair.name}{pair.suffix}"
         put(out / record.split / file_name, pair.image_bytes, source / record.file_name if options.link else None)

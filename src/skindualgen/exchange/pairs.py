@@ -20,7 +20,7 @@ from skindualgen.data.images import SUFFIXES, ItemError, Photograph, load_photog
 from skindualgen.data.masks import load_mask
 from skindualgen.data.prepare import file_stems
 from skindualgen.exchange.formats import Report
-from skindualgen.exchange.pictures import decoded, plain_mask, refuse_other_size
+from skindualgen.exchange.pictures import decoded, plain_mask, refuse_other_size, size_of
 from skindualgen.exchange.source import short
 from skindualgen.provenance import PNG_KEY, sha256_bytes
 
@@ -56,6 +56,10 @@ class Pair:
     def picture(self) -> Image.Image:
         """Decode the image as it is stored."""
         return decoded(self.image_bytes, self.record.file_name)
+
+    def refuse_turned(self) -> None:
+        """Raise InputError if metadata turn the stored image: outlines beside a copy would fit one reading only."""
+        size_of(self.image_bytes, self.record.file_name)
 
     def photograph(self) -> Photograph:
         """Read the image as upright 8-bit RGB.

@@ -45,6 +45,7 @@ def write(source: Path, records: Sequence[PairRecord], out: Path, options: Excha
     classes = {name: row for row, name in enumerate(sorted({class_name(record) for record in records}))}
     renamed: Renamed = {}
     for pair in read_pairs(source, records, options.report):
+        pair.refuse_turned()
         record, lesion = pair.record, pair.lesion()
         image = source / record.file_name if options.link else None
         put(out / "images" / record.split / f"{pair.name}{pair.suffix}", pair.image_bytes, image)
