@@ -43,12 +43,13 @@ class Guidance:
     prompt_noise_until: tuple[float, float] = (0.6, 0.9)
 
     def __post_init__(self) -> None:
-        for name, value, least, most in (
+        limits: tuple[tuple[str, object, float, float], ...] = (
             ("guidance_scale", self.scale, -math.inf, math.inf),
             ("guidance_rescale", self.rescale, 0.0, 1.0),
             ("prompt_noise", self.prompt_noise, 0.0, math.inf),
-        ):
-            if not (isinstance(value, Real) and math.isfinite(value) and least <= value <= most):
+        )
+        for name, value, least, most in limits:
+            if not (isinstance(value, Real) and math.isfinite(value) and least <= float(value) <= most):
                 span = "a finite number" if most == math.inf else "a number in [0, 1]"
                 raise InputError(f"{name} {value!r}", span, f"give {name} another value")
         for name, pair in (("guidance_interval", self.interval), ("prompt_noise_until", self.prompt_noise_until)):
