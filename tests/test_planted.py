@@ -167,7 +167,7 @@ def test_shuffled_labels_drop_class_fidelity_to_chance_and_true_ones_do_not(real
     labels = list(np.random.default_rng(0).permutation(np.array(real[2].diagnoses, dtype=object)))
     shuffled = passed_off(real[2], range(FURTHER), diagnoses=labels)
     true, false = (
-        {m.key: m for m in diagnosis_section(compare(real, part), judges, Evidence(), seed=0).measures}
+        {m.key: m for m in diagnosis_section(compare(real, part), judges, Evidence(), Thumbnails(), seed=0).measures}
         for part in (honest, shuffled)
     )
     key = "class_balanced_accuracy"
