@@ -150,10 +150,11 @@ def test_a_stranger_among_the_shards_is_refused(tmp_path: Path) -> None:
 def test_exchange_reads_them(sharded: tuple[Path, str], folder: Path, tmp_path: Path) -> None:
     """``skindualgen import-data`` brings shards back to files, without loss."""
     from skindualgen.exchange.formats import ExchangeOptions, load_format
+    from skindualgen.exchange.source import Source
 
     out, shard_format = sharded
     (tmp_path / "read").mkdir()
-    records = load_format(shard_format).read(out / "shards", tmp_path / "read", ExchangeOptions())
+    records = load_format(shard_format).read(Source(out / "shards"), tmp_path / "read", ExchangeOptions())
     expected = {record.isic_id: record for record in read_metadata(folder)}
     assert {record.isic_id for record in records} == set(expected)
     for record in records:
