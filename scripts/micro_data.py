@@ -29,6 +29,8 @@ SPLIT_FILE = ROOT / "docs" / "results" / "micro2_split.csv"
 FIRST_SPLIT_FILE = ROOT / "docs" / "results" / "micro_split.csv"
 """train and val of the first data folder, as the first micro model had them"""
 FIRST_FOLDER, SECOND_FOLDER = "dermoscopy", "dermoscopy_more"
+FOLDER_PX = 256
+"""side of the photographs in the data folders"""
 PACK_PX, PACK_QUALITY = 160, 90
 MIN_ZOOM = 0.7
 """smallest side of a random crop, as a share of the picture"""

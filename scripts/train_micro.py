@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from micro_data import ROOT, write_source
+from micro_data import FOLDER_PX, PACK_PX, ROOT, write_source
 from micro_device import add_device_options
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE, write_training_items
@@ -30,6 +30,7 @@ from skindualgen.provenance import atomic_write_json
 
 HERE = Path(__file__).resolve().parent
 BUNDLED = ROOT / "src" / "skindualgen" / "bundled"
+START = ROOT / "checkpoints" / "micro2"
 ADAPTER_FILES = (WEIGHTS_FILE, "adapter_config.json", RUN_FILE, TRAINING_ITEMS_FILE, CARD_FILE)
 BUNDLE_LIMIT_BYTES = 40_000_000
 SHARES = {"autoencoder": 0.2, "unlabelled": 0.4, "labelled": 0.15, "decoder": 0.1, "adapter": 0.15}
@@ -47,11 +48,12 @@ def run(*command: str | Path) -> None:
 
 
 def prepare(data: Path, work: Path) -> Path:
-    """The data set folder with the fixed split, by the ordinary command; 256 px, so that crops stay sharp at 128."""
+    """The data set folder with the fixed split, by the ordinary command; larger than 128 px, so that crops stay sharp."""
     source, out = work / "source", work / "pairs"
     if not (out / "dataset.json").is_file():
         write_source(data, source)
-        command = [sys.executable, "-m", "skindualgen", "prepare", source, out, "--size", "256"]
+        size = PACK_PX if data.is_file() else FOLDER_PX
+        command = [sys.executable, "-m", "skindualgen", "prepare", source, out, "--size", str(size)]
         run(*command, "--split-file", source / "split.csv")
     return out
 
@@ -88,7 +90,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=400, help="of all stages together; each gets its share")
     parser.add_argument("--adapter-steps", type=int, default=2600)
     parser.add_argument("--batch", type=int, help="of the base; 32 on a CPU, 512 on a GPU if not given")
-    parser.add_argument("--init", type=Path, help="base to continue the unlabelled stage from, on a new machine")
+    parser.add_argument(
+        "--start",
+        type=Path,
+        default=START,
+        help="weights to go on from where --work holds none: autoencoder/, unlabelled/",
+    )
     parser.add_argument("--bundle", action="store_true", help="copy the result into the package")
     add_device_options(parser)
     args = parser.parse_args()
@@ -97,30 +104,36 @@ def main() -> None:
     whole = sum(SHARES[stage] for stage in args.stages)
     minutes = {stage: str(args.minutes * SHARES[stage] / whole) for stage in args.stages}
     common = ["--data", args.data, "--device", args.device, "--threads", str(args.threads)]
-    autoencoder, study, base = work / "autoencoder" / "out", work / "unlabelled" / "out", work / "labelled" / "out"
-    decoder = work / "decoder" / "out"
+    base, decoder = work / "labelled" / "out", work / "decoder" / "out"
+
+    def newest(stage: str) -> Path:
+        """What the stage has written here, or else what it starts from."""
+        written = work / stage / "out"
+        return written if written.exists() else args.start / stage
 
     def folders(stage: str) -> list[str | Path]:
-        return [*common, "--work", work / stage, "--out", work / stage / "out", "--minutes", minutes[stage]]
+        start = args.start / stage
+        init = ["--init", start] if start.exists() else []
+        return [*common, *init, "--work", work / stage, "--out", work / stage / "out", "--minutes", minutes[stage]]
 
     batch = ["--batch", str(args.batch or GPU_BATCH)] if args.batch or gpu else []
     if "autoencoder" in args.stages:
         run(sys.executable, HERE / "micro_autoencoder.py", *folders("autoencoder"), "--final-decay")
     if "unlabelled" in args.stages:
-        start = ["--init", args.init] if args.init else []
         run(
-            sys.executable, HERE / "micro_base.py", *folders("unlabelled"), *batch, *start,
-            "--autoencoder", autoencoder, "--stage", "unlabelled",
+            sys.executable, HERE / "micro_base.py", *folders("unlabelled"), *batch,
+            "--autoencoder", newest("autoencoder"), "--stage", "unlabelled",
         )  # fmt: skip
     if "labelled" in args.stages:
         run(
             sys.executable, HERE / "micro_base.py", *folders("labelled"), *batch,
-            "--autoencoder", autoencoder, "--stage", "labelled", "--init", study, "--final-decay",
+            "--autoencoder", newest("autoencoder"), "--stage", "labelled", "--init", newest("unlabelled"),
+            "--final-decay",
         )  # fmt: skip
     if "decoder" in args.stages:
         run(
             sys.executable, HERE / "micro_autoencoder.py", *folders("decoder"), "--final-decay",
-            "--init", autoencoder, "--base", base,
+            "--init", newest("autoencoder"), "--base", base,
         )  # fmt: skip
         shutil.copytree(decoder, base / "vae", dirs_exist_ok=True)
     if "adapter" in args.stages:
