@@ -48,7 +48,7 @@ def run(*command: str | Path) -> None:
 
 
 def prepare(data: Path, work: Path) -> Path:
-    """The data set folder with the fixed split, by the ordinary command; larger than 128 px, so that crops stay sharp."""
+    """The data set folder with the fixed split, by the ordinary command; over 128 px, so that crops stay sharp."""
     source, out = work / "source", work / "pairs"
     if not (out / "dataset.json").is_file():
         write_source(data, source)
