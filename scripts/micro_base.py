@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from micro_data import ROOT, load_part
 from micro_device import add_device_options, autocast, prepare_device, save_state
-from micro_latents import Batches, latent_views, whole_latents
+from micro_latents import Batches, cached_latents, whole_latents
 from micro_nets import LEARNING_RATE, MuonAdamW, make_scheduler, make_text_encoder, make_tokenizer, make_unet
 from micro_samples import Measure
 from skindualgen.losses import add_noise, velocity_target
@@ -122,6 +122,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument(
+        "--latents", type=Path, help="file of encoded views, shared by stages; WORK/latents.pt if not given"
+    )
     parser.add_argument("--init", type=Path, help="base folder to start from where --work holds no state")
     parser.add_argument("--measure-every", type=int, default=100_000, help="samples between measures on val")
     parser.add_argument("--final-decay", action="store_true", help="decay the learning rate to zero over this call")
@@ -131,10 +134,7 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     autoencoder = PatchAutoencoder.from_pretrained(args.autoencoder, torch_dtype=torch.float32)
     images, records = load_part(args.data, "train")
-    cache = args.work / "latents.pt"
-    if not cache.exists():
-        save_state({"latents": latent_views(autoencoder, images)}, cache)
-    latents = torch.load(cache, weights_only=True)["latents"]
+    latents = cached_latents(autoencoder, images, args.latents or args.work / "latents.pt")
     val_images, val_records = load_part(args.data, "val")
     labelled = args.stage == "labelled"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from micro_data import random_view
+from micro_device import save_state
 from micro_nets import CROPPED, SIZE_PX
 from skindualgen.contracts import PairRecord
 from skindualgen.data.prompts import MAX_CLIP_TOKENS, prompt_for
@@ -45,6 +48,18 @@ def latent_views(autoencoder: PatchAutoencoder, images: Tensor, seed: int = 0) -
         batches = (torch.stack(views[i : i + 256]).float() / 127.5 - 1 for i in range(0, len(views), 256))
         result.append(torch.cat([autoencoder.encode(x).latent_dist.mode().half() for x in batches]))
     return torch.stack(result)
+
+
+def cached_latents(autoencoder: PatchAutoencoder, images: Tensor, cache: Path) -> Tensor:
+    """What :func:`latent_views` gives, from a file if it holds the views by the same analysis."""
+    analysis = autoencoder.analysis.weight.detach()
+    if cache.exists():
+        kept = torch.load(cache, weights_only=True)
+        if kept["analysis"].shape == analysis.shape and torch.equal(kept["analysis"], analysis):
+            return kept["latents"]
+    latents = latent_views(autoencoder, images)
+    save_state({"latents": latents, "analysis": analysis}, cache)
+    return latents
 
 
 @torch.no_grad()

@@ -116,17 +116,18 @@ def main() -> None:
         init = ["--init", start] if start.exists() else []
         return [*common, *init, "--work", work / stage, "--out", work / stage / "out", "--minutes", minutes[stage]]
 
+    latents = ["--latents", work / "latents.pt"]
     batch = ["--batch", str(args.batch or GPU_BATCH)] if args.batch or gpu else []
     if "autoencoder" in args.stages:
         run(sys.executable, HERE / "micro_autoencoder.py", *folders("autoencoder"), "--final-decay")
     if "unlabelled" in args.stages:
         run(
-            sys.executable, HERE / "micro_base.py", *folders("unlabelled"), *batch,
+            sys.executable, HERE / "micro_base.py", *folders("unlabelled"), *batch, *latents,
             "--autoencoder", newest("autoencoder"), "--stage", "unlabelled",
         )  # fmt: skip
     if "labelled" in args.stages:
         run(
-            sys.executable, HERE / "micro_base.py", *folders("labelled"), *batch,
+            sys.executable, HERE / "micro_base.py", *folders("labelled"), *batch, *latents,
             "--autoencoder", newest("autoencoder"), "--stage", "labelled", "--init", newest("unlabelled"),
             "--final-decay",
         )  # fmt: skip

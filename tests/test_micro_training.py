@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import micro_data
 from micro_base import Base
 from micro_data import FIRST_SPLIT_FILE, SPLIT_FILE, load_part, write_pack, write_source
-from micro_latents import CROPPED_SHARE, WHOLE_VIEWS, Batches, caption, latent_views
+from micro_latents import CROPPED_SHARE, WHOLE_VIEWS, Batches, cached_latents, caption, latent_views
 from micro_nets import CROPPED, make_tokenizer, orthogonalised
 from skindualgen.contracts import PairRecord
 from skindualgen.data.phantom import draw_phantom
@@ -128,6 +128,22 @@ def test_captions_without_labels_never_name_one() -> None:
     assert not [text for text in plain if "melanoma" in text or "malignant" in text]
     assert any("man" in text or "male" in text for text in plain) and len(set(plain)) > 5
     assert all("melanoma" in caption(record, rng, labelled=True) for _ in range(40))
+
+
+def test_latents_are_kept_for_one_analysis_only(folders: Path, tmp_path: Path) -> None:
+    images, _ = load_part(folders, "train")
+    torch.manual_seed(0)
+    first, second = (
+        PatchAutoencoder(latent_channels=channels, decoder_widths=(16,) * 4, decoder_depths=(1, 0, 0, 0))
+        for channels in (4, 6)
+    )
+    for autoencoder in (first, second):
+        autoencoder.fit_analysis(images.permute(0, 3, 1, 2).float() / 127.5 - 1)
+    made = cached_latents(first, images, tmp_path / "latents.pt")
+    stamp = (tmp_path / "latents.pt").stat().st_mtime_ns
+    assert torch.equal(cached_latents(first, images, tmp_path / "latents.pt"), made)
+    assert (tmp_path / "latents.pt").stat().st_mtime_ns == stamp
+    assert cached_latents(second, images, tmp_path / "latents.pt").shape[2] == 6
 
 
 @pytest.fixture(scope="module")
