@@ -68,11 +68,6 @@ def test_each_sample_has_noise_of_its_own() -> None:
     torch.testing.assert_close(both[1:], alone)
 
 
-def test_only_what_differs_from_the_default_is_recorded() -> None:
-    assert Guidance(scale=3).recorded() == {}
-    assert Guidance(scale=3, rescale=0.5, interval=(0.1, 0.9)).recorded() == {"rescale": 0.5, "interval": (0.1, 0.9)}
-
-
 def test_the_pipeline_leads_as_it_is_told(either: SkinDualGenPipeline) -> None:
     """An interval without any step is no guidance; one that holds all of them is the default."""
     settings = {"guidance_scale": 3.0}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from numbers import Real
-from typing import Any
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
@@ -92,11 +91,3 @@ class Guidance:
         noisy = math.sqrt(kept) * embeds + self.prompt_noise * math.sqrt(1 - kept) * deviation * noise
         scaled = (noisy - noisy.mean(dim=dims, keepdim=True)) / noisy.std(dim=dims, keepdim=True)
         return scaled * deviation + mean
-
-    def recorded(self) -> dict[str, Any]:
-        """Settings beside the scale that are not at their default, as records and resumed runs state them."""
-        return {
-            each.name: value
-            for each in fields(self)
-            if each.name != "scale" and (value := asdict(self)[each.name]) != each.default
-        }

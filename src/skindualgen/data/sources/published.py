@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from skindualgen.data.archive_terms import archive_diagnosis as archive_diagnosis
 from skindualgen.data.images import Adjustment
 from skindualgen.data.sources import catalogues
 from skindualgen.data.sources.base import (
