@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from micro_critic import FeatureCritic, ImageFeatures, perceptual_distance
 from micro_data import ROOT, load_part, random_views
 from micro_device import add_device_options, autocast, prepare_device, save_state
+from micro_winograd import use_winograd
 from skindualgen.losses import add_noise, velocity_to_epsilon, velocity_to_x0
 from skindualgen.model.autoencoder import PatchAutoencoder
 from skindualgen.model.bases import load_base
@@ -139,6 +140,8 @@ def main() -> None:
     critic = FeatureCritic(features(random_views(train, 256, SIZE_PX, np.random.default_rng(2))))
     for module in (autoencoder, critic, features):
         module.to(device)
+    if device == "cpu":
+        use_winograd(autoencoder.decoder)
     ema = copy.deepcopy(autoencoder)
     optimizer = torch.optim.AdamW(autoencoder.decoder.parameters(), LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-3)
     optimizer_d = torch.optim.AdamW(critic.parameters(), CRITIC_LEARNING_RATE, betas=(0.5, 0.99))

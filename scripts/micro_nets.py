@@ -89,14 +89,19 @@ ADAMW_RMS = 0.2
 def orthogonalised(matrix: Tensor) -> Tensor:
     """Nearest semi-orthogonal matrix, roughly, of [out, in], in the matrix's own precision.
 
-    torch.optim.Muon does this in bfloat16, which is 30 times slower on a CPU that has to emulate it.
+    torch.optim.Muon does this in bfloat16, which is 30 times slower on a CPU that has to emulate it. The polynomials of
+    the iteration are gathered in the small square matrix x x^T and meet x once, at the end: same result, half the cost.
     """
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
     x = x / x.norm().clamp(min=1e-7)
+    gram, product = x @ x.T, None
     for _ in range(MUON_STEPS):
-        gram = x @ x.T
-        x = torch.addmm(x, MUON_B * gram + MUON_C * (gram @ gram), x, beta=MUON_A)
+        factor = torch.addmm(gram, gram, gram, beta=MUON_B, alpha=MUON_C)
+        factor.diagonal().add_(MUON_A)
+        product = factor if product is None else factor @ product
+        gram = factor @ gram @ factor
+    x = product @ x
     return x.T if tall else x
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 
-from pipeline_calls import call, difference
+from pipeline_calls import call, difference, photograph, quiet_pipeline
 from skindualgen.contracts import InputError
+from skindualgen.provenance import sha256_file
+from skindualgen.sample.denoising import Course
 from skindualgen.sample.guidance import Guidance
 from skindualgen.sample.pipeline import SkinDualGenPipeline
+from tiny import write_tiny_adapter
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -87,6 +91,68 @@ def test_prompt_noise_does_not_depend_on_the_batch(v_pipe: SkinDualGenPipeline) 
     together = call(v_pipe, ["a melanoma", "a nevus"], (0, 1), output_type="np", **settings)
     alone = call(v_pipe, "a nevus", (1,), output_type="np", **settings)
     np.testing.assert_allclose(together.images[1], alone.images[0], atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def weaker(tmp_path_factory: pytest.TempPathFactory, tiny_v_base: Path) -> Path:
+    """Another adapter of the tiny v base."""
+    return write_tiny_adapter(tmp_path_factory.mktemp("tiny") / "weaker", tiny_v_base, seed=9)
+
+
+def test_a_guide_is_what_predictions_are_led_away_from(tiny_v_adapter: Path, weaker: Path) -> None:
+    """One step of both halves, by hand: the guide's prediction for the same prompt takes the empty prompt's place."""
+    guided = SkinDualGenPipeline.from_adapter(tiny_v_adapter, guide=weaker)
+    alone = [quiet_pipeline(folder) for folder in (tiny_v_adapter, weaker)]
+    course = Course(guided.scheduler, (1.0, 1.0), 4, torch.device("cpu"))
+    halves = [noise(2, guided.unet.config.in_channels - 4, 8, 8), noise(2, 4, 8, 8, seed=1)]
+    text = guided.encode_prompt(["a melanoma", "a nevus"])
+    strong, weak = (course.predict(pipe.unet, halves, 1, text, Guidance()) for pipe in alone)
+    led = course.predict(guided.unet, halves, 1, text, Guidance(scale=3), guide=guided.guide)
+    for ours, good, bad in zip(led, strong, weak, strict=True):
+        torch.testing.assert_close(ours, bad + 3 * (good - bad))
+        assert (good - bad).abs().max() > 1e-3
+
+
+def test_a_guide_in_the_pipeline(tiny_v_adapter: Path, weaker: Path, tmp_path: Path) -> None:
+    plain = quiet_pipeline(tiny_v_adapter)
+    same, other = (SkinDualGenPipeline.from_adapter(tiny_v_adapter, guide=g) for g in (tiny_v_adapter, weaker))
+    for pipe in (same, other):
+        pipe.set_progress_bar_config(disable=True)
+    unguided = call(plain, guidance_scale=1.0)
+    assert difference(call(same, guidance_scale=4.0), unguided) < 1e-4  # nothing to lead away from
+    assert difference(call(other, guidance_scale=1.0), unguided) < 1e-5
+    led = call(other, guidance_scale=4.0)
+    assert difference(led, unguided) > 1e-3 and difference(led, call(plain, guidance_scale=4.0)) > 1e-3
+    assert other.config.provenance["guide_sha256"] == sha256_file(weaker / "adapter_model.safetensors")
+    other.save_pretrained(tmp_path / "saved")
+    again = SkinDualGenPipeline.from_pretrained(tmp_path / "saved")
+    again.set_progress_bar_config(disable=True)
+    assert difference(call(again, guidance_scale=4.0), led) < 1e-5
+    assert difference(call(SkinDualGenPipeline.from_pipe(other, guide=None), guidance_scale=1.0), unguided) < 1e-5
+
+
+def test_a_guide_that_cannot_lead(tiny_adapter: Path, tiny_v_adapter: Path, weaker: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="an adapter of base"):
+        SkinDualGenPipeline.from_adapter(tiny_v_adapter, guide=tiny_adapter)
+    with pytest.raises(InputError, match="without adapter_model"):
+        SkinDualGenPipeline.from_adapter(tiny_v_adapter, guide=tmp_path)
+    guided = SkinDualGenPipeline.from_adapter(tiny_v_adapter, guide=weaker)
+    with pytest.raises(InputError, match="negative prompt for a pipeline with a guide"):
+        call(guided, negative_prompt="blurry")
+
+
+def test_the_adapter_s_defaults(tiny_v_adapter: Path) -> None:
+    """What a call does not say, the pipeline's settings do; a mask is read with none of it."""
+    plain = quiet_pipeline(tiny_v_adapter)
+    settings = {"guidance_rescale": 0.7, "guidance_interval": [0.3, 1.0], "prompt_noise": 0.2}
+    told = SkinDualGenPipeline.from_pipe(plain, **{f"default_{name}": value for name, value in settings.items()})
+    told.set_progress_bar_config(disable=True)
+    assert told.guidance().told == {
+        "guidance_rescale": 0.7, "guidance_from": 0.3, "guidance_until": 1.0, "prompt_noise": 0.2,
+    }  # fmt: skip
+    assert plain.guidance().told == {} and told.guidance(rescale=0.0, interval=(0, 1), prompt_noise=0).told == {}
+    assert difference(call(told, guidance_scale=3.0), call(plain, guidance_scale=3.0, **settings)) == 0
+    assert difference(call(told, None, image=photograph()), call(plain, None, image=photograph())) == 0
 
 
 @pytest.mark.parametrize(

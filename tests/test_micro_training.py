@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -18,8 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import micro_data
 from micro_base import Base
 from micro_data import FIRST_SPLIT_FILE, SPLIT_FILE, load_part, write_pack, write_source
+from micro_device import Processes
 from micro_latents import CROPPED_SHARE, WHOLE_VIEWS, Batches, cached_latents, caption, latent_views
 from micro_nets import CROPPED, make_tokenizer, orthogonalised
+from micro_winograd import WinogradConv2d, use_winograd
 from skindualgen.contracts import PairRecord
 from skindualgen.data.phantom import draw_phantom
 from skindualgen.data.training_items import read_training_items
@@ -178,6 +182,43 @@ def test_muon_turns_gradients_into_nearly_orthogonal_updates() -> None:
         assert (found - torch.diag(found.diagonal())).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("shape", [(2, 64, 16, 16), (3, 80, 4, 8), (1, 64, 6, 6)])
+def test_convolution_by_tiles_is_convolution(shape: tuple[int, ...]) -> None:
+    """Against torch's own: outputs and all gradients; sides that no tiles fit go the ordinary way."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(shape[1], 96, 3, padding=1), torch.nn.Conv2d(96, 3, 3, padding=1))
+    tiled = copy.deepcopy(model)
+    use_winograd(tiled)
+    assert [type(layer) for layer in tiled] == [WinogradConv2d, torch.nn.Conv2d]  # the second is narrow
+    results = []
+    for net, form in ((model, torch.contiguous_format), (tiled, torch.channels_last)):
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(1)).contiguous(memory_format=form)
+        y = net(x.requires_grad_())
+        y.square().sum().backward()
+        results.append([y, x.grad, *(p.grad for p in net.parameters())])
+    for ours, expected in zip(*reversed(results), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4 * float(expected.detach().abs().max()))
+
+
+def test_processes_share_what_they_learn(tmp_path: Path) -> None:
+    """Two of them, as torchrun starts them: gradients become their mean, and the first makes files before the other."""
+    script = tmp_path / "two.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(Path(micro_data.__file__).parent)!r})\n"
+        "import torch; from pathlib import Path; from micro_device import Processes\n"
+        "both = Processes('cpu'); here = Path(__file__).with_name('made')\n"
+        "tensors = [torch.full((2, 3), float(both.rank)), torch.tensor([4.0 * both.rank])]\n"
+        "both.mean(tensors)\n"
+        "assert tensors[0].eq(0.5).all() and tensors[1].item() == 2 and both.same(both.rank) == 0.5\n"
+        "make = lambda: here.read_text() if here.exists() else here.write_text(str(both.rank)) and 'new'\n"
+        "print('made', both.rank, both.first_then_all(make), flush=True)\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split("\n"))[1:] == ["made 0 new", "made 1 0"]
+
+
 def test_a_base_learns_and_goes_on_where_it_was(batches: Batches, tmp_path: Path) -> None:
     """Four steps are two steps, saved and loaded, and two more; the exported folder holds the average."""
     drawn = [batches.draw(np.random.default_rng(i), 4) for i in range(4)]
@@ -190,25 +231,25 @@ def test_a_base_learns_and_goes_on_where_it_was(batches: Batches, tmp_path: Path
         return losses
 
     torch.manual_seed(0)
-    whole = Base(16, "cpu")
+    whole = Base(16, "cpu", Processes("cpu"))
     start = {name: part.state_dict() for name, part in whole.parts.items()}
     saved = json.loads(json.dumps(sorted(start)))
     torch.save({name: whole.parts[name].state_dict() for name in saved}, tmp_path / "start.pt")
     straight = steps(whole, 0, 4)
     assert all(np.isfinite(straight)) and whole.samples == 16
-    halves = Base(16, "cpu")
+    halves = Base(16, "cpu", Processes("cpu"))
     for part, state in torch.load(tmp_path / "start.pt", weights_only=True).items():
         halves.parts[part].load_state_dict(state)
     losses = steps(halves, 0, 2)
     torch.save({name: part.state_dict() for name, part in halves.parts.items()}, tmp_path / "half.pt")
-    again = Base(16, "cpu")
+    again = Base(16, "cpu", Processes("cpu"))
     for part, state in torch.load(tmp_path / "half.pt", weights_only=True).items():
         again.parts[part].load_state_dict(state)
     again.samples = halves.samples
     assert losses + steps(again, 2, 4) == straight
     autoencoder = PatchAutoencoder(latent_channels=16, decoder_widths=(16,) * 4, decoder_depths=(1, 0, 0, 0))
     again.export(tmp_path / "base", autoencoder, "short", {"stage": "unlabelled"})
-    loaded = Base(16, "cpu")
+    loaded = Base(16, "cpu", Processes("cpu"))
     loaded.load(tmp_path / "base")
     assert loaded.samples == 16
     for name, value in loaded.models.state_dict().items():

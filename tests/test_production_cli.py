@@ -20,6 +20,7 @@ from skindualgen.production.sampler import PipelineFactory
 from skindualgen.provenance import sha256_file
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.sample.reading import mask_reader
+from tiny import write_tiny_adapter
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 PLAN = """prompt,diagnosis,skin_tone,count,seed_first,extrapolation
@@ -200,6 +201,25 @@ def test_two_threads_read_and_draw_with_one_model(tiny_v_adapter: Path) -> None:
         drawn = [sampler.sample(requests)()[0] for _ in range(3)]
     assert all(np.array_equal(reading.result(), field) for reading in readings)
     assert all(np.array_equal(again, image) for pair in drawn for again, image in zip(pair, images, strict=True))
+
+
+def test_guidance_is_told_and_recorded(tiny_v_adapter: Path, tiny_v_base: Path, tmp_path: Path) -> None:
+    """The options change what is drawn, stand in each record, and belong to what a folder is claimed with."""
+    asked = ["--prompt", "a melanoma", "-n", "2", "--guidance", "4"]
+    more = ["--guidance-rescale", "0.5", "--guidance-interval", "0.1", "1", "--prompt-noise", "0.3"]
+    weaker = write_tiny_adapter(tmp_path / "weaker", tiny_v_base, seed=9)
+    folders = {"plain": [], "more": more, "guided": ["--guide", str(weaker)]}
+    for name, options in folders.items():
+        done = generate(tiny_v_adapter, tmp_path / name, *asked, *options)
+        assert done.exit_code == 0, done.output
+    records = {name: read_metadata(tmp_path / name) for name in folders}
+    assert len({each[0].sha256 for each in records.values()}) == 3
+    further = {"guidance_rescale": 0.5, "guidance_from": 0.1, "guidance_until": 1.0, "prompt_noise": 0.3}
+    digest = {"guide_sha256": sha256_file(weaker / "adapter_model.safetensors")}
+    assert [records[name][1].model_extra for name in folders] == [{}, further, digest]
+    assert further.items() <= json.loads((tmp_path / "more" / "generate.json").read_text()).items()
+    again = generate(tiny_v_adapter, tmp_path / "more", *asked, *more[:-1], "0.2")
+    assert again.exit_code == 2 and "prompt_noise: 0.3 there, 0.2 now" in again.stderr
 
 
 def test_half_precision(tiny_v_adapter: Path) -> None:

@@ -66,6 +66,9 @@ class SamplingSettings(Settings):
     default_steps: int = Field(20, ge=1)
     default_guidance: float = Field(2.0, ge=0)
     default_segment_steps: int = Field(1, ge=1)
+    default_guidance_rescale: float = Field(0.0, ge=0, le=1)
+    default_guidance_interval: tuple[float, float] = (0.0, 1.0)
+    default_prompt_noise: float = Field(0.0, ge=0)
 
 
 class TrainConfig(Settings):

@@ -45,6 +45,24 @@ def generate(
     guidance: Annotated[
         float | None, typer.Option(min=0, help="Classifier-free guidance; 1 is off.  (default: the adapter's)")
     ] = None,
+    guidance_rescale: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share to which guided contrast is taken back.  (default: the adapter's)"),
+    ] = None,
+    guidance_interval: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="LOW HIGH", help="Noise levels, 0 clean to 1 noise, that are guided.  (default: the adapter's)"
+        ),
+    ] = None,
+    prompt_noise: Annotated[
+        float | None,
+        typer.Option(min=0, help="CADS: noise on the prompt at first, for variety; try 0.1.  (default: the adapter's)"),
+    ] = None,
+    guide: Annotated[
+        Path | None,
+        typer.Option(help="Weaker adapter of the same base to lead away from, instead of the empty prompt."),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs drawn together.")] = 8,
     size: Annotated[
         int | None, typer.Option(min=64, help="Side in px, a multiple of 8.  (default: the base's)")
@@ -109,7 +127,8 @@ def generate(
         factory = PipelineFactory(
             adapter if adapter == "builtin" else Path(adapter), base, allow_base_mismatch=allow_base_mismatch,
             steps=steps, guidance=guidance, size=size, gate=gate, threads=threads,
-            precision=precision,
+            precision=precision, guidance_rescale=guidance_rescale, guidance_interval=guidance_interval,
+            prompt_noise=prompt_noise, guide=guide,
         )  # fmt: skip
         order = Order(
             factory, batch_size, attempts, engine, workers, gpus, Layout(*_part(part), shards, shard_pairs),

@@ -75,6 +75,7 @@ class ChunkSettings:
         watermark: add the invisible watermark to images.
         license: SPDX id to be written into each record.
         id_prefix: what ids begin with; another one for pairs that are to stand beside those of another run.
+        further_guidance: what else the sampler was told of guidance, name -> number; written into each record.
 
     Raises:
         InputError: see `check_id_prefix`.
@@ -89,6 +90,7 @@ class ChunkSettings:
     watermark: bool = False
     license: str | None = None
     id_prefix: str = ID_PREFIX
+    further_guidance: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_id_prefix(self.id_prefix)
@@ -209,6 +211,9 @@ Drew = Callable[[int], None]
 
 def _record(request: PairRequest, mask: Image.Image, attempt: int | None, settings: ChunkSettings) -> PairRecord:
     name = pair_id(request.index, settings.id_prefix)
+    further: dict[str, Any] = dict(settings.further_guidance)
+    if "guide_sha256" in settings.made_with:
+        further["guide_sha256"] = settings.made_with["guide_sha256"]
     return PairRecord(
         file_name=f"{IMAGES_DIR}/{name}.png", mask_file_name=f"{MASKS_DIR}/{name}.png", isic_id=name,
         prompt=request.prompt, **request.attributes, split="train", origin="synthetic",
@@ -216,7 +221,7 @@ def _record(request: PairRequest, mask: Image.Image, attempt: int | None, settin
         num_inference_steps=settings.steps, guidance_scale=settings.guidance,
         adapter_sha256=settings.made_with.get("adapter_sha256"), base_sha256=settings.made_with.get("base_sha256"),
         plan_row=request.plan_row, attempt=attempt, extrapolation=request.extrapolation,
-        scores={AREA_SCORE: round(float((np.asarray(mask) > 127).mean()), 4)},
+        scores={AREA_SCORE: round(float((np.asarray(mask) > 127).mean()), 4)}, **further,
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from skindualgen.production.finish import Outcome
 from skindualgen.production.pairs import training_items_of
 from skindualgen.production.pictures import Finish
 from skindualgen.production.run import Engine, InProcess, Layout, Report, produce
-from skindualgen.production.sampler import PipelineFactory, device_of, drawn_with, token_counter
+from skindualgen.production.sampler import PipelineFactory, device_of, token_counter
 from skindualgen.production.source import RequestSource
 from skindualgen.production.workers import WorkerProcesses
 from skindualgen.provenance import sha256_file
@@ -73,10 +73,10 @@ def fulfil(order: Order, open_source: OpenSource, out: Path, report: Report = la
     finish = _signature(order.sign)
     pipeline = factory.load()
     source = open_source(token_counter(pipeline))
-    steps, guidance = drawn_with(pipeline, factory.steps, factory.guidance)
+    steps, guidance = factory.drawn_with(pipeline)
     settings = ChunkSettings(
-        steps, guidance, dict(pipeline.config.provenance or {}), order.batch_size, order.attempts,
-        order.keep_rejected, order.watermark, order.license, order.id_prefix,
+        steps, guidance.scale, dict(pipeline.config.provenance or {}), order.batch_size, order.attempts,
+        order.keep_rejected, order.watermark, order.license, order.id_prefix, guidance.told,
     )  # fmt: skip
     beside = training_items_of(pipeline)
     described = _described(order, source, pipeline)

@@ -13,7 +13,7 @@ from skindualgen.data.training_items import TRAINING_ITEMS_FILE
 from skindualgen.planning.requests import PairRequest
 from skindualgen.production.chunk import ChunkSettings
 from skindualgen.production.run import InProcess, Report, produce
-from skindualgen.production.sampler import PipelineSampler, drawn_with, token_counter
+from skindualgen.production.sampler import PipelineSampler, token_counter
 from skindualgen.production.source import RequestList
 from skindualgen.sample.inputs import check_size
 from skindualgen.sample.pipeline import SkinDualGenPipeline
@@ -26,6 +26,9 @@ def generate_pairs(
     *,
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
+    guidance_rescale: float | None = None,
+    guidance_interval: tuple[float, float] | None = None,
+    prompt_noise: float | None = None,
     batch_size: int = 8,
     size: int | None = None,
     report: Report = lambda done, total: None,
@@ -39,7 +42,9 @@ def generate_pairs(
         pipeline: text -> pair.
         requests: what to draw; their order is part of the settings.
         out: new folder, or one of an interrupted run of the same settings.
-        num_inference_steps, guidance_scale: the pipeline's defaults if not given.
+        num_inference_steps: the pipeline's default if not given.
+        guidance_scale, guidance_rescale, guidance_interval, prompt_noise: likewise; see
+            `skindualgen.sample.guidance.Guidance`.
         batch_size: pairs drawn together; results differ by at most one grey level between batch sizes.
         size: side in px, a multiple of 8; the model's own if not given.
         report: progress.
@@ -49,9 +54,12 @@ def generate_pairs(
     """
     if size is not None:
         check_size(size, size)  # before the folder is claimed with it
-    steps, guidance = drawn_with(pipeline, num_inference_steps, guidance_scale)
+    steps = num_inference_steps or pipeline.config.default_steps
+    guidance = pipeline.guidance(guidance_scale, guidance_rescale, guidance_interval, prompt_noise)
     source = RequestList(requests, token_counter(pipeline))
-    settings = ChunkSettings(steps, guidance, dict(pipeline.config.provenance or {}), batch_size)
+    settings = ChunkSettings(
+        steps, guidance.scale, dict(pipeline.config.provenance or {}), batch_size, further_guidance=guidance.told
+    )
     sampler = PipelineSampler(pipeline, steps=steps, guidance=guidance, size=size)
     described = {"size": size, "requests_sha256": source.sha256, "threads": threads_that_matter(pipeline)}
     produce(

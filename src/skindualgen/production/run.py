@@ -131,8 +131,8 @@ def produce(
     chunks = layout.chunks(reader)
     claimed = {
         "steps": settings.steps, "guidance": settings.guidance, "batch_size": settings.batch_size,
-        "id_prefix": settings.id_prefix, **settings.made_with, **_optional(settings), **described,
-        "pairs": source.pairs, **layout.described(),
+        "id_prefix": settings.id_prefix, **settings.made_with, **settings.further_guidance,
+        **_optional(settings), **described, "pairs": source.pairs, **layout.described(),
     }  # fmt: skip
     with production_folder(out, claimed) as work:
         remove_leftovers(work)

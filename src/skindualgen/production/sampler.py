@@ -13,6 +13,7 @@ import torch
 from skindualgen.model.bases import hide_loading_bars
 from skindualgen.planning.requests import PairRequest
 from skindualgen.production.chunk import Decode, Gate, Sampler
+from skindualgen.sample.guidance import Guidance
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.sample.reading import mask_reader
 
@@ -30,20 +31,22 @@ class PipelineSampler:
     Args:
         pipeline: text -> pair.
         steps: denoising steps.
-        guidance: classifier-free guidance.
+        guidance: of the pairs.
         size: side in px, a multiple of 8; the model's own if not given.
     """
 
-    def __init__(self, pipeline: SkinDualGenPipeline, *, steps: int, guidance: float, size: int | None) -> None:
+    def __init__(self, pipeline: SkinDualGenPipeline, *, steps: int, guidance: Guidance, size: int | None) -> None:
         self._pipeline, self._steps, self._guidance, self._size = pipeline, steps, guidance, size
 
     def sample(self, requests: Sequence[PairRequest]) -> Decode:
         """Draw the latents of the requests, in their order; what is returned decodes them."""
+        guidance = self._guidance
         latents, codes = self._pipeline(
             [request.prompt for request in requests],
             generator=[torch.Generator().manual_seed(request.seed) for request in requests],
-            num_inference_steps=self._steps, guidance_scale=self._guidance, height=self._size, width=self._size,
-            output_type="latent", return_dict=False,
+            num_inference_steps=self._steps, guidance_scale=guidance.scale, guidance_rescale=guidance.rescale,
+            guidance_interval=guidance.interval, prompt_noise=guidance.prompt_noise,
+            height=self._size, width=self._size, output_type="latent", return_dict=False,
         )  # fmt: skip
         return partial(self._pipeline.decode, latents, codes)
 
@@ -62,8 +65,8 @@ class PipelineFactory:
     """Builds sampler and gate, in whatever process they are to work.
 
     Args:
-        adapter, base, allow_base_mismatch: as ``SkinDualGenPipeline.from_adapter`` takes them.
-        steps, guidance: of the pipeline's defaults if not given.
+        adapter, base, allow_base_mismatch, guide: as ``SkinDualGenPipeline.from_adapter`` takes them.
+        steps, guidance, guidance_rescale, guidance_interval, prompt_noise: the pipeline's defaults if not given.
         size: side in px; the model's own if not given.
         gate: a calibrated gate, its file or folder.
         threads: of each process on the CPU.
@@ -79,6 +82,10 @@ class PipelineFactory:
     gate: Path | None = None
     threads: int | None = None
     precision: Precision = "fp32"
+    guidance_rescale: float | None = None
+    guidance_interval: tuple[float, float] | None = None
+    prompt_noise: float | None = None
+    guide: Path | None = None
 
     def __call__(self, worker: int = 0) -> tuple[Sampler, Gate | None]:
         """Sampler and gate of a worker; on a machine with several GPUs, workers take them in turn."""
@@ -90,14 +97,21 @@ class PipelineFactory:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         pipeline = SkinDualGenPipeline.from_adapter(
-            self.adapter, self.base, dtype=PRECISIONS[self.precision], allow_base_mismatch=self.allow_base_mismatch
-        )
+            self.adapter, self.base, dtype=PRECISIONS[self.precision],
+            allow_base_mismatch=self.allow_base_mismatch, guide=self.guide,
+        )  # fmt: skip
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
+    def drawn_with(self, pipeline: SkinDualGenPipeline) -> tuple[int, Guidance]:
+        """Steps and guidance, from the pipeline's defaults where they are not given."""
+        return self.steps or pipeline.config.default_steps, pipeline.guidance(
+            self.guidance, self.guidance_rescale, self.guidance_interval, self.prompt_noise
+        )
+
     def parts(self, pipeline: SkinDualGenPipeline) -> tuple[Sampler, Gate | None]:
         """Sampler and gate around a pipeline."""
-        steps, guidance = drawn_with(pipeline, self.steps, self.guidance)
+        steps, guidance = self.drawn_with(pipeline)
         sampler = PipelineSampler(pipeline, steps=steps, guidance=guidance, size=self.size)
         if self.gate is None:
             return sampler, None
@@ -105,12 +119,6 @@ class PipelineFactory:
 
         adapter = (pipeline.config.provenance or {}).get("adapter_sha256")
         return sampler, load_gate(self.gate, mask_reader(pipeline), adapter_sha256=adapter)
-
-
-def drawn_with(pipeline: SkinDualGenPipeline, steps: int | None, guidance: float | None) -> tuple[int, float]:
-    """Steps and guidance, from the pipeline's defaults where they are not given."""
-    config = pipeline.config
-    return steps or config.default_steps, config.default_guidance if guidance is None else guidance
 
 
 def device_of(worker: int) -> str:

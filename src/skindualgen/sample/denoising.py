@@ -66,33 +66,43 @@ class Course:
         embeds: Tensor,
         guidance: Guidance,
         generator: Generators = None,
+        guide: UNet2DConditionModel | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Predict both halves in the scheduler's prediction type, guided if there are two texts a sample.
+        """Predict both halves in the scheduler's prediction type, guided if there is a guide or two texts a sample.
 
         Args:
             unet: joint UNet.
             halves: image latents [b, c, h, w] and mask codes [b, 4, h, w] at the levels of this step.
             index: of the step.
             embeds: [b, 77, width], or [2b, 77, width] with what guidance leads away from first.
-            guidance: how it is led, with [2b, ...] alone, and what is done to the prompt.
+            guidance: how it is led, and what is done to the prompt.
             generator: of the noise on the prompt.
+            guide: weaker joint UNet, which predicts for the same texts what guidance leads away from.
         """
         image, codes = halves
         share = float(self.timesteps[index]) / len(self._alphas_cumprod)
-        guided = len(embeds) == 2 * len(image) and guidance.acts_at(share)
         text = guidance.noisy_prompt(embeds[-len(image) :], share, generator)
-        embeds = torch.cat([embeds[: len(image)], text]) if guided else text
-        if guided:
-            image, codes = image.repeat(2, 1, 1, 1), codes.repeat(2, 1, 1, 1)
         levels = [self._level(index, first) for first in self._first]
-        t_image, t_mask = (torch.full((len(embeds),), level, device=image.device) for level in levels)
-        image_out, velocity = joint_prediction(unet, image, codes, t_image, t_mask, embeds)
-        image_out, abar = image_out.float(), self._alphas_cumprod[levels[1]]
-        mask_out = velocity_to(self._prediction_type, velocity.float(), codes.float(), abar)
-        if not guided:
-            return image_out, mask_out
-        (image_un, image_cond), (mask_un, mask_cond) = image_out.chunk(2), mask_out.chunk(2)
-        return guidance.combine(image_cond, image_un), guidance.combine(mask_cond, mask_un)
+        abar = self._alphas_cumprod[levels[1]]
+
+        def both(net: UNet2DConditionModel, states: Tensor) -> tuple[Tensor, Tensor]:
+            """Predictions [k b, ...] of both halves for k texts a sample."""
+            copies = (len(states) // len(image), 1, 1, 1)
+            noisy_image, noisy_codes = image.repeat(copies), codes.repeat(copies)
+            t_image, t_mask = (torch.full((len(states),), level, device=image.device) for level in levels)
+            image_out, velocity = joint_prediction(net, noisy_image, noisy_codes, t_image, t_mask, states)
+            mask_out = velocity_to(self._prediction_type, velocity.float(), noisy_codes.float(), abar)
+            return image_out.float(), mask_out
+
+        if not guidance.acts_at(share) or (guide is None and len(embeds) == len(image)):
+            return both(unet, text)
+        if guide is None:
+            (image_weak, image_out), (mask_weak, mask_out) = (
+                out.chunk(2) for out in both(unet, torch.cat([embeds[: len(image)], text]))
+            )
+        else:
+            (image_out, mask_out), (image_weak, mask_weak) = both(unet, text), both(guide, text)
+        return guidance.combine(image_out, image_weak), guidance.combine(mask_out, mask_weak)
 
     def step(
         self,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
@@ -13,6 +15,7 @@ from torch import Tensor
 from skindualgen.contracts import InputError
 
 Generators = torch.Generator | list[torch.Generator] | None
+WHOLE_SCHEDULE = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,9 @@ class Guidance:
 
     scale: float = 1.0
     rescale: float = 0.0
-    interval: tuple[float, float] = (0.0, 1.0)
+    interval: Sequence[float] = WHOLE_SCHEDULE
     prompt_noise: float = 0.0
-    prompt_noise_until: tuple[float, float] = (0.6, 0.9)
+    prompt_noise_until: Sequence[float] = (0.6, 0.9)
 
     def __post_init__(self) -> None:
         limits: tuple[tuple[str, object, float, float], ...] = (
@@ -54,6 +57,15 @@ class Guidance:
         for name, pair in (("guidance_interval", self.interval), ("prompt_noise_until", self.prompt_noise_until)):
             if len(pair) != 2 or not 0 <= pair[0] < pair[1] <= 1:
                 raise InputError(f"{name} {pair}", "two rising shares of the schedule in [0, 1]", "try (0.2, 0.8)")
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What differs from plain guidance besides the scale, for records: name -> number."""
+        numbers = {"guidance_rescale": self.rescale, "prompt_noise": self.prompt_noise}
+        told = {name: float(number) for name, number in numbers.items() if number}
+        if tuple(self.interval) != WHOLE_SCHEDULE:
+            told |= {"guidance_from": float(self.interval[0]), "guidance_until": float(self.interval[1])}
+        return told
 
     @property
     def on(self) -> bool:

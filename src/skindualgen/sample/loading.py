@@ -8,26 +8,33 @@ from typing import Any
 import torch
 from diffusers import DPMSolverMultistepScheduler
 
-from skindualgen.model.adapter import WEIGHTS_FILE, base_place, load_adapter, read_header, recorded_base
+from skindualgen.model.adapter import WEIGHTS_FILE, adapter_folder, base_place, load_adapter, read_header, recorded_base
 from skindualgen.model.bases import load_base
 from skindualgen.model.schedule import zero_terminal_snr
 from skindualgen.provenance import sha256_file
 
 
 def pipeline_parts(
-    folder: Path, base: str | Path | None, dtype: torch.dtype, *, allow_base_mismatch: bool = False
+    folder: Path,
+    base: str | Path | None,
+    dtype: torch.dtype,
+    *,
+    allow_base_mismatch: bool = False,
+    guide: str | Path | None = None,
 ) -> dict[str, Any]:
     """Load what ``SkinDualGenPipeline`` is made of, as its arguments.
 
     Args:
         folder: of the adapter.
-        base, dtype, allow_base_mismatch: as ``SkinDualGenPipeline.from_adapter`` takes them.
+        base, dtype, allow_base_mismatch, guide: as ``SkinDualGenPipeline.from_adapter`` takes them.
     """
     header = read_header(folder)
     parts = load_base(base or recorded_base(header), dtype=dtype)
-    unet = load_adapter(parts, folder, allow_base_mismatch=allow_base_mismatch, share=True).eval()
-    if dtype != torch.float32:
-        unet = unet.to(dtype)
+    weaker = None if guide is None else adapter_folder(guide)
+    mismatch = {"allow_base_mismatch": allow_base_mismatch}
+    # The guide first, in weights of its own: the adapter is then merged into the base's.
+    guide_unet = None if weaker is None else load_adapter(parts, weaker, **mismatch).eval().to(dtype)
+    unet = load_adapter(parts, folder, **mismatch, share=True).eval().to(dtype)
     config = header["recipe"].get("config", {})
     if config.get("noise", {}).get("zero_terminal_snr"):
         parts.scheduler = zero_terminal_snr(parts.scheduler)
@@ -36,6 +43,8 @@ def pipeline_parts(
     )
     made_of = {"base_id": parts.base_id, "base_sha256": parts.sha256}
     made_of["adapter_sha256"] = sha256_file(folder / WEIGHTS_FILE)
+    if weaker is not None:
+        made_of["guide_sha256"] = sha256_file(weaker / WEIGHTS_FILE)
     if parts.revision:
         made_of["base_revision"] = parts.revision
     if header["base_sha256"] != parts.sha256:
@@ -46,6 +55,7 @@ def pipeline_parts(
         "tokenizer": parts.tokenizer,
         "unet": unet,
         "scheduler": scheduler,
+        "guide": guide_unet,
         "provenance": made_of,
         **header["recipe"].get("sampling", {}),
     }

@@ -25,7 +25,7 @@ from skindualgen.model.adapter import adapter_folder
 from skindualgen.model.autoencoder import PatchAutoencoder
 from skindualgen.model.bases import embed_prompts
 from skindualgen.sample.denoising import Course
-from skindualgen.sample.guidance import Generators, Guidance
+from skindualgen.sample.guidance import WHOLE_SCHEDULE, Generators, Guidance
 from skindualgen.sample.inputs import (
     callback_changes,
     check_batch,
@@ -57,10 +57,14 @@ class SkinDualGenPipeline(DiffusionPipeline):
         default_steps: steps for pairs and images when the call does not say.
         default_guidance: classifier-free guidance for pairs and images when the call does not say.
         default_segment_steps: steps for image -> mask when the call does not say; guidance is off there.
+        default_guidance_rescale, default_guidance_interval, default_prompt_noise: when the call does not say.
+        guide: a weaker joint UNet, such as the same adapter early in its training, for the same prompts. With it,
+            guidance leads away from the guide's predictions and not from those for the negative prompt.
         provenance: ids and hashes of base and adapter, written into every generated file.
     """
 
     model_cpu_offload_seq = "text_encoder->unet->vae"
+    _optional_components: ClassVar[list[str]] = ["guide"]
     _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "mask_codes", "prompt_embeds"]
 
     def __init__(
@@ -74,13 +78,22 @@ class SkinDualGenPipeline(DiffusionPipeline):
         default_guidance: float = 2.0,
         default_segment_steps: int = 1,
         provenance: dict[str, str] | None = None,
+        default_guidance_rescale: float = 0.0,
+        default_guidance_interval: Sequence[float] = WHOLE_SCHEDULE,
+        default_prompt_noise: float = 0.0,
+        guide: UNet2DConditionModel | None = None,
     ) -> None:
         super().__init__()
-        self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
+        self.register_modules(
+            vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler, guide=guide
+        )
         self.register_to_config(
             default_steps=default_steps,
             default_guidance=default_guidance,
             default_segment_steps=default_segment_steps,
+            default_guidance_rescale=default_guidance_rescale,
+            default_guidance_interval=tuple(default_guidance_interval),
+            default_prompt_noise=default_prompt_noise,
             provenance=provenance,
         )
         self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
@@ -94,6 +107,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
         *,
         dtype: torch.dtype = torch.float32,
         allow_base_mismatch: bool = False,
+        guide: str | Path | None = None,
     ) -> SkinDualGenPipeline:
         """Build the pipeline from an adapter folder and its base, or from a folder that holds both, merged.
 
@@ -104,6 +118,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
             dtype: of all weights.
             allow_base_mismatch: use the adapter on another base than its own, with a warning; ``provenance`` then
                 names the adapter's own too.
+            guide: a weaker adapter of the same base, that guidance leads away from.
         """
         folder = adapter_folder(adapter)
         if (folder / cls.config_name).is_file():
@@ -111,8 +126,15 @@ class SkinDualGenPipeline(DiffusionPipeline):
                 raise InputError(
                     f"base {base} with the merged folder {folder}", "no base, as it holds one", "leave it out"
                 )
+            if guide is not None:
+                raise InputError(
+                    f"the guide {guide} with the merged folder {folder}",
+                    "an adapter on its base",
+                    "leave the guide out",
+                )
             return cls.from_pretrained(folder, dtype=dtype)
-        pipeline = cls(**pipeline_parts(folder, base, dtype, allow_base_mismatch=allow_base_mismatch))
+        parts = pipeline_parts(folder, base, dtype, allow_base_mismatch=allow_base_mismatch, guide=guide)
+        pipeline = cls(**parts)
         pipeline.register_to_config(_name_or_path=str(folder))  # as from_pretrained does: name_or_path
         return pipeline
 
@@ -136,6 +158,26 @@ class SkinDualGenPipeline(DiffusionPipeline):
         """Set ``pipe._interrupt = True`` in a callback to stop."""
         return self._interrupt
 
+    def guidance(
+        self,
+        scale: float | None = None,
+        rescale: float | None = None,
+        interval: Sequence[float] | None = None,
+        prompt_noise: float | None = None,
+    ) -> Guidance:
+        """Settings of guidance for pairs and images, from the pipeline's defaults where they are not given.
+
+        Raises:
+            InputError: one is out of its range.
+        """
+        config = self.config
+        return Guidance(
+            config.default_guidance if scale is None else scale,
+            config.default_guidance_rescale if rescale is None else rescale,
+            config.default_guidance_interval if interval is None else interval,
+            config.default_prompt_noise if prompt_noise is None else prompt_noise,
+        )
+
     def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
         """Text encoder states [b, 77, width] of b prompts; longer ones are cut, as CLIP cannot read on."""
         return embed_prompts(self.tokenizer, self.text_encoder, prompts)
@@ -147,9 +189,9 @@ class SkinDualGenPipeline(DiffusionPipeline):
         negative_prompt: str | Sequence[str] | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
-        guidance_rescale: float = 0.0,
-        guidance_interval: tuple[float, float] = (0.0, 1.0),
-        prompt_noise: float = 0.0,
+        guidance_rescale: float | None = None,
+        guidance_interval: Sequence[float] | None = None,
+        prompt_noise: float | None = None,
         num_images_per_prompt: int = 1,
         generator: Generators = None,
         image: PipelineImageInput | None = None,
@@ -174,8 +216,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
             negative_prompt: what guidance leads away from; empty text if not given.
             num_inference_steps: denoising steps.
             guidance_scale: classifier-free guidance; 1 or less switches it off.
-            guidance_rescale, guidance_interval, prompt_noise: off if not given; see
-                `skindualgen.sample.guidance.Guidance`.
+            guidance_rescale, guidance_interval, prompt_noise: see `skindualgen.sample.guidance.Guidance`.
             num_images_per_prompt: samples of each prompt, or of each given image or mask.
             generator: one per sample makes results independent of the batch they are made in.
             image: photograph(s), as `skindualgen.sample.inputs.image_to_tensor` takes them. Alone: image -> mask; what
@@ -214,9 +255,14 @@ class SkinDualGenPipeline(DiffusionPipeline):
         check_scheduler(self.scheduler, steps)
         check_generator(generator)
         check_tensors(latents=latents, prompt_embeds=prompt_embeds, negative_prompt_embeds=negative_prompt_embeds)
-        default_guidance = 1.0 if reads_mask else self.config.default_guidance
-        self._guidance_scale = default_guidance if guidance_scale is None else guidance_scale
-        guidance = Guidance(self._guidance_scale, guidance_rescale, guidance_interval, prompt_noise)
+        guidance = self.guidance(
+            1.0 if reads_mask and guidance_scale is None else guidance_scale, guidance_rescale, guidance_interval,
+            0.0 if reads_mask and prompt_noise is None else prompt_noise,
+        )  # fmt: skip
+        self._guidance_scale = guidance.scale
+        if self.guide is not None and (negative_prompt is not None or negative_prompt_embeds is not None):
+            got = "a negative prompt for a pipeline with a guide"
+            raise InputError(got, "the guide alone to lead away from", "leave the negative prompt out")
         self._interrupt = False
         device, dtype = self._execution_device, self.unet.dtype
 
@@ -229,7 +275,8 @@ class SkinDualGenPipeline(DiffusionPipeline):
         text, negative, pixels, given_codes = (  # type: ignore[assignment]
             repeat(t, count, num_images_per_prompt) for t in (text, negative, pixels, given_codes)
         )
-        embeds = torch.cat([negative, text]) if guidance.on else text  # [b or 2b, 77, width]
+        # [b or 2b, 77, width]
+        embeds = torch.cat([negative, text]) if guidance.on and self.guide is None else text
 
         # 3. One pass of the denoising loop; to average masks, several over flips of the photographs.
         start_image, start_mask = strengths(strength, image is not None, mask is not None)
@@ -276,7 +323,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
                 if self.interrupt:
                     continue
                 led = replace(guidance, scale=self.guidance_scale)  # a callback may change it
-                predictions = course.predict(self.unet, halves, index, embeds, led, generator)
+                predictions = course.predict(self.unet, halves, index, embeds, led, generator, guide=self.guide)
                 halves = course.step(halves, predictions, index, generator)
                 if callback is not None:
                     tensors = {"latents": halves[0], "mask_codes": halves[1], "prompt_embeds": embeds}

@@ -189,7 +189,11 @@ def draw_given(pipeline: WatchedPipeline, wish: Wish, folder: Path, given: Given
     size = working_size((given.image or given.mask).size, pipeline.native_px)
     requests = requests_from_prompts([(prompt, {}) for prompt in wish.prompts], wish.count, wish.seed)
     source = RequestList(requests, token_counter(pipeline.pipeline))
-    settings = ChunkSettings(wish.steps, wish.guidance, dict(pipeline.config.provenance or {}), batch_size=BATCH_PAIRS)
+    guidance = pipeline.guidance(wish.guidance)
+    settings = ChunkSettings(
+        wish.steps, guidance.scale, dict(pipeline.config.provenance or {}), batch_size=BATCH_PAIRS,
+        further_guidance=guidance.told,
+    )  # fmt: skip
     try:
         produce(
             source, folder, InProcess(GivenSampler(pipeline, wish, size, given)), settings,
