@@ -23,11 +23,11 @@ from skindualgen.data.prepare import prepare
 from skindualgen.data.prepare_options import PrepareOptions
 from skindualgen.model.bases import Base, load_base
 from skindualgen.model.joint_unet import NEW_MODULES
-from skindualgen.train.batches import Batch, Batches
-from skindualgen.train.cache import EncodeOptions, PairCache, open_cache
-from skindualgen.train.checkpoint import STATE_FILE, load_newest, save_checkpoint
-from skindualgen.train.run_folder import CHECKPOINT_DIR
-from skindualgen.train.trainer import Trainer
+from skindualgen.training.batches import Batch, Batches
+from skindualgen.training.cache import EncodeOptions, PairCache, open_cache
+from skindualgen.training.checkpoint import STATE_FILE, load_newest, save_checkpoint
+from skindualgen.training.run_folder import CHECKPOINT_DIR
+from skindualgen.training.trainer import Trainer
 
 IMAGE, ENCODING, CACHED = "image only", "joint, encoding in the step", "joint, from the cache"
 MEMORY_STEPS = 2

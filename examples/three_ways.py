@@ -32,7 +32,7 @@ def main() -> None:
 
     from_text = pipe("a dermoscopic image of a melanoma", generator=generator())
     from_photograph = pipe(image=photograph, generator=generator())
-    from_mask = pipe("a dermoscopic image of a seborrheic keratosis", mask=exact_mask, generator=generator())
+    from_mask = pipe("a dermoscopic image of a seborrheic keratosis", mask_image=exact_mask, generator=generator())
 
     width, height = from_text.images[0].size
     small_mask = exact_mask.resize((width, height), Image.Resampling.NEAREST)

@@ -1,8 +1,9 @@
 """Train the micro base's autoencoder: fixed linear analysis, decoder by L1 + perceptual + adversarial loss.
 
 Only photographs of the part "train" are seen. Resumable: the same command goes on from the last checkpoint. With
---base, half of every batch are latents that a trained base has noised a little and denoised again, as those are what it
-will have to decode; the fixed analysis stays, so the base needs no training afterwards.
+--base, half of every batch is what a trained base makes, as that is what the decoder will have to decode: photographs'
+latents noised a little and denoised again, and latents made from noise alone. The fixed analysis stays, so the base
+needs no training afterwards.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor, nn
 
 from micro_critic import FeatureCritic, ImageFeatures, perceptual_distance
@@ -39,11 +41,13 @@ FURTHER_LEARNING_RATE = 3e-4
 """of a decoder that is trained on from --init"""
 CRITIC_LEARNING_RATE = 4e-4
 PERCEPTUAL_WEIGHT = 0.4
-ADVERSARIAL_WEIGHT = 0.03
+ADVERSARIAL_WEIGHT = 0.08
 """fixed: a weight measured from gradients grows without end once the critic is fooled"""
 CYCLE_WEIGHT = 0.1
-"""of the distance between redrawn latents and the analysis of their picture, beside REDRAWN_SHARE of the usual terms:
-what a redrawn latent's photograph looked like in detail is not known any more"""
+CYCLE_CHANNELS = 6
+"""Distance between latents that the base made and the analysis of their picture, in the strongest channels: shapes and
+colours stay, texture is the critic's. Beside it, redrawn latents have REDRAWN_SHARE of the usual terms, as what their
+photograph looked like in detail is not known any more, and generated ones, which have no photograph, nothing."""
 REDRAWN_SHARE = 0.25
 ADVERSARIAL_FROM_STEP = 1000
 CRITIC_LEAD_STEPS = 100
@@ -51,7 +55,8 @@ LATENT_NOISE_MAX = 0.1
 """Generated latents are not perfect: half of them are decoded under noise up to this standard deviation."""
 REDRAWN = 2048
 REDRAWN_MIN_ZOOM = 0.85
-REDRAWN_LEAST_T, REDRAWN_MOST_T, REDRAWN_STEPS = 20, 350, 4
+REDRAWN_LEAST_T, REDRAWN_MOST_T, REDRAWN_STEPS = 20, 600, 4
+GENERATED, GENERATED_STEPS = 1024, 20
 EMA_DECAY = 0.998
 CHECKPOINT_SECONDS = 150
 MEASURE_EVERY = 500
@@ -65,12 +70,13 @@ def redraw(base: Path, autoencoder: PatchAutoencoder, images: Tensor, device: st
         Views [n, 3, s, s] uint8 and their redrawn latents [n, c, s/8, s/8] in half precision.
     """
     model = load_base(base)
-    text, alphas = model.embed([""]), model.scheduler.alphas_cumprod
+    text, alphas = model.embed([""]).to(device), model.scheduler.alphas_cumprod
+    model.unet.to(device)
     generator, noise = np.random.default_rng(1), torch.Generator().manual_seed(1)
     views, latents = [], []
     for _ in range(REDRAWN // BATCH):
         x = random_views(images, BATCH, SIZE_PX, generator, REDRAWN_MIN_ZOOM)
-        z = autoencoder.encode(x).latent_dist.mode()
+        z = autoencoder.encode(x.to(device)).latent_dist.mode().cpu()
         start = torch.randint(REDRAWN_LEAST_T, REDRAWN_MOST_T, (BATCH,), generator=noise)
         levels = [(start * (REDRAWN_STEPS - k)) // REDRAWN_STEPS for k in range(REDRAWN_STEPS + 1)]
         a = alphas[start].view(-1, 1, 1, 1)
@@ -78,12 +84,31 @@ def redraw(base: Path, autoencoder: PatchAutoencoder, images: Tensor, device: st
         for here, there in pairwise(levels):
             a = alphas[here].view(-1, 1, 1, 1)
             with autocast(device):
-                v = model.unet(z, here, text.expand(BATCH, -1, -1)).sample.float()
+                v = model.unet(z.to(device), here, text.expand(BATCH, -1, -1)).sample.float().cpu()
             b = torch.where(there > 0, alphas[there], 1.0).view(-1, 1, 1, 1)
             z = add_noise(velocity_to_x0(v, z, a), velocity_to_epsilon(v, z, a), b)
         views.append(((x + 1) * 127.5).round().to(torch.uint8))
         latents.append(z.half())
     return torch.cat(views), torch.cat(latents)
+
+
+@torch.no_grad()
+def generate(base: Path, device: str) -> Tensor:
+    """Latents [n, c, s/8, s/8] in half precision that the base makes from noise (DPM-Solver++, no prompt)."""
+    model = load_base(base)
+    text, noise = model.embed([""]).to(device), torch.Generator().manual_seed(2)
+    model.unet.to(device)
+    latents = []
+    for _ in range(GENERATED // (2 * BATCH)):
+        scheduler = DPMSolverMultistepScheduler.from_config(model.scheduler.config)
+        scheduler.set_timesteps(GENERATED_STEPS)
+        z = torch.randn(2 * BATCH, model.unet.config.in_channels, SIZE_PX // 8, SIZE_PX // 8, generator=noise)
+        for t in scheduler.timesteps:
+            with autocast(device):
+                v = model.unet(z.to(device), t, text.expand(len(z), -1, -1)).sample.float().cpu()
+            z = scheduler.step(v, t, z).prev_sample
+        latents.append(z.half())
+    return torch.cat(latents)
 
 
 @torch.no_grad()
@@ -110,7 +135,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30, help="training time of this call")
     parser.add_argument("--latent-channels", type=int, default=LATENT_CHANNELS)
     parser.add_argument("--init", type=Path, help="autoencoder to start from where --work holds no checkpoint")
-    parser.add_argument("--base", type=Path, help="base whose redrawn latents half of every batch is decoded from")
+    parser.add_argument("--base", type=Path, help="base that makes half of every batch")
     parser.add_argument("--final-decay", action="store_true", help="decay the learning rate to zero over this call")
     add_device_options(parser)
     args = parser.parse_args()
@@ -158,12 +183,15 @@ def main() -> None:
         print("linear alone:", measure(ema, val_px, judge, real), flush=True)
     for module in (autoencoder, critic, features, ema):
         module.to(memory_format=torch.channels_last)
-    redrawn_views = redrawn = None
+    redrawn_views = redrawn = generated = None
     if args.base:
-        cache = args.work / "redrawn.pt"
+        cache = args.work / "made.pt"
         if not cache.exists():
-            torch.save(redraw(args.base, autoencoder, train, device), cache)
-        redrawn_views, redrawn = torch.load(cache)
+            save_state(
+                {"redrawn": redraw(args.base, autoencoder, train, device), "z": generate(args.base, device)}, cache
+            )
+        made = torch.load(cache)
+        (redrawn_views, redrawn), generated = made["redrawn"], made["z"]
 
     def save() -> None:
         save_state({name: item.state_dict() for name, item in state_of.items()} | {"step": step}, checkpoint)
@@ -178,19 +206,22 @@ def main() -> None:
         for group in optimizer.param_groups:
             group["lr"] = rate
         x = random_views(train, BATCH, SIZE_PX, generator)
-        weight, redrawn_from, z_redrawn = torch.ones(BATCH, device=device), BATCH, None
+        weight, made_from, z_made = torch.ones(BATCH, device=device), BATCH, None
         if redrawn is not None:
-            redrawn_from = BATCH // 2
-            chosen = torch.from_numpy(generator.integers(len(redrawn), size=BATCH - redrawn_from))
-            x[redrawn_from:], z_redrawn = redrawn_views[chosen].float() / 127.5 - 1, redrawn[chosen].float().to(device)
-            weight[redrawn_from:] = REDRAWN_SHARE
+            made_from, generated_from = BATCH // 2, 3 * BATCH // 4
+            one, other = (
+                torch.from_numpy(generator.integers(len(each), size=BATCH // 4)) for each in (redrawn, generated)
+            )
+            x[made_from:generated_from] = redrawn_views[one].float() / 127.5 - 1
+            z_made = torch.cat([redrawn[one], generated[other]]).float().to(device)
+            weight[made_from:generated_from], weight[generated_from:] = REDRAWN_SHARE, 0.0
         x = x.to(device).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             z = autoencoder.encode(x).latent_dist.mode()
             level = torch.rand(len(z), 1, 1, 1, device=device) * 2 * LATENT_NOISE_MAX - LATENT_NOISE_MAX
             z = z + torch.randn_like(z) * level.clamp(min=0)
-            if z_redrawn is not None:
-                z[redrawn_from:] = z_redrawn
+            if z_made is not None:
+                z[made_from:] = z_made
         with autocast(device):
             residual = autoencoder.decoder(z)
         out = autoencoder.synthesis(z) + residual.float()
@@ -203,8 +234,9 @@ def main() -> None:
             "perceptual": (perceptual_distance(fake, real_features) * weight).mean(),
         }
         loss = terms["l1"] + PERCEPTUAL_WEIGHT * terms["perceptual"]
-        if redrawn_from < BATCH:
-            terms["cycle"] = (autoencoder.analysis(out[redrawn_from:]) - z[redrawn_from:]).abs().mean()
+        if made_from < BATCH:
+            apart = autoencoder.analysis(out[made_from:]) - z[made_from:]
+            terms["cycle"] = apart[:, :CYCLE_CHANNELS].abs().mean()
             loss = loss + CYCLE_WEIGHT * terms["cycle"]
         if step >= adversarial_from:
             with autocast(device):

@@ -40,6 +40,8 @@ EMA_WIDTHS = {"short": 16.97, "long": 6.94}
 3.1): the average forgets in proportion to the training's length, so a longer training needs no other setting."""
 BALANCE = 0.5
 """of classes in the labelled stage: drawn with their frequency to the power 1 - BALANCE"""
+KEPT = "short"
+"""which average is measured and exported; the other one is in the state file"""
 CHECKPOINT_SECONDS = 150
 BANDS = ((0, 200), (200, 500), (500, 1000))
 """of timesteps, for the loss on val"""
@@ -181,7 +183,7 @@ def main() -> None:
         save_state(
             {name: part.state_dict() for name, part in base.parts.items()} | {"samples": base.samples}, checkpoint
         )
-        base.export(args.out, autoencoder, "short", {"stage": args.stage})
+        base.export(args.out, autoencoder, KEPT, {"stage": args.stage})
 
     start = saved = time.monotonic()
     first, window, steps = base.samples, [], 0
@@ -198,16 +200,17 @@ def main() -> None:
             row["per_second"] = (base.samples - first) / (time.monotonic() - start)
             window = []
             if steps % 125 == 0:
-                row |= val_loss(base.averages["short"])
+                row |= val_loss(base.averages[KEPT])
             due = (
                 base.samples // args.measure_every
                 > (base.samples - 25 * args.batch * processes.count) // args.measure_every
             )
             if due:
                 decoder = PatchAutoencoder.from_pretrained(args.autoencoder, torch_dtype=torch.float32)
-                for name, nets in base.averages.items():
-                    scores = measure(base, nets, decoder.to(device), args.work / f"samples_{name}_{base.samples}.jpg")
-                    row |= {f"{name}_{key}": value for key, value in scores.items()}
+                scores = measure(
+                    base, base.averages[KEPT], decoder.to(device), args.work / f"samples_{base.samples}.jpg"
+                )
+                row |= scores
             with (args.work / "metrics.jsonl").open("a") as log:
                 log.write(json.dumps(row) + "\n")
         if time.monotonic() - saved > CHECKPOINT_SECONDS:

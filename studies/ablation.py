@@ -32,8 +32,8 @@ from skindualgen.provenance import atomic_write_json, atomic_write_text, run_rec
 from skindualgen.quality.features import CachedFeatures, ImageNetFeatures
 from skindualgen.quality.fidelity import kernel_distance
 from skindualgen.sample.pipeline import SkinDualGenPipeline
-from skindualgen.train.loop import train
-from skindualgen.train.run_folder import METRICS_FILE
+from skindualgen.training.loop import train
+from skindualgen.training.run_folder import METRICS_FILE
 
 ARMS: dict[str, dict[str, Any]] = {
     "default": {},

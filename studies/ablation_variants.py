@@ -22,7 +22,7 @@ from skindualgen.data.pairs import View, load_pair, read_pairs
 from skindualgen.model import adapter, joint_unet
 from skindualgen.model.bases import Base, load_base
 from skindualgen.sample import denoising, outputs, pipeline
-from skindualgen.train import cache, objective, trainer, validate
+from skindualgen.training import cache, objective, trainer, validate
 
 SMALLEST_ABAR = 1e-3
 """Signal power below which epsilon is read as if there were as much. Without, the clean estimate would be infinite at

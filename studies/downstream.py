@@ -54,7 +54,7 @@ from downstream_sets import captions, link_pairs
 from downstream_sweep import sweep_table
 from micro_quality import run_command
 
-from skindualgen.benchmark.subsets import nested_subset
+from skindualgen.benchmarking.subsets import nested_subset
 from skindualgen.contracts import DATASET_FILE
 from skindualgen.data.manifest import read_metadata
 from skindualgen.provenance import atomic_write_json, atomic_write_text, run_record

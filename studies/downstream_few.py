@@ -43,7 +43,7 @@ from downstream_sets import (
 )
 from micro_quality import run_command
 
-from skindualgen.benchmark.subsets import nested_subset
+from skindualgen.benchmarking.subsets import nested_subset
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE
 

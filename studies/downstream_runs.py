@@ -12,9 +12,9 @@ from pathlib import Path
 from downstream_sets import write_captions
 from micro_quality import run_command
 
-from skindualgen.benchmark.metrics import SEGMENTATION_METRICS, SegmentationOutcome
-from skindualgen.benchmark.statistics import ArmOutcomes, paired_difference
-from skindualgen.benchmark.trials import read_record
+from skindualgen.benchmarking.metrics import SEGMENTATION_METRICS, SegmentationOutcome
+from skindualgen.benchmarking.statistics import ArmOutcomes, paired_difference
+from skindualgen.benchmarking.trials import read_record
 from skindualgen.contracts import PairRecord
 from skindualgen.data.manifest import read_metadata
 from skindualgen.provenance import atomic_write_json, atomic_write_text

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from micro_quality import run_command
 
-from skindualgen.benchmark.metrics import SegmentationOutcome, segmentation_outcome
+from skindualgen.benchmarking.metrics import SegmentationOutcome, segmentation_outcome
 from skindualgen.contracts import DATASET_FILE, InputError, PairRecord
 from skindualgen.data.manifest import write_dataset
 from skindualgen.data.prompts import prompt_for

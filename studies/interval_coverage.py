@@ -2,7 +2,7 @@
 
 Networks are simulated rather than trained, so that the truth is known: an outcome is the sum of what the item, the item
 in this arm, the seed and the rest contribute, on the scale of logits. Beside the interval of
-``skindualgen.benchmark.statistics`` stands the plain one: percentiles of a bootstrap that redraws seeds and items.
+``skindualgen.benchmarking.statistics`` stands the plain one: percentiles of a bootstrap that redraws seeds and items.
 
 python studies/interval_coverage.py --out docs/results
 """
@@ -21,7 +21,7 @@ import typer
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
-from skindualgen.benchmark.metrics import (
+from skindualgen.benchmarking.metrics import (
     CLASSIFICATION_METRICS,
     JACCARD_THRESHOLD,
     SEGMENTATION_METRICS,
@@ -30,7 +30,7 @@ from skindualgen.benchmark.metrics import (
     Outcome,
     SegmentationOutcome,
 )
-from skindualgen.benchmark.statistics import ArmOutcomes, paired_difference, resampled_scores
+from skindualgen.benchmarking.statistics import ArmOutcomes, paired_difference, resampled_scores
 from skindualgen.provenance import atomic_write_json, atomic_write_text, run_record
 from skindualgen.quality.intervals import CONFIDENCE, Estimate
 
@@ -226,8 +226,9 @@ def main(
         f"`python {' '.join(record['command'])}`, {record['date_utc'][:10]}, {record['cores']} cores, "
         f"{record['platform']}.", "",
         "How often the 95 % interval of a paired difference holds the true difference of two simulated arms whose true "
-        "difference is known. *Coverage* and *width*: the interval of `skindualgen.benchmark.statistics` (variance of "
-        "the seeds and of the test items, Student's t). *Plain*: percentiles of a bootstrap that redraws seeds and "
+        "difference is known. *Coverage* and *width*: the interval of "
+        "`skindualgen.benchmarking.statistics` (variance of the seeds and of the test items, Student's t). *Plain*: "
+        "percentiles of a bootstrap that redraws seeds and "
         f"items. {repetitions} studies a line, {RESAMPLES} resamples; an interval of exactly 95 % would show "
         f"{95 - error:.1f} to {95 + error:.1f} %. *Sd between seeds*: of the difference of one pair of networks, all "
         "pairs on one test part.", "",

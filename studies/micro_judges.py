@@ -12,9 +12,9 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from skindualgen.benchmark.classify import Classifier, ClassifierConfig, train_classifier
-from skindualgen.benchmark.segment import Segmenter, SegmenterConfig, train_segmenter
-from skindualgen.benchmark.training import Budget
+from skindualgen.benchmarking.classify import Classifier, ClassifierConfig, train_classifier
+from skindualgen.benchmarking.segment import Segmenter, SegmenterConfig, train_segmenter
+from skindualgen.benchmarking.training import Budget
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.evaluation.judges import judge_file
 from skindualgen.quality.folder import content_sha256

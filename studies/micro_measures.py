@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from skindualgen.benchmark.classify import Classifier
-from skindualgen.benchmark.segment import Segmenter
+from skindualgen.benchmarking.classify import Classifier
+from skindualgen.benchmarking.segment import Segmenter
 from skindualgen.contracts import InputError
 from skindualgen.quality.features import FeatureExtractor
 from skindualgen.quality.fidelity import (

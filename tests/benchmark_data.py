@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from skindualgen.benchmark.networks import Network
-from skindualgen.benchmark.pictures import Pictures
-from skindualgen.benchmark.pools import Pool
-from skindualgen.benchmark.training import Budget
-from skindualgen.benchmark.trials import (
+from skindualgen.benchmarking.networks import Network
+from skindualgen.benchmarking.pictures import Pictures
+from skindualgen.benchmarking.pools import Pool
+from skindualgen.benchmarking.training import Budget
+from skindualgen.benchmarking.trials import (
     Recipe,
     TaskData,
 )

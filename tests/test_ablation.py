@@ -31,9 +31,9 @@ from skindualgen.model import adapter, joint_unet
 from skindualgen.model.bases import load_base
 from skindualgen.sample import denoising, outputs, pipeline
 from skindualgen.sample.pipeline import SkinDualGenPipeline
-from skindualgen.train import cache, objective, trainer, validate
-from skindualgen.train.loop import train
-from skindualgen.train.objective import Noise, joint_loss
+from skindualgen.training import cache, objective, trainer, validate
+from skindualgen.training.loop import train
+from skindualgen.training.objective import Noise, joint_loss
 from tiny import tiny_config
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
@@ -97,7 +97,7 @@ def test_a_variant_trains_and_draws_and_leaves_no_trace(
         drawn = pipe("a dermoscopic image", generator=generator, output_type="latent")
         pairs = pipe("a dermoscopic image", generator=generator, output_type="np")
         read = pipe(image=pairs.images, generator=generator, output_type="np")
-        pipe("a dermoscopic image", mask=pairs.masks, generator=generator)
+        pipe("a dermoscopic image", mask_image=pairs.masks, generator=generator)
     assert changed >= 3
     assert all(now is then for now, then in zip(names_now(), before, strict=True))
     last = json.loads((config.out / "metrics.jsonl").read_text().splitlines()[-1])

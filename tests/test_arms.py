@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skindualgen.benchmark.arms import Arm, arms_of
-from skindualgen.benchmark.pools import Fill, Pool, build_pool
-from skindualgen.benchmark.subsets import nested_subset
+from skindualgen.benchmarking.arms import Arm, arms_of
+from skindualgen.benchmarking.pools import Fill, Pool, build_pool
+from skindualgen.benchmarking.subsets import nested_subset
 from skindualgen.contracts import InputError
 
 REAL = ["nevus"] * 6 + ["melanoma"] * 2

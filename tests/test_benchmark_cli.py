@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from benchmark_data import write_folder
-from skindualgen.benchmark.results import BenchmarkResult
+from skindualgen.benchmarking.results import BenchmarkResult
 from skindualgen.cli import app
 
 QUICK = ["--size", "32", "--network", "test_efficientnet", "--weights", "random", "--precision", "fp32"]

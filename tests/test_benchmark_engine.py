@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 
 from benchmark_data import SIZE_PX, TINY, plain_data, recipe_of, write_folder
-from skindualgen.benchmark.options import BenchmarkOptions
-from skindualgen.benchmark.pictures import Pictures, load_pictures
-from skindualgen.benchmark.plan import origin_caveats, plan, task_data
-from skindualgen.benchmark.results import BenchmarkResult
-from skindualgen.benchmark.run import PRECISION_FILE, RESULT_FILE, TRIALS_DIR, run_benchmark
-from skindualgen.benchmark.trials import batch_source
+from skindualgen.benchmarking.options import BenchmarkOptions
+from skindualgen.benchmarking.pictures import Pictures, load_pictures
+from skindualgen.benchmarking.plan import origin_caveats, plan, task_data
+from skindualgen.benchmarking.results import BenchmarkResult
+from skindualgen.benchmarking.run import PRECISION_FILE, RESULT_FILE, TRIALS_DIR, run_benchmark
+from skindualgen.benchmarking.trials import batch_source
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_metadata, write_dataset
 
@@ -224,7 +224,7 @@ def test_precision_is_measured_once(
     first = run_benchmark(settings, tmp_path)
     kept = json.loads((tmp_path / PRECISION_FILE).read_text())
     assert list(kept.values()) == [first.tasks[0].precision == "bf16"]
-    monkeypatch.setattr("skindualgen.benchmark.run.measure_bfloat16", lambda *given: pytest.fail("measured again"))
+    monkeypatch.setattr("skindualgen.benchmarking.run.measure_bfloat16", lambda *given: pytest.fail("measured again"))
     assert run_benchmark(settings, tmp_path).tasks[0].precision == first.tasks[0].precision
 
 

@@ -19,7 +19,7 @@ from sklearn.metrics import (
 )
 from torchmetrics.functional.classification import binary_sensitivity_at_specificity, multiclass_calibration_error
 
-from skindualgen.benchmark.metrics import (
+from skindualgen.benchmarking.metrics import (
     CLASSIFICATION_METRICS,
     FIXED_SPECIFICITY,
     SEGMENTATION_METRICS,

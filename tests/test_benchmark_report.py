@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from skindualgen.benchmark.comparison import verdict
-from skindualgen.benchmark.metrics import SEGMENTATION_METRICS
-from skindualgen.benchmark.results import (
+from skindualgen.benchmarking.comparison import verdict
+from skindualgen.benchmarking.metrics import SEGMENTATION_METRICS
+from skindualgen.benchmarking.results import (
     ArmResult,
     BenchmarkResult,
     Difference,

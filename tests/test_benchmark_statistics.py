@@ -16,8 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "studies"))
 import interval_coverage
 from interval_coverage import METRICS, World, coverage, draw_arms, measure, table, true_difference
 
-from skindualgen.benchmark.metrics import ClassificationOutcome, SegmentationOutcome
-from skindualgen.benchmark.statistics import (
+from skindualgen.benchmarking.metrics import ClassificationOutcome, SegmentationOutcome
+from skindualgen.benchmarking.statistics import (
     ArmOutcomes,
     arm_estimate,
     best_of,

@@ -12,13 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from benchmark_data import SIZE_PX, TINY, pictures, plain_data, pool_of, recipe_of
-from skindualgen.benchmark import trials as trials_module
-from skindualgen.benchmark.metrics import CLASSIFICATION_METRICS, SEGMENTATION_METRICS, value
-from skindualgen.benchmark.networks import Network
-from skindualgen.benchmark.pictures import Pictures
-from skindualgen.benchmark.pools import Pool
-from skindualgen.benchmark.training import TIMED_STEPS, Augmentation, Budget, bfloat16_is_faster
-from skindualgen.benchmark.trials import (
+from skindualgen.benchmarking import trials as trials_module
+from skindualgen.benchmarking.metrics import CLASSIFICATION_METRICS, SEGMENTATION_METRICS, value
+from skindualgen.benchmarking.networks import Network
+from skindualgen.benchmarking.pictures import Pictures
+from skindualgen.benchmarking.pools import Pool
+from skindualgen.benchmarking.training import TIMED_STEPS, Augmentation, Budget, bfloat16_is_faster
+from skindualgen.benchmarking.trials import (
     Recipe,
     TaskData,
     Trial,

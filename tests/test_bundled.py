@@ -80,7 +80,7 @@ def test_a_phantom_is_read_and_filled(builtin: SkinDualGenPipeline) -> None:
     phantom = draw_phantom(3, diagnosis="nevus")
     read = builtin(image=Image.fromarray(phantom.image), generator=torch.Generator().manual_seed(0), ensemble_size=4)
     assert dice(np.asarray(read.masks[0]) > 0, phantom.mask > 0) > 0.6
-    filled = builtin("a melanoma", mask=Image.fromarray(phantom.mask), generator=torch.Generator().manual_seed(0))
+    filled = builtin("a melanoma", mask_image=Image.fromarray(phantom.mask), generator=torch.Generator().manual_seed(0))
     assert dice(np.asarray(filled.masks[0]) > 0, phantom.mask > 0) > 0.97  # the given mask stays, but for the codec
     inside = np.asarray(filled.images[0].convert("L"), float)[phantom.mask > 0].mean()
     outside = np.asarray(filled.images[0].convert("L"), float)[phantom.mask == 0].mean()

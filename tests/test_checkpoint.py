@@ -10,8 +10,8 @@ import torch
 
 from processes import full_disk
 from skindualgen.contracts import InputError
-from skindualgen.train import checkpoint
-from skindualgen.train.checkpoint import MARKER, STATE_FILE, complete_checkpoints, load_newest, save_checkpoint
+from skindualgen.training import checkpoint
+from skindualgen.training.checkpoint import MARKER, STATE_FILE, complete_checkpoints, load_newest, save_checkpoint
 
 
 def state(step: int) -> dict[str, object]:

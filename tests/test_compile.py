@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch._dynamo.utils import counters
 
 from skindualgen.model.adapter import WEIGHTS_FILE
-from skindualgen.train.loop import train
+from skindualgen.training.loop import train
 from test_distributed import curve
 from tiny import tiny_config, write_tiny_base
 

@@ -32,12 +32,12 @@ def test_image_to_mask_keeps_the_photograph(either: SkinDualGenPipeline) -> None
 
 
 def test_mask_to_image_keeps_the_mask(either: SkinDualGenPipeline) -> None:
-    output = call(either, mask=disc(), output_type="latent")
+    output = call(either, mask_image=disc(), output_type="latent")
     expected = mask_to_code(mask_to_tensor(disc(), SIZE_PX, SIZE_PX))
     assert torch.equal(output.masks, expected)
-    shown = call(either, mask=disc(), output_type="pil")
+    shown = call(either, mask_image=disc(), output_type="pil")
     assert np.mean(np.asarray(shown.masks[0]) != np.asarray(disc())) < 0.01
-    other = call(either, mask=disc(8), output_type="latent")
+    other = call(either, mask_image=disc(8), output_type="latent")
     assert difference([output.images], [other.images]) > 1e-4  # the mask is read
 
 
@@ -46,9 +46,9 @@ def test_mask_to_image_keeps_the_mask(either: SkinDualGenPipeline) -> None:
     [
         ({}, False, False),
         ({"image": photograph()}, True, False),
-        ({"mask": disc()}, False, True),
-        ({"image": photograph(), "mask": disc(), "strength": (0.0, 1.0)}, True, False),
-        ({"image": photograph(), "mask": disc(), "strength": (1.0, 0.0)}, False, True),
+        ({"mask_image": disc()}, False, True),
+        ({"image": photograph(), "mask_image": disc(), "strength": (0.0, 1.0)}, True, False),
+        ({"image": photograph(), "mask_image": disc(), "strength": (1.0, 0.0)}, False, True),
     ],
 )
 def test_a_given_half_is_told_to_be_clean(
@@ -79,7 +79,7 @@ def test_a_half_that_waits_keeps_its_own_level(v_pipe: SkinDualGenPipeline) -> N
 
     handle = v_pipe.unet.register_forward_pre_hook(note, with_kwargs=True)
     try:
-        call(v_pipe, image=photograph(), mask=disc(), strength=(0.5, 1.0), num_inference_steps=4)
+        call(v_pipe, image=photograph(), mask_image=disc(), strength=(0.5, 1.0), num_inference_steps=4)
     finally:
         handle.remove()
     t_mask = [mask for _, mask in told]
@@ -88,14 +88,14 @@ def test_a_half_that_waits_keeps_its_own_level(v_pipe: SkinDualGenPipeline) -> N
 
 
 def test_one_prompt_for_many_masks(pipe: SkinDualGenPipeline) -> None:
-    images, masks = call(pipe, mask=[disc(9), disc(20)], seeds=(0, 1), return_dict=False)
+    images, masks = call(pipe, mask_image=[disc(9), disc(20)], seeds=(0, 1), return_dict=False)
     assert images.shape[0] == 2 and masks[0].sum() < masks[1].sum()
 
 
 @pytest.mark.parametrize("kept", ["image", "mask"])
 def test_strength_0_keeps_a_half(either: SkinDualGenPipeline, kept: str) -> None:
     strength = (0.0, 0.75) if kept == "image" else (0.75, 0.0)
-    given = {"image": photograph(), "mask": disc(), "output_type": "latent", "num_inference_steps": 4}
+    given = {"image": photograph(), "mask_image": disc(), "output_type": "latent", "num_inference_steps": 4}
     edited = call(either, strength=strength, **given)
     codes = mask_to_code(mask_to_tensor(disc(), SIZE_PX, SIZE_PX))
     latents = call(either, None, image=photograph(), output_type="latent").images
@@ -105,12 +105,12 @@ def test_strength_0_keeps_a_half(either: SkinDualGenPipeline, kept: str) -> None
 
 def test_full_strength_forgets(v_pipe: SkinDualGenPipeline) -> None:
     """Under zero terminal SNR nothing of the given pair is left: the result is a fresh draw."""
-    edited = call(v_pipe, image=photograph(), mask=disc(), strength=1.0)
+    edited = call(v_pipe, image=photograph(), mask_image=disc(), strength=1.0)
     assert difference(edited, call(v_pipe)) < 1e-2
 
 
 def test_more_strength_changes_more(v_pipe: SkinDualGenPipeline) -> None:
-    given = {"image": photograph(), "mask": disc(), "num_inference_steps": 10, "output_type": "latent"}
+    given = {"image": photograph(), "mask_image": disc(), "num_inference_steps": 10, "output_type": "latent"}
     start = call(v_pipe, None, image=photograph(), output_type="latent").images
     changes = [(call(v_pipe, strength=s, **given).images - start).abs().mean().item() for s in (0.1, 0.5, 1.0)]
     assert changes == sorted(changes)
@@ -148,7 +148,7 @@ def test_a_given_mask_is_not_cleaned(either: SkinDualGenPipeline) -> None:
     mask = np.zeros((SIZE_PX, SIZE_PX), np.float32)
     mask[8:24, 8:24] = mask[36:60, 36:60] = 1
     for given in ({}, {"image": photograph(), "strength": (0.5, 0.0)}):
-        shown = call(either, mask=mask, **given).masks[0, ..., 0]
+        shown = call(either, mask_image=mask, **given).masks[0, ..., 0]
         assert np.mean(shown != mask) < 0.01
 
 
@@ -215,7 +215,7 @@ def test_photographs_out_of_range_are_refused(pipe: SkinDualGenPipeline, image: 
     ("given", "message"),
     [
         ({"prompt": None}, "neither prompt nor image"),
-        ({"prompt": None, "mask": disc()}, "neither prompt nor image"),
+        ({"prompt": None, "mask_image": disc()}, "neither prompt nor image"),
         ({"prompt_embeds": torch.zeros(1, 77, 32)}, "both prompt and prompt_embeds"),
         ({"negative_prompt": "x", "negative_prompt_embeds": torch.zeros(1, 77, 32)}, "both negative_prompt"),
         ({"height": 60}, "60 x 64"),
@@ -225,16 +225,16 @@ def test_photographs_out_of_range_are_refused(pipe: SkinDualGenPipeline, image: 
         ({"prompt": ["a", 5]}, "prompt"),
         ({"negative_prompt": 5}, "negative_prompt 5"),
         ({"output_type": "PIL"}, "output_type 'PIL'"),
-        ({"image": photograph(), "mask": disc()}, "without strength"),
+        ({"image": photograph(), "mask_image": disc()}, "without strength"),
         ({"strength": 0.5}, "strength without both"),
         ({"image": photograph(), "strength": 0.5}, "strength without both"),
-        ({"image": photograph(), "mask": disc(), "strength": 1.5}, "strength 1.5"),
-        ({"image": photograph(), "mask": disc(), "strength": (0.0, 0.0)}, "not all 0"),
-        ({"image": photograph(), "mask": disc(), "strength": [0.5, 0.5]}, "a tuple of two"),
-        ({"image": photograph(), "mask": disc(), "strength": (0.5, 0.01)}, "no step"),
+        ({"image": photograph(), "mask_image": disc(), "strength": 1.5}, "strength 1.5"),
+        ({"image": photograph(), "mask_image": disc(), "strength": (0.0, 0.0)}, "not all 0"),
+        ({"image": photograph(), "mask_image": disc(), "strength": [0.5, 0.5]}, "a tuple of two"),
+        ({"image": photograph(), "mask_image": disc(), "strength": (0.5, 0.01)}, "no step"),
         ({"callback_on_step_end_tensor_inputs": ["noise"]}, "noise"),
         ({"prompt": ["a", "b", "c"], "image": [photograph()] * 2}, "2 and 3|3 and 2"),
-        ({"prompt": ["a", "b"], "mask": [disc()] * 3}, "2 and 3"),
+        ({"prompt": ["a", "b"], "mask_image": [disc()] * 3}, "2 and 3"),
         ({"generator": generators(0, 1)}, "2 generators"),
         ({"latents": torch.zeros(1, 4, 8, 8)}, r"\(1, 4, 8, 8\)"),
         ({"num_inference_steps": 0}, "num_inference_steps 0"),

@@ -14,7 +14,7 @@ from torch.distributed.run import main as torchrun
 
 from processes import launched
 from skindualgen.model.adapter import WEIGHTS_FILE
-from skindualgen.train.loop import train
+from skindualgen.training.loop import train
 from tiny import tiny_config
 
 STEPS = 6

@@ -37,9 +37,9 @@ from downstream_sets import (
 )
 from downstream_sweep import sweep_table
 
-from skindualgen.benchmark.arms import arms_of
-from skindualgen.benchmark.pools import build_pool
-from skindualgen.benchmark.trials import TrialRecord, write_record
+from skindualgen.benchmarking.arms import arms_of
+from skindualgen.benchmarking.pools import build_pool
+from skindualgen.benchmarking.trials import TrialRecord, write_record
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.planning.requests import read_prompt_file

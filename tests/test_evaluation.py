@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from skindualgen.benchmark.metrics import ClassificationOutcome
+from skindualgen.benchmarking.metrics import ClassificationOutcome
 from skindualgen.contracts import InputError
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.evaluation.conditions import parse_condition

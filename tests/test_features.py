@@ -10,7 +10,7 @@ import torch
 from efficientnet_lite_pytorch import EfficientNet
 from skimage import data
 
-from skindualgen.benchmark.segment import build_segmenter
+from skindualgen.benchmarking.segment import build_segmenter
 from skindualgen.contracts import InputError
 from skindualgen.quality.features import (
     CachedFeatures,

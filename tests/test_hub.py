@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from hub_server import TOKEN, HubRepository, LoopbackHub, serve_hub, write_card
 from skindualgen.contracts import InputError
 from skindualgen.model import registry
+from skindualgen.model.adapter import adapter_folder
 from skindualgen.model.bases import load_base
 from skindualgen.model.hub import cached_snapshot, fetch_snapshot
 from skindualgen.model.registry import Candidate
@@ -354,3 +355,21 @@ def test_nothing_of_the_hub_imports_torch() -> None:
 @pytest.fixture(autouse=True)
 def _see_warnings(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, logger="skindualgen")
+
+
+def test_an_adapter_comes_from_the_hub(
+    hub: LoopbackHub, tiny_adapter: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """At a commit it is asked for once; a repository that is not there is one line; without a revision it is a path."""
+    commit = "c" * 40
+    hub.repositories["owner/lesions"] = HubRepository(tiny_adapter, commit)
+    folder = adapter_folder(f"owner/lesions@{commit}")
+    assert (folder / "adapter_model.safetensors").read_bytes() == (
+        tiny_adapter / "adapter_model.safetensors"
+    ).read_bytes()
+    hub.requests.clear()
+    assert adapter_folder(f"owner/lesions@{commit}") == folder and not hub.requests
+    with pytest.raises(InputError, match="no adapter owner/none@main"):
+        adapter_folder("owner/none@main")
+    monkeypatch.chdir(tmp_path)
+    assert adapter_folder("owner/lesions") == Path("owner/lesions")

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from skindualgen.benchmark.classify import Classifier, ClassifierConfig, balanced_accuracy, train_classifier
-from skindualgen.benchmark.segment import Segmenter, SegmenterConfig, train_segmenter
-from skindualgen.benchmark.training import Augmentation, Budget, fit
+from skindualgen.benchmarking.classify import Classifier, ClassifierConfig, balanced_accuracy, train_classifier
+from skindualgen.benchmarking.segment import Segmenter, SegmenterConfig, train_segmenter
+from skindualgen.benchmarking.training import Augmentation, Budget, fit
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.phantom import draw_phantom
 from skindualgen.quality.folder import content_sha256, load_images, load_masks

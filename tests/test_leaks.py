@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from skindualgen.benchmark import leaks
-from skindualgen.benchmark.leaks import (
+from skindualgen.benchmarking import leaks
+from skindualgen.benchmarking.leaks import (
     NEAR_DUPLICATE_BITS,
     DatasetPart,
     Leak,

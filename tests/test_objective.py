@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from skindualgen.codec import code_to_sdf, mask_to_code
 from skindualgen.config import LossSettings, NoiseSettings
 from skindualgen.losses import add_noise, prediction_target, velocity_target
-from skindualgen.train.objective import FIELD_SHARPNESS, Noise, draw_noise, joint_loss, read_mask, term_means
+from skindualgen.training.objective import FIELD_SHARPNESS, Noise, draw_noise, joint_loss, read_mask, term_means
 
 ALPHAS = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").alphas_cumprod
 TIMESTEPS = len(ALPHAS)

@@ -156,8 +156,8 @@ def test_another_pipeline_from_the_same_parts(either: SkinDualGenPipeline) -> No
         ({"guidance_scale": float("nan")}, "guidance_scale nan"),
         ({"guidance_scale": float("inf")}, "guidance_scale inf"),
         ({"guidance_scale": "2"}, "guidance_scale '2'"),
-        ({"image": photograph(), "mask": disc(), "strength": float("nan")}, "strength nan"),
-        ({"image": photograph(), "mask": disc(), "strength": (0.5, float("inf"))}, "strength"),
+        ({"image": photograph(), "mask_image": disc(), "strength": float("nan")}, "strength nan"),
+        ({"image": photograph(), "mask_image": disc(), "strength": (0.5, float("inf"))}, "strength"),
         ({"num_inference_steps": 2.5}, "num_inference_steps 2.5"),
         ({"num_inference_steps": True}, "num_inference_steps True"),
         ({"num_images_per_prompt": "2"}, "num_images_per_prompt '2'"),
@@ -184,7 +184,7 @@ def test_callbacks_change_tensors(pipe: SkinDualGenPipeline) -> None:
         return tensors
 
     given = {"callback_on_step_end": last_to_zero, "callback_on_step_end_tensor_inputs": pipe._callback_tensor_inputs}
-    for extra in ({}, {"image": photograph(), "mask": disc(), "strength": 0.5, "num_inference_steps": 4}):
+    for extra in ({}, {"image": photograph(), "mask_image": disc(), "strength": 0.5, "num_inference_steps": 4}):
         output = call(pipe, output_type="latent", **given, **extra)
         assert output.images.abs().max() == 0
         assert (output.masks == 0.25).all()
@@ -220,7 +220,7 @@ def test_an_interrupted_call_ends_early(pipe: SkinDualGenPipeline) -> None:
 def test_the_progress_bar_can_be_switched_off(tiny_adapter: Path) -> None:
     pipe = SkinDualGenPipeline.from_adapter(tiny_adapter)
     with redirect_stderr(io.StringIO()) as shown:
-        call(pipe, image=photograph(), mask=disc(), strength=0.5, num_inference_steps=4)
+        call(pipe, image=photograph(), mask_image=disc(), strength=0.5, num_inference_steps=4)
     assert "2/2" in shown.getvalue()
     pipe.set_progress_bar_config(disable=True)
     with redirect_stderr(io.StringIO()) as shown:
@@ -291,7 +291,7 @@ def test_schedulers(either: SkinDualGenPipeline, scheduler: Any) -> None:
     alone = call(own, "a melanoma", (1,), num_inference_steps=4, output_type="latent")
     assert difference([both.images[1]], alone.images) < 1e-3
     assert torch.isfinite(call(own, None, image=photograph(), output_type="latent").masks).all()
-    assert np.isfinite(call(own, mask=disc()).images).all()
+    assert np.isfinite(call(own, mask_image=disc()).images).all()
 
 
 def karras(own: Any) -> Any:
@@ -310,7 +310,7 @@ def test_a_weak_edit_stays_near_what_is_given(pipe: SkinDualGenPipeline, make: C
     """The schedulers that are taken begin an edit at the level of its strength: the mask is redrawn a little."""
     own = SkinDualGenPipeline(**{**pipe.components, "scheduler": make(pipe.scheduler.config)})
     own.set_progress_bar_config(disable=True)
-    given = {"image": photograph(), "mask": disc(), "num_inference_steps": 20, "output_type": "latent"}
+    given = {"image": photograph(), "mask_image": disc(), "num_inference_steps": 20, "output_type": "latent"}
     kept = call(own, strength=(0.05, 0.0), **given)
     near, far = (call(own, strength=share, **given) for share in (0.05, 1.0))
     assert (near.images - kept.images).abs().mean() < 0.5 * (far.images - kept.images).abs().mean()
@@ -362,3 +362,11 @@ def test_ddim_by_hand(v_pipe: SkinDualGenPipeline) -> None:
         v = one.unet(noise, t, encoder_hidden_states=one.encode_prompt([PROMPT]), class_labels=t).sample
     torch.testing.assert_close(output.images, -v[:, :4], rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(output.masks, -v[:, 4:], rtol=1e-3, atol=1e-4)
+
+
+def test_the_earlier_name_of_mask_image(pipe: SkinDualGenPipeline) -> None:
+    with pytest.warns(FutureWarning, match="`mask` is called `mask_image` now"):
+        earlier = call(pipe, mask=disc())
+    assert difference(earlier, call(pipe, mask_image=disc())) == 0
+    with pytest.raises(InputError, match="both mask_image and mask"):
+        call(pipe, mask=disc(), mask_image=disc())

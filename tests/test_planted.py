@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from skindualgen.benchmark.pictures import Pictures, load_pictures
+from skindualgen.benchmarking.pictures import Pictures, load_pictures
 from skindualgen.contracts import PairRecord
 from skindualgen.data.phantom import CLASSES, draw_phantom
 from skindualgen.evaluation.diagnosis import diagnosis_section

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from benchmark_data import write_folder
 from exchange_data import write_exchange_data
 from release_data import write_generated
-from skindualgen.benchmark.results import BenchmarkResult
+from skindualgen.benchmarking.results import BenchmarkResult
 from skindualgen.cli import app
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.credentials.verify import verify_folder
@@ -27,7 +27,7 @@ from skindualgen.planning.requests import requests_like
 from skindualgen.planning.sampling import plan_pairs
 from skindualgen.planning.targets import Balanced
 from skindualgen.release.contents import read_contents
-from skindualgen.train.loop import train
+from skindualgen.training.loop import train
 from tiny import tiny_config, write_phantom_data
 
 RECORDS = [

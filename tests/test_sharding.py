@@ -20,9 +20,9 @@ from processes import Launched, launched
 from skindualgen.config import TrainConfig
 from skindualgen.contracts import InputError
 from skindualgen.model.adapter import WEIGHTS_FILE
-from skindualgen.train.checkpoint import STATE_FILE, complete_checkpoints
-from skindualgen.train.loop import train
-from skindualgen.train.sharding import take_sharding
+from skindualgen.training.checkpoint import STATE_FILE, complete_checkpoints
+from skindualgen.training.loop import train
+from skindualgen.training.sharding import take_sharding
 from test_distributed import SETTINGS, curve
 from tiny import tiny_config
 

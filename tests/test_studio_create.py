@@ -189,7 +189,7 @@ def test_command_is_what_a_shell_takes() -> None:
 
 def test_python_lines_compile() -> None:
     text = python_call(
-        "it's", {"mask": "Image.open('mask.png')"}, adapter="builtin", count=2, seed=0, steps=2, guidance=2.0,
+        "it's", {"mask_image": "Image.open('mask.png')"}, adapter="builtin", count=2, seed=0, steps=2, guidance=2.0,
         size=(64, 96),
     )  # fmt: skip
     compile(text, "shown", "exec")

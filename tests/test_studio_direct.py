@@ -166,8 +166,8 @@ def test_a_kept_region_stays_and_the_rest_changes(
     def latents(**more: Any) -> torch.Tensor:
         generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
         found, _ = pipeline(
-            "a nevus", image=photograph, mask=mask, strength=(0.75, 0.0), num_images_per_prompt=2, generator=generators,
-            num_inference_steps=4, output_type="latent", return_dict=False, **more,
+            "a nevus", image=photograph, mask_image=mask, strength=(0.75, 0.0), num_images_per_prompt=2,
+            generator=generators, num_inference_steps=4, output_type="latent", return_dict=False, **more,
         )  # fmt: skip
         return found
 

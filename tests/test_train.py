@@ -28,13 +28,13 @@ from skindualgen.data.training_items import TRAINING_ITEMS_FILE, read_training_i
 from skindualgen.model.adapter import WEIGHTS_FILE, read_header, trainable_parameters
 from skindualgen.model.bases import load_base
 from skindualgen.provenance import sha256_file
-from skindualgen.train import run_folder
-from skindualgen.train.batches import Batch, Batches, seed_of
-from skindualgen.train.cache import EncodeOptions, open_cache
-from skindualgen.train.checkpoint import complete_checkpoints, load_newest
-from skindualgen.train.loop import train
-from skindualgen.train.optimizer import rate_factor
-from skindualgen.train.trainer import NonFiniteLossError, Trainer
+from skindualgen.training import run_folder
+from skindualgen.training.batches import Batch, Batches, seed_of
+from skindualgen.training.cache import EncodeOptions, open_cache
+from skindualgen.training.checkpoint import complete_checkpoints, load_newest
+from skindualgen.training.loop import train
+from skindualgen.training.optimizer import rate_factor
+from skindualgen.training.trainer import NonFiniteLossError, Trainer
 from tiny import accelerator_of, tiny_config, write_phantom_data
 
 STEPS = 8
@@ -441,7 +441,7 @@ def test_automatic_precision_is_measured_once(
 
 
 def test_the_measured_precision_is_one_of_ours() -> None:
-    from skindualgen.train.precision import NAMES
+    from skindualgen.training.precision import NAMES
 
     assert set(NAMES.values()) == {"fp32", "bf16", "fp16"}
 

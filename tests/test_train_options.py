@@ -18,13 +18,13 @@ from skindualgen.model.adapter import WEIGHTS_FILE, load_adapter, read_header
 from skindualgen.model.bases import load_base
 from skindualgen.model.joint_unet import joint_prediction
 from skindualgen.sample.pipeline import SkinDualGenPipeline
-from skindualgen.train.batches import Batches
-from skindualgen.train.cache import EncodeOptions, open_cache
-from skindualgen.train.estimate import activation_bytes, estimate
-from skindualgen.train.loop import train
-from skindualgen.train.optimizer import make_optimizer
-from skindualgen.train.stopping import Best
-from skindualgen.train.trainer import Trainer
+from skindualgen.training.batches import Batches
+from skindualgen.training.cache import EncodeOptions, open_cache
+from skindualgen.training.estimate import activation_bytes, estimate
+from skindualgen.training.loop import train
+from skindualgen.training.optimizer import make_optimizer
+from skindualgen.training.stopping import Best
+from skindualgen.training.trainer import Trainer
 from tiny import accelerator_of, tiny_config, tiny_unet, write_phantom_data
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
@@ -195,7 +195,7 @@ def test_validation_does_not_hang_on_the_batch_size(tmp_path: Path, phantom_data
     """Guards against all validation pairs in one pass, which does not fit a large base."""
     from contextlib import nullcontext
 
-    from skindualgen.train.validate import Validator
+    from skindualgen.training.validate import Validator
 
     measured = []
     for batch_size in (3, 4):

@@ -24,7 +24,7 @@ from skindualgen.production.pairs import generate_pairs
 from skindualgen.provenance import sha256_file
 from skindualgen.sample.merged import export_merged
 from skindualgen.sample.pipeline import SkinDualGenPipeline
-from skindualgen.train.loop import train
+from skindualgen.training.loop import train
 from tiny import tiny_config
 
 HASH = "0123456789abcdef" * 8

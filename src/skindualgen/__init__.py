@@ -12,17 +12,33 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from skindualgen._version import __version__
+
 if TYPE_CHECKING:
+    from skindualgen.api import benchmark, evaluate, generate, prepare, train
+    from skindualgen.data.dataset import Dataset
     from skindualgen.sample.pipeline import SkinDualGenPipeline
 
-__version__ = "0.1.0"
-__all__ = ["SkinDualGenPipeline", "__version__"]
+__all__ = [
+    "Dataset",
+    "SkinDualGenPipeline",
+    "__version__",
+    "benchmark",
+    "evaluate",
+    "generate",
+    "prepare",
+    "train",
+]
 
-_LAZY = {"SkinDualGenPipeline": "skindualgen.sample.pipeline"}
+_LAZY = {
+    "Dataset": "skindualgen.data.dataset",
+    "SkinDualGenPipeline": "skindualgen.sample.pipeline",
+    **dict.fromkeys(("benchmark", "evaluate", "generate", "prepare", "train"), "skindualgen.api"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the pipeline on first use, so that ``import skindualgen`` and ``--help`` do not wait for torch."""
+    """Import what is asked for on first use, so that ``import skindualgen`` and ``--help`` do not wait for torch."""
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -74,7 +74,7 @@ def test_an_outline_is_drawn_and_filled(page: Page) -> None:
     set_sampling(page, IMAGE, count=1, steps=4)
     page.locator(f"#{IMAGE}-draw").click()
     expect(pairs(page, IMAGE)).to_have_count(1)
-    expect(page.locator(f"#{IMAGE}-same pre")).to_contain_text("mask=Image.open('mask.png')")
+    expect(page.locator(f"#{IMAGE}-same pre")).to_contain_text("mask_image=Image.open('mask.png')")
 
 
 def test_an_outline_is_drawn_with_the_keyboard(page: Page) -> None:

@@ -125,7 +125,7 @@ app = typer.Typer(
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from skindualgen import __version__
+        from skindualgen._version import __version__
 
         typer.echo(f"skindualgen {__version__}")
         raise typer.Exit

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from skindualgen.benchmark.execution import Done
+    from skindualgen.benchmarking.execution import Done
 
 
 def benchmark(
@@ -76,9 +76,9 @@ def benchmark(
 
     console = Console(stderr=True)
     with console.status("Loading the libraries ..."):
-        from skindualgen.benchmark.networks import Network
-        from skindualgen.benchmark.options import BenchmarkOptions
-        from skindualgen.benchmark.run import run_benchmark
+        from skindualgen.benchmarking.networks import Network
+        from skindualgen.benchmarking.options import BenchmarkOptions
+        from skindualgen.benchmarking.run import run_benchmark
         from skindualgen.report.benchmark import write_benchmark_report
 
     options = BenchmarkOptions(

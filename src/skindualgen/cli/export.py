@@ -50,7 +50,7 @@ def export(
         from skindualgen.model.bases import hide_loading_bars
         from skindualgen.model.export import export_diffusers_lora, export_hub, export_kohya
         from skindualgen.sample.merged import export_merged
-        from skindualgen.train.precision import DTYPES
+        from skindualgen.training.precision import DTYPES
 
         hide_loading_bars()
         wanted = None if dtype is None else DTYPES[dtype]

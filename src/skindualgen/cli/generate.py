@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,9 +12,8 @@ from skindualgen.cli.pipeline import BaseOption, MismatchOption
 
 if TYPE_CHECKING:
     from skindualgen.production.finish import Outcome
-    from skindualgen.production.source import RequestSource
 
-DEFAULT_COUNT = 16
+DEFAULT_COUNT = 16  # of skindualgen.production.order, which help texts need not load
 EXIT_UNMET = 3
 
 
@@ -117,13 +116,13 @@ def generate(
     """
     from skindualgen.cli.progress import item_progress, loading
 
-    _check_sources(plan, prompt, prompts, like, count, seed)
     with loading():
-        from skindualgen.production.order import Order, fulfil
+        from skindualgen.production.order import Order, Sources, fulfil
         from skindualgen.production.run import Layout
         from skindualgen.production.sampler import PipelineFactory
         from skindualgen.production.stopping import ProductionStopped
 
+        sources = Sources(plan, tuple(prompt or ()) or None, prompts, like, count, seed)
         factory = PipelineFactory(
             adapter if adapter == "builtin" else Path(adapter), base, allow_base_mismatch=allow_base_mismatch,
             steps=steps, guidance=guidance, size=size, gate=gate, threads=threads,
@@ -136,35 +135,13 @@ def generate(
         )  # fmt: skip
     with item_progress("generating") as report:
         try:
-            outcome = fulfil(
-                order, lambda count_tokens: _source(plan, prompt, prompts, like, count, seed, count_tokens), out, report
-            )
+            outcome = fulfil(order, partial(sources.open, tell=typer.echo), out, report)
         except ProductionStopped as stop:
             _tell_stopped(stop.pairs, stop.asked, out)
             raise typer.Exit(130) from None
     _tell(outcome, out, shards is not None)
     if outcome.unmet:
         raise typer.Exit(EXIT_UNMET)
-
-
-def _check_sources(
-    plan: Path | None,
-    prompt: list[str] | None,
-    prompts: Path | None,
-    like: Path | None,
-    count: int | None,
-    seed: int | None,
-) -> None:
-    from skindualgen.contracts import InputError
-
-    if sum(source is not None for source in (plan, prompt or None, prompts, like)) != 1:
-        raise InputError(
-            "not exactly one of --plan, --prompt, --prompts and --like",
-            "one source of prompts",
-            "try --prompt 'a melanoma'",
-        )
-    if plan is not None and (count, seed) != (None, None):
-        raise InputError("--plan with --count or --seed", "a plan alone, which states both", "leave them out")
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -174,43 +151,6 @@ def _part(text: str) -> tuple[int, int]:
     if not (slash and part.isdecimal() and parts.isdecimal()):
         raise InputError(f"--part {text}", "I/N such as 3/16", "mend it")
     return int(part), int(parts)
-
-
-def _source(
-    plan: Path | None,
-    prompt: list[str] | None,
-    prompts: Path | None,
-    like: Path | None,
-    count: int | None,
-    seed: int | None,
-    count_tokens: Callable[[str], int],
-) -> RequestSource:
-    from skindualgen.planning.plan import read_plan
-    from skindualgen.planning.prompt_files import read_prompts
-    from skindualgen.planning.requests import requests_from_file, requests_from_prompts, requests_like
-    from skindualgen.production.source import RequestList
-
-    if plan is not None:
-        return read_plan(plan, count_tokens=count_tokens)
-    wanted, run_seed = count or DEFAULT_COUNT, seed or 0
-    if like is not None:
-        _tell_left_out(like)
-        return RequestList(requests_like(like, wanted, run_seed), count_tokens)
-    if prompts is not None:
-        file = read_prompts(prompts)
-        if file.unused:
-            typer.echo(f"note: {prompts}: columns not used: {', '.join(file.unused)}")
-        return RequestList(requests_from_file(file, wanted, run_seed), count_tokens)
-    texts: list[tuple[str, dict[str, Any]]] = [(text, {}) for text in prompt or []]
-    return RequestList(requests_from_prompts(texts, wanted, run_seed), count_tokens)
-
-
-def _tell_left_out(like: Path) -> None:
-    from skindualgen.data.manifest import read_metadata
-    from skindualgen.data.review import count_rejected, left_out_line
-
-    if (line := left_out_line({str(like): count_rejected(read_metadata(like, "train"))})) is not None:
-        typer.echo(line)
 
 
 def _tell_stopped(pairs: int, asked: int, out: Path) -> None:

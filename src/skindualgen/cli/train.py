@@ -77,8 +77,8 @@ def train(
 
     with loading():
         from skindualgen.model.bases import hide_loading_bars
-        from skindualgen.train.loop import train as run
-        from skindualgen.train.stopping import TrainingStopped
+        from skindualgen.training.loop import train as run
+        from skindualgen.training.stopping import TrainingStopped
 
         hide_loading_bars()
 
@@ -101,7 +101,7 @@ def _command() -> str:
 
 def _insist(out: Path) -> None:
     from skindualgen.contracts import InputError
-    from skindualgen.train.run_folder import CONFIG_FILE
+    from skindualgen.training.run_folder import CONFIG_FILE
 
     if not (out / CONFIG_FILE).is_file():
         raise InputError(
@@ -118,7 +118,7 @@ def _show(settings: TrainConfig) -> None:
     from skindualgen.cli.progress import loading
 
     with loading():
-        from skindualgen.train.estimate import estimate
+        from skindualgen.training.estimate import estimate
 
         lines = estimate(settings)
     for line in lines:

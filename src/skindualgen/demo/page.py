@@ -240,7 +240,7 @@ def _next_steps(show: Show) -> list[Step]:
         ),
         Step(
             "From Python",
-            "A diffusers pipeline: prompt, image= or mask= go in, images and masks come out.",
+            "A diffusers pipeline: prompt, image= or mask_image= go in, images and masks come out.",
             "from skindualgen import SkinDualGenPipeline\n\n"
             'pipe = SkinDualGenPipeline.from_adapter("builtin")\n'
             'pair = pipe("a dermoscopic image of a melanoma")\n'

@@ -91,7 +91,7 @@ def fill_masks(pipe: SkinDualGenPipeline, masks: Sequence[Image.Image], show: Sh
         images, _ = _drawn(
             pipe,
             prompt=[PROMPT.format(diagnosis=diagnosis) for diagnosis in DIAGNOSES],
-            mask=[given] * len(DIAGNOSES),
+            mask_image=[given] * len(DIAGNOSES),
             num_inference_steps=show.num_inference_steps,
             guidance_scale=show.guidance_scale,
             generator=_generators(show.seed, first, len(DIAGNOSES)),

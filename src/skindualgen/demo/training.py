@@ -11,8 +11,8 @@ from rich.console import Console
 from skindualgen.config import TrainConfig
 from skindualgen.demo.results import Training
 from skindualgen.model.adapter import adapter_folder, read_header
-from skindualgen.train.loop import train
-from skindualgen.train.run_folder import METRICS_FILE
+from skindualgen.training.loop import train
+from skindualgen.training.run_folder import METRICS_FILE
 
 BATCH_SIZE = 8
 LEARNING_RATE = 3e-4

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from skindualgen.benchmark.classify import Classifier
+from skindualgen.benchmarking.classify import Classifier
 from skindualgen.data.terms import known
 from skindualgen.evaluation.evidence import Evidence
 from skindualgen.evaluation.inputs import Inputs, Part

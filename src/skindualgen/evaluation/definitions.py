@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from skindualgen.benchmark.metrics import CLASSIFICATION_METRICS
+from skindualgen.benchmarking.metrics import CLASSIFICATION_METRICS
 from skindualgen.evaluation.adherence import word_measure_name
 from skindualgen.evaluation.masks import DISTANCE, SHIFT
 from skindualgen.evaluation.results import Definition

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from skindualgen.benchmark.classify import Classifier
-from skindualgen.benchmark.metrics import CLASSIFICATION_METRICS, ClassificationOutcome, Metric, value
-from skindualgen.benchmark.statistics import ArmOutcomes, resampled_scores
+from skindualgen.benchmarking.classify import Classifier
+from skindualgen.benchmarking.metrics import CLASSIFICATION_METRICS, ClassificationOutcome, Metric, value
+from skindualgen.benchmarking.statistics import ArmOutcomes, resampled_scores
 from skindualgen.contracts import InputError
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.evaluation.evidence import Evidence

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from skindualgen.benchmark.leaks import DatasetPart, find_leaks, provenance_caveats, refuse_leaks
-from skindualgen.benchmark.pictures import Pictures, load_pictures
+from skindualgen.benchmarking.leaks import DatasetPart, find_leaks, provenance_caveats, refuse_leaks
+from skindualgen.benchmarking.pictures import Pictures, load_pictures
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import counts, manifest_sha256, read_metadata
 from skindualgen.data.reading import smallest_side

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from skindualgen.benchmark.classify import Classifier, ClassifierConfig, train_classifier
-from skindualgen.benchmark.segment import Segmenter, SegmenterConfig, train_segmenter
-from skindualgen.benchmark.training import Budget
+from skindualgen.benchmarking.classify import Classifier, ClassifierConfig, train_classifier
+from skindualgen.benchmarking.segment import Segmenter, SegmenterConfig, train_segmenter
+from skindualgen.benchmarking.training import Budget
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.terms import known
 from skindualgen.evaluation.inputs import Inputs

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from skindualgen.benchmark.classify import Classifier
-from skindualgen.benchmark.pictures import Pictures, load_pictures
-from skindualgen.benchmark.segment import Segmenter
+from skindualgen.benchmarking.classify import Classifier
+from skindualgen.benchmarking.pictures import Pictures, load_pictures
+from skindualgen.benchmarking.segment import Segmenter
 from skindualgen.data.manifest import manifest_sha256
 from skindualgen.data.training_items import TrainingItems
 from skindualgen.evaluation.judges import judge_name

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from skindualgen.benchmark.classify import Classifier
-from skindualgen.benchmark.segment import Segmenter
+from skindualgen.benchmarking.classify import Classifier
+from skindualgen.benchmarking.segment import Segmenter
 from skindualgen.contracts import SCHEMA_VERSION, InputError, PairRecord
 from skindualgen.data.images import ItemError, load_photograph
 from skindualgen.data.masks import load_mask

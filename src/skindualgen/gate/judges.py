@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from skindualgen.benchmark.classify import train_classifier
-from skindualgen.benchmark.segment import train_segmenter
+from skindualgen.benchmarking.classify import train_classifier
+from skindualgen.benchmarking.segment import train_segmenter
 from skindualgen.contracts import PairRecord
 from skindualgen.data.review import read_used
 from skindualgen.data.terms import diagnosis_term

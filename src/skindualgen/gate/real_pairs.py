@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from skindualgen.benchmark.classify import Classifier
-from skindualgen.benchmark.leaks import DatasetPart, find_leaks, refuse_leaks
-from skindualgen.benchmark.segment import Segmenter
+from skindualgen.benchmarking.classify import Classifier
+from skindualgen.benchmarking.leaks import DatasetPart, find_leaks, refuse_leaks
+from skindualgen.benchmarking.segment import Segmenter
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.reading import smallest_side
 from skindualgen.data.review import read_used

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from skindualgen.benchmark.classify import Classifier
-from skindualgen.benchmark.segment import Segmenter
+from skindualgen.benchmarking.classify import Classifier
+from skindualgen.benchmarking.segment import Segmenter
 from skindualgen.contracts import InputError
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.evaluation.judges import at_side

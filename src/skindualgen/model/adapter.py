@@ -20,6 +20,7 @@ from torch.distributed.tensor import DTensor
 from skindualgen.contracts import InputError
 from skindualgen.model.bases import BUILTIN_ADAPTER, Base
 from skindualgen.model.card import adapter_card, base_place
+from skindualgen.model.hub import fetch_adapter
 from skindualgen.model.joint_unet import NEW_MODULES, widen_unet
 from skindualgen.model.registry import hub_candidates
 from skindualgen.provenance import atomic_path, atomic_write_json, atomic_write_text, sha256_file
@@ -44,7 +45,16 @@ LORA_TARGETS = {
 
 
 def adapter_folder(adapter: str | Path) -> Path:
-    """Resolve "builtin", a run folder of ``skindualgen train``, or an adapter folder, which need not be there."""
+    """Resolve "builtin", a run folder of ``skindualgen train``, or an adapter folder, which need not be there.
+
+    ``owner/name@revision`` that is no path here is fetched from the hub; without ``@revision`` it is a path.
+
+    Raises:
+        InputError: the hub does not have it.
+    """
+    _, candidates = hub_candidates(str(adapter))
+    if candidates and candidates[0].revision and not Path(adapter).exists():
+        return fetch_adapter(candidates[0])
     folder = BUILTIN_ADAPTER if str(adapter) == "builtin" else Path(adapter)
     return folder / ADAPTER_DIR if (folder / ADAPTER_DIR).is_dir() else folder
 

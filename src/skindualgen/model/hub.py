@@ -1,4 +1,4 @@
-"""Bring a base from the Hugging Face hub into its ordinary cache, or say in one message why none could be had.
+"""Bring a base or an adapter from the Hugging Face hub into its ordinary cache, or say in one message why not.
 
 Everything of the protocol is ``huggingface_hub``'s: HF_ENDPOINT (mirrors), HF_TOKEN, HF_HOME and HF_HUB_OFFLINE work as
 its documentation says. No torch is imported here.
@@ -10,6 +10,7 @@ import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from json import JSONDecodeError
 from pathlib import Path
 
@@ -43,6 +44,10 @@ REMEDY = (
     "(--base PATH), HF_TOKEN for a gated repository, or the cache of another machine (HF_HOME, HF_HUB_OFFLINE=1); "
     "docs/bases.md"
 )
+
+
+ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json", "run.json", "trained_on.json", "README.md")
+"""what is fetched of an adapter's repository; those that are not there are no fault here"""
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,31 @@ def fetch_snapshot(candidates: Sequence[Candidate]) -> Snapshot:
     raise InputError(
         f"no base from {constants.ENDPOINT} ({'; '.join(tried)})", "one of these repositories, or their copy", REMEDY
     )
+
+
+def fetch_adapter(candidate: Candidate) -> Path:
+    """Return the folder of an adapter's repository in the hub's cache, downloading what is not there yet.
+
+    Raises:
+        InputError: it could not be had.
+    """
+    download = partial(snapshot_download, candidate.repo, revision=candidate.revision)
+    names = list(ADAPTER_FILES)
+    try:
+        if candidate.pinned:
+            cached = Path(download(allow_patterns=names, local_files_only=True))
+            if all((cached / name).is_file() for name in ADAPTER_FILES[:2]):
+                return cached
+    except (LocalEntryNotFoundError, ValueError):
+        pass  # not in the cache
+    try:
+        return Path(download(allow_patterns=names))
+    except (HTTPError, OSError, ValueError, ImportError) as error:
+        raise InputError(
+            f"no adapter {candidate} from {constants.ENDPOINT} ({_reason(error, candidate)})",
+            "a repository of the hub that holds an adapter",
+            "correct owner/name@revision, set HF_TOKEN for a private repository, or give a folder",
+        ) from error
 
 
 def cached_snapshot(candidate: Candidate) -> Snapshot | None:

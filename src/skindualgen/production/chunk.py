@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from skindualgen import __version__
+from skindualgen._version import __version__
 from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord
 from skindualgen.credentials.embed import image_png, mask_png
 from skindualgen.data.prepare import LOADER_WORDS

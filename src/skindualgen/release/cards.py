@@ -114,7 +114,7 @@ def evaluated_adapter_card(header: Mapping[str, Any], contents: Contents, chain:
 
 def _results(contents: Contents) -> dict[str, Any]:
     """What both cards say of evaluation and benchmark."""
-    from skindualgen import __version__
+    from skindualgen._version import __version__
 
     report, benchmark = contents.evaluation, contents.benchmark
     tasks = [] if benchmark is None else benchmark.tasks

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from skindualgen.benchmark.results import BenchmarkResult
+from skindualgen.benchmarking.results import BenchmarkResult
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import manifest_sha256, read_dataset_info, read_metadata
 from skindualgen.data.review import count_rejected

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from skindualgen.benchmark.results import (
+from skindualgen.benchmarking.results import (
     ArmResult,
     BenchmarkResult,
     MetricInfo,

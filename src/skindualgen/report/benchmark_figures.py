@@ -7,7 +7,15 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from skindualgen.benchmark.results import ArmResult, Difference, MetricInfo, Reference, RegimeResult, Score, TaskResult
+from skindualgen.benchmarking.results import (
+    ArmResult,
+    Difference,
+    MetricInfo,
+    Reference,
+    RegimeResult,
+    Score,
+    TaskResult,
+)
 from skindualgen.report.figures import ACCENT, CONTRAST, INK, RULE, SOFT, figure_style, new_figure
 
 WIDTH = 9.0

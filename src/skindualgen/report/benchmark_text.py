@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from skindualgen.benchmark.results import (
+from skindualgen.benchmarking.results import (
     ArmResult,
     BenchmarkResult,
     MetricInfo,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
@@ -53,9 +54,9 @@ def check_call(
     both = image is not None and mask is not None
     if both != (strength is not None):
         raise InputError(
-            "image and mask without strength" if both else "strength without both image and mask",
-            "image, mask and strength for an edit; image alone for a mask; mask alone for an image",
-            "add strength=0.5" if both else "give image and mask, or leave strength out",
+            "image and mask_image without strength" if both else "strength without both image and mask_image",
+            "image, mask_image and strength for an edit; image alone for a mask; mask_image alone for an image",
+            "add strength=0.5" if both else "give image and mask_image, or leave strength out",
         )
     if strength is not None:
         pair = strength if isinstance(strength, tuple) else (strength, strength)
@@ -65,6 +66,22 @@ def check_call(
     unknown = [name for name in callback_names if name not in known_names]
     if unknown:
         raise InputError(f"callback inputs {unknown}", f"names of {known_names}", "mend the list")
+
+
+def renamed_argument(mask: Any, mask_image: Any) -> Any:
+    """What was given as ``mask_image``, or under its earlier name ``mask``, with a warning.
+
+    Raises:
+        InputError: both.
+    """
+    if mask is None:
+        return mask_image
+    if mask_image is not None:
+        raise InputError("both mask_image and mask, its earlier name", "one of them", "leave mask out")
+    warnings.warn(
+        "`mask` is called `mask_image` now; the earlier name goes with version 0.3", FutureWarning, stacklevel=4
+    )
+    return mask
 
 
 def check_size(height: int, width: int) -> None:

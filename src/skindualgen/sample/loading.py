@@ -33,8 +33,10 @@ def pipeline_parts(
     weaker = None if guide is None else adapter_folder(guide)
     mismatch = {"allow_base_mismatch": allow_base_mismatch}
     # The guide first, in weights of its own: the adapter is then merged into the base's.
-    guide_unet = None if weaker is None else load_adapter(parts, weaker, **mismatch).eval().to(dtype)
-    unet = load_adapter(parts, folder, **mismatch, share=True).eval().to(dtype)
+    guide_unet = None if weaker is None else load_adapter(parts, weaker, **mismatch).eval()
+    unet = load_adapter(parts, folder, **mismatch, share=True).eval()
+    if dtype != torch.float32:
+        unet, guide_unet = unet.to(dtype), None if guide_unet is None else guide_unet.to(dtype)
     config = header["recipe"].get("config", {})
     if config.get("noise", {}).get("zero_terminal_snr"):
         parts.scheduler = zero_terminal_snr(parts.scheduler)

@@ -35,6 +35,7 @@ from skindualgen.sample.inputs import (
     check_tensors,
     image_to_tensor,
     mask_to_tensor,
+    renamed_argument,
     repeat,
     strengths,
 )
@@ -112,8 +113,8 @@ class SkinDualGenPipeline(DiffusionPipeline):
         """Build the pipeline from an adapter folder and its base, or from a folder that holds both, merged.
 
         Args:
-            adapter: "builtin", a run folder of ``skindualgen train``, an adapter folder, or a merged folder of
-                ``skindualgen export``.
+            adapter: "builtin", a run folder of ``skindualgen train``, an adapter folder, ``owner/name@revision`` of the
+                hub, or a merged folder of ``skindualgen export``.
             base: a base's name, ``owner/name@revision`` of the hub, or a path; as recorded in the adapter if not given.
             dtype: of all weights.
             allow_base_mismatch: use the adapter on another base than its own, with a warning; ``provenance`` then
@@ -195,7 +196,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
         num_images_per_prompt: int = 1,
         generator: Generators = None,
         image: PipelineImageInput | None = None,
-        mask: PipelineImageInput | None = None,
+        mask_image: PipelineImageInput | None = None,
         strength: float | tuple[float, float] | None = None,
         height: int | None = None,
         width: int | None = None,
@@ -208,6 +209,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
         return_dict: bool = True,
         callback_on_step_end: Callable[..., dict[str, Any] | None] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        mask: PipelineImageInput | None = None,
     ) -> SkinDualGenPipelineOutput | tuple[Any, Any]:
         """Generate.
 
@@ -221,9 +223,9 @@ class SkinDualGenPipeline(DiffusionPipeline):
             generator: one per sample makes results independent of the batch they are made in.
             image: photograph(s), as `skindualgen.sample.inputs.image_to_tensor` takes them. Alone: image -> mask; what
                 comes back as ``images`` has been through the autoencoder.
-            mask: mask(s), as `skindualgen.sample.inputs.mask_to_tensor` takes them. Alone: mask -> image.
-            strength: with both ``image`` and ``mask``: how far they are noised and drawn anew, in [0, 1]; a pair of
-                numbers for image and mask, where 0 keeps that half as it is.
+            mask_image: mask(s), as `skindualgen.sample.inputs.mask_to_tensor` takes them. Alone: mask -> image.
+            strength: with both ``image`` and ``mask_image``: how far they are noised and drawn anew, in [0, 1]; a
+                pair of numbers for image and mask, where 0 keeps that half as it is.
             height, width: in px, multiples of 8; the model's own size if not given. Given pictures are resized.
             latents: initial noise [b, c + 4, h/8, w/8] in place of draws from ``generator``.
             prompt_embeds, negative_prompt_embeds: [b, 77, width], in place of text.
@@ -234,19 +236,21 @@ class SkinDualGenPipeline(DiffusionPipeline):
             callback_on_step_end: called as ``f(pipe, step, timestep, tensors)`` after each step; returns tensors that
                 it changes, or None.
             callback_on_step_end_tensor_inputs: names out of ``_callback_tensor_inputs``.
+            mask: the earlier name of ``mask_image``, with a FutureWarning.
 
         Raises:
             InputError: arguments that contradict each other.
         """
         # 1. Check the call and settle defaults.
+        mask_image = renamed_argument(mask, mask_image)
         height, width = (self.native_px if side is None else side for side in (height, width))
         check_call(
-            prompt, negative_prompt, prompt_embeds, image, mask, strength, height, width, output_type,
+            prompt, negative_prompt, prompt_embeds, image, mask_image, strength, height, width, output_type,
             callback_on_step_end_tensor_inputs, self._callback_tensor_inputs,
         )  # fmt: skip
         if negative_prompt is not None and negative_prompt_embeds is not None:
             raise InputError("both negative_prompt and negative_prompt_embeds", "one of them", "leave one out")
-        reads_mask = image is not None and mask is None
+        reads_mask = image is not None and mask_image is None
         default_steps = self.config.default_segment_steps if reads_mask else self.config.default_steps
         steps = default_steps if num_inference_steps is None else num_inference_steps
         check_counts(
@@ -268,7 +272,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
 
         # 2. Encode what is given: text, photographs, masks.
         pixels = self._pixels(image, height, width)  # [n, 3, h, w] or None
-        given_codes = self._encode_masks(mask, height, width)  # [n, 4, h/8, w/8] or None
+        given_codes = self._encode_masks(mask_image, height, width)  # [n, 4, h/8, w/8] or None
         text, negative = self._texts(prompt, negative_prompt, prompt_embeds, negative_prompt_embeds)
         count = max(len(t) for t in (text, pixels, given_codes) if t is not None)
         batch = count * num_images_per_prompt
@@ -279,7 +283,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
         embeds = torch.cat([negative, text]) if guidance.on and self.guide is None else text
 
         # 3. One pass of the denoising loop; to average masks, several over flips of the photographs.
-        start_image, start_mask = strengths(strength, image is not None, mask is not None)
+        start_image, start_mask = strengths(strength, image is not None, mask_image is not None)
         shape = (batch, self.unet.config.in_channels, height // CELL_PX, width // CELL_PX)
         check_batch(generator, latents, shape)
         draws = ensemble_size if reads_mask else 1

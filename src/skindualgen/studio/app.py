@@ -19,7 +19,7 @@ import httpx
 from PIL import Image
 from starlette.middleware import Middleware
 
-from skindualgen import __version__
+from skindualgen._version import __version__
 from skindualgen.contracts import InputError
 from skindualgen.studio import api
 from skindualgen.studio.blocks import html_block

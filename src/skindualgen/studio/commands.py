@@ -60,7 +60,7 @@ def python_call(
 
     Args:
         prompt: of all pictures.
-        given: further arguments of the pipeline's call, as Python: ``{"mask": "Image.open('mask.png')"}``.
+        given: further arguments of the pipeline's call, as Python: ``{"mask_image": "Image.open('mask.png')"}``.
         adapter: where it is.
         count, seed, steps, guidance: of the draw; each picture's own seed is a function of ``seed`` and its place.
         size: width and height in px; the model's own if not given.

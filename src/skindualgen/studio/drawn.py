@@ -128,7 +128,7 @@ class GivenSampler:
 
         width, height = self._size
         images, masks = self._pipeline(
-            [request.prompt for request in requests], mask=self._given.mask, image=self._given.image,
+            [request.prompt for request in requests], mask_image=self._given.mask, image=self._given.image,
             strength=self._given.strength, height=height, width=width, return_dict=False,
             generator=[torch.Generator().manual_seed(request.seed) for request in requests],
             num_inference_steps=self._wish.steps, guidance_scale=self._wish.guidance,

@@ -195,7 +195,7 @@ def _title(index: int) -> str:
 def variation_code(record: PairRecord, wish: Wish, share: float, adapter: str) -> str:
     """Python that draws the same variations from the downloaded pair."""
     given = {
-        "image": f"Image.open('{record.isic_id}.png')", "mask": f"Image.open('{record.isic_id}_mask.png')",
+        "image": f"Image.open('{record.isic_id}.png')", "mask_image": f"Image.open('{record.isic_id}_mask.png')",
         "strength": f"({share:g}, {share:g})",
     }  # fmt: skip
     return python_call(

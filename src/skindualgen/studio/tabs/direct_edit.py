@@ -172,12 +172,13 @@ def edit_code(studio: Studio, adapter: str, wish: Wish, given: Given) -> str:
     """Python that makes the same edits."""
     width, height = drawn_size(studio, adapter, given)
     arguments = {
-        "image": "Image.open('photograph.png')", "mask": "Image.open('mask.png')", "strength": str(given.strength),
+        "image": "Image.open('photograph.png')", "mask_image": "Image.open('mask.png')",
+        "strength": str(given.strength),
     }  # fmt: skip
     imports = []
     if given.keep is not None:
         imports = ["from skindualgen.sample.keeping import RegionKeeper"]
-        region = arguments["mask"] + (".point(lambda grey: 255 - grey)" if given.keep == "skin" else "")
+        region = arguments["mask_image"] + (".point(lambda grey: 255 - grey)" if given.keep == "skin" else "")
         arguments["callback_on_step_end"] = (
             f"RegionKeeper(\n        pipe, {arguments['image']}, {region},\n        "
             f"seeds=[pair_seed({wish.seed}, index) for index in range({wish.count})], steps={wish.steps}, "

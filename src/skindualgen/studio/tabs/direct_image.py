@@ -71,6 +71,6 @@ def build(studio: Studio) -> None:
 def mask_code(studio: Studio, adapter: str, wish: Wish, given: Given) -> str:
     """Python that fills a mask in the same way."""
     return python_call(
-        wish.prompts[0], {"mask": "Image.open('mask.png')"}, adapter=adapter, count=wish.count, seed=wish.seed,
+        wish.prompts[0], {"mask_image": "Image.open('mask.png')"}, adapter=adapter, count=wish.count, seed=wish.seed,
         steps=wish.steps, guidance=wish.guidance, size=drawn_size(studio, adapter, given),
     )  # fmt: skip

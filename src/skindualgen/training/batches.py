@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from skindualgen.config import TrainConfig
 from skindualgen.contracts import PairRecord
-from skindualgen.train.cache import PairCache
-from skindualgen.train.objective import Noise, draw_noise
+from skindualgen.training.cache import PairCache
+from skindualgen.training.objective import Noise, draw_noise
 
 
 @dataclass(frozen=True)

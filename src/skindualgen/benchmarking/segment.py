@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skindualgen.benchmark.training import (
+from skindualgen.benchmarking.training import (
     Augmentation,
     Budget,
     batches,

@@ -20,8 +20,8 @@ from skindualgen.contracts import PairRecord
 from skindualgen.model.bases import Base
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.sample.sheet import pair_sheet
-from skindualgen.train.cache import EncodeOptions, PairCache, open_cache
-from skindualgen.train.objective import Noise, draw_noise, joint_loss, read_mask, term_means
+from skindualgen.training.cache import EncodeOptions, PairCache, open_cache
+from skindualgen.training.objective import Noise, draw_noise, joint_loss, read_mask, term_means
 
 MAX_PAIRS = 64
 """validation pairs that the loss is measured on"""

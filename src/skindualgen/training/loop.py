@@ -37,21 +37,21 @@ from skindualgen.model.adapter import (
 )
 from skindualgen.model.bases import MICRO_BASE, Base, load_base
 from skindualgen.provenance import atomic_write_json, sha256_file
-from skindualgen.train.batches import Batches
-from skindualgen.train.cache import EncodeOptions, open_cache
-from skindualgen.train.checkpoint import load_newest, save_checkpoint
-from skindualgen.train.precision import DTYPES
-from skindualgen.train.run_folder import (
+from skindualgen.training.batches import Batches
+from skindualgen.training.cache import EncodeOptions, open_cache
+from skindualgen.training.checkpoint import load_newest, save_checkpoint
+from skindualgen.training.precision import DTYPES
+from skindualgen.training.run_folder import (
     CHECKPOINT_DIR,
     METRICS_FILE,
     claim_folder,
     drop_rows_after,
     run_precision,
 )
-from skindualgen.train.stopping import Best, TrainingStopped, any_process, stop_signals
-from skindualgen.train.throughput import Throughput
-from skindualgen.train.trainer import NonFiniteLossError, Trainer
-from skindualgen.train.validate import Validator
+from skindualgen.training.stopping import Best, TrainingStopped, any_process, stop_signals
+from skindualgen.training.throughput import Throughput
+from skindualgen.training.trainer import NonFiniteLossError, Trainer
+from skindualgen.training.validate import Validator
 
 CACHE_DIR, BEST_DIR = "cache", "best"
 LOG_EVERY = 10

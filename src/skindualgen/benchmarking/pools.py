@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from skindualgen.benchmark.arms import PRETRAIN_SHARE, Arm
-from skindualgen.benchmark.subsets import by_class, by_least, webster
+from skindualgen.benchmarking.arms import PRETRAIN_SHARE, Arm
+from skindualgen.benchmarking.subsets import by_class, by_least, webster
 from skindualgen.contracts import InputError
 
 Fill = Literal["balance", "match", "even"]

@@ -24,9 +24,9 @@ from skindualgen.model.bases import base_folder
 from skindualgen.model.hub import first_cached
 from skindualgen.model.joint_unet import joint_prediction, widen_unet
 from skindualgen.model.registry import hub_candidates
-from skindualgen.train.precision import DTYPES, frozen_dtype
-from skindualgen.train.run_folder import run_precision
-from skindualgen.train.trainer import trains_unfused
+from skindualgen.training.precision import DTYPES, frozen_dtype
+from skindualgen.training.run_folder import run_precision
+from skindualgen.training.trainer import trains_unfused
 
 BYTES_PER_TRAINED = 16
 """float32 weight, gradient and AdamW's two moments"""

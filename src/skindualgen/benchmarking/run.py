@@ -6,15 +6,15 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from skindualgen.benchmark.arms import Task
-from skindualgen.benchmark.comparison import metrics_of, regime_result, undefined_of
-from skindualgen.benchmark.execution import Done, Job, read_records, run_jobs
-from skindualgen.benchmark.leaks import DatasetPart, find_leaks, knowledge_caveats, provenance_caveats, refuse_leaks
-from skindualgen.benchmark.options import FILLS, BenchmarkOptions
-from skindualgen.benchmark.pictures import load_pictures
-from skindualgen.benchmark.plan import Regime, origin_caveats, plan, task_data
-from skindualgen.benchmark.results import BenchmarkResult, MetricInfo, TaskResult
-from skindualgen.benchmark.trials import Recipe, TaskData, TrialRecord, build_network, measure_bfloat16, trial_key
+from skindualgen.benchmarking.arms import Task
+from skindualgen.benchmarking.comparison import metrics_of, regime_result, undefined_of
+from skindualgen.benchmarking.execution import Done, Job, read_records, run_jobs
+from skindualgen.benchmarking.leaks import DatasetPart, find_leaks, knowledge_caveats, provenance_caveats, refuse_leaks
+from skindualgen.benchmarking.options import FILLS, BenchmarkOptions
+from skindualgen.benchmarking.pictures import load_pictures
+from skindualgen.benchmarking.plan import Regime, origin_caveats, plan, task_data
+from skindualgen.benchmarking.results import BenchmarkResult, MetricInfo, TaskResult
+from skindualgen.benchmarking.trials import Recipe, TaskData, TrialRecord, build_network, measure_bfloat16, trial_key
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.review import count_rejected, left_out_line, read_used

@@ -8,18 +8,18 @@ from typing import get_args
 
 import numpy as np
 
-from skindualgen.benchmark.arms import Arm
-from skindualgen.benchmark.metrics import (
+from skindualgen.benchmarking.arms import Arm
+from skindualgen.benchmarking.metrics import (
     CLASSIFICATION_METRICS,
     SEGMENTATION_METRICS,
     ClassificationOutcome,
     Metric,
     undefined_metrics,
 )
-from skindualgen.benchmark.plan import Regime
-from skindualgen.benchmark.results import ArmResult, Difference, LeftOut, Reference, RegimeResult, Score, Verdict
-from skindualgen.benchmark.statistics import ArmOutcomes, Comparison, arm_estimate, best_of, compare
-from skindualgen.benchmark.trials import TaskData, TrialRecord
+from skindualgen.benchmarking.plan import Regime
+from skindualgen.benchmarking.results import ArmResult, Difference, LeftOut, Reference, RegimeResult, Score, Verdict
+from skindualgen.benchmarking.statistics import ArmOutcomes, Comparison, arm_estimate, best_of, compare
+from skindualgen.benchmarking.trials import TaskData, TrialRecord
 from skindualgen.quality.intervals import Estimate
 
 TOGETHER = ("hybrid", "pretrain")

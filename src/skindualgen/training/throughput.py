@@ -10,7 +10,7 @@ import psutil
 import torch
 
 from skindualgen.doctor import GIB
-from skindualgen.train.batches import Batch
+from skindualgen.training.batches import Batch
 
 
 class Throughput:

@@ -11,7 +11,7 @@ from skindualgen.contracts import InputError
 from skindualgen.model.adapter import ADAPTER_DIR
 from skindualgen.model.bases import Base
 from skindualgen.provenance import atomic_write_json, atomic_write_text, run_record
-from skindualgen.train.precision import measured_precision
+from skindualgen.training.precision import measured_precision
 
 CHECKPOINT_DIR = "checkpoints"
 METRICS_FILE = "metrics.jsonl"

@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from skindualgen.benchmark.metrics import ClassificationOutcome, Metric, Outcome, value
+from skindualgen.benchmarking.metrics import ClassificationOutcome, Metric, Outcome, value
 from skindualgen.contracts import InputError
 from skindualgen.quality.intervals import CONFIDENCE, RESAMPLES, Estimate
 
@@ -109,7 +109,7 @@ def arm_estimate(
     """Return the mean score over the seeds, with an interval over seeds and test items.
 
     Args:
-        metric: one of :mod:`skindualgen.benchmark.metrics`.
+        metric: one of :mod:`skindualgen.benchmarking.metrics`.
         arm: of one seed alone the interval is over the test items only, and whoever shows it must say so.
         groups: [n], the lesion or patient of each test item.
         seed: of the resampling.

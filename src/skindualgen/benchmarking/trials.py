@@ -18,14 +18,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skindualgen.benchmark.arms import Task
-from skindualgen.benchmark.classify import ClassifierConfig
-from skindualgen.benchmark.metrics import ClassificationOutcome, Outcome, SegmentationOutcome, segmentation_outcome
-from skindualgen.benchmark.networks import Network
-from skindualgen.benchmark.pictures import Pictures
-from skindualgen.benchmark.pools import Pool
-from skindualgen.benchmark.segment import segmentation_loss
-from skindualgen.benchmark.training import Augmentation, Budget, Draw, batches, bfloat16_is_faster, fit
+from skindualgen.benchmarking.arms import Task
+from skindualgen.benchmarking.classify import ClassifierConfig
+from skindualgen.benchmarking.metrics import ClassificationOutcome, Outcome, SegmentationOutcome, segmentation_outcome
+from skindualgen.benchmarking.networks import Network
+from skindualgen.benchmarking.pictures import Pictures
+from skindualgen.benchmarking.pools import Pool
+from skindualgen.benchmarking.segment import segmentation_loss
+from skindualgen.benchmarking.training import Augmentation, Budget, Draw, batches, bfloat16_is_faster, fit
 from skindualgen.provenance import atomic_path, atomic_write_json, sha256_bytes, sha256_file
 
 RECIPE_VERSION = 1

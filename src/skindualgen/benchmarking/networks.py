@@ -10,9 +10,9 @@ import torch
 from timm.models import is_model
 from torch import Tensor, nn
 
-from skindualgen.benchmark.classify import ClassifierConfig, build_classifier
-from skindualgen.benchmark.segment import build_segmenter
-from skindualgen.benchmark.training import Budget
+from skindualgen.benchmarking.classify import ClassifierConfig, build_classifier
+from skindualgen.benchmarking.segment import build_segmenter
+from skindualgen.benchmarking.training import Budget
 from skindualgen.contracts import InputError
 from skindualgen.quality.features import IMAGENET_MEAN_01, IMAGENET_STD_01, PACKAGED_ENCODERS
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from skindualgen.benchmark.arms import Task
-from skindualgen.benchmark.trials import Recipe, TaskData, Trial, TrialRecord, read_record, run_trial, write_record
+from skindualgen.benchmarking.arms import Task
+from skindualgen.benchmarking.trials import Recipe, TaskData, Trial, TrialRecord, read_record, run_trial, write_record
 
 
 @dataclass(frozen=True)

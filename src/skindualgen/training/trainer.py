@@ -28,11 +28,11 @@ from skindualgen.model.adapter import (
 from skindualgen.model.bases import Base
 from skindualgen.model.joint_unet import widen_unet
 from skindualgen.model.schedule import zero_terminal_snr
-from skindualgen.train.batches import Batch, seed_of
-from skindualgen.train.objective import joint_loss, term_means
-from skindualgen.train.optimizer import make_optimizer, parameter_groups, rate_factor
-from skindualgen.train.precision import frozen_dtype
-from skindualgen.train.sharding import like, optimizer_state_like, reshard, take_sharding, whole
+from skindualgen.training.batches import Batch, seed_of
+from skindualgen.training.objective import joint_loss, term_means
+from skindualgen.training.optimizer import make_optimizer, parameter_groups, rate_factor
+from skindualgen.training.precision import frozen_dtype
+from skindualgen.training.sharding import like, optimizer_state_like, reshard, take_sharding, whole
 
 DIVERGED = "look at these pairs, or train anew with a lower learning rate"
 

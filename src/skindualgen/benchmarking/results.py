@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from skindualgen.benchmark.arms import Task
+from skindualgen.benchmarking.arms import Task
 
 RESULT_SCHEMA_VERSION = 1
 
@@ -46,7 +46,7 @@ class Difference(Score):
 
 
 class MetricInfo(Result):
-    """What a metric is; see :class:`skindualgen.benchmark.metrics.Metric`."""
+    """What a metric is; see :class:`skindualgen.benchmarking.metrics.Metric`."""
 
     name: str
     title: str

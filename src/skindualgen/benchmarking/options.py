@@ -9,12 +9,12 @@ from typing import Literal
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from skindualgen.benchmark.arms import Task
-from skindualgen.benchmark.classify import ClassifierConfig
-from skindualgen.benchmark.networks import SEGMENTER_STRIDE_PX, Network
-from skindualgen.benchmark.pools import Fill
-from skindualgen.benchmark.segment import SegmenterConfig
-from skindualgen.benchmark.training import Budget
+from skindualgen.benchmarking.arms import Task
+from skindualgen.benchmarking.classify import ClassifierConfig
+from skindualgen.benchmarking.networks import SEGMENTER_STRIDE_PX, Network
+from skindualgen.benchmarking.pools import Fill
+from skindualgen.benchmarking.segment import SegmenterConfig
+from skindualgen.benchmarking.training import Budget
 from skindualgen.contracts import InputError, Split
 
 FILLS: dict[Task, Fill] = {"segment": "match", "classify": "balance"}

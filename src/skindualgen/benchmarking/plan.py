@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from skindualgen.benchmark.arms import Arm, Task, arms_of
-from skindualgen.benchmark.options import FILLS, BenchmarkOptions
-from skindualgen.benchmark.pictures import Pictures
-from skindualgen.benchmark.pools import build_pool
-from skindualgen.benchmark.subsets import nested_subset
-from skindualgen.benchmark.trials import TaskData, Trial, merge_repeats
+from skindualgen.benchmarking.arms import Arm, Task, arms_of
+from skindualgen.benchmarking.options import FILLS, BenchmarkOptions
+from skindualgen.benchmarking.pictures import Pictures
+from skindualgen.benchmarking.pools import build_pool
+from skindualgen.benchmarking.subsets import nested_subset
+from skindualgen.benchmarking.trials import TaskData, Trial, merge_repeats
 from skindualgen.contracts import InputError
 
 UNEVEN = 0.25

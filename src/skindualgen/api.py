@@ -1,0 +1,195 @@
+"""The package's functions for scripts and notebooks: what the commands do, on arguments instead of options.
+
+Names and defaults are those of the commands; ``from skindualgen import prepare, train, generate, evaluate, benchmark``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skindualgen.contracts import InputError
+from skindualgen.data.dataset import Dataset
+
+if TYPE_CHECKING:
+    from skindualgen.benchmarking.results import BenchmarkResult
+    from skindualgen.evaluation.results import EvaluationReport
+
+__all__ = ["benchmark", "evaluate", "generate", "prepare", "train"]
+
+
+def prepare(source: str | Path, out: str | Path, *, workers: int | None = None, **options: Any) -> Dataset:
+    """Read photographs and masks of any known layout into a checked data set folder with leak-safe splits.
+
+    Args:
+        source: folder of photographs, as it was downloaded (docs/data-layouts.md).
+        out: new folder, or that of an interrupted run.
+        workers: processes that decode; one a core if not given.
+        options: fields of `skindualgen.data.prepare_options.PrepareOptions`, such as ``size=256`` or
+            ``split="70/15/15"``.
+
+    Returns:
+        The data set; items that were refused stand in ``out/rejected.csv``.
+
+    Raises:
+        InputError: an unknown option, a layout that is not known, or nothing that can be used.
+    """
+    from skindualgen.data.prepare import prepare as prepare_folder
+    from skindualgen.data.prepare_options import PrepareOptions
+
+    prepare_folder(Path(source), Path(out), _options(PrepareOptions, options), workers=workers)
+    return Dataset.open(out)
+
+
+def train(data: str | Path, out: str | Path, *, config: str | Path | None = None, **settings: Any) -> Path:
+    """Adapt a base to image-mask pairs: LoRA and the new layers. The same call goes on where it was interrupted.
+
+    Args:
+        data: data set folder.
+        out: run folder.
+        config: TOML file of settings; arguments win over it.
+        settings: fields of `skindualgen.config.TrainConfig`, such as ``base="sd2-base"``; nested ones as dicts:
+            ``lora={"rank": 16}``.
+
+    Returns:
+        The run folder, for ``SkinDualGenPipeline.from_adapter``.
+
+    Raises:
+        InputError: an unknown setting, one out of range, or data that cannot be trained on.
+    """
+    from skindualgen.config import load_train_config
+    from skindualgen.training.loop import train as run
+
+    overrides: dict[str, Any] = {"data": Path(data), "out": Path(out)}
+    for name, value in settings.items():
+        overrides |= (
+            {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
+        )
+    return run(load_train_config(None if config is None else Path(config), overrides))
+
+
+def generate(
+    out: str | Path,
+    *,
+    prompts: str | Path | Sequence[str] | None = None,
+    plan: str | Path | None = None,
+    like: str | Path | None = None,
+    count: int | None = None,
+    seed: int | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+    batch_size: int = 8,
+    workers: int = 1,
+    license: str | None = None,
+    **model: Any,
+) -> Dataset:
+    """Generate pairs into a data set folder. The same call goes on where it was interrupted.
+
+    Exactly one of ``prompts``, ``plan`` and ``like``.
+
+    Args:
+        out: new folder, or that of an interrupted run.
+        prompts: one or more prompts, taken in turn, or the `Path` of a file of prompts.
+        plan: CSV of ``skindualgen plan``.
+        like: data set folder whose training records give prompts and labels.
+        count: number of pairs, without a plan; 16 if not given.
+        seed: another one generates other pairs, without a plan; 0 if not given.
+        report: called with the number of pairs done and of all.
+        batch_size: pairs generated together.
+        workers: processes, each with a model.
+        license: SPDX id that is recorded with each pair.
+        model: fields of `skindualgen.production.sampler.PipelineFactory`, such as ``adapter="runs/mine"``,
+            ``steps=20``, ``guidance=2.0``, ``gate=Path("gate")``.
+
+    Raises:
+        InputError: an unknown option, prompts that are too long, a folder of other settings.
+        ProductionStopped: SIGINT or SIGTERM.
+    """
+    from skindualgen.production.order import Order, Sources, fulfil
+    from skindualgen.production.sampler import PipelineFactory
+
+    model = {name: Path(value) if name == "gate" and value is not None else value for name, value in model.items()}
+    factory = _options(PipelineFactory, {"threads": 1} | model)
+    texts = [prompts] if isinstance(prompts, str) else prompts
+    sources = Sources(
+        plan=None if plan is None else Path(plan),
+        prompts=None if isinstance(texts, Path) or texts is None else tuple(texts),
+        prompt_file=texts if isinstance(texts, Path) else None,
+        like=None if like is None else Path(like),
+        count=count,
+        seed=seed,
+    )
+    order = Order(factory, batch_size, workers=workers, license=license)
+    fulfil(order, sources.open, Path(out), report)
+    return Dataset.open(out)
+
+
+def evaluate(
+    real: str | Path, generated: str | Path, out: str | Path | None = None, **options: Any
+) -> EvaluationReport:
+    """Judge generated pairs beside real ones: fidelity, variety, masks, diagnoses, copies, skin tone.
+
+    Args:
+        real: data set folder with the splits "train" and "val" or "test".
+        generated: data set folder of generated pairs.
+        out: folder for ``report.html``, ``report.json`` and ``pictures.csv``; nothing is written if not given.
+        options: fields of `skindualgen.evaluation.run.EvaluateOptions`, such as ``sections=("fidelity",)``.
+
+    Raises:
+        InputError: an unknown option, or folders that cannot be compared.
+    """
+    from skindualgen.evaluation.run import EvaluateOptions
+    from skindualgen.evaluation.run import evaluate as run
+    from skindualgen.report.evaluation_folder import claim_folder, write_evaluation
+
+    chosen = _options(EvaluateOptions, {"real": Path(real), "generated": Path(generated), **options})
+    if out is None:
+        return run(chosen, lambda stage, done, total: None).report
+    with claim_folder(Path(out)):
+        evaluation = run(chosen, lambda stage, done, total: None)
+        write_evaluation(evaluation, Path(out))
+    return evaluation.report
+
+
+def benchmark(
+    real: str | Path,
+    generated: str | Path | None,
+    out: str | Path,
+    *,
+    tasks: Sequence[str] = ("segment", "classify"),
+    **options: Any,
+) -> BenchmarkResult:
+    """Train the same network on real, augmented, repeated, generated and mixed pairs; test it on real ones.
+
+    Args:
+        real: data set folder with splits.
+        generated: data set folder of generated pairs, or None.
+        out: folder for the reports and the trainings, which the same call uses again.
+        tasks: what to train for.
+        options: fields of `skindualgen.benchmarking.options.BenchmarkOptions`, such as ``seeds=3``, ``steps=300``.
+
+    Raises:
+        InputError: an unknown option, one out of range, or data that leak.
+    """
+    from skindualgen.benchmarking.options import BenchmarkOptions
+    from skindualgen.benchmarking.run import run_benchmark
+    from skindualgen.report.benchmark import write_benchmark_report
+
+    folder = None if generated is None else Path(generated)
+    chosen = _options(BenchmarkOptions, {"tasks": tuple(tasks), "real": Path(real), "generated": folder, **options})
+    result = run_benchmark(chosen, Path(out))
+    write_benchmark_report(result, Path(out))
+    return result
+
+
+def _options(kind: Any, given: dict[str, Any]) -> Any:
+    """Build options from keyword arguments.
+
+    Raises:
+        InputError: a name that is no option.
+    """
+    known = list(getattr(kind, "model_fields", None) or kind.__dataclass_fields__)
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise InputError(f"the argument {unknown[0]!r}", f"one of {', '.join(known)}", "correct its name")
+    return kind(**given)

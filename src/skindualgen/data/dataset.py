@@ -1,0 +1,132 @@
+"""A data set folder as one object: its records, their pictures and masks, and a torch view for training loops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from PIL import Image
+
+from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.manifest import manifest_sha256, read_dataset_info, read_metadata
+from skindualgen.data.reading import read_pair, read_photograph
+from skindualgen.data.review import read_used
+
+if TYPE_CHECKING:
+    from skindualgen.data.tensors import TensorPairs
+
+
+class Dataset(Sequence[PairRecord]):
+    """Records of a data set folder, as ``skindualgen prepare`` and ``generate`` write it, and what their files hold.
+
+    A sequence of records: ``len(data)``, ``data[3]``, ``for record in data``; a slice is a smaller data set.
+
+    Args:
+        root: the folder.
+        records: some of its records.
+    """
+
+    def __init__(self, root: str | Path, records: Sequence[PairRecord]) -> None:
+        self.root, self.records = Path(root), list(records)
+
+    @classmethod
+    def open(cls, root: str | Path, split: str | None = None, *, rejected: bool = False) -> Dataset:
+        """Open a folder.
+
+        Args:
+            root: the folder.
+            split: "train", "val" or "test"; all if not given.
+            rejected: also the pairs that a reviewer has rejected.
+
+        Raises:
+            InputError: no data set folder, a damaged one, or nothing in that split.
+        """
+        root = Path(root)
+        return cls(root, read_metadata(root, split) if rejected else read_used(root, split))
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[PairRecord]:
+        return iter(self.records)
+
+    @overload
+    def __getitem__(self, index: int) -> PairRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> Dataset: ...
+    def __getitem__(self, index: int | slice) -> PairRecord | Dataset:
+        return Dataset(self.root, self.records[index]) if isinstance(index, slice) else self.records[index]
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{name} {len(self.split(name))}" for name in self.splits)
+        return f"Dataset({str(self.root)!r}: {len(self)} pairs, {splits or 'no split'})"
+
+    @property
+    def splits(self) -> list[str]:
+        """Names of the splits that have records here."""
+        present = {record.split for record in self.records}
+        return [name for name in ("train", "val", "test") if name in present]
+
+    @property
+    def diagnoses(self) -> list[str]:
+        """Names of the diagnoses, sorted; records without one have none here."""
+        return sorted({record.diagnosis for record in self.records if record.diagnosis is not None})
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What ``dataset.json`` says of the whole folder: hash, counts, how it was made.
+
+        Raises:
+            InputError: see `skindualgen.data.manifest.read_dataset_info`.
+        """
+        return read_dataset_info(self.root)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of these records, whatever their order; prepared and generated ones hold the hashes of their files."""
+        return manifest_sha256(self.records)
+
+    def split(self, name: str) -> Dataset:
+        """The records of one split; maybe none."""
+        return Dataset(self.root, [record for record in self.records if record.split == name])
+
+    def with_masks(self) -> Dataset:
+        """The records that have a mask."""
+        return Dataset(self.root, [record for record in self.records if record.mask_file_name is not None])
+
+    def image(self, index: int) -> Image.Image:
+        """The photograph of a record: RGB, upright.
+
+        Raises:
+            InputError: the file is missing or damaged.
+        """
+        return read_photograph(self.root / self.records[index].file_name).image
+
+    def mask(self, index: int) -> Image.Image | None:
+        """The mask of a record, L with 0 and 255, of the photograph's size; None if it has none.
+
+        Raises:
+            InputError: a file is missing or damaged, or the sizes differ.
+        """
+        return read_pair(self.root, self.records[index])[1]
+
+    def torch(self, size: int, *, diagnoses: Sequence[str] | None = None) -> TensorPairs:
+        """These pairs as a ``torch.utils.data.Dataset``.
+
+        Args:
+            size: side in px to which photographs and masks are cut and scaled.
+            diagnoses: names in the order of the labels; these records' own, sorted, if not given. Give those of the
+                training part for all parts, so that one label means one diagnosis.
+
+        Raises:
+            InputError: a size below 1, or a diagnosis that ``diagnoses`` does not name.
+        """
+        from skindualgen.data.tensors import TensorPairs
+
+        names = self.diagnoses if diagnoses is None else list(diagnoses)
+        unknown = sorted(set(self.diagnoses) - set(names))
+        if unknown or size < 1:
+            got = f"the diagnoses {', '.join(unknown)}" if unknown else f"a size of {size} px"
+            raise InputError(got, f"one of {', '.join(names)}" if unknown else "1 px or more", "change the argument")
+        return TensorPairs(self.root, self.records, size, names)
