@@ -272,14 +272,14 @@ def test_interrupted_run_sees_what_changed_in_the_source(tmp_path: Path, monkeyp
 def test_refused_run_goes_on_with_the_options_that_its_message_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root, mended = leaking_folder(tmp_path / "src"), PrepareOptions(size=32, ignore_official_split=True)
+    root, fixed = leaking_folder(tmp_path / "src"), PrepareOptions(size=32, ignore_official_split=True)
     with pytest.raises(InputError, match="choose another --layout"):
         prepare(root, tmp_path / "out", PrepareOptions(size=32, layout="isic2017"))
     with pytest.raises(InputError, match="--ignore-official-split"):
         prepare(root, tmp_path / "out", SMALL)
-    prepare(root, tmp_path / "whole", mended)
+    prepare(root, tmp_path / "whole", fixed)
     stop_after(0, monkeypatch)  # no picture is decoded again
-    prepare(root, tmp_path / "out", mended)
+    prepare(root, tmp_path / "out", fixed)
     assert tree_bytes(tmp_path / "out") == tree_bytes(tmp_path / "whole")
 
 

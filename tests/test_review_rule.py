@@ -209,7 +209,7 @@ def test_plan_and_prompts_like_others(tmp_path: Path) -> None:
 
 
 def test_near_duplicates(tmp_path: Path) -> None:
-    """To reject one of two copies mends a set."""
+    """To reject one of two copies fixes a set."""
     write_folder(tmp_path / "data", range(4), split={"train": 2, "val": 2})
     records = read_metadata(tmp_path / "data")
     for folder in ("images", "masks"):

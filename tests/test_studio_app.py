@@ -420,7 +420,7 @@ def test_the_quick_import_is_an_import_and_leaves_no_trace() -> None:
 
 
 def test_sentences_say_what_was_got_and_what_to_do() -> None:
-    assert sentence(InputError("a  thing", "other", "mend\nit.")) == "Got a thing: mend it."
+    assert sentence(InputError("a  thing", "other", "fix\nit.")) == "Got a thing: fix it."
 
 
 def test_errors_of_listeners(caplog: pytest.LogCaptureFixture) -> None:
@@ -443,7 +443,7 @@ def test_errors_of_listeners(caplog: pytest.LogCaptureFixture) -> None:
         assert late.value.message == caught.value.message
         return str(caught.value.message)
 
-    assert told(InputError("<b>this</b>", "that", "mend it")) == "Got &lt;b&gt;this&lt;/b&gt;: mend it."
+    assert told(InputError("<b>this</b>", "that", "fix it")) == "Got &lt;b&gt;this&lt;/b&gt;: fix it."
     assert told(OSError(errno.ENOSPC, "full")) == NO_ROOM
     assert not caplog.records
     assert told(ZeroDivisionError("a secret")) == DEFECT

@@ -328,9 +328,9 @@ def test_two_visitors_are_served_one_after_the_other(studio: Studio) -> None:
 
 def test_an_error_of_the_work_reaches_the_visitor_and_the_next_can_draw(studio: Studio) -> None:
     def fail(pipeline: WatchedPipeline) -> None:
-        raise InputError("this", "that", "mend it")
+        raise InputError("this", "that", "fix it")
 
-    with pytest.raises(InputError, match="mend it"):
+    with pytest.raises(InputError, match="fix it"):
         list(studio.model.draw(studio.model.first, "v", fail))
     assert list(studio.model.draw(studio.model.first, "v", lambda pipeline: 1)) == [Done(1)]
 

@@ -140,7 +140,7 @@ def load_train_config(file: Path | None, overrides: dict[str, Any]) -> TrainConf
         try:
             values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise InputError(f"--config {file} ({error})", "a readable TOML file", "mend the file") from error
+            raise InputError(f"--config {file} ({error})", "a readable TOML file", "fix the file") from error
     for name, value in overrides.items():
         target = values
         *tables, last = name.split(".")
@@ -160,7 +160,7 @@ def load_train_config(file: Path | None, overrides: dict[str, Any]) -> TrainConf
             needed = TrainConfig.model_fields[name].description
             raise InputError(f"no {name}", f"the {needed}", f"give --{name}") from error
         message = "the name of a setting" if first["type"] == "extra_forbidden" else first["msg"]
-        raise InputError(f"{name} = {first['input']!r}", message, "mend it; --dry-run shows all settings") from error
+        raise InputError(f"{name} = {first['input']!r}", message, "fix it; --dry-run shows all settings") from error
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:

@@ -215,7 +215,7 @@ def bundled_weights() -> Finding:
 
 
 def extras() -> list[Finding]:
-    """Say for each optional extra of the installed package what is missing and which command mends it."""
+    """Say for each optional extra of the installed package what is missing and which command fixes it."""
     declared: dict[str, list[Requirement]] = {}
     for line in metadata.requires("skindualgen") or []:
         requirement = Requirement(line)

@@ -93,12 +93,12 @@ def errors_in_one_line() -> Iterator[None]:
             error = InputError(f"{error.filename}: {error.strerror}", "a folder", "name another place")
         if isinstance(error, OSError) and error.errno in NO_ACCESS_OR_ROOM:
             got = f"{error.filename or 'a file'}: {error.strerror}"
-            error = InputError(got, "access and free space", "mend its permissions, make room or name another place")
+            error = InputError(got, "access and free space", "fix its permissions, make room or name another place")
         if isinstance(error, FileNotFoundError) and error.filename is None:  # as tempfile says it
             error = InputError(str(error.strerror), "a folder for temporary files", "make room or set TMPDIR")
         if isinstance(error, OSError) and error.errno in NO_PATH:
             got = f"{error.filename or 'a path'}: {error.strerror}"
-            error = InputError(got, "a file or folder that can be used", "mend the path or name another place")
+            error = InputError(got, "a file or folder that can be used", "fix the path or name another place")
         if not isinstance(error, SkinDualGenError):
             raise
         _say(f"Error: {' '.join(str(error).split())}", typer.colors.RED)

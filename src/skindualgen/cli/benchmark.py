@@ -121,7 +121,7 @@ def _listed(option: str, text: str | None, kind: Callable[[str], Any]) -> tuple[
     try:
         return tuple(kind(part.strip()) for part in (text or "").split(",") if part.strip())
     except ValueError as error:
-        raise InputError(f"{option} {text}", "numbers with commas between them", "mend the option") from error
+        raise InputError(f"{option} {text}", "numbers with commas between them", "fix the option") from error
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""``skindualgen doctor``: what this machine can run, what is missing, how to mend it."""
+"""``skindualgen doctor``: what this machine can run, what is missing, how to fix it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def doctor(
     quick: Annotated[bool, typer.Option("--quick", help="Leave the speed measurement out.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, to paste into a bug report.")] = False,
 ) -> None:
-    """Show what this machine can run, which bases fit and are on disk, what is missing, and what mends it.
+    """Show what this machine can run, which bases fit and are on disk, what is missing, and what fixes it.
 
     Exit code 0 when the bundled model can run here, 1 when something it needs is missing.
     """

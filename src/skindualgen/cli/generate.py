@@ -149,7 +149,7 @@ def _part(text: str) -> tuple[int, int]:
 
     part, slash, parts = text.partition("/")
     if not (slash and part.isdecimal() and parts.isdecimal()):
-        raise InputError(f"--part {text}", "I/N such as 3/16", "mend it")
+        raise InputError(f"--part {text}", "I/N such as 3/16", "fix it")
     return int(part), int(parts)
 
 

@@ -116,7 +116,7 @@ def _target(target: str, count: int | None, by: tuple[str, ...]) -> Target:
 
     if (target == "uniform") != (count is not None):
         got = "--target uniform without --count" if count is None else f"--count {count} with --target {target}"
-        raise InputError(got, "a number of pairs for uniform, and for nothing else", "mend --count")
+        raise InputError(got, "a number of pairs for uniform, and for nothing else", "fix --count")
     if count is not None:
         return Uniform(count)
     return Balanced() if target == "balanced" else read_ratio_file(Path(target), by)

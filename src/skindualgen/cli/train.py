@@ -105,7 +105,7 @@ def _insist(out: Path) -> None:
 
     if not (out / CONFIG_FILE).is_file():
         raise InputError(
-            f"--resume with {out}, which holds no run", "the folder of a run", "mend --out, or leave --resume out"
+            f"--resume with {out}, which holds no run", "the folder of a run", "fix --out, or leave --resume out"
         )
 
 

@@ -63,13 +63,11 @@ def read_split_file(path: Path) -> dict[str, Split]:
         try:
             name, split = row_name(row.values["isic_id"]), split_name(row.values["split"])
         except ItemError as error:
-            raise InputError(f"{path.name}, line {row.line}: {error.detail}", "an id and a split", "mend it") from None
+            raise InputError(f"{path.name}, line {row.line}: {error.detail}", "an id and a split", "fix it") from None
         if split is None:
             raise InputError(f"{path.name}, line {row.line} without a split", "train, val or test", "fill it in")
         if splits.setdefault(name, split) != split:
-            raise InputError(
-                f"{row.values['isic_id']} in two splits of {path.name}", "one split an id", "mend the file"
-            )
+            raise InputError(f"{row.values['isic_id']} in two splits of {path.name}", "one split an id", "fix the file")
     return splits
 
 
@@ -221,7 +219,7 @@ def _refuse_crossing(
     raise InputError(
         f"{len(crossing)} groups of the same patient, lesion or picture that the {source} parts: {shown}",
         "each group on one side",
-        "mend the split file" if from_file else "split anew with --ignore-official-split, or mend it in a --split-file",
+        "fix the split file" if from_file else "split anew with --ignore-official-split, or fix it in a --split-file",
     )
 
 
@@ -266,7 +264,7 @@ def _refuse_nothing(assembled: Assembled, left: Sequence[object]) -> None:
     raise InputError(
         f"no usable photograph: {shown}{'; ' + details if details else ''}",
         "at least one photograph that can be used",
-        "mend the source, or choose another --layout",
+        "fix the source, or choose another --layout",
     )
 
 

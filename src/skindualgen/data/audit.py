@@ -79,7 +79,7 @@ def audit(root: Path, *, max_distance: int = MAX_DISTANCE_BITS) -> Audit:
 
     Components join records that share a patient, a lesion, a ``split_group`` or an image file's hash, directly or
     through others. Pairs that a reviewer has rejected are left out: nothing is trained or tested on them, so to reject
-    one of two near-duplicates mends a set.
+    one of two near-duplicates fixes a set.
 
     Args:
         root: a folder as `prepare` writes it.

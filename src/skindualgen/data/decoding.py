@@ -46,7 +46,7 @@ MENDED_BY: dict[str, tuple[str, str]] = {
         "8 bits (0 to 255), 16 bits (0 to 65535) or decimals in [0, 1]",
         "scale it: divide values from 0 to 255 by 255",
     ),
-    "not_finite": ("numbers that are finite", "mend what made them"),
+    "not_finite": ("numbers that are finite", "fix what made them"),
     "array_type": ("a picture file, a PIL image, an array or a tensor of numbers", "open the file first"),
     "array_shape": (
         "array [h, w], [h, w, 3] or [b, h, w, 3], or Tensor [3, h, w] or [b, 3, h, w]; a mask has one channel",

@@ -263,7 +263,7 @@ def _record(path: Path, number: int, line: str) -> PairRecord:
         raise InputError(
             f"{path}, line {number}, {where}: {first['msg']}",
             "one JSON record a line with file_name and isic_id",
-            "mend the line, or write the data set again with `skindualgen prepare`",
+            "fix the line, or write the data set again with `skindualgen prepare`",
         ) from None
     _refuse_escape(path, record)
     return record
@@ -276,7 +276,7 @@ def _refuse_escape(path: Path, record: PairRecord) -> None:
         pure = PurePosixPath(name)
         if pure.is_absolute() or ".." in pure.parts or "\\" in name or not pure.parts:
             raise InputError(
-                f"path {name!r} in {path}", "a path inside the data set folder, with /", "mend or remove the record"
+                f"path {name!r} in {path}", "a path inside the data set folder, with /", "fix or remove the record"
             )
 
 

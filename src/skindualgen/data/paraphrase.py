@@ -202,7 +202,7 @@ class _Endpoint:
         except (ImportError, ValueError, httpx2.InvalidURL) as error:
             raise InputError(
                 f"a proxy in the environment that cannot be used ({error})", "http://host:port",
-                "mend http_proxy, https_proxy and all_proxy, or unset them",
+                "fix http_proxy, https_proxy and all_proxy, or unset them",
             ) from error  # fmt: skip
         self.stopped, self.lock = threading.Event(), threading.Lock()
         self.requested = self.failures_in_a_row = 0

@@ -250,7 +250,7 @@ def _stop_if_strict(strict: bool, rejections: Sequence[Rejection]) -> None:
         raise InputError(
             f"{first.isic_id or first.file}: {first.reason}: {first.detail}",
             "no rejected item (--strict)",
-            "mend or remove it, or leave --strict out",
+            "fix or remove it, or leave --strict out",
         )
 
 

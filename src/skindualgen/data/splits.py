@@ -81,7 +81,7 @@ def assign_splits(
             raise InputError(
                 f"one component ({names}) in the splits {', '.join(official)}",
                 "patient, lesion and content on one side of every split",
-                "mend the given split, or leave it out with --ignore-official-split",
+                "fix the given split, or leave it out with --ignore-official-split",
             )
         if official:
             for i in component:

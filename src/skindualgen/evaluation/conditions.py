@@ -68,10 +68,10 @@ def refuse_unknown(conditions: Sequence[Condition], *, names: Collection[str], g
     """
     for condition in conditions:
         if condition.name not in names:
-            raise InputError(f"unknown measure in {condition.text!r}", f"one of {', '.join(sorted(names))}", "mend it")
+            raise InputError(f"unknown measure in {condition.text!r}", f"one of {', '.join(sorted(names))}", "fix it")
         if condition.group is not None and condition.group not in groups:
             known = ", ".join(sorted(groups)) or "none, as the sets state no diagnosis"
-            raise InputError(f"unknown group in {condition.text!r}", f"one of: {known}", "mend it")
+            raise InputError(f"unknown group in {condition.text!r}", f"one of: {known}", "fix it")
 
 
 def judge_conditions(conditions: Sequence[Condition], measures: Sequence[Measure]) -> list[ConditionOutcome]:

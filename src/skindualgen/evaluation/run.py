@@ -66,7 +66,7 @@ def section_names(names: Sequence[str]) -> tuple[SectionName, ...]:
     """
     unknown = sorted(set(names) - set(SECTIONS))
     if unknown:
-        raise InputError(f"section {unknown[0]!r}", f"one of {', '.join(SECTIONS)}", "mend --only")
+        raise InputError(f"section {unknown[0]!r}", f"one of {', '.join(SECTIONS)}", "fix --only")
     return tuple(name for name in SECTIONS if not names or name in names)
 
 

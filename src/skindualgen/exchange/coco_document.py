@@ -220,12 +220,12 @@ def _annotation(where: str, entry: Mapping[str, Any], image: CocoImage, categori
     if category not in categories:
         raise InputError(f"{where} with the category {short(category)}", "one that the file declares", "declare it")
     if entry.get("iscrowd", 0) not in (0, 1):
-        raise InputError(f"{where} with iscrowd {short(entry['iscrowd'])}", "0 or 1", "mend it")
+        raise InputError(f"{where} with iscrowd {short(entry['iscrowd'])}", "0 or 1", "fix it")
     for key, most in (("area", math.inf), ("score", 1.0)):
         value = entry.get(key)
         if value is not None and not (_is_number(value) and 0 <= value <= most):
             raise InputError(
-                f"{where} with {key} {short(value)}", "a number from 0" + (" to 1" if most == 1 else ""), "mend it"
+                f"{where} with {key} {short(value)}", "a number from 0" + (" to 1" if most == 1 else ""), "fix it"
             )
     bbox = _bbox(where, entry.get("bbox"), image)
     segmentation = entry.get("segmentation")
@@ -238,7 +238,7 @@ def _bbox(where: str, value: Any, image: CocoImage) -> tuple[float, float, float
     if value is None or value == []:
         return None
     if not isinstance(value, list) or len(value) != 4 or not all(_is_number(side) for side in value):
-        raise InputError(f"{where} with the bbox {short(value)}", "left, top, width and height in px", "mend it")
+        raise InputError(f"{where} with the bbox {short(value)}", "left, top, width and height in px", "fix it")
     left, top, width, height = (float(side) for side in value)
     if (
         width < 0
@@ -251,7 +251,7 @@ def _bbox(where: str, value: Any, image: CocoImage) -> tuple[float, float, float
         )
     ):
         raise InputError(
-            f"{where} with the bbox {short(value)}", f"a box inside {image.width}x{image.height} px", "mend it"
+            f"{where} with the bbox {short(value)}", f"a box inside {image.width}x{image.height} px", "fix it"
         )
     return left, top, width, height
 

@@ -74,7 +74,7 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord
         raise InputError(
             f"{len(listing.rejections)} items that cannot be used, first {first.file or first.isic_id}: {first.detail}",
             "a whole challenge folder",
-            "mend it, or let `skindualgen prepare` leave them out",
+            "fix it, or let `skindualgen prepare` leave them out",
         )
     for note in listing.notes:
         source.note(note)

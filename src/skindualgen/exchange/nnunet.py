@@ -162,10 +162,10 @@ def _validation(source: Source, root: str, training: set[str]) -> set[str]:
         folds = source.json(file)
         parts = {part: [str(name) for name in folds[0][part]] for part in ("train", "val")}
     except (LookupError, TypeError) as error:
-        raise InputError(f"{file}: {error}", "a list of folds with train and val", "mend or remove it") from error
+        raise InputError(f"{file}: {error}", "a list of folds with train and val", "fix or remove it") from error
     train, val = set(parts["train"]), set(parts["val"])
     if both := sorted(train & val):
-        raise InputError(f"{file} with {both[0]} in train and val", "each case in one part", "mend or remove it")
+        raise InputError(f"{file} with {both[0]} in train and val", "each case in one part", "fix or remove it")
     for name in sorted((train | val) - training):
         source.leave_out(file, "no_file", "no image of this case in imagesTr", name)
     if len(folds) > 1:

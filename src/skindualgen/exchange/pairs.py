@@ -284,7 +284,7 @@ def checked_record(fields: Mapping[str, Any], where: str) -> PairRecord:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the record"
-        raise InputError(f"{place} of {where}: {first['msg']}", "a record's fields", "mend the value") from None
+        raise InputError(f"{place} of {where}: {first['msg']}", "a record's fields", "fix the value") from None
 
 
 def _plain_value(value: Any, depth: int = 0) -> bool:

@@ -104,9 +104,7 @@ def _schema(records: Sequence[PairRecord]) -> Any:
         try:
             types[name] = pyarrow.array([row.get(name) for row in rows]).type
         except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError) as error:
-            raise InputError(
-                f"values of {name} of several types ({error})", "one type a column", "mend them"
-            ) from error
+            raise InputError(f"values of {name} of several types ({error})", "one type a column", "fix them") from error
     fields = datasets.Features.from_arrow_schema(pyarrow.schema(types))
     return datasets.Features({**dict.fromkeys(PICTURES, datasets.Image()), **fields}).arrow_schema
 

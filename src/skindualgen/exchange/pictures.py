@@ -88,7 +88,7 @@ def refuse_other_size(mask: tuple[int, int], picture: tuple[int, int], name: str
         raise InputError(
             f"a mask of {size_text(mask)} px for an image of {size_text(picture)} px ({name})",
             "one size",
-            "mend the pair",
+            "fix the pair",
         )
 
 

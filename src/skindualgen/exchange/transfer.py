@@ -166,7 +166,7 @@ def _read_sidecar(source: Source) -> dict[str, tuple[dict[str, Any], dict[str, A
             isic_id = str(exported_as.get("isic_id", fields["isic_id"]))
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
             raise InputError(
-                f"{where}: {type(error).__name__}: {error}", "a record", f"mend the line, or remove {SIDECAR_FILE}"
+                f"{where}: {type(error).__name__}: {error}", "a record", f"fix the line, or remove {SIDECAR_FILE}"
             ) from error
         checked_record({"file_name": "-", **fields}, where)
         if isic_id in beside:

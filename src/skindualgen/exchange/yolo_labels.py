@@ -68,22 +68,20 @@ def _labelled(where: str, words: list[str], names: Mapping[int, str], width: int
     try:
         row, *shares = (float(word) for word in words)
     except ValueError as error:
-        raise InputError(f"{where}: {error}", EXPECTED, "mend the line") from None
+        raise InputError(f"{where}: {error}", EXPECTED, "fix the line") from None
     if not all(map(math.isfinite, (row, *shares))):
-        raise InputError(f"{where} with a number that is not finite", EXPECTED, "mend the line")
+        raise InputError(f"{where} with a number that is not finite", EXPECTED, "fix the line")
     if not row.is_integer() or int(row) not in names:
-        raise InputError(
-            f"{where} with the class {words[0]}", "a class of data.yaml", "mend the line, or add the class"
-        )
+        raise InputError(f"{where} with the class {words[0]}", "a class of data.yaml", "fix the line, or add the class")
     if len(shares) == BOX_NUMBERS:
         x, y, across, down = shares
         corners = (x - across / 2, y - down / 2, x + across / 2, y + down / 2)
         if across <= 0 or down <= 0:
-            raise InputError(f"{where}, a box of {across:g} x {down:g}", "a box with an area", "mend the line")
+            raise InputError(f"{where}, a box of {across:g} x {down:g}", "a box with an area", "fix the line")
         _refuse_outside(where, corners, width, height)
         return Labelled(where, names[int(row)], None)
     if len(shares) % 2 or len(shares) < 2 * FEWEST_VERTICES:
-        raise InputError(f"{where} with {len(shares)} numbers after the class", EXPECTED, "mend the line")
+        raise InputError(f"{where} with {len(shares)} numbers after the class", EXPECTED, "fix the line")
     _refuse_outside(where, shares, width, height)
     points = np.array(shares).reshape(-1, 2) * (width, height)
     return Labelled(where, names[int(row)], np.clip(points, 0, (width - 1, height - 1)).astype(np.int64))
@@ -93,4 +91,4 @@ def _refuse_outside(where: str, shares: list[float] | tuple[float, ...], width: 
     for place, share in enumerate(shares):
         margin = OUTSIDE_PX / (height if place % 2 else width)
         if not -margin <= share <= 1 + margin:
-            raise InputError(f"{where} with {share:g}, outside of the picture", EXPECTED, "mend the line")
+            raise InputError(f"{where} with {share:g}, outside of the picture", EXPECTED, "fix the line")

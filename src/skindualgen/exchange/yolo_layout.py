@@ -100,9 +100,9 @@ def _data_file(source: Source) -> tuple[str, dict[str, Any]]:
     try:
         content = yaml.safe_load(source.text(files[0]))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{files[0]}: {' '.join(str(error).split())}", "a mapping with names", "mend it") from None
+        raise InputError(f"{files[0]}: {' '.join(str(error).split())}", "a mapping with names", "fix it") from None
     if not isinstance(content, dict):
-        raise InputError(f"{files[0]}, which is no mapping", "a mapping with names", "mend it")
+        raise InputError(f"{files[0]}, which is no mapping", "a mapping with names", "fix it")
     return files[0], content
 
 
@@ -115,13 +115,13 @@ def _class_names(file: str, content: Mapping[str, Any]) -> dict[int, str]:
     for row, name in rows:
         whole = isinstance(row, int) or (isinstance(row, str) and row.isdecimal())
         if isinstance(row, bool) or not whole or int(row) < 0 or int(row) in found:
-            raise InputError(f"{file} with the class number {short(row)}", "whole numbers from 0, each once", "mend it")
+            raise InputError(f"{file} with the class number {short(row)}", "whole numbers from 0, each once", "fix it")
         if not isinstance(name, str) or not name.strip():
             raise InputError(f"{file} with the class name {short(name)}", "text", "write it in quotation marks")
         found[int(row)] = name
     count = content.get("nc")
     if count is not None and (isinstance(count, bool) or count != len(found)):
-        raise InputError(f"{file} with nc {short(count)} and {len(found)} names", "as many names as classes", "mend it")
+        raise InputError(f"{file} with nc {short(count)} and {len(found)} names", "as many names as classes", "fix it")
     return found
 
 
@@ -136,7 +136,7 @@ def _pictures(source: Source, where: str, folder: str, value: Any) -> Iterator[s
     """Yield the pictures that a folder, a text file of pictures, or a list of these stands for."""
     for item in value if isinstance(value, list) else [value]:
         if not isinstance(item, str):
-            raise InputError(f"{where}: {short(item)}", "a folder, or a text file of pictures", "mend it")
+            raise InputError(f"{where}: {short(item)}", "a folder, or a text file of pictures", "fix it")
         paths = _paths(where, folder, item)
         if item.lower().endswith(".txt"):
             yield from _listed(source, where, folder, paths)

@@ -57,7 +57,7 @@ class CalibrateOptions:
             )
         unknown = sorted(set(self.without) - set(SCORES))
         if unknown:
-            raise InputError(f"score {unknown[0]!r}", f"some of {', '.join(SCORES)}", "mend --without")
+            raise InputError(f"score {unknown[0]!r}", f"some of {', '.join(SCORES)}", "fix --without")
 
 
 def read_parts(options: CalibrateOptions) -> tuple[list[PairRecord], list[PairRecord]]:

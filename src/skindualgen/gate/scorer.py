@@ -57,7 +57,7 @@ class Scorer:
         }
         unknown = sorted(set(self.names) - set(SCORES))
         if unknown or not self.names:
-            raise InputError(f"scores {unknown or 'none'}", f"some of {', '.join(SCORES)}", "mend the names")
+            raise InputError(f"scores {unknown or 'none'}", f"some of {', '.join(SCORES)}", "fix the names")
         for name in self.names:
             called, judge = judges.get(name, ("", self))
             if judge is None:

@@ -134,7 +134,7 @@ def label_problem(prompt: str, labels: Mapping[str, Any]) -> LabelProblem | None
         if (other := contradiction(prompt, name, value)) is not None:
             return LabelProblem(
                 name, f"{value!r} beside the prompt {prompt!r}, which asks for {other}",
-                "a label and a prompt that agree", "mend either, or leave the label blank",
+                "a label and a prompt that agree", "fix either, or leave the label blank",
             )  # fmt: skip
         if name == "age_approx" or value in VOCABULARY[name] or _terms(name, value):
             continue

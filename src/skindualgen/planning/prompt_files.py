@@ -106,7 +106,7 @@ def _row(path: Path, line: int, row: Mapping[str, str], columns: Mapping[str, st
         raise row_error(path, line, *problem)
     seed = read_whole(path, line, SEED, given.get(SEED, "").strip())
     if seed is not None and not 0 <= seed <= MAX_SEED - MAX_PAIRS:
-        raise row_error(path, line, SEED, str(seed), f"0 to {MAX_SEED - MAX_PAIRS}", "mend it, or leave it blank")
+        raise row_error(path, line, SEED, str(seed), f"0 to {MAX_SEED - MAX_PAIRS}", "fix it, or leave it blank")
     return PromptRow(line, prompt, labels, seed)
 
 
@@ -168,9 +168,9 @@ def _json_row(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise InputError(f"{path}, line {number}: {error}", "one JSON object a line", "mend the line") from None
+        raise InputError(f"{path}, line {number}: {error}", "one JSON object a line", "fix the line") from None
     if not isinstance(row, dict):
-        raise InputError(f"{path}, line {number}: {type(row).__name__}", "one JSON object a line", "mend the line")
+        raise InputError(f"{path}, line {number}: {type(row).__name__}", "one JSON object a line", "fix the line")
     return row
 
 

@@ -101,7 +101,7 @@ def requests_from_file(file: PromptFile, count: int, seed: int) -> list[PairRequ
         if own in lines:
             raise row_error(
                 file.path, row.line, "seed", f"seed {own}, which line {lines[own]} has too",
-                "each seed once, or the same pair comes twice", "mend the seed, or leave it blank",
+                "each seed once, or the same pair comes twice", "fix the seed, or leave it blank",
             )  # fmt: skip
         lines[own] = row.line
         requests[request.index] = replace(request, seed=own)

@@ -156,11 +156,11 @@ def _row(path: Path, line: int, row: int, columns: Sequence[str], cells: Sequenc
     count = read_whole(path, line, "count", given["count"])
     if count is None or not 1 <= count <= MAX_PAIRS:
         got = "nothing" if count is None else str(count)
-        raise row_error(path, line, "count", got, f"1 to {MAX_PAIRS:,} pairs", "mend the count, or remove the row")
+        raise row_error(path, line, "count", got, f"1 to {MAX_PAIRS:,} pairs", "fix the count, or remove the row")
     labels = read_labels(path, line, given)
     marked = given.get("extrapolation", "").lower()
     if marked not in _TRUTH:
-        raise row_error(path, line, "extrapolation", repr(marked), "true, false or nothing", "mend the value")
+        raise row_error(path, line, "extrapolation", repr(marked), "true, false or nothing", "fix the value")
     first = _seed_first(path, line, row, count, given)
     return PlanRow(row, prompt, count, first, labels or stated_labels(prompt), _TRUTH[marked])
 
@@ -182,7 +182,7 @@ def read_labels(path: Path, line: int, given: Mapping[str, str | None]) -> dict[
             value = label_value(name, given.get(name))
         except ValueError as error:
             raise row_error(
-                path, line, name, str(error), "a whole number of years", "mend it, or leave it blank"
+                path, line, name, str(error), "a whole number of years", "fix it, or leave it blank"
             ) from None
         if value is not None:
             labels[name] = value
@@ -200,7 +200,7 @@ def _seed_first(path: Path, line: int, row: int, count: int, given: Mapping[str,
     if last is not None and last - first + 1 != count:
         raise row_error(
             path, line, "seed_last", f"{last - first + 1} seeds, {first} to {last}, for {count} pairs",
-            "a seed for each pair", "leave seed_last blank, or mend the count",
+            "a seed for each pair", "leave seed_last blank, or fix the count",
         )  # fmt: skip
     return first
 
@@ -210,5 +210,5 @@ def read_whole(path: Path, line: int, column: str, text: str) -> int | None:
     if not text:
         return None
     if not _WHOLE.fullmatch(text):
-        raise row_error(path, line, column, repr(text[:40]), "a whole number in digits", "mend the value")
+        raise row_error(path, line, column, repr(text[:40]), "a whole number in digits", "fix the value")
     return int(text)

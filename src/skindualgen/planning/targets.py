@@ -125,7 +125,7 @@ class Ratio:
         if left < -1e-9 or (others > 0) != (left > 1e-9):
             raise InputError(
                 f"{self.path} with shares that sum to {1 - left:g}, and {others} pairs of groups without a share",
-                "less than 1, or 1 where every group has a share", "mend the shares",
+                "less than 1, or 1 where every group has a share", "fix the shares",
             )  # fmt: skip
         # The smallest data set that has these shares and every pair that is there.
         total = others / left if others else max(groups[place].now / share for place, share in shared.items())
@@ -158,7 +158,7 @@ def parse_by(text: str) -> tuple[str, ...]:
     unknown = [name for name in names if name not in BY]
     if unknown or len(set(names)) < len(names):
         got = f"--by {text}" + (f" with {unknown[0]!r}" if unknown else " with one attribute twice")
-        raise InputError(got, f"some of {', '.join(BY)}, parted by commas", "mend --by")
+        raise InputError(got, f"some of {', '.join(BY)}, parted by commas", "fix --by")
     return names
 
 
@@ -190,7 +190,7 @@ def plan_groups(
         raise InputError(
             f"{', '.join(unseen[0])!r} in the ratio file, of which there is no real training pair",
             "a group of the data" + (f", such as {near[0]!r}" if near else ""),
-            "mend the file, or add --allow-novel to extrapolate",
+            "fix the file, or add --allow-novel to extrapolate",
         )
     every = sorted(set(real) | set(synthetic) | named | _combinations(real))
     groups = [GroupPlan(group, real.get(group, 0), synthetic.get(group, 0)) for group in every]
@@ -240,7 +240,7 @@ def read_ratio_file(path: Path, by: Sequence[str]) -> Ratio:
         if set(values) != set(by):
             raise InputError(
                 f"{path} with a group by {','.join(values)}, and --by {','.join(by)}", "the same attributes in both",
-                f"give --by {','.join(values)}, or mend the file",
+                f"give --by {','.join(values)}, or fix the file",
             )  # fmt: skip
         group = tuple(_term(path, name, values[name]) for name in by)
         if group in wishes:
@@ -275,7 +275,7 @@ def _term(path: Path, name: str, text: Any) -> str:
     """A class as plans call it; a known term misspelt is refused, one of the user's own is taken."""
     value = label_value(BY[name], text) if isinstance(text, str) else None
     if value is None:
-        raise InputError(f"{path}: {name} = {text!r}", "a term in quotes", "mend the file")
+        raise InputError(f"{path}: {name} = {text!r}", "a term in quotes", "fix the file")
     return str(value)
 
 
@@ -288,7 +288,7 @@ def _wish(path: Path, group: Group, wish: Any) -> Wish:
     ((measure, number),) = wish.items()
     whole = measure in ("synthetic", "total")
     if isinstance(number, bool) or not isinstance(number, int if whole else int | float) or not 0 <= number < math.inf:
-        raise InputError(named, "a whole number, 0 or more" if whole else "a number, 0 or more", "mend the file")
+        raise InputError(named, "a whole number, 0 or more" if whole else "a number, 0 or more", "fix the file")
     if measure == "share" and not 0 < number < 1:
         raise InputError(named, "a share above 0 and below 1", "write 0.3 for 30 %")
     return Wish(measure, float(number))

@@ -124,7 +124,7 @@ def _with_variables(path: Path, number: int, text: str) -> str:
         raise InputError(
             f"{path}, line {number}: {braces[0]}, which is no field and holds no choice",
             f"one of {', '.join(FIELD_ATTRIBUTES)}, or variants like {{a|b}}",
-            f"write {{{near[0]}}}, if that is meant" if near else "mend the braces",
+            f"write {{{near[0]}}}, if that is meant" if near else "fix the braces",
         )
 
     def in_braces(wildcard: re.Match[str]) -> str:
@@ -133,7 +133,7 @@ def _with_variables(path: Path, number: int, text: str) -> str:
 
     if "__" in _WILDCARD.sub("", text):
         got = f"{path}, line {number}: '__' that is no wildcard"
-        raise InputError(got, "__name__, of letters, digits, - and /", "mend the wildcard's name")
+        raise InputError(got, "__name__, of letters, digits, - and /", "fix the wildcard's name")
     # dynamicprompts parses the values of a bare wildcard again for each prompt (3 ms), those of one in braces once.
     return _WILDCARD.sub(in_braces, _BRACES.sub(variable, text))
 

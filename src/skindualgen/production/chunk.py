@@ -144,7 +144,7 @@ def check_id_prefix(prefix: str) -> None:
     """
     if not ID_PREFIX_FORM.fullmatch(prefix):
         got, expected = f"the id prefix {prefix!r}", "1 to 16 letters (a to z), digits, - and _"
-        raise InputError(got, expected, "mend --id-prefix")
+        raise InputError(got, expected, "fix --id-prefix")
     if (word := LOADER_WORDS.search(pair_id(0, prefix))) is not None:
         raise InputError(
             f"the id prefix {prefix!r}",

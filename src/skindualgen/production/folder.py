@@ -53,7 +53,7 @@ def production_folder(out: Path, settings: dict[str, Any]) -> Iterator[Path]:
         raise InputError(
             f"{out}, which cannot be written to ({error.strerror or error})",
             "a folder with write access, on a file system with file locks",
-            "mend its permissions or name another place",
+            "fix its permissions or name another place",
         ) from error
     try:
         owner = {"pid": os.getpid(), "host": socket.gethostname()}

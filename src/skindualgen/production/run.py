@@ -75,7 +75,7 @@ class Layout:
             InputError: no such part, or nothing is left for it.
         """
         if not 1 <= self.part <= self.parts:
-            raise InputError(f"part {self.part} of {self.parts}", "1 to the number of parts", "mend --part")
+            raise InputError(f"part {self.part} of {self.parts}", "1 to the number of parts", "fix --part")
         chunks = range(self.part - 1, reader.chunks, self.parts)
         if not chunks:
             raise InputError(

@@ -139,7 +139,7 @@ def _refuse_deviations(data: Path) -> None:
         raise InputError(
             f"{len(first) + rest} deviations in {data} ({'; '.join(first)}{f' and {rest} more' if rest else ''})",
             "files as they were written, and nothing beside them",
-            f"look at `skindualgen verify {data}`, mend the folder or generate anew",
+            f"look at `skindualgen verify {data}`, fix the folder or generate anew",
         )
 
 

@@ -49,7 +49,7 @@ def refuse_private(folder: Path) -> None:
         raise InputError(
             f"{len(found)} places with paths or names of a machine ({'; '.join(found[:SHOWN])}{more})",
             "files that say nothing of the machine that made them",
-            "run the command that wrote them with relative paths, or mend these files; nothing was published",
+            "run the command that wrote them with relative paths, or fix these files; nothing was published",
         )
 
 

@@ -126,4 +126,4 @@ def _joined(first: Any, second: Any) -> Any:
         return second if first is None else first
     if {str(first), str(second)} == {"int64", "float64"}:
         return "float64"
-    raise InputError(f"a column of {first} and {second}", "one type in each column", "mend metadata.jsonl")
+    raise InputError(f"a column of {first} and {second}", "one type in each column", "fix metadata.jsonl")

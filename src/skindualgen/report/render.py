@@ -138,7 +138,7 @@ def chart_geometry(chart: Chart) -> dict[str, Any]:
         or any(not len(c.steps) == len(c.values) for c in chart.curves)
     ):
         raise InputError(
-            f"curves for {chart.y_label!r} that are empty, ragged or not finite", "finite numbers", "mend them"
+            f"curves for {chart.y_label!r} that are empty, ragged or not finite", "finite numbers", "fix them"
         )
     x_ticks, y_ticks = nice_ticks(min(steps), max(steps)), nice_ticks(min(values), max(values))
     x_low, x_high = min(steps), max(max(steps), min(steps) + 1e-9)

@@ -47,7 +47,7 @@ def check_call(
         raise InputError("both prompt and prompt_embeds", "one of them", "leave one out")
     for name, text in (("prompt", prompt), ("negative_prompt", negative_prompt)):
         if text is not None and not _is_text(text):
-            raise InputError(f"{name} {text!r}", "a text, or a list of at least one", "mend the prompt")
+            raise InputError(f"{name} {text!r}", "a text, or a list of at least one", "fix the prompt")
     check_size(height, width)
     if output_type not in OUTPUT_TYPES:
         raise InputError(f"output_type {output_type!r}", " or ".join(OUTPUT_TYPES), "choose one of them")
@@ -65,7 +65,7 @@ def check_call(
             raise InputError(f"strength {strength}", "a number in [0, 1], or a tuple of two, not all 0", "try 0.5")
     unknown = [name for name in callback_names if name not in known_names]
     if unknown:
-        raise InputError(f"callback inputs {unknown}", f"names of {known_names}", "mend the list")
+        raise InputError(f"callback inputs {unknown}", f"names of {known_names}", "fix the list")
 
 
 def renamed_argument(mask: Any, mask_image: Any) -> Any:
@@ -164,7 +164,7 @@ def check_tensors(**given: Tensor | None) -> None:
         if not isinstance(tensor, Tensor):
             raise InputError(f"{name} of type {type(tensor).__name__}", "a Tensor", "give one, or leave it out")
         if not torch.isfinite(tensor).all():
-            raise InputError(f"{name} with NaN or infinity", "finite numbers", "mend what made them")
+            raise InputError(f"{name} with NaN or infinity", "finite numbers", "fix what made them")
 
 
 def strengths(strength: float | tuple[float, float] | None, has_image: bool, has_mask: bool) -> tuple[float, float]:

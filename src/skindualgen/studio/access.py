@@ -35,7 +35,7 @@ def read_users(path: Path | None) -> Users:
         if not (user and colon and len(password) >= LEAST_CHARACTERS):
             raise InputError(
                 f"line {number} of {source}", f"user:password, the password of {LEAST_CHARACTERS} characters or more",
-                "mend the line",
+                "fix the line",
             )  # fmt: skip
         users.append((user, password))
     if path is not None and not users:

@@ -75,4 +75,4 @@ def _computed(path: Path, _modified_ns: int, max_pixels: int) -> str:
     try:
         return perceptual_hash(load_photograph(path, max_pixels=max_pixels).image)
     except ItemError as error:
-        raise InputError(f"{path.name}: {error}", "pictures that can be decoded", "mend the data set") from None
+        raise InputError(f"{path.name}: {error}", "pictures that can be decoded", "fix the data set") from None

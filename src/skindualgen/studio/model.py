@@ -79,7 +79,7 @@ class Model:
         """Start importing torch and loading the server's own adapter.
 
         Args:
-            unusable: told why it cannot be loaded, where that is the user's to mend.
+            unusable: told why it cannot be loaded, where that is the user's to fix.
         """
         thread = threading.Thread(target=self._load_first, args=(unusable,), name="load model", daemon=True)
         thread.start()

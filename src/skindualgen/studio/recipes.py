@@ -104,7 +104,7 @@ def _further(text: str) -> dict[str, Any]:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(
-            f"further settings that are no TOML ({error})", "lines such as views = 4", "mend them"
+            f"further settings that are no TOML ({error})", "lines such as views = 4", "fix them"
         ) from None
     flat: dict[str, Any] = {}
     for name, value in content.items():

@@ -151,7 +151,7 @@ class Library:
         """
         path = self.workspace.path(f"{name}/{file_name}")
         if not path.is_file():
-            raise InputError(f"{file_name[:80]!r}, which is no file", "a picture", "mend the data set")
+            raise InputError(f"{file_name[:80]!r}, which is no file", "a picture", "fix the data set")
         return path
 
     def checked(self, name: str) -> list[PairRecord]:

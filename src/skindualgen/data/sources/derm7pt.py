@@ -45,7 +45,7 @@ def read(tree: Tree, options: Options) -> Listing:
         raise InputError(
             f"{file}, line {table.bad_lines[0]}: not {len(table.columns)} values",
             "every row whole, as the splits count them",
-            "mend the line",
+            "fix the line",
         )
     splits, used = _splits(tree, table)
     by_path = {key("/".join(parts[start:])): image for image, parts in _parts(tree) for start in range(len(parts))}

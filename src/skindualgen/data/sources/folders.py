@@ -130,7 +130,7 @@ def _read_files(listing: Listing, found: Survey, tree: Tree, options: Options) -
     for name, split in splits_of_tables(tables, options).items():
         if name in pictures.images and pictures.splits.setdefault(name, split) != split:
             got = f"{pictures.images[name]} in the table of {split}"
-            raise InputError(got, "folders and tables of the same split", "mend one of them")
+            raise InputError(got, "folders and tables of the same split", "fix one of them")
     pictures.masks = pair_masks(listing, tree, found.masks, pictures.images)
     captions = read_captions(listing, tree, pictures.images)
     not_understood: list[str] = []

@@ -82,7 +82,7 @@ def splits_of_tables(tables: Sequence[Table], options: Options) -> dict[str, Spl
                 continue  # Rejected where rows are joined to photographs.
             if splits.setdefault(name, split) != split:
                 got = f"{row.values['isic_id']} in the tables of {splits[name]} and {split}"
-                raise InputError(got, "each photograph in one", f"mend {table.path.name}")
+                raise InputError(got, "each photograph in one", f"fix {table.path.name}")
     return splits
 
 

@@ -189,7 +189,7 @@ def _lines(path: Path, reader: Reader, before: int) -> Iterator[tuple[int, list[
         raise InputError(
             f"{path.name}, line {reader.line_num + before}: {error}",
             "comma separated values",
-            "mend or convert the file",
+            "fix or convert the file",
         ) from None
 
 
