@@ -122,7 +122,7 @@ def check_merged(work: Path, size: int, seed: int) -> dict[str, int]:
     from PIL import Image
 
     from skindualgen.planning.requests import requests_from_prompts
-    from skindualgen.production.pairs import generate_pairs
+    from skindualgen.production.generate import generate_pairs
     from skindualgen.sample.pipeline import SkinDualGenPipeline
 
     pipeline = SkinDualGenPipeline.from_pretrained(work / "merged")

@@ -20,7 +20,7 @@ from skindualgen.data.training_items import (
 from skindualgen.model.bases import BUILTIN_ADAPTER, MICRO_BASE
 from skindualgen.model.export import export_hub
 from skindualgen.planning.requests import requests_from_prompts
-from skindualgen.production.pairs import generate_pairs
+from skindualgen.production.generate import generate_pairs
 from skindualgen.provenance import sha256_file
 from skindualgen.sample.merged import export_merged
 from skindualgen.sample.pipeline import SkinDualGenPipeline

@@ -105,7 +105,7 @@ def generate(
         InputError: an unknown option, prompts that are too long, a folder of other settings.
         ProductionStopped: SIGINT or SIGTERM.
     """
-    from skindualgen.production.order import Order, Sources, fulfil
+    from skindualgen.production.generate import GenerateOptions, Sources, generate_dataset
     from skindualgen.production.sampler import PipelineFactory
 
     model = {name: Path(value) if name == "gate" and value is not None else value for name, value in model.items()}
@@ -119,8 +119,8 @@ def generate(
         count=count,
         seed=seed,
     )
-    order = Order(factory, batch_size, workers=workers, license=license)
-    fulfil(order, sources.open, Path(out), report)
+    options = GenerateOptions(factory, batch_size, workers=workers, license=license)
+    generate_dataset(options, sources.open, Path(out), report)
     return Dataset.open(out)
 
 

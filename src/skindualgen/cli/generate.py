@@ -13,7 +13,7 @@ from skindualgen.cli.pipeline import BaseOption, MismatchOption
 if TYPE_CHECKING:
     from skindualgen.production.finish import Outcome
 
-DEFAULT_COUNT = 16  # of skindualgen.production.order, which help texts need not load
+DEFAULT_COUNT = 16  # of skindualgen.production.generate, which help texts need not load
 EXIT_UNMET = 3
 
 
@@ -117,7 +117,7 @@ def generate(
     from skindualgen.cli.progress import item_progress, loading
 
     with loading():
-        from skindualgen.production.order import Order, Sources, fulfil
+        from skindualgen.production.generate import GenerateOptions, Sources, generate_dataset
         from skindualgen.production.run import Layout
         from skindualgen.production.sampler import PipelineFactory
         from skindualgen.production.stopping import ProductionStopped
@@ -129,13 +129,13 @@ def generate(
             precision=precision, guidance_rescale=guidance_rescale, guidance_interval=guidance_interval,
             prompt_noise=prompt_noise, guide=guide,
         )  # fmt: skip
-        order = Order(
+        options = GenerateOptions(
             factory, batch_size, attempts, engine, workers, gpus, Layout(*_part(part), shards, shard_pairs),
             keep_rejected, sign, watermark, license, id_prefix,
         )  # fmt: skip
     with item_progress("generating") as report:
         try:
-            outcome = fulfil(order, partial(sources.open, tell=typer.echo), out, report)
+            outcome = generate_dataset(options, partial(sources.open, tell=typer.echo), out, report)
         except ProductionStopped as stop:
             _tell_stopped(stop.pairs, stop.asked, out)
             raise typer.Exit(130) from None

@@ -14,7 +14,7 @@ from PIL import Image
 from skindualgen.contracts import MASKS_DIR, PairRecord
 from skindualgen.demo.results import DrawnPair, Filling, Reading, Show
 from skindualgen.planning.requests import pair_seed, requests_from_prompts
-from skindualgen.production.pairs import generate_pairs
+from skindualgen.production.generate import generate_pairs
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.sample.segmentation import segment_folder
 

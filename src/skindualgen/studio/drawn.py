@@ -6,7 +6,7 @@ import shutil
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -153,7 +153,7 @@ class GivenSampler:
 def draw_pairs(pipeline: WatchedPipeline, wish: Wish, folder: Path) -> Drawn | None:
     """Draw pairs from prompts, file by file as `skindualgen generate`; stopped, keep the batches that are complete."""
     from skindualgen.planning.requests import requests_from_prompts
-    from skindualgen.production.pairs import generate_pairs
+    from skindualgen.production.generate import generate_pairs
     from skindualgen.production.stopping import ProductionStopped
 
     requests = requests_from_prompts([(prompt, {}) for prompt in wish.prompts], wish.count, wish.seed)
@@ -178,27 +178,19 @@ def draw_pairs(pipeline: WatchedPipeline, wish: Wish, folder: Path) -> Drawn | N
 def draw_given(pipeline: WatchedPipeline, wish: Wish, folder: Path, given: Given) -> Drawn | None:
     """Draw pairs around what is given, into a folder; stopped, keep the chunks that are complete."""
     from skindualgen.planning.requests import requests_from_prompts
-    from skindualgen.production.chunk import ChunkSettings
-    from skindualgen.production.pairs import training_items_of
-    from skindualgen.production.run import InProcess, produce
-    from skindualgen.production.sampler import token_counter
+    from skindualgen.production.generate import GenerateOptions, generate_dataset
+    from skindualgen.production.sampler import PipelineFactory
     from skindualgen.production.source import RequestList
     from skindualgen.production.stopping import ProductionStopped
     from skindualgen.sample.segmentation import working_size
 
     size = working_size((given.image or given.mask).size, pipeline.native_px)
     requests = requests_from_prompts([(prompt, {}) for prompt in wish.prompts], wish.count, wish.seed)
-    source = RequestList(requests, token_counter(pipeline.pipeline))
-    guidance = pipeline.guidance(wish.guidance)
-    settings = ChunkSettings(
-        wish.steps, guidance.scale, dict(pipeline.config.provenance or {}), batch_size=BATCH_PAIRS,
-        further_guidance=guidance.told,
-    )  # fmt: skip
+    options = GenerateOptions(PipelineFactory(steps=wish.steps, guidance=wish.guidance), BATCH_PAIRS)
     try:
-        produce(
-            source, folder, InProcess(GivenSampler(pipeline, wish, size, given)), settings,
-            described={"size": list(size), "requests_sha256": source.sha256, **given.record()},
-            beside=training_items_of(pipeline.pipeline),
+        generate_dataset(
+            options, partial(RequestList, requests), folder, pipeline=pipeline.pipeline,
+            sampler=GivenSampler(pipeline, wish, size, given), given={"size": list(size), **given.record()},
         )  # fmt: skip
     except ProductionStopped as stopped:
         if not stopped.pairs:

@@ -168,7 +168,7 @@ class Model:
         return name if name == BUILTIN else self._workspace.path(name)
 
     def _load(self, name: str, place: str | Path) -> tuple[SkinDualGenPipeline, Facts]:
-        from skindualgen.production.pairs import threads_that_matter
+        from skindualgen.production.generate import threads_that_matter
         from skindualgen.production.sampler import PipelineFactory, device_of
 
         pipeline = PipelineFactory(adapter=place).load().to(device_of(0))
@@ -177,7 +177,8 @@ class Model:
             name=name, base=made_with.get("base_id", "not recorded"), native_px=pipeline.native_px,
             steps=pipeline.config.default_steps, guidance=pipeline.config.default_guidance,
             segment_steps=pipeline.config.default_segment_steps, made_with=made_with,
-            threads=threads_that_matter(pipeline), seen=find_seen(_train_manifest(pipeline), self._workspace),
+            threads=threads_that_matter(pipeline.device.type),
+            seen=find_seen(_train_manifest(pipeline), self._workspace),
         )  # fmt: skip
         return pipeline, facts
 

@@ -1,21 +1,24 @@
-"""An order of ``skindualgen generate``: which model draws what, where, and what is done with it."""
+"""Generate a data set: what the command, the Python functions and the page all go through."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from skindualgen.contracts import InputError
+import torch
+
+from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.review import count_rejected, left_out_line
+from skindualgen.data.training_items import TRAINING_ITEMS_FILE
 from skindualgen.planning.plan import Plan, read_plan
 from skindualgen.planning.prompt_files import read_prompts
-from skindualgen.planning.requests import requests_from_file, requests_from_prompts, requests_like
-from skindualgen.production.chunk import ID_PREFIX, ChunkSettings, check_id_prefix
+from skindualgen.planning.requests import PairRequest, requests_from_file, requests_from_prompts, requests_like
+from skindualgen.production.chunk import ID_PREFIX, ChunkSettings, Sampler, check_id_prefix
 from skindualgen.production.finish import Outcome
-from skindualgen.production.pairs import training_items_of
 from skindualgen.production.pictures import Finish
 from skindualgen.production.run import Engine, InProcess, Layout, Report, produce
 from skindualgen.production.sampler import PipelineFactory, device_of, token_counter
@@ -98,13 +101,13 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class Order:
-    """What ``skindualgen generate`` is told.
+class GenerateOptions:
+    """How pairs are generated and written; what they show is told by the requests.
 
     Args:
-        factory: of the model and the gate.
-        batch_size: pairs drawn together.
-        attempts: draws of a pair at most, where a gate refuses.
+        factory: of the model and the gate, with the settings of sampling.
+        batch_size: pairs generated together; results differ by at most one grey level between batch sizes.
+        attempts: attempts for a pair at most, where a gate refuses.
         engine: "process": this one, or on this machine; "ray": actors of a cluster, or of a local Ray.
         workers: processes or actors.
         gpus: of each actor of Ray's; None: one if the cluster has any.
@@ -130,63 +133,142 @@ class Order:
     id_prefix: str = ID_PREFIX
 
 
-def fulfil(order: Order, open_source: OpenSource, out: Path, report: Report = lambda done, total: None) -> Outcome:
-    """Produce a folder; see `skindualgen.production.run.produce`.
+def generate_dataset(
+    options: GenerateOptions,
+    open_source: OpenSource,
+    out: Path,
+    report: Report = lambda done, total: None,
+    *,
+    pipeline: SkinDualGenPipeline | None = None,
+    sampler: Sampler | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> Outcome:
+    """Generate a data set folder: images, masks, ``metadata.jsonl``, ``dataset.json``, a contact sheet.
+
+    What the adapter's folder records of its training items is copied there as well. See
+    `skindualgen.production.run.produce` for what an interrupted run leaves, and how it goes on.
+
+    Args:
+        options: how.
+        open_source: what.
+        out: new folder, or one of an interrupted run of the same settings.
+        report: progress.
+        pipeline: one that is at hand, in place of the factory's; it works here, on the device where it is.
+        sampler: makes pairs in the pipeline's place, from more than a prompt.
+        given: what the sampler makes them from, as JSON takes it; recorded, and compared when a run goes on.
 
     Raises:
-        InputError: anything in the order that cannot be done, before anything is drawn.
+        InputError: anything that cannot be done, before anything is generated.
+        ProductionStopped: SIGINT or SIGTERM.
     """
-    factory = order.factory
-    check_id_prefix(order.id_prefix)  # before the model is loaded
+    factory = options.factory
+    check_id_prefix(options.id_prefix)  # before the model is loaded
     if factory.size is not None:
         check_size(factory.size, factory.size)  # before the folder is claimed with it
-    finish = _signature(order.sign)
-    pipeline = factory.load()
+    finish = _signature(options.sign)
+    at_hand = pipeline is not None
+    pipeline = pipeline or factory.load()
     source = open_source(token_counter(pipeline))
     steps, guidance = factory.drawn_with(pipeline)
     settings = ChunkSettings(
-        steps, guidance.scale, dict(pipeline.config.provenance or {}), order.batch_size, order.attempts,
-        order.keep_rejected, order.watermark, order.license, order.id_prefix, guidance.told,
+        steps, guidance.scale, dict(pipeline.config.provenance or {}), options.batch_size, options.attempts,
+        options.keep_rejected, options.watermark, options.license, options.id_prefix, guidance.told,
     )  # fmt: skip
     beside = training_items_of(pipeline)
-    described = _described(order, source, pipeline)
-    engine = _engine(order, pipeline)
+    device = pipeline.device.type if at_hand else device_of(0)
+    described = _described(options, source, pipeline, device) | dict(given or {})
+    if sampler is not None:
+        engine: Engine = InProcess(sampler)
+    elif at_hand:
+        engine = InProcess(*factory.parts(pipeline))
+    else:
+        engine = _engine(options, pipeline)
     del pipeline  # workers have models of their own
     return produce(
         source, out, engine, settings,
-        described=described, layout=order.layout, beside=beside, finish=finish, report=report,
+        described=described, layout=options.layout, beside=beside, finish=finish, report=report,
     )  # fmt: skip
 
 
-def _engine(order: Order, pipeline: SkinDualGenPipeline) -> Engine:
-    if order.engine == "ray":
+def generate_pairs(
+    pipeline: SkinDualGenPipeline,
+    requests: Sequence[PairRequest],
+    out: Path,
+    *,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    batch_size: int = 8,
+    size: int | None = None,
+    report: Report = lambda done, total: None,
+    **sampling: Any,
+) -> list[PairRecord]:
+    """Generate pairs with a pipeline that is at hand; see `generate_dataset`.
+
+    Args:
+        pipeline: text -> pair.
+        requests: what to generate; their order is part of the settings.
+        out: new folder, or one of an interrupted run of the same settings.
+        num_inference_steps, guidance_scale: the pipeline's defaults if not given.
+        batch_size: pairs generated together.
+        size: side in px, a multiple of 8; the model's own if not given.
+        report: progress.
+        sampling: further fields of `PipelineFactory`: ``guidance_rescale``, ``guidance_interval``, ``prompt_noise``.
+
+    Raises:
+        InputError: ``out`` holds something else, a prompt is too long, or ``size`` is no multiple of 8.
+    """
+    factory = PipelineFactory(steps=num_inference_steps, guidance=guidance_scale, size=size, **sampling)
+    options = GenerateOptions(factory, batch_size)
+    generate_dataset(options, partial(RequestList, requests), out, report, pipeline=pipeline)
+    return read_metadata(out)
+
+
+def threads_that_matter(device: str) -> int | None:
+    """Torch's threads where the model runs on the CPU: their number changes the last bits of what is generated."""
+    return torch.get_num_threads() if device == "cpu" else None
+
+
+def training_items_of(pipeline: SkinDualGenPipeline) -> dict[str, bytes]:
+    """What the generator was trained on, if that is recorded, as a file that goes with all it generates.
+
+    A benchmark refuses to test on these items.
+    """
+    source = pipeline.name_or_path  # None if it was put together by hand
+    recorded = Path(source) / TRAINING_ITEMS_FILE if source is not None else None
+    return {TRAINING_ITEMS_FILE: recorded.read_bytes()} if recorded and recorded.is_file() else {}
+
+
+def _engine(options: GenerateOptions, pipeline: SkinDualGenPipeline) -> Engine:
+    if options.engine == "ray":
         from skindualgen.production.cluster import RayActors
 
-        return RayActors(order.factory, order.workers, gpus=order.gpus)
-    if order.workers > 1:
-        return WorkerProcesses(order.factory, order.workers)
-    return InProcess(*order.factory.parts(pipeline.to(device_of(0))))
+        return RayActors(options.factory, options.workers, gpus=options.gpus)
+    if options.workers > 1:
+        return WorkerProcesses(options.factory, options.workers)
+    return InProcess(*options.factory.parts(pipeline.to(device_of(0))))
 
 
-def _described(order: Order, source: RequestSource, pipeline: SkinDualGenPipeline) -> dict[str, Any]:
+def _described(
+    options: GenerateOptions, source: RequestSource, pipeline: SkinDualGenPipeline, device: str
+) -> dict[str, Any]:
     """What decides the results besides the settings of chunks.
 
     Raises:
         InputError: no gate is there, or one for larger pairs.
     """
-    factory = order.factory
+    factory = options.factory
     described: dict[str, Any] = {
         "size": factory.size,
         "plan_sha256" if isinstance(source, Plan) else "requests_sha256": source.sha256,
-        "threads": factory.threads if device_of(0) == "cpu" else None,
+        "threads": threads_that_matter(device),
     }
     if factory.gate is not None:
         described |= {"gate_sha256": _checked_gate(factory.gate, factory.size or pipeline.native_px)}
-        described |= {"attempts": order.attempts}
+        described |= {"attempts": options.attempts}
     if factory.precision != "fp32":
         described["precision"] = factory.precision
-    if order.sign is not None:
-        described["certificate_sha256"] = sha256_file(order.sign[0])
+    if options.sign is not None:
+        described["certificate_sha256"] = sha256_file(options.sign[0])
     return described
 
 
