@@ -58,13 +58,14 @@ class FeatureCritic(nn.Module):
             self.register_buffer(f"deviation{index}", hidden.std((0, 2, 3), keepdim=True).clamp(min=1e-3))
         self.heads = nn.ModuleList(
             nn.Sequential(
-                spectral_norm(nn.Conv2d(channels, width, 3, padding=1)),
+                # Stride 2 at the finest size, whose head would else be half of the cost of a decoder's step.
+                spectral_norm(nn.Conv2d(channels, width, 3, padding=1, stride=1 if index else 2)),
                 nn.LeakyReLU(0.2),
                 spectral_norm(nn.Conv2d(width, width, 3, padding=1)),
                 nn.LeakyReLU(0.2),
                 spectral_norm(nn.Conv2d(width, 1, 1)),
             )
-            for channels in ImageFeatures.CHANNELS
+            for index, channels in enumerate(ImageFeatures.CHANNELS)
         )
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:

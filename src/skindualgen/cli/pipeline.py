@@ -25,18 +25,7 @@ MismatchOption = Annotated[
 
 def load_pipeline(adapter: str, base: str | None, *, allow_base_mismatch: bool) -> SkinDualGenPipeline:
     """Load an adapter and its base; download the base if it has to come from the hub."""
-    import torch
+    from skindualgen.production.sampler import PipelineFactory, device_of
 
-    from skindualgen.model.bases import hide_loading_bars
-    from skindualgen.sample.pipeline import SkinDualGenPipeline
-
-    hide_loading_bars()
-    pipeline = SkinDualGenPipeline.from_adapter(
-        adapter if adapter == "builtin" else Path(adapter), base, allow_base_mismatch=allow_base_mismatch
-    )
-    if torch.cuda.is_available():
-        pipeline.to("cuda")
-    elif torch.backends.mps.is_available():
-        pipeline.to("mps")
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    place = adapter if adapter == "builtin" else Path(adapter)
+    return PipelineFactory(place, base, allow_base_mismatch=allow_base_mismatch).load().to(device_of(0))

@@ -28,6 +28,7 @@ from skindualgen.demo.results import Show
 from skindualgen.demo.show import Progress as Report
 from skindualgen.demo.show import draw_pairs, fill_masks, read_photographs
 from skindualgen.demo.training import train_briefly
+from skindualgen.production.sampler import PipelineFactory
 from skindualgen.report.render import write_report
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
@@ -76,9 +77,8 @@ def run_show(options: ShowOptions, console: Console) -> Path:
     if options.data is not None and options.data.resolve().is_relative_to(options.out.resolve()):
         raise InputError(f"--data {options.data} inside --out {options.out}", "two places", "give another --out")
     _refuse_foreign_files(options.out)
-    pipe = SkinDualGenPipeline.from_adapter(options.adapter)
+    pipe = PipelineFactory(options.adapter).load()
     _empty_own_folder(options.out)
-    pipe.set_progress_bar_config(disable=True)
     defaults = pipe.config
     show = Show(
         seed=options.seed,
@@ -123,8 +123,7 @@ def _train(options: ShowOptions, pipe: SkinDualGenPipeline, records: Records, sh
     training = train_briefly(
         data, run, adapter=options.adapter, pairs=pairs, steps=options.train_steps, seed=show.seed, console=console
     )
-    trained = SkinDualGenPipeline.from_adapter(run)
-    trained.set_progress_bar_config(disable=True)
+    trained = PipelineFactory(run).load()
     chosen = _chosen(options, records)
     out = options.out / READ_AGAIN_DIR
     with _stage(console, "Reading them once more") as report:
