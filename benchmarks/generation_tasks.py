@@ -20,7 +20,7 @@ from stopwatch import Stopwatch
 from skindualgen.model.bases import Base, load_base
 from skindualgen.model.joint_unet import widen_unet
 from skindualgen.planning.requests import PairRequest, requests_from_prompts
-from skindualgen.production.chunk import ChunkResult, ChunkSettings, Decode, FinishedPair, Sampler, settle
+from skindualgen.production.chunk import ChunkResult, ChunkSettings, Decode, FinishedPair, Sampler, finalize
 from skindualgen.production.journal import Journal
 from skindualgen.production.pictures import PictureFolder
 from skindualgen.production.run import InProcess, produce
@@ -204,7 +204,7 @@ def profile(setup: Setup) -> dict[str, Any]:
             batch = requests[index * setup.batch : (index + 1) * setup.batch]
             images, masks = pictures = sampler.sample(batch)()
             with watch.part("gate, records, encoding: the rest"):
-                settled = settle(batch, lambda pictures=pictures: pictures, attempt=0, gate=None, settings=settings)
+                settled = finalize(batch, lambda pictures=pictures: pictures, attempt=0, gate=None, settings=settings)
             pairs = [pair for pair in settled if isinstance(pair, FinishedPair)]
             if gate is not None:
                 with watch.part("gate", whole=True):

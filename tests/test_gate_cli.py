@@ -25,7 +25,7 @@ from skindualgen.gate.gate import load_gate
 from skindualgen.gate.real_pairs import CalibrateOptions
 from skindualgen.quality.fidelity_tables import PictureSet
 from skindualgen.report.gate import RealPictures, claim_folder, gate_report
-from skindualgen.sample.reading import mask_reader
+from skindualgen.sample.reading import mask_predictor
 
 PAIRS = 30
 
@@ -70,10 +70,10 @@ def run(*arguments: object):
 
 def test_a_reading_is_a_function_of_its_picture(pipe):
     images = np.stack([draw_phantom(seed, size=SIDE_PX).image for seed in range(3)])
-    read = mask_reader(pipe)
+    read = mask_predictor(pipe)
     fields = read(images)
     assert fields.shape == (3, SIDE_PX, SIDE_PX) and fields.dtype == np.float32
-    assert all(np.array_equal(mask_reader(pipe)(images[i : i + 1])[0], fields[i]) for i in range(3))
+    assert all(np.array_equal(mask_predictor(pipe)(images[i : i + 1])[0], fields[i]) for i in range(3))
     assert not np.array_equal(fields[0], fields[1])
     _, masks = pipe(image=Image.fromarray(images[1]), num_inference_steps=1, output_type="np", clean=False,
                     generator=torch.Generator().manual_seed(0), return_dict=False)  # fmt: skip
@@ -83,14 +83,14 @@ def test_a_reading_is_a_function_of_its_picture(pipe):
 def test_a_picture_of_another_size_is_read_at_the_models_own(pipe):
     image = draw_phantom(0, size=SIDE_PX).image
     large = np.asarray(Image.fromarray(image).resize((SIDE_PX + 20, SIDE_PX + 20), Image.Resampling.BICUBIC))
-    field = mask_reader(pipe)(large[None])[0]
+    field = mask_predictor(pipe)(large[None])[0]
     assert field.shape == (SIDE_PX + 20, SIDE_PX + 20)
     assert np.isfinite(field).all()
 
 
 def test_reading_does_not_disturb_a_drawing_in_another_thread(pipe):
     images = np.stack([draw_phantom(seed, size=SIDE_PX).image for seed in range(2)])
-    read = mask_reader(pipe)
+    read = mask_predictor(pipe)
 
     def draw():
         drawn = pipe("nevus", num_inference_steps=4, generator=torch.Generator().manual_seed(1), output_type="np")

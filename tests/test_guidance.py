@@ -13,7 +13,7 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import resca
 from pipeline_calls import call, difference, photograph, quiet_pipeline
 from skindualgen.contracts import InputError
 from skindualgen.provenance import sha256_file
-from skindualgen.sample.denoising import Course
+from skindualgen.sample.denoising import JointDenoiser
 from skindualgen.sample.guidance import Guidance
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 from tiny import write_tiny_adapter
@@ -103,11 +103,11 @@ def test_a_guide_is_what_predictions_are_led_away_from(tiny_v_adapter: Path, wea
     """One step of both halves, by hand: the guide's prediction for the same prompt takes the empty prompt's place."""
     guided = SkinDualGenPipeline.from_adapter(tiny_v_adapter, guide=weaker)
     alone = [quiet_pipeline(folder) for folder in (tiny_v_adapter, weaker)]
-    course = Course(guided.scheduler, (1.0, 1.0), 4, torch.device("cpu"))
+    denoiser = JointDenoiser(guided.scheduler, (1.0, 1.0), 4, torch.device("cpu"))
     halves = [noise(2, guided.unet.config.in_channels - 4, 8, 8), noise(2, 4, 8, 8, seed=1)]
     text = guided.encode_prompt(["a melanoma", "a nevus"])
-    strong, weak = (course.predict(pipe.unet, halves, 1, text, Guidance()) for pipe in alone)
-    led = course.predict(guided.unet, halves, 1, text, Guidance(scale=3), guide=guided.guide)
+    strong, weak = (denoiser.predict(pipe.unet, halves, 1, text, Guidance()) for pipe in alone)
+    led = denoiser.predict(guided.unet, halves, 1, text, Guidance(scale=3), guide=guided.guide)
     for ours, good, bad in zip(led, strong, weak, strict=True):
         torch.testing.assert_close(ours, bad + 3 * (good - bad))
         assert (good - bad).abs().max() > 1e-3

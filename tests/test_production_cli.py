@@ -19,7 +19,7 @@ from skindualgen.production.folder import SETTINGS_FILE
 from skindualgen.production.sampler import PipelineFactory
 from skindualgen.provenance import sha256_file
 from skindualgen.sample.pipeline import SkinDualGenPipeline
-from skindualgen.sample.reading import mask_reader
+from skindualgen.sample.reading import mask_predictor
 from tiny import write_tiny_adapter
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -149,7 +149,7 @@ def gate(tmp_path_factory: pytest.TempPathFactory, tiny_v_adapter: Path) -> Path
     real = write_phantom_data(folder / "real", train=20, val=20)
     pipeline = SkinDualGenPipeline.from_adapter(tiny_v_adapter)
     made_of = dict(pipeline.config.provenance)
-    calibrate(CalibrateOptions(real, 64), folder / "gate", read_masks=mask_reader(pipeline), adapter=made_of)
+    calibrate(CalibrateOptions(real, 64), folder / "gate", read_masks=mask_predictor(pipeline), adapter=made_of)
     return folder / "gate"
 
 
@@ -191,7 +191,7 @@ def test_two_threads_read_and_draw_with_one_model(tiny_v_adapter: Path) -> None:
     from skindualgen.planning.requests import requests_from_prompts
 
     requests = requests_from_prompts([("a nevus", {})], 2, 0)
-    read = mask_reader(pipeline)
+    read = mask_predictor(pipeline)
     images, _ = sampler.sample(requests)()
     photographs = np.stack([np.asarray(image) for image in images])
     field = read(photographs)

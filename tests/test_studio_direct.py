@@ -19,7 +19,7 @@ from skindualgen.contracts import InputError
 from skindualgen.data.manifest import read_dataset_info, read_metadata
 from skindualgen.data.phantom import draw_phantom
 from skindualgen.quality.masks import dice
-from skindualgen.sample.keeping import RegionKeeper
+from skindualgen.sample.blending import BlendedLatents
 from skindualgen.sample.segmentation import segment_folder
 from skindualgen.studio.collect import add_photograph
 from skindualgen.studio.drawn import Drawn, Given, Keep, Wish, draw_given, read_mask_of
@@ -161,7 +161,7 @@ def test_a_kept_region_stays_and_the_rest_changes(
     mask = Image.new("L", (64, 64))
     mask.paste(255, (16, 16, 48, 48))  # 4 x 4 whole cells
     region = mask if keep == "lesion" else ImageOps.invert(mask)
-    keeper = RegionKeeper(pipeline, photograph, region, seeds=[1, 2], steps=4, height=64, width=64)
+    keeper = BlendedLatents(pipeline, photograph, region, seeds=[1, 2], steps=4, height=64, width=64)
 
     def latents(**more: Any) -> torch.Tensor:
         generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]

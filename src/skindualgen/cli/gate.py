@@ -72,7 +72,7 @@ def calibrate(
         from skindualgen.gate.calibration import CalibrateOptions, claim_gate_folder
         from skindualgen.gate.calibration import calibrate as run
         from skindualgen.gate.judges import trained_classifier, trained_segmenter
-        from skindualgen.sample.reading import mask_reader
+        from skindualgen.sample.reading import mask_predictor
 
         pipeline = load_pipeline(adapter, base, allow_base_mismatch=False)
     options = CalibrateOptions(
@@ -90,7 +90,7 @@ def calibrate(
         with item_progress("scoring held-out real pairs") as report:
             file = run(
                 options, out,
-                read_masks=mask_reader(pipeline),
+                read_masks=mask_predictor(pipeline),
                 adapter=pipeline.config.provenance,
                 trained_on=read_training_items(Path(pipeline.name_or_path)),
                 report=report,
@@ -132,7 +132,7 @@ def apply(
         from skindualgen.gate.application import apply_gate, keep_accepted
         from skindualgen.gate.gate import load_gate, read_gate_file
         from skindualgen.report.gate import claim_folder, gate_report, real_pictures
-        from skindualgen.sample.reading import mask_reader
+        from skindualgen.sample.reading import mask_predictor
 
         file, _ = read_gate_file(gate)
     with claim_folder(out):
@@ -142,7 +142,7 @@ def apply(
             else:
                 pipeline = load_pipeline(adapter, base, allow_base_mismatch=False)
                 made_of = pipeline.config.provenance or {}
-                loaded = load_gate(gate, mask_reader(pipeline), adapter_sha256=made_of.get("adapter_sha256"))
+                loaded = load_gate(gate, mask_predictor(pipeline), adapter_sha256=made_of.get("adapter_sha256"))
         with item_progress("judging") as report:
             application = apply_gate(loaded, pairs, report)
         beside = real_pictures(real, file, extractor, judges) if real is not None else None

@@ -166,7 +166,7 @@ def attempt_seed(seed: int, attempt: int) -> int:
     return int.from_bytes(digest[:8], "little") >> (64 - SEED_BITS)
 
 
-def settle(
+def finalize(
     requests: Sequence[PairRequest],
     decode: Decode,
     *,
@@ -194,12 +194,12 @@ def settle(
     return outcomes
 
 
-def redrawn(requests: Sequence[PairRequest], attempt: int) -> list[PairRequest]:
+def retries(requests: Sequence[PairRequest], attempt: int) -> list[PairRequest]:
     """The requests as their draw number ``attempt`` takes them."""
     return [replace(request, seed=attempt_seed(request.seed, attempt)) for request in requests]
 
 
-def cut(requests: Sequence[PairRequest], batch_size: int) -> Iterator[Sequence[PairRequest]]:
+def batched(requests: Sequence[PairRequest], batch_size: int) -> Iterator[Sequence[PairRequest]]:
     """Batches of the requests in their order; the last one may be smaller."""
     for start in range(0, len(requests), batch_size):
         yield requests[start : start + batch_size]

@@ -15,10 +15,10 @@ from skindualgen.production.chunk import (
     Gate,
     Reject,
     Sampler,
-    cut,
+    batched,
+    finalize,
     pair_id,
-    redrawn,
-    settle,
+    retries,
 )
 
 OPEN_CHUNKS = 2
@@ -31,7 +31,7 @@ class ChunkInMaking:
     def __init__(self, index: int, requests: Sequence[PairRequest], settings: ChunkSettings) -> None:
         self.result = ChunkResult(index)
         self.attempt = 0
-        self.batches = deque(cut(requests, settings.batch_size))
+        self.batches = deque(batched(requests, settings.batch_size))
         self._settings = settings
         self._settling: list[tuple[Sequence[PairRequest], Future[list[FinishedPair | Reject]]]] = []
 
@@ -43,9 +43,9 @@ class ChunkInMaking:
     def draw(self, sampler: Sampler, gate: Gate | None, background: ThreadPoolExecutor) -> int:
         """Draw the next batch of this round and hand it to the background; return its number of pairs."""
         batch = self.batches.popleft()
-        requests = redrawn(batch, self.attempt)
+        requests = retries(batch, self.attempt)
         decode = sampler.sample(requests)
-        future = background.submit(settle, requests, decode, attempt=self.attempt, gate=gate, settings=self._settings)
+        future = background.submit(finalize, requests, decode, attempt=self.attempt, gate=gate, settings=self._settings)
         self._settling.append((batch, future))
         return len(batch)
 
@@ -64,7 +64,7 @@ class ChunkInMaking:
         self._settling = []
         self.attempt += 1
         if refused and self.attempt < self._settings.attempts:
-            self.batches.extend(cut(refused, self._settings.batch_size))
+            self.batches.extend(batched(refused, self._settings.batch_size))
             return False
         self.result.unmet = [pair_id(request.index, self._settings.id_prefix) for request in refused]
         self.result.pairs.sort(key=lambda pair: pair.record.isic_id)
@@ -89,7 +89,7 @@ def draw_chunks(
     """
     waiting = iter(chunks)
     making: list[ChunkInMaking] = []
-    with ThreadPoolExecutor(1, "settle") as background:
+    with ThreadPoolExecutor(1, "finalize") as background:
         try:
             while True:
                 for finished in [chunk for chunk in making if chunk.finished()]:

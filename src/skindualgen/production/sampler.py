@@ -15,7 +15,7 @@ from skindualgen.planning.requests import PairRequest
 from skindualgen.production.chunk import Decode, Gate, Sampler
 from skindualgen.sample.guidance import Guidance
 from skindualgen.sample.pipeline import SkinDualGenPipeline
-from skindualgen.sample.reading import mask_reader
+from skindualgen.sample.reading import mask_predictor
 
 Precision = Literal["fp32", "fp16", "bf16"]
 PRECISIONS: Mapping[Precision, torch.dtype] = {
@@ -118,7 +118,7 @@ class PipelineFactory:
         from skindualgen.gate.gate import load_gate
 
         adapter = (pipeline.config.provenance or {}).get("adapter_sha256")
-        return sampler, load_gate(self.gate, mask_reader(pipeline), adapter_sha256=adapter)
+        return sampler, load_gate(self.gate, mask_predictor(pipeline), adapter_sha256=adapter)
 
 
 def device_of(worker: int) -> str:

@@ -14,7 +14,7 @@ from skindualgen.model.joint_unet import CLEAN_TIMESTEP, joint_prediction
 from skindualgen.sample.guidance import Generators, Guidance
 
 
-class Course:
+class JointDenoiser:
     """Denoising of the image and the mask half, each from its own starting level.
 
     A half that starts at 0 is given and stays. Every half has a scheduler of its own, as multistep schedulers remember
@@ -23,7 +23,7 @@ class Course:
     Args:
         scheduler: variance preserving; copied.
         starts: of image and mask, in [0, 1]: 1 starts from noise alone.
-        steps: of a whole course; one that starts later has fewer.
+        steps: of a whole schedule; a half that starts later has fewer.
         device: of the tensors.
     """
 

@@ -24,7 +24,7 @@ from skindualgen.contracts import InputError
 from skindualgen.model.adapter import adapter_folder
 from skindualgen.model.autoencoder import PatchAutoencoder
 from skindualgen.model.bases import embed_prompts
-from skindualgen.sample.denoising import Course
+from skindualgen.sample.denoising import JointDenoiser
 from skindualgen.sample.guidance import WHOLE_SCHEDULE, Generators, Guidance
 from skindualgen.sample.inputs import (
     callback_changes,
@@ -319,20 +319,20 @@ class SkinDualGenPipeline(DiffusionPipeline):
         callback_names: Sequence[str],
     ) -> tuple[Tensor, Tensor]:
         """Denoise each half from its own starting level; a half that starts at 0 is given and stays."""
-        course = Course(self.scheduler, starts, steps, noises[0].device)
-        halves = course.enter(noises, given)
-        self._num_timesteps = len(course.active)
+        denoiser = JointDenoiser(self.scheduler, starts, steps, noises[0].device)
+        halves = denoiser.enter(noises, given)
+        self._num_timesteps = len(denoiser.active)
         with self.progress_bar(total=self._num_timesteps) as progress:
-            for done, index in enumerate(course.active):
+            for done, index in enumerate(denoiser.active):
                 if self.interrupt:
                     continue
                 led = replace(guidance, scale=self.guidance_scale)  # a callback may change it
-                predictions = course.predict(self.unet, halves, index, embeds, led, generator, guide=self.guide)
-                halves = course.step(halves, predictions, index, generator)
+                predictions = denoiser.predict(self.unet, halves, index, embeds, led, generator, guide=self.guide)
+                halves = denoiser.step(halves, predictions, index, generator)
                 if callback is not None:
                     tensors = {"latents": halves[0], "mask_codes": halves[1], "prompt_embeds": embeds}
                     named = {name: tensors[name] for name in callback_names}
-                    changed = callback_changes(callback(self, done, course.timesteps[index], named))
+                    changed = callback_changes(callback(self, done, denoiser.timesteps[index], named))
                     halves = [changed.pop("latents", halves[0]), changed.pop("mask_codes", halves[1])]
                     embeds = changed.pop("prompt_embeds", embeds)
                 progress.update()

@@ -18,7 +18,7 @@ READING_SEED = 0
 """Of the noise from which every picture is read: a picture then has one reading, whatever its file or place."""
 
 
-def mask_reader(pipeline: SkinDualGenPipeline) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+def mask_predictor(pipeline: SkinDualGenPipeline) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     """Return a function from pictures, RGB uint8 [n, h, w, 3], to the lesion fields that the adapter reads [n, h, w].
 
     A field is the truncated signed distance that the mask's code holds: above 0 inside the outline, and further level

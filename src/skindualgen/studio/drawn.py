@@ -20,7 +20,7 @@ from skindualgen.studio.workspace import DATASETS_DIR, Workspace
 if TYPE_CHECKING:
     from skindualgen.planning.requests import PairRequest
     from skindualgen.production.chunk import Decode
-    from skindualgen.sample.keeping import RegionKeeper
+    from skindualgen.sample.blending import BlendedLatents
     from skindualgen.sample.pipeline import SkinDualGenPipeline
     from skindualgen.studio.state import Studio
     from skindualgen.studio.watched import WatchedPipeline
@@ -136,15 +136,15 @@ class GivenSampler:
         )  # fmt: skip
         return lambda: (images, masks)
 
-    def _keeper(self, seeds: Sequence[int]) -> RegionKeeper | None:
-        from skindualgen.sample.keeping import RegionKeeper
+    def _keeper(self, seeds: Sequence[int]) -> BlendedLatents | None:
+        from skindualgen.sample.blending import BlendedLatents
 
         given = self._given
         if given.keep is None or given.image is None:
             return None
         region = given.mask if given.keep == "lesion" else ImageOps.invert(given.mask)
         width, height = self._size
-        return RegionKeeper(
+        return BlendedLatents(
             self._pipeline.pipeline, given.image, region, seeds=seeds, steps=self._wish.steps, height=height,
             width=width,
         )  # fmt: skip
@@ -257,9 +257,9 @@ def _agreements(pipeline: WatchedPipeline, folder: Path) -> list[float]:
 
     from skindualgen.codec import clean_mask
     from skindualgen.quality.masks import dice
-    from skindualgen.sample.reading import mask_reader
+    from skindualgen.sample.reading import mask_predictor
 
-    read = mask_reader(pipeline.pipeline)
+    read = mask_predictor(pipeline.pipeline)
     agreements = []
     for record in read_metadata(folder):
         with Image.open(folder / record.file_name) as image, Image.open(folder / str(record.mask_file_name)) as mask:

@@ -177,10 +177,10 @@ def edit_code(studio: Studio, adapter: str, wish: Wish, given: Given) -> str:
     }  # fmt: skip
     imports = []
     if given.keep is not None:
-        imports = ["from skindualgen.sample.keeping import RegionKeeper"]
+        imports = ["from skindualgen.sample.blending import BlendedLatents"]
         region = arguments["mask_image"] + (".point(lambda grey: 255 - grey)" if given.keep == "skin" else "")
         arguments["callback_on_step_end"] = (
-            f"RegionKeeper(\n        pipe, {arguments['image']}, {region},\n        "
+            f"BlendedLatents(\n        pipe, {arguments['image']}, {region},\n        "
             f"seeds=[pair_seed({wish.seed}, index) for index in range({wish.count})], steps={wish.steps}, "
             f"height={height}, width={width},\n    )"
         )

@@ -18,7 +18,7 @@ from skindualgen.sample.inputs import image_to_tensor, mask_to_tensor
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 
-class RegionKeeper:
+class BlendedLatents:
     """A ``callback_on_step_end`` that keeps a region of a photograph, up to what its autoencoder loses.
 
     After a step, the region's latents are those of the photograph, noised to the level of the next step, and after the
