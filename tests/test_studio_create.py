@@ -29,13 +29,13 @@ from skindualgen.model.adapter import BUILTIN_ADAPTER, read_header
 from skindualgen.quality.masks import dice
 from skindualgen.studio import cards
 from skindualgen.studio.commands import command, command_html, python_call
-from skindualgen.studio.drawn import Drawn, Given, Wish, draw_given, draw_pairs, save_dataset, write_zip
+from skindualgen.studio.drawn import Drawn, GenerationRequest, Given, draw_given, draw_pairs, save_dataset, write_zip
+from skindualgen.studio.generation_requests import built_prompt, checked_request, labels_of_text, prompts_of
 from skindualgen.studio.seen import Seen, find_seen, hints
 from skindualgen.studio.state import Studio, open_studio
 from skindualgen.studio.tabs.create import generate_command, hint_html
 from skindualgen.studio.uploads import Limits
 from skindualgen.studio.watched import Done, Step, Stopped, WatchedPipeline, clean_estimate
-from skindualgen.studio.wishes import built_prompt, checked_wish, labels_of_text, prompts_of
 from skindualgen.studio.workspace import Workspace
 
 SEEN = Seen(
@@ -59,8 +59,8 @@ def studio(tmp_path_factory: pytest.TempPathFactory, tiny_adapter: Path) -> Iter
 @pytest.fixture(scope="module")
 def drawn(studio: Studio) -> Drawn:
     """Three pairs of two prompts."""
-    wish = Wish(["a melanoma", "a nevus on the head/neck"], count=3, seed=5, steps=2, guidance=2.0)
-    return finished(studio, lambda pipeline, folder: draw_pairs(pipeline, wish, folder))
+    wanted = GenerationRequest(["a melanoma", "a nevus on the head/neck"], count=3, seed=5, steps=2, guidance=2.0)
+    return finished(studio, lambda pipeline, folder: draw_pairs(pipeline, wanted, folder))
 
 
 def finished(studio: Studio, work: object) -> Drawn:
@@ -109,11 +109,11 @@ def test_labels_are_of_the_first_prompt_of_a_text() -> None:
         ({"guidance": 31}, "guidance of 31"),
     ],
 )
-def test_wishes_outside_the_limits_are_refused(change: dict[str, object], said: str) -> None:
+def test_requests_outside_the_limits_are_refused(change: dict[str, object], said: str) -> None:
     fields = {"text": "a nevus", "count": 1, "seed": 0, "steps": 2, "guidance": 2.0}
-    checked_wish(Limits(), **fields)
+    checked_request(Limits(), **fields)
     with pytest.raises(InputError, match=said):
-        checked_wish(Limits(), **(fields | change))
+        checked_request(Limits(), **(fields | change))
 
 
 # What training has seen
@@ -200,8 +200,8 @@ def test_python_lines_compile() -> None:
 
 
 def test_pairs_are_those_of_the_command_that_is_shown(studio: Studio, drawn: Drawn, tmp_path: Path) -> None:
-    wish = Wish(["a melanoma", "a nevus on the head/neck"], count=3, seed=5, steps=2, guidance=2.0)
-    words = shlex.split(generate_command(studio, wish, studio.model.first))
+    wanted = GenerationRequest(["a melanoma", "a nevus on the head/neck"], count=3, seed=5, steps=2, guidance=2.0)
+    words = shlex.split(generate_command(studio, wanted, studio.model.first))
     words[words.index("--out") + 1] = str(tmp_path / "pairs")
     result = CliRunner().invoke(cli, words[1:], catch_exceptions=False)
     assert result.exit_code == 0
@@ -223,9 +223,9 @@ def test_agreement_is_that_of_the_mask_with_the_adapters_own_reading(studio: Stu
 
 
 def test_steps_are_told_with_previews(studio: Studio) -> None:
-    wish = Wish(["a nevus"], count=2, seed=1, steps=3, guidance=1.0)
+    wanted = GenerationRequest(["a nevus"], count=2, seed=1, steps=3, guidance=1.0)
     folder = studio.new_drawn_folder()
-    events = list(studio.model.draw(studio.model.first, "v", lambda pipeline: draw_pairs(pipeline, wish, folder)))
+    events = list(studio.model.draw(studio.model.first, "v", lambda pipeline: draw_pairs(pipeline, wanted, folder)))
     steps = [event for event in events if isinstance(event, Step)]
     assert [(event.step, event.steps) for event in steps] == [(1, 3), (2, 3), (3, 3)]
     assert [len(step.previews) for step in steps] == [0, 0, 2]  # two states are needed whose noise levels are known
@@ -252,10 +252,10 @@ def test_previews_are_what_the_scheduler_calls_the_clean_sample(prediction_type:
 
 
 def test_stop_ends_within_one_step(studio: Studio) -> None:
-    wish = Wish(["a nevus"], count=1, seed=0, steps=200, guidance=1.0)
+    wanted = GenerationRequest(["a nevus"], count=1, seed=0, steps=200, guidance=1.0)
     folder = studio.new_drawn_folder()
     steps, result = 0, "nothing"
-    for event in studio.model.draw(studio.model.first, "v", lambda pipeline: draw_pairs(pipeline, wish, folder)):
+    for event in studio.model.draw(studio.model.first, "v", lambda pipeline: draw_pairs(pipeline, wanted, folder)):
         if isinstance(event, Step):
             steps = event.step
             studio.model.stop("v")
@@ -266,9 +266,9 @@ def test_stop_ends_within_one_step(studio: Studio) -> None:
 
 
 def test_leaving_early_stops_the_draw(studio: Studio) -> None:
-    wish = Wish(["a nevus"], count=1, seed=0, steps=200, guidance=1.0)
+    wanted = GenerationRequest(["a nevus"], count=1, seed=0, steps=200, guidance=1.0)
     folder = studio.new_drawn_folder()
-    events = studio.model.draw(studio.model.first, "v", lambda pipeline: draw_pairs(pipeline, wish, folder))
+    events = studio.model.draw(studio.model.first, "v", lambda pipeline: draw_pairs(pipeline, wanted, folder))
     assert isinstance(next(events), Step)
     events.close()
     assert not any(thread.name == "draw" for thread in threading.enumerate())
@@ -276,11 +276,11 @@ def test_leaving_early_stops_the_draw(studio: Studio) -> None:
 
 def test_a_stopped_draw_keeps_complete_batches(studio: Studio) -> None:
     def stopped(pipeline: WatchedPipeline, folder: Path) -> Drawn | None:
-        wish = Wish(["a nevus"], count=12, seed=3, steps=1, guidance=1.0)
+        wanted = GenerationRequest(["a nevus"], count=12, seed=3, steps=1, guidance=1.0)
         stop_after(pipeline, 1)
-        return draw_pairs(pipeline, wish, folder)
+        return draw_pairs(pipeline, wanted, folder)
 
-    whole = Wish(["a nevus"], count=8, seed=3, steps=1, guidance=1.0)
+    whole = GenerationRequest(["a nevus"], count=8, seed=3, steps=1, guidance=1.0)
     part, same = finished(studio, stopped), finished(studio, lambda p, folder: draw_pairs(p, whole, folder))
     assert (len(part.records), part.asked, len(part.agreements)) == (8, 12, 8)
     assert [record.sha256 for record in part.records] == [record.sha256 for record in same.records]
@@ -300,7 +300,7 @@ def stop_after(pipeline: WatchedPipeline, batches: int) -> None:
 
 
 def test_two_visitors_are_served_one_after_the_other(studio: Studio) -> None:
-    wish = Wish(["a nevus"], count=1, seed=0, steps=2, guidance=1.0)
+    wanted = GenerationRequest(["a nevus"], count=1, seed=0, steps=2, guidance=1.0)
     running, most, lock = 0, 0, threading.Lock()
 
     def work(pipeline: WatchedPipeline) -> str:
@@ -308,7 +308,7 @@ def test_two_visitors_are_served_one_after_the_other(studio: Studio) -> None:
         with lock:
             running += 1
             most = max(most, running)
-        draw_pairs(pipeline, wish, studio.new_drawn_folder())
+        draw_pairs(pipeline, wanted, studio.new_drawn_folder())
         with lock:
             running -= 1
         return "done"
@@ -349,9 +349,9 @@ def test_variations_vary_with_their_strength(studio: Studio, drawn: Drawn) -> No
         picture, outline = image.convert("RGB"), mask.convert("L")
 
     def varied(share: float) -> Drawn:
-        wish = Wish(["a melanoma"], count=2, seed=0, steps=10, guidance=1.0)
+        wanted = GenerationRequest(["a melanoma"], count=2, seed=0, steps=10, guidance=1.0)
         given = Given(outline, picture, (share, share))
-        return finished(studio, lambda pipeline, folder: draw_given(pipeline, wish, folder, given))
+        return finished(studio, lambda pipeline, folder: draw_given(pipeline, wanted, folder, given))
 
     def distance(variation: Drawn) -> float:
         with Image.open(variation.image(0)) as image:
@@ -376,8 +376,8 @@ def test_the_gallery_holds_the_files_themselves(drawn: Drawn) -> None:
 
 
 def test_a_prompt_cannot_put_markup_into_the_gallery(studio: Studio) -> None:
-    wish = Wish(['"><script>alert(1)</script>'], count=1, seed=0, steps=1, guidance=1.0)
-    page = cards.gallery(finished(studio, lambda pipeline, folder: draw_pairs(pipeline, wish, folder)))
+    wanted = GenerationRequest(['"><script>alert(1)</script>'], count=1, seed=0, steps=1, guidance=1.0)
+    page = cards.gallery(finished(studio, lambda pipeline, folder: draw_pairs(pipeline, wanted, folder)))
     assert "<script" not in page and "&lt;script&gt;" in page
 
 

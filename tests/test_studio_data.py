@@ -24,7 +24,7 @@ from skindualgen.data.manifest import read_dataset_info, read_metadata, write_da
 from skindualgen.data.phantom import draw_phantom
 from skindualgen.planning.plan import read_plan
 from skindualgen.studio import pictures, review
-from skindualgen.studio.balancing import PlanWish, balance_html, make_plan, plan_command, plan_html
+from skindualgen.studio.balancing import PlanRequest, balance_html, make_plan, plan_command, plan_html
 from skindualgen.studio.duplicates import near_duplicates
 from skindualgen.studio.jobs import Jobs
 from skindualgen.studio.pictures import LARGE_PX, SMALL_PX, picture_html, shown
@@ -371,45 +371,45 @@ def balanced_by_hand(library: Library) -> None:
 
 def test_a_plan_is_written_and_shown_with_its_commands(library: Library) -> None:
     balanced_by_hand(library)
-    wish = PlanWish(NAME, ("diagnosis",), seed=5)
-    name, plan = make_plan(library, wish, "first")
+    wanted = PlanRequest(NAME, ("diagnosis",), seed=5)
+    name, plan = make_plan(library, wanted, "first")
     assert name == "plans/first.csv"
     written = read_plan(library.workspace.path(name))
     assert (written.pairs, plan.pairs) == (2, 2)
-    page = plan_html(name, plan, wish)
+    page = plan_html(name, plan, wanted)
     cells = re.findall(r"<td[^>]*>([^<]*)</td>", page)
     assert cells[:10] == ["melanoma", "2", "0", "2", "4", "nevus", "4", "0", "0", "4"]
     assert "1 real pairs lack an attribute" in page
     shown = re.sub(r"<[^>]*>", "", page)
     assert "skindualgen generate --plan plans/first.csv --out datasets/first" in shown
-    assert plan_command(wish, name) == (
+    assert plan_command(wanted, name) == (
         "skindualgen plan --data datasets/phantoms --target balanced --by diagnosis --max-ratio 5 --seed 5 "
         "--out plans/first.csv"
     )
-    uniform = PlanWish(NAME, ("diagnosis", "sex"), 12, allow_novel=True)
+    uniform = PlanRequest(NAME, ("diagnosis", "sex"), 12, allow_novel=True)
     assert "--target uniform --count 12 --by diagnosis,sex" in plan_command(uniform, name)
     assert "--allow-novel --out" in plan_command(uniform, name)
 
 
 def test_the_shown_command_makes_the_same_plan(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     balanced_by_hand(library)
-    wish = PlanWish(NAME, ("diagnosis",), 9, seed=3)
-    name, _ = make_plan(library, wish, "first")
+    wanted = PlanRequest(NAME, ("diagnosis",), 9, seed=3)
+    name, _ = make_plan(library, wanted, "first")
     made = library.workspace.path(name).read_bytes()
     monkeypatch.chdir(library.workspace.root)
-    result = CliRunner().invoke(cli, shlex.split(plan_command(wish, "plans/second.csv"))[1:])
+    result = CliRunner().invoke(cli, shlex.split(plan_command(wanted, "plans/second.csv"))[1:])
     assert result.exit_code == 0, result.output
     assert library.workspace.path("plans/second.csv").read_bytes() == made
 
 
 def test_plans_that_cannot_be_made_write_nothing(library: Library, tmp_path: Path) -> None:
     balanced_by_hand(library)
-    wish = PlanWish(NAME, ("diagnosis",))
-    make_plan(library, wish, "taken")
+    wanted = PlanRequest(NAME, ("diagnosis",))
+    make_plan(library, wanted, "taken")
     for wrong, name in (
-        (wish, "taken"), (wish, "../out"), (wish, "/tmp/x"), (wish, ""), (PlanWish(NAME, ()), "a"),
-        (PlanWish(NAME, ("diagnosis",), 0), "a"), (PlanWish("datasets/..", ("diagnosis",)), "a"),
-        (PlanWish(NAME, ("sex",)), "a"),
+        (wanted, "taken"), (wanted, "../out"), (wanted, "/tmp/x"), (wanted, ""), (PlanRequest(NAME, ()), "a"),
+        (PlanRequest(NAME, ("diagnosis",), 0), "a"), (PlanRequest("datasets/..", ("diagnosis",)), "a"),
+        (PlanRequest(NAME, ("sex",)), "a"),
     ):  # fmt: skip
         with pytest.raises(InputError):
             make_plan(library, wrong, name)
@@ -418,16 +418,16 @@ def test_plans_that_cannot_be_made_write_nothing(library: Library, tmp_path: Pat
     (tmp_path / "outside").mkdir()
     (library.workspace.root / "plans").symlink_to(tmp_path / "outside")
     with pytest.raises(InputError, match="inside the workspace"):
-        make_plan(library, wish, "first")
+        make_plan(library, wanted, "first")
     assert list((tmp_path / "outside").iterdir()) == []
 
 
 def test_a_balanced_data_set_needs_no_plan(library: Library) -> None:
     records = [record(f"t{number}", diagnosis="nevus") for number in range(2)]
     write_dataset(library.workspace.path(NAME), records, made_by={})
-    wish = PlanWish(NAME, ("diagnosis",))
-    name, plan = make_plan(library, wish, "first")
-    assert "Nothing to add" in plan_html(name, plan, wish)
+    wanted = PlanRequest(NAME, ("diagnosis",))
+    name, plan = make_plan(library, wanted, "first")
+    assert "Nothing to add" in plan_html(name, plan, wanted)
     assert not (library.workspace.root / name).exists()
 
 

@@ -22,7 +22,7 @@ from skindualgen.quality.masks import dice
 from skindualgen.sample.blending import BlendedLatents
 from skindualgen.sample.segmentation import segment_folder
 from skindualgen.studio.collect import add_photograph
-from skindualgen.studio.drawn import Drawn, Given, Keep, Wish, draw_given, read_mask_of
+from skindualgen.studio.drawn import Drawn, GenerationRequest, Given, Keep, draw_given, read_mask_of
 from skindualgen.studio.painter import CANVAS_PX, PHOTO_PX, blank, check_settled, edited, over, painted
 from skindualgen.studio.proposing import proposals
 from skindualgen.studio.state import Studio, open_studio
@@ -32,7 +32,7 @@ from skindualgen.studio.uploads import Limits
 from skindualgen.studio.watched import Done
 from skindualgen.studio.workspace import Workspace
 
-WISH = Wish(["a nevus"], count=2, seed=0, steps=2, guidance=1.0)
+REQUEST = GenerationRequest(["a nevus"], count=2, seed=0, steps=2, guidance=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def result(studio: Studio, work: Any) -> Any:
 
 def around(studio: Studio, given: Given) -> Drawn:
     folder = studio.new_drawn_folder()
-    return result(studio, lambda pipeline: draw_given(pipeline, WISH, folder, given))
+    return result(studio, lambda pipeline: draw_given(pipeline, REQUEST, folder, given))
 
 
 def masks_of(drawn: Drawn) -> list[np.ndarray]:
@@ -189,7 +189,7 @@ def test_what_is_given_is_recorded_by_its_hash(studio: Studio, pair: tuple[Image
     assert {key: settings[key] for key in given.record()} == given.record()
     assert set(given.record()) == {"given_mask_sha256", "given_image_sha256", "strength", "keep"}
     facts = studio.model.facts(studio.model.first)
-    compile(edit_code(studio, facts.name, WISH, given), "shown", "exec")
+    compile(edit_code(studio, facts.name, REQUEST, given), "shown", "exec")
 
 
 def test_strengths_of_an_edit() -> None:

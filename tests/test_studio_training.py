@@ -17,12 +17,12 @@ from skindualgen.contracts import InputError
 from skindualgen.studio.following import POINTS, curves_html, grids, grids_html, read_metrics, runs, stamp
 from skindualgen.studio.jobs import Jobs
 from skindualgen.studio.pieces import job_view, log_view
-from skindualgen.studio.recipes import AFRESH, BUILTIN, PRESETS, Wish, free_name, train_arguments
+from skindualgen.studio.recipes import AFRESH, BUILTIN, PRESETS, TrainingRequest, free_name, train_arguments
 from skindualgen.studio.workspace import Workspace
 from studio_jobs import jobs_of, wait_for
 
 DATA = "datasets/phantoms"
-WISH = Wish(DATA, "first", "micro", AFRESH, steps=10, batch_size=2, rank=4, size=64)
+REQUEST = TrainingRequest(DATA, "first", "micro", AFRESH, steps=10, batch_size=2, rank=4, size=64)
 
 
 @pytest.fixture
@@ -33,13 +33,13 @@ def workspace(tmp_path: Path, phantom_data: Path) -> Workspace:
 
 
 def test_fields_become_the_arguments_of_the_command(workspace: Workspace) -> None:
-    out, arguments = train_arguments(workspace, replace(WISH, toml='views = 2\nresult = "best"\nlora.dora = true\n'))
+    out, arguments = train_arguments(workspace, replace(REQUEST, toml='views = 2\nresult = "best"\nlora.dora = true\n'))
     assert out == "runs/first"
     assert arguments == [
         "train", "--data", DATA, "--out", "runs/first", "--base", "micro", "--steps", "10", "--batch-size", "2",
         "--size", "64", "--rank", "4", "--set", "views=2", "--set", "result=best", "--set", "lora.dora=true",
     ]  # fmt: skip
-    _, from_adapter = train_arguments(workspace, replace(WISH, start=BUILTIN, size=0))
+    _, from_adapter = train_arguments(workspace, replace(REQUEST, start=BUILTIN, size=0))
     assert from_adapter[-2:] == ["--init-adapter", "builtin"]
     assert not {"--rank", "--size"} & set(from_adapter)
 
@@ -47,10 +47,10 @@ def test_fields_become_the_arguments_of_the_command(workspace: Workspace) -> Non
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_settings_that_training_takes(workspace: Workspace, name: str) -> None:
     preset = PRESETS[name]
-    wish = Wish(
+    wanted = TrainingRequest(
         DATA, "first", preset.base, preset.start, preset.steps, preset.batch_size, preset.rank, preset.size, preset.toml
     )
-    _, arguments = train_arguments(workspace, wish)
+    _, arguments = train_arguments(workspace, wanted)
     assignments = dict(value.split("=", 1) for flag, value in itertools.pairwise(arguments) if flag == "--set")
     assert assignments
     config = load_train_config(
@@ -88,7 +88,7 @@ def test_presets_are_settings_that_training_takes(workspace: Workspace, name: st
 )
 def test_what_cannot_be_used_is_refused(workspace: Workspace, change: dict[str, object], said: str) -> None:
     with pytest.raises(InputError, match=re.escape(said)):
-        train_arguments(workspace, replace(WISH, **change))
+        train_arguments(workspace, replace(REQUEST, **change))
 
 
 def test_names_that_are_taken_are_refused_and_the_next_is_proposed(workspace: Workspace) -> None:
@@ -98,14 +98,14 @@ def test_names_that_are_taken_are_refused_and_the_next_is_proposed(workspace: Wo
     assert free_name(workspace.root / "runs", "run") == "run-2"
     assert free_name(workspace.root / "none", "plan") == "plan-1"
     with pytest.raises(InputError, match="taken"):
-        train_arguments(workspace, WISH)
+        train_arguments(workspace, REQUEST)
 
 
 def test_adapters_of_the_workspace_can_be_started_from(workspace: Workspace) -> None:
     adapter = workspace.root / "runs" / "earlier" / "adapter"
     adapter.mkdir(parents=True)
     (adapter / "adapter_config.json").write_text("{}")
-    _, arguments = train_arguments(workspace, replace(WISH, start="runs/earlier"))
+    _, arguments = train_arguments(workspace, replace(REQUEST, start="runs/earlier"))
     assert arguments[-2:] == ["--init-adapter", "runs/earlier"]
 
 

@@ -12,8 +12,18 @@ import numpy as np
 
 from skindualgen.contracts import InputError
 from skindualgen.production.chunk import AREA_SCORE
-from skindualgen.studio.drawn import SEED_LIMIT, Drawn, Given, Wish, draw_given, draw_pairs, read_mask_of, write_zip
+from skindualgen.studio.drawn import (
+    SEED_LIMIT,
+    Drawn,
+    GenerationRequest,
+    Given,
+    draw_given,
+    draw_pairs,
+    read_mask_of,
+    write_zip,
+)
 from skindualgen.studio.errors import as_sentence
+from skindualgen.studio.generation_requests import MAX_GUIDANCE, checked_request
 from skindualgen.studio.model import BUILTIN
 from skindualgen.studio.results import DRAWING
 from skindualgen.studio.state import Studio
@@ -21,7 +31,6 @@ from skindualgen.studio.tabs.create import generate_command
 from skindualgen.studio.tabs.direct_edit import checked_keep, checked_strengths
 from skindualgen.studio.uploads import read_mask, read_photograph
 from skindualgen.studio.watched import Step, WatchedPipeline
-from skindualgen.studio.wishes import MAX_GUIDANCE, checked_wish
 
 Answers = Iterator[tuple[dict[str, Any], str | None]]
 """What an endpoint says: while it draws ``{"step", "steps", "finished"}`` and no file; then its record and file."""
@@ -65,9 +74,9 @@ def _generate(studio: Studio) -> Any:
         guidance: float | None = None, adapter: str = BUILTIN,
     ) -> Answers:  # fmt: skip
         """Draw pairs from a prompt (several, one a line): a record, and the data set folder as a zip."""
-        wish = _wish(studio, prompt, count, seed, steps, guidance, adapter)
-        told = {"command": generate_command(studio, wish, adapter)}
-        yield from _drawn(studio, request, adapter, lambda pipeline, folder: draw_pairs(pipeline, wish, folder), told)
+        wanted = _wanted(studio, prompt, count, seed, steps, guidance, adapter)
+        told = {"command": generate_command(studio, wanted, adapter)}
+        yield from _drawn(studio, request, adapter, lambda pipeline, folder: draw_pairs(pipeline, wanted, folder), told)
 
     return generate
 
@@ -79,10 +88,10 @@ def _image_from_mask(studio: Studio) -> Any:
     ) -> Answers:  # fmt: skip
         """Draw pictures of a mask, which is white where the lesion is: a record, and the data set folder as a zip."""
         given = read_mask(_given(mask, "mask"), studio.limits)
-        wish = _wish(studio, prompt, count, seed, steps, guidance, adapter)
+        wanted = _wanted(studio, prompt, count, seed, steps, guidance, adapter)
         yield from _drawn(
             studio, request, adapter,
-            lambda pipeline, folder: draw_given(pipeline, wish, folder, Given(given)),
+            lambda pipeline, folder: draw_given(pipeline, wanted, folder, Given(given)),
         )  # fmt: skip
 
     return image_from_mask
@@ -114,21 +123,23 @@ def _edit(studio: Studio) -> Any:
         place = _given(image, "image")
         photograph = read_photograph(place, studio.limits)
         outline = read_mask(_given(mask, "mask"), studio.limits, place)
-        wish = _wish(studio, prompt, count, seed, steps, guidance, adapter)
+        wanted = _wanted(studio, prompt, count, seed, steps, guidance, adapter)
         strength = checked_strengths(image_strength, mask_strength)
         given = Given(outline, photograph, strength, checked_keep(keep))
-        yield from _drawn(studio, request, adapter, lambda pipeline, folder: draw_given(pipeline, wish, folder, given))
+        yield from _drawn(
+            studio, request, adapter, lambda pipeline, folder: draw_given(pipeline, wanted, folder, given)
+        )
 
     return edit
 
 
-def _wish(
+def _wanted(
     studio: Studio, prompt: str, count: int, seed: int, steps: int | None, guidance: float | None, adapter: str
-) -> Wish:
-    """The wish, with the model's own steps and guidance where none are given."""
+) -> GenerationRequest:
+    """The wanted, with the model's own steps and guidance where none are given."""
     facts = studio.model.facts(adapter)
     steps = facts.steps if steps is None else steps
-    return checked_wish(studio.limits, prompt, count, seed, steps, facts.guidance if guidance is None else guidance)
+    return checked_request(studio.limits, prompt, count, seed, steps, facts.guidance if guidance is None else guidance)
 
 
 def _given(path: str | None, name: str) -> Path:

@@ -24,7 +24,7 @@ SHOWN_ROWS = 50
 
 
 @dataclass(frozen=True)
-class PlanWish:
+class PlanRequest:
     """What a plan is to do; as `skindualgen.planning.sampling.plan_pairs` takes it.
 
     Attributes:
@@ -44,7 +44,7 @@ class PlanWish:
     allow_novel: bool = False
 
 
-def make_plan(library: Library, wish: PlanWish, name: str) -> tuple[str, PlannedSet]:
+def make_plan(library: Library, wanted: PlanRequest, name: str) -> tuple[str, PlannedSet]:
     """Make a plan and write it into the workspace; one without rows is not written.
 
     Returns:
@@ -57,14 +57,14 @@ def make_plan(library: Library, wish: PlanWish, name: str) -> tuple[str, Planned
     from skindualgen.planning.sampling import plan_pairs
     from skindualgen.planning.targets import Balanced, Uniform
 
-    if not wish.by:
+    if not wanted.by:
         raise InputError("nothing to group by", "one attribute at least", "choose one")
-    if wish.count is not None and wish.count < 1:
-        raise InputError(f"{wish.count} pairs", "1 or more", "raise the number")
+    if wanted.count is not None and wanted.count < 1:
+        raise InputError(f"{wanted.count} pairs", "1 or more", "raise the number")
     path = library.workspace.new_folder(PLANS_DIR, f"{name}.csv")
     plan = plan_pairs(
-        library.records(wish.data), Balanced() if wish.count is None else Uniform(wish.count),
-        by=wish.by, max_ratio=wish.max_ratio, seed=wish.seed, allow_novel=wish.allow_novel,
+        library.records(wanted.data), Balanced() if wanted.count is None else Uniform(wanted.count),
+        by=wanted.by, max_ratio=wanted.max_ratio, seed=wanted.seed, allow_novel=wanted.allow_novel,
     )  # fmt: skip
     if plan.rows:
         path.parent.mkdir(exist_ok=True)
@@ -72,15 +72,16 @@ def make_plan(library: Library, wish: PlanWish, name: str) -> tuple[str, Planned
     return library.workspace.name(path), plan
 
 
-def plan_command(wish: PlanWish, out: str) -> str:
+def plan_command(wanted: PlanRequest, out: str) -> str:
     """The command that makes the same plan."""
     return command(
-        "plan", data=wish.data, target="balanced" if wish.count is None else "uniform", count=wish.count,
-        by=",".join(wish.by), max_ratio=wish.max_ratio, seed=wish.seed, allow_novel=wish.allow_novel or None, out=out,
+        "plan", data=wanted.data, target="balanced" if wanted.count is None else "uniform", count=wanted.count,
+        by=",".join(wanted.by), max_ratio=wanted.max_ratio, seed=wanted.seed,
+        allow_novel=wanted.allow_novel or None, out=out,
     )  # fmt: skip
 
 
-def plan_html(name: str, plan: PlannedSet, wish: PlanWish) -> str:
+def plan_html(name: str, plan: PlannedSet, wanted: PlanRequest) -> str:
     """What a plan does, and the commands that make it and draw it."""
     if not plan.rows:
         return note("Nothing to add: every group has what the target asks for.")
@@ -91,7 +92,7 @@ def plan_html(name: str, plan: PlannedSet, wish: PlanWish) -> str:
         f'<div class="sdg-result"><p class="sdg-lead">{plan.pairs:,} pairs are planned, in '
         f"<b>{html.escape(name)}</b>.{left}</p>{_groups(plan)}"
         f'<details class="sdg-details"><summary>Prompts{more}</summary>{_rows(plan)}</details>'
-        f"{command_html(plan_command(wish, name))}{command_html(draw, label='Then draw them')}</div>"
+        f"{command_html(plan_command(wanted, name))}{command_html(draw, label='Then draw them')}</div>"
     )
 
 

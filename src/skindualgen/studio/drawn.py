@@ -61,7 +61,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Wish:
+class GenerationRequest:
     """What is asked for.
 
     Attributes:
@@ -114,13 +114,15 @@ class GivenSampler:
 
     Args:
         pipeline: draws.
-        wish: its steps and guidance count.
+        wanted: its steps and guidance count.
         size: width and height in px.
         given: mask, or image and mask.
     """
 
-    def __init__(self, pipeline: WatchedPipeline, wish: Wish, size: tuple[int, int], given: Given) -> None:
-        self._pipeline, self._wish, self._size, self._given = pipeline, wish, size, given
+    def __init__(
+        self, pipeline: WatchedPipeline, wanted: GenerationRequest, size: tuple[int, int], given: Given
+    ) -> None:
+        self._pipeline, self._wanted, self._size, self._given = pipeline, wanted, size, given
 
     def sample(self, requests: Sequence[PairRequest]) -> Decode:
         """Draw pictures and masks of the requests, in their order."""
@@ -131,7 +133,7 @@ class GivenSampler:
             [request.prompt for request in requests], mask_image=self._given.mask, image=self._given.image,
             strength=self._given.strength, height=height, width=width, return_dict=False,
             generator=[torch.Generator().manual_seed(request.seed) for request in requests],
-            num_inference_steps=self._wish.steps, guidance_scale=self._wish.guidance,
+            num_inference_steps=self._wanted.steps, guidance_scale=self._wanted.guidance,
             callback_on_step_end=self._keeper([request.seed for request in requests]),
         )  # fmt: skip
         return lambda: (images, masks)
@@ -145,23 +147,23 @@ class GivenSampler:
         region = given.mask if given.keep == "lesion" else ImageOps.invert(given.mask)
         width, height = self._size
         return BlendedLatents(
-            self._pipeline.pipeline, given.image, region, seeds=seeds, steps=self._wish.steps, height=height,
+            self._pipeline.pipeline, given.image, region, seeds=seeds, steps=self._wanted.steps, height=height,
             width=width,
         )  # fmt: skip
 
 
-def draw_pairs(pipeline: WatchedPipeline, wish: Wish, folder: Path) -> Drawn | None:
+def draw_pairs(pipeline: WatchedPipeline, wanted: GenerationRequest, folder: Path) -> Drawn | None:
     """Draw pairs from prompts, file by file as `skindualgen generate`; stopped, keep the batches that are complete."""
     from skindualgen.planning.requests import requests_from_prompts
     from skindualgen.production.generate import generate_pairs
     from skindualgen.production.stopping import ProductionStopped
 
-    requests = requests_from_prompts([(prompt, {}) for prompt in wish.prompts], wish.count, wish.seed)
+    requests = requests_from_prompts([(prompt, {}) for prompt in wanted.prompts], wanted.count, wanted.seed)
 
-    def generate(drawing: Any, wanted: Sequence[PairRequest]) -> None:
+    def generate(drawing: Any, some: Sequence[PairRequest]) -> None:
         generate_pairs(
-            cast("SkinDualGenPipeline", drawing), wanted, folder,
-            num_inference_steps=wish.steps, guidance_scale=wish.guidance, batch_size=BATCH_PAIRS,
+            cast("SkinDualGenPipeline", drawing), some, folder,
+            num_inference_steps=wanted.steps, guidance_scale=wanted.guidance, batch_size=BATCH_PAIRS,
         )  # fmt: skip
 
     try:
@@ -172,10 +174,10 @@ def draw_pairs(pipeline: WatchedPipeline, wish: Wish, folder: Path) -> Drawn | N
             return None
         shutil.rmtree(folder)
         generate(_Replay(pipeline), requests[:complete])
-    return Drawn(folder, _agreements(pipeline, folder), wish.count)
+    return Drawn(folder, _agreements(pipeline, folder), wanted.count)
 
 
-def draw_given(pipeline: WatchedPipeline, wish: Wish, folder: Path, given: Given) -> Drawn | None:
+def draw_given(pipeline: WatchedPipeline, wanted: GenerationRequest, folder: Path, given: Given) -> Drawn | None:
     """Draw pairs around what is given, into a folder; stopped, keep the chunks that are complete."""
     from skindualgen.planning.requests import requests_from_prompts
     from skindualgen.production.generate import GenerateOptions, generate_dataset
@@ -185,17 +187,17 @@ def draw_given(pipeline: WatchedPipeline, wish: Wish, folder: Path, given: Given
     from skindualgen.sample.segmentation import working_size
 
     size = working_size((given.image or given.mask).size, pipeline.native_px)
-    requests = requests_from_prompts([(prompt, {}) for prompt in wish.prompts], wish.count, wish.seed)
-    options = GenerateOptions(PipelineFactory(steps=wish.steps, guidance=wish.guidance), BATCH_PAIRS)
+    requests = requests_from_prompts([(prompt, {}) for prompt in wanted.prompts], wanted.count, wanted.seed)
+    options = GenerateOptions(PipelineFactory(steps=wanted.steps, guidance=wanted.guidance), BATCH_PAIRS)
     try:
         generate_dataset(
             options, partial(RequestList, requests), folder, pipeline=pipeline.pipeline,
-            sampler=GivenSampler(pipeline, wish, size, given), given={"size": list(size), **given.record()},
+            sampler=GivenSampler(pipeline, wanted, size, given), given={"size": list(size), **given.record()},
         )  # fmt: skip
     except ProductionStopped as stopped:
         if not stopped.pairs:
             return None
-    return Drawn(folder, _agreements(pipeline, folder), wish.count)
+    return Drawn(folder, _agreements(pipeline, folder), wanted.count)
 
 
 def read_mask_of(pipeline: WatchedPipeline, photograph: Image.Image, *, ensemble: int, seed: int = 0) -> Image.Image:

@@ -12,9 +12,9 @@ import gradio as gr
 from skindualgen.studio.blocks import html_block
 from skindualgen.studio.drawn import SEED_LIMIT
 from skindualgen.studio.errors import as_sentence
+from skindualgen.studio.generation_requests import MAX_GUIDANCE
 from skindualgen.studio.results import QUIET
 from skindualgen.studio.state import Studio
-from skindualgen.studio.wishes import MAX_GUIDANCE
 
 STEPS, GUIDANCE = 20, 3.0
 """Shown until the model is loaded, which then says its own."""

@@ -57,7 +57,7 @@ def free_name(folder: Path, stem: str) -> str:
 
 
 @dataclass(frozen=True)
-class Wish:
+class TrainingRequest:
     """What the fields of the tab say; a size of 0 is the base's own."""
 
     data: str | None
@@ -71,24 +71,24 @@ class Wish:
     toml: str = ""
 
 
-def train_arguments(workspace: Workspace, wish: Wish) -> tuple[str, list[str]]:
+def train_arguments(workspace: Workspace, wanted: TrainingRequest) -> tuple[str, list[str]]:
     """Return the run's folder and the arguments of ``skindualgen``, with names of the workspace only.
 
     Raises:
         InputError: no data set, a name that is none or taken, or settings that `TrainConfig` refuses.
     """
-    if not wish.data:
+    if not wanted.data:
         raise InputError("no data set", "one to train on", "choose it")
-    workspace.path(wish.data)
-    out = f"{RUNS_DIR}/{workspace.new_folder(RUNS_DIR, wish.name).name}"
-    if wish.base not in KNOWN_BASES or wish.start not in (AFRESH, BUILTIN, *workspace.adapters()):
-        raise InputError(f"the base {wish.base!r} from {wish.start!r}", "one of the lists", "choose again")
-    further = _further(wish.toml)
+    workspace.path(wanted.data)
+    out = f"{RUNS_DIR}/{workspace.new_folder(RUNS_DIR, wanted.name).name}"
+    if wanted.base not in KNOWN_BASES or wanted.start not in (AFRESH, BUILTIN, *workspace.adapters()):
+        raise InputError(f"the base {wanted.base!r} from {wanted.start!r}", "one of the lists", "choose again")
+    further = _further(wanted.toml)
     named: dict[str, Any] = {
-        "data": wish.data, "out": out, "base": wish.base, "steps": wish.steps, "batch_size": wish.batch_size,
-        "size": wish.size or None, "init_adapter": None if wish.start == AFRESH else wish.start,
+        "data": wanted.data, "out": out, "base": wanted.base, "steps": wanted.steps, "batch_size": wanted.batch_size,
+        "size": wanted.size or None, "init_adapter": None if wanted.start == AFRESH else wanted.start,
     }  # fmt: skip
-    rank = {} if "lora.rank" in further or wish.start != AFRESH else {"lora.rank": wish.rank}
+    rank = {} if "lora.rank" in further or wanted.start != AFRESH else {"lora.rank": wanted.rank}
     given = {name: value for name, value in named.items() if value is not None}
     load_train_config(None, given | rank | further)
     line = command(

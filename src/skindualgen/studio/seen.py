@@ -1,4 +1,4 @@
-"""What an adapter's training photographs show, and what that says of a wish: plenty, thin, or never seen."""
+"""What an adapter's training photographs show, and what that says of a request: plenty, thin, or never seen."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLUMNS = ("diagnosis", "anatom_site_general", "sex", "age_approx", TONE)
 RECORDED_FILE = Path(__file__).with_name("builtin_training.json")
 """Counts of the bundled adapter's training photographs, which do not come with it."""
 THIN = 30
-"""Training photographs below which a wish counts as thinly seen: a share of 30 is known to 17 points at best."""
+"""Training photographs below which a request counts as thinly seen: a share of 30 is known to 17 points at best."""
 AGE_YEARS = 5
 """Ages this near count as the one that is asked for; the archives round to five years."""
 DARKER = ("dark", "brown", "tan")
@@ -32,7 +32,7 @@ Row = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Hint:
-    """One sentence on how well the training photographs cover a wish."""
+    """One sentence on how well the training photographs cover a request."""
 
     depth: Depth
     text: str

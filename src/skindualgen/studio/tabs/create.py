@@ -14,13 +14,13 @@ from skindualgen.data.terms import DIAGNOSES, SEXES, SITES, UNKNOWN_LESION
 from skindualgen.planning.labels import TONES
 from skindualgen.studio.blocks import html_block
 from skindualgen.studio.commands import command, command_html, python_call
-from skindualgen.studio.drawn import SEED_LIMIT, Drawn, Given, Wish, draw_given, draw_pairs
+from skindualgen.studio.drawn import SEED_LIMIT, Drawn, GenerationRequest, Given, draw_given, draw_pairs
 from skindualgen.studio.errors import as_sentence
 from skindualgen.studio.fields import Sampling, build_sampling, fill_defaults
+from skindualgen.studio.generation_requests import built_prompt, checked_request, labels_of_text
 from skindualgen.studio.results import DRAWING, QUIET, Results, build_results, draw_into, python_html, stop_button
 from skindualgen.studio.seen import Seen, hints
 from skindualgen.studio.state import Studio
-from skindualgen.studio.wishes import built_prompt, checked_wish, labels_of_text
 
 ANY = "any"
 """A choice that the prompt says nothing of."""
@@ -124,22 +124,22 @@ def _drawing(studio: Studio) -> Any:
         text: str, count: float, seed: float, adapter: str, steps: float, guidance: float, before: Drawn | None,
         request: gr.Request,
     ) -> Iterator[list[Any]]:  # fmt: skip
-        wish = checked_wish(studio.limits, text, count, seed, steps, guidance)
+        wanted = checked_request(studio.limits, text, count, seed, steps, guidance)
         yield from draw_into(
             studio, adapter, str(request.session_hash), before,
-            lambda pipeline, folder: draw_pairs(pipeline, wish, folder),
-            count=wish.count, same=lambda: command_html(generate_command(studio, wish, adapter)), more=True,
+            lambda pipeline, folder: draw_pairs(pipeline, wanted, folder),
+            count=wanted.count, same=lambda: command_html(generate_command(studio, wanted, adapter)), more=True,
         )  # fmt: skip
 
     return draw
 
 
-def generate_command(studio: Studio, wish: Wish, adapter: str) -> str:
+def generate_command(studio: Studio, wanted: GenerationRequest, adapter: str) -> str:
     """The command that draws the same files."""
     threads = studio.model.facts(adapter).threads
     return command(
-        "generate", out="pairs", adapter=studio.model.option(adapter), prompt=list(wish.prompts),
-        count=wish.count, seed=wish.seed, steps=wish.steps, guidance=wish.guidance,
+        "generate", out="pairs", adapter=studio.model.option(adapter), prompt=list(wanted.prompts),
+        count=wanted.count, seed=wanted.seed, steps=wanted.steps, guidance=wanted.guidance,
         threads=None if threads == 1 else threads,
     )  # fmt: skip
 
@@ -169,13 +169,13 @@ def _build_variations(studio: Studio, results: Results, sampling: Sampling) -> N
             raise gr.Error("That pair is no longer there: draw new ones.", title="")
         record = shown.records[index]
         seed = ((record.seed or 0) + number) % SEED_LIMIT
-        wish = checked_wish(studio.limits, record.prompt or "", VARIATIONS, seed, steps, guidance)
+        wanted = checked_request(studio.limits, record.prompt or "", VARIATIONS, seed, steps, guidance)
         with Image.open(shown.image(index)) as image, Image.open(shown.mask(index)) as mask:
             given = Given(mask.convert("L"), image.convert("RGB"), (share, share))
         drawing = draw_into(
             studio, adapter, str(request.session_hash), before,
-            lambda pipeline, folder: draw_given(pipeline, wish, folder, given),
-            count=VARIATIONS, same=lambda: python_html(variation_code(record, wish, share, adapter)),
+            lambda pipeline, folder: draw_given(pipeline, wanted, folder, given),
+            count=VARIATIONS, same=lambda: python_html(variation_code(record, wanted, share, adapter)),
         )  # fmt: skip
         for values in drawing:
             yield [*values, number + 1]
@@ -192,13 +192,13 @@ def _title(index: int) -> str:
     return f'<h2 class="sdg-h2">More like pair {index + 1}</h2><p class="sdg-lead">{VARYING}</p>'
 
 
-def variation_code(record: PairRecord, wish: Wish, share: float, adapter: str) -> str:
+def variation_code(record: PairRecord, wanted: GenerationRequest, share: float, adapter: str) -> str:
     """Python that draws the same variations from the downloaded pair."""
     given = {
         "image": f"Image.open('{record.isic_id}.png')", "mask_image": f"Image.open('{record.isic_id}_mask.png')",
         "strength": f"({share:g}, {share:g})",
     }  # fmt: skip
     return python_call(
-        record.prompt or "", given, adapter=adapter, count=wish.count, seed=wish.seed, steps=wish.steps,
-        guidance=wish.guidance,
+        record.prompt or "", given, adapter=adapter, count=wanted.count, seed=wanted.seed, steps=wanted.steps,
+        guidance=wanted.guidance,
     )  # fmt: skip

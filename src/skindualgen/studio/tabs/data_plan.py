@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from skindualgen.contracts import InputError
-from skindualgen.studio.balancing import PLANS_DIR, PlanWish, balance_html, make_plan, plan_html
+from skindualgen.studio.balancing import PLANS_DIR, PlanRequest, balance_html, make_plan, plan_html
 from skindualgen.studio.blocks import html_block
 from skindualgen.studio.errors import as_sentence
 from skindualgen.studio.pieces import empty
@@ -53,9 +53,9 @@ def build(library: Library, dataset: gr.Dropdown) -> None:
             raise InputError("no data set", "one to plan for", "choose it above")
         groups = tuple(ATTRIBUTES[each] for each in ATTRIBUTES if each in by)
         number = None if target == BALANCED else int(count or 0)
-        wish = PlanWish(chosen, groups, number, float(ratio or 0), int(seed or 0), novel)
-        path, plan = make_plan(library, wish, name)
-        return plan_html(path, plan, wish)
+        wanted = PlanRequest(chosen, groups, number, float(ratio or 0), int(seed or 0), novel)
+        path, plan = make_plan(library, wanted, name)
+        return plan_html(path, plan, wanted)
 
     target.input(
         lambda value: gr.update(visible=value == UNIFORM), target, count, trigger_mode="always_last",

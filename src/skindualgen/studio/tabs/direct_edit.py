@@ -15,9 +15,10 @@ from skindualgen.contracts import InputError
 from skindualgen.data.images import SUFFIXES
 from skindualgen.studio.blocks import html_block
 from skindualgen.studio.commands import python_call
-from skindualgen.studio.drawn import Drawn, Given, Keep, Wish, draw_given, drawn_size
+from skindualgen.studio.drawn import Drawn, GenerationRequest, Given, Keep, draw_given, drawn_size
 from skindualgen.studio.errors import as_sentence
 from skindualgen.studio.fields import build_sampling, fill_defaults
+from skindualgen.studio.generation_requests import checked_request
 from skindualgen.studio.painter import Value, build_painter, painted
 from skindualgen.studio.proposing import proposals
 from skindualgen.studio.results import (
@@ -31,7 +32,6 @@ from skindualgen.studio.results import (
 )
 from skindualgen.studio.state import Studio
 from skindualgen.studio.uploads import read_photograph
-from skindualgen.studio.wishes import checked_wish
 
 PREFIX = "direct-edit"
 
@@ -133,12 +133,12 @@ def _editing(studio: Studio) -> Any:
         if source is None:
             raise InputError("no photograph", "one to edit", "upload one first")
         mask = painted(drawing, studio.limits).resize(source.size, Image.Resampling.NEAREST)
-        wish = checked_wish(studio.limits, text, count, seed, steps, guidance)
+        wanted = checked_request(studio.limits, text, count, seed, steps, guidance)
         given = Given(mask, source, checked_strengths(picture, outline), KINDS[kind].keep)
         yield from draw_into(
             studio, adapter, str(request.session_hash), before,
-            lambda pipeline, folder: draw_given(pipeline, wish, folder, given),
-            count=wish.count, same=lambda: python_html(edit_code(studio, adapter, wish, given)),
+            lambda pipeline, folder: draw_given(pipeline, wanted, folder, given),
+            count=wanted.count, same=lambda: python_html(edit_code(studio, adapter, wanted, given)),
         )  # fmt: skip
 
     return edit
@@ -168,7 +168,7 @@ def checked_keep(keep: str) -> Keep | None:
     return cast("Keep | None", keep or None)
 
 
-def edit_code(studio: Studio, adapter: str, wish: Wish, given: Given) -> str:
+def edit_code(studio: Studio, adapter: str, wanted: GenerationRequest, given: Given) -> str:
     """Python that makes the same edits."""
     width, height = drawn_size(studio, adapter, given)
     arguments = {
@@ -181,12 +181,12 @@ def edit_code(studio: Studio, adapter: str, wish: Wish, given: Given) -> str:
         region = arguments["mask_image"] + (".point(lambda grey: 255 - grey)" if given.keep == "skin" else "")
         arguments["callback_on_step_end"] = (
             f"BlendedLatents(\n        pipe, {arguments['image']}, {region},\n        "
-            f"seeds=[pair_seed({wish.seed}, index) for index in range({wish.count})], steps={wish.steps}, "
+            f"seeds=[pair_seed({wanted.seed}, index) for index in range({wanted.count})], steps={wanted.steps}, "
             f"height={height}, width={width},\n    )"
         )
     return python_call(
-        wish.prompts[0], arguments, adapter=adapter, count=wish.count, seed=wish.seed, steps=wish.steps,
-        guidance=wish.guidance, size=(width, height), imports=imports,
+        wanted.prompts[0], arguments, adapter=adapter, count=wanted.count, seed=wanted.seed, steps=wanted.steps,
+        guidance=wanted.guidance, size=(width, height), imports=imports,
     )  # fmt: skip
 
 

@@ -11,14 +11,14 @@ import gradio as gr
 from skindualgen.data.images import SUFFIXES
 from skindualgen.studio.blocks import html_block
 from skindualgen.studio.commands import python_call
-from skindualgen.studio.drawn import Drawn, Given, Wish, draw_given, drawn_size
+from skindualgen.studio.drawn import Drawn, GenerationRequest, Given, draw_given, drawn_size
 from skindualgen.studio.errors import as_sentence
 from skindualgen.studio.fields import build_sampling, fill_defaults
+from skindualgen.studio.generation_requests import checked_request
 from skindualgen.studio.painter import Value, blank, build_painter, painted
 from skindualgen.studio.results import DRAWING, QUIET, build_results, draw_into, python_html, stop_button
 from skindualgen.studio.state import Studio
 from skindualgen.studio.uploads import read_mask
-from skindualgen.studio.wishes import checked_wish
 
 PREFIX = "direct-image"
 INVITATION = "Draw an outline, say what it is, and draw pictures of it."
@@ -54,12 +54,12 @@ def build(studio: Studio) -> None:
         before: Drawn | None, request: gr.Request,
     ) -> Iterator[list[Any]]:  # fmt: skip
         mask = painted(drawing, studio.limits)
-        wish = checked_wish(studio.limits, text, count, seed, steps, guidance)
+        wanted = checked_request(studio.limits, text, count, seed, steps, guidance)
         given = Given(mask)
         yield from draw_into(
             studio, adapter, str(request.session_hash), before,
-            lambda pipeline, folder: draw_given(pipeline, wish, folder, given),
-            count=wish.count, same=lambda: python_html(mask_code(studio, adapter, wish, given)),
+            lambda pipeline, folder: draw_given(pipeline, wanted, folder, given),
+            count=wanted.count, same=lambda: python_html(mask_code(studio, adapter, wanted, given)),
         )  # fmt: skip
 
     fill_defaults(studio, sampling)
@@ -68,9 +68,10 @@ def build(studio: Studio) -> None:
     sampling.draw.click(draw, [canvas, prompt, *sampling.inputs, results.drawn], results.outputs, **DRAWING)
 
 
-def mask_code(studio: Studio, adapter: str, wish: Wish, given: Given) -> str:
+def mask_code(studio: Studio, adapter: str, wanted: GenerationRequest, given: Given) -> str:
     """Python that fills a mask in the same way."""
     return python_call(
-        wish.prompts[0], {"mask_image": "Image.open('mask.png')"}, adapter=adapter, count=wish.count, seed=wish.seed,
-        steps=wish.steps, guidance=wish.guidance, size=drawn_size(studio, adapter, given),
+        wanted.prompts[0], {"mask_image": "Image.open('mask.png')"}, adapter=adapter, count=wanted.count,
+        seed=wanted.seed,
+        steps=wanted.steps, guidance=wanted.guidance, size=drawn_size(studio, adapter, given),
     )  # fmt: skip

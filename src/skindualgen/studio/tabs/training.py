@@ -16,7 +16,7 @@ from skindualgen.studio.following import curves_html, grids_html, read_metrics, 
 from skindualgen.studio.jobs import Job
 from skindualgen.studio.lists import relisted
 from skindualgen.studio.pieces import note
-from skindualgen.studio.recipes import AFRESH, BUILTIN, PRESETS, Wish, free_name, train_arguments
+from skindualgen.studio.recipes import AFRESH, BUILTIN, PRESETS, TrainingRequest, free_name, train_arguments
 from skindualgen.studio.review import Library
 from skindualgen.studio.state import Studio
 from skindualgen.studio.tabs.job_panel import JobPanel
@@ -42,16 +42,18 @@ def build(studio: Studio) -> None:
 
     def preview(*values: Any) -> str:
         try:
-            return command_html(shlex.join(["skindualgen", *train_arguments(studio.workspace, Wish(*values))[1]]))
+            return command_html(
+                shlex.join(["skindualgen", *train_arguments(studio.workspace, TrainingRequest(*values))[1]])
+            )
         except InputError as error:
             return note(sentence(error))
 
     @as_sentence
     def started(*values: Any) -> Any:
-        wish = Wish(*values)
-        out, arguments = train_arguments(studio.workspace, wish)
-        Library(studio.workspace).checked(str(wish.data))
-        studio.jobs.start(KIND, arguments, {"run": out, "data": str(wish.data)})
+        wanted = TrainingRequest(*values)
+        out, arguments = train_arguments(studio.workspace, wanted)
+        Library(studio.workspace).checked(str(wanted.data))
+        studio.jobs.start(KIND, arguments, {"run": out, "data": str(wanted.data)})
         (studio.workspace.root / out).mkdir(exist_ok=True)  # its name is taken from now on
         return gr.update(choices=runs(studio.workspace), value=out), _next_name(studio.workspace)
 
@@ -63,7 +65,7 @@ def build(studio: Studio) -> None:
 
 
 def _form(studio: Studio) -> tuple[list[Any], gr.Button]:
-    """The fields, in the order of `Wish`, and the button."""
+    """The fields, in the order of `TrainingRequest`, and the button."""
     workspace, preset = studio.workspace, PRESETS[FIRST]
     data = gr.Dropdown([], label="Data set", elem_id="train-data", interactive=True)
     name = gr.Textbox(_next_name(workspace), label="Name of the run", elem_id="train-name", max_length=64)

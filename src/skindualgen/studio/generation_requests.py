@@ -8,7 +8,7 @@ from typing import Any
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.prompts import prompt_for
 from skindualgen.planning.labels import stated_labels
-from skindualgen.studio.drawn import SEED_LIMIT, Wish
+from skindualgen.studio.drawn import SEED_LIMIT, GenerationRequest
 from skindualgen.studio.uploads import Limits
 
 TEMPLATE = "a dermoscopic image of {a_diagnosis}[ on {site}][ in {patient}]"
@@ -37,7 +37,9 @@ def prompts_of(text: str) -> list[str]:
     return [" ".join(line.split()) for line in text.splitlines() if line.strip()]
 
 
-def checked_wish(limits: Limits, text: str, count: float, seed: float, steps: float, guidance: float) -> Wish:
+def checked_request(
+    limits: Limits, text: str, count: float, seed: float, steps: float, guidance: float
+) -> GenerationRequest:
     """Bring the fields of a draw to numbers within the limits.
 
     Raises:
@@ -59,4 +61,4 @@ def checked_wish(limits: Limits, text: str, count: float, seed: float, steps: fl
         if value is None or not low <= value <= high:
             got = f"no {name}" if value is None else f"a {name} of {value:g}"
             raise InputError(got, f"{low:g} to {high:g}", f"choose {low:g} to {high:g}")
-    return Wish(prompts, round(count), round(seed), round(steps), float(guidance))
+    return GenerationRequest(prompts, round(count), round(seed), round(steps), float(guidance))
