@@ -90,6 +90,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=400, help="of all stages together; each gets its share")
     parser.add_argument("--adapter-steps", type=int, default=2600)
     parser.add_argument("--batch", type=int, help="of the base; 32 on a CPU, 512 on a GPU if not given")
+    parser.add_argument("--processes", type=int, default=1, help="that train the base together; one a core, or a GPU")
     parser.add_argument(
         "--start",
         type=Path,
@@ -116,18 +117,20 @@ def main() -> None:
         init = ["--init", start] if start.exists() else []
         return [*common, *init, "--work", work / stage, "--out", work / stage / "out", "--minutes", minutes[stage]]
 
+    several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(args.processes)]
+    launch = [sys.executable, *(several if args.processes > 1 else [])]
     latents = ["--latents", work / "latents.pt"]
     batch = ["--batch", str(args.batch or GPU_BATCH)] if args.batch or gpu else []
     if "autoencoder" in args.stages:
         run(sys.executable, HERE / "micro_autoencoder.py", *folders("autoencoder"), "--final-decay")
     if "unlabelled" in args.stages:
         run(
-            sys.executable, HERE / "micro_base.py", *folders("unlabelled"), *batch, *latents,
+            *launch, HERE / "micro_base.py", *folders("unlabelled"), *batch, *latents,
             "--autoencoder", newest("autoencoder"), "--stage", "unlabelled",
         )  # fmt: skip
     if "labelled" in args.stages:
         run(
-            sys.executable, HERE / "micro_base.py", *folders("labelled"), *batch, *latents,
+            *launch, HERE / "micro_base.py", *folders("labelled"), *batch, *latents,
             "--autoencoder", newest("autoencoder"), "--stage", "labelled", "--init", newest("unlabelled"),
             "--final-decay",
         )  # fmt: skip

@@ -23,10 +23,10 @@ from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.data.pairs import draw_view, load_pair, read_pairs
 from skindualgen.data.prompts import prompt_for
 from skindualgen.model.bases import load_base
-from skindualgen.train import cache as module
-from skindualgen.train.batches import Batches, draw_probabilities
-from skindualgen.train.cache import EncodeOptions, PairCache, cache_key, open_cache
-from skindualgen.train.objective import Noise
+from skindualgen.training import cache as module
+from skindualgen.training.batches import Batches, draw_probabilities
+from skindualgen.training.cache import EncodeOptions, PairCache, cache_key, open_cache
+from skindualgen.training.objective import Noise
 from tiny import tiny_config, write_phantom_data
 
 OPTIONS = EncodeOptions(size=64, views=3, min_zoom=0.8, prompt_variants=2, seed=5)

@@ -307,7 +307,7 @@ def test_a_merged_folder_is_base_and_adapter(request: pytest.FixtureRequest, tmp
     merged = SkinDualGenPipeline.from_pretrained(tmp_path / "merged")
     merged.set_progress_bar_config(disable=True)
     ours = quiet_pipeline(source)
-    for given in ({}, {"mask": disc()}, {"image": photograph()}):
+    for given in ({}, {"mask_image": disc()}, {"image": photograph()}):
         pair = [call(pipe, guidance_scale=2.0, **given) for pipe in (merged, ours)]
         assert difference(*pair) == 0
     assert dict(merged.config.provenance) == dict(ours.config.provenance)

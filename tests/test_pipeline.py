@@ -51,7 +51,7 @@ def test_it_takes_what_diffusers_pipelines_take() -> None:
 
 
 def test_components(pipe: SkinDualGenPipeline) -> None:
-    assert set(pipe.components) == {"vae", "text_encoder", "tokenizer", "unet", "scheduler"}
+    assert set(pipe.components) == {"vae", "text_encoder", "tokenizer", "unet", "scheduler", "guide"}
     again = SkinDualGenPipeline(**pipe.components)
     again.set_progress_bar_config(disable=True)
     assert difference(call(again, guidance_scale=2.0), call(pipe, guidance_scale=2.0)) == 0

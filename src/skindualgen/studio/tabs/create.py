@@ -93,17 +93,20 @@ def _connect_prompt(studio: Studio, builder: list[Any], prompt: gr.Textbox, hint
         return hint_html(text, studio.model.facts(adapter).seen)
 
     @as_sentence
-    def count_terms(adapter: str) -> list[Any]:
+    def count_terms(adapter: str, diagnosis: str, site: str) -> list[Any]:
         seen = studio.model.facts(adapter).seen
-        diagnoses = _choices(DIAGNOSES, "diagnosis", seen)
-        return [gr.update(choices=diagnoses), gr.update(choices=_choices(SITES, "anatom_site_general", seen))]
+        # With the values that were chosen meanwhile: new choices alone set the first values again.
+        return [
+            gr.update(choices=_choices(DIAGNOSES, "diagnosis", seen), value=diagnosis),
+            gr.update(choices=_choices(SITES, "anatom_site_general", seen), value=site),
+        ]
 
     write = as_sentence(built_prompt)
     gr.on([field.input for field in builder], write, builder, prompt, trigger_mode="always_last", queue=False, **QUIET)
     prompt.change(tell, [prompt, sampling.adapter], hint, trigger_mode="always_last", **QUIET)
     for ready in fill_defaults(studio, sampling):
         ready.then(tell, [prompt, sampling.adapter], hint, **QUIET)
-        ready.then(count_terms, sampling.adapter, builder[:2], **QUIET)
+        ready.then(count_terms, [sampling.adapter, *builder[:2]], builder[:2], **QUIET)
 
 
 def hint_html(text: str, seen: Seen | None) -> str:
