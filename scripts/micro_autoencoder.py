@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor, nn
 
 from micro_critic import FeatureCritic, ImageFeatures, perceptual_distance
 from micro_data import ROOT, load_part, random_views
 from micro_device import add_device_options, autocast, prepare_device, save_state
+from micro_samples import denoise
 from micro_winograd import use_winograd
 from skindualgen.losses import add_noise, velocity_to_epsilon, velocity_to_x0
 from skindualgen.model.autoencoder import PatchAutoencoder
@@ -56,7 +56,7 @@ LATENT_NOISE_MAX = 0.1
 REDRAWN = 2048
 REDRAWN_MIN_ZOOM = 0.85
 REDRAWN_LEAST_T, REDRAWN_MOST_T, REDRAWN_STEPS = 20, 600, 4
-GENERATED, GENERATED_STEPS = 1024, 20
+GENERATED = 1024
 EMA_DECAY = 0.998
 CHECKPOINT_SECONDS = 150
 MEASURE_EVERY = 500
@@ -100,14 +100,9 @@ def generate(base: Path, device: str) -> Tensor:
     model.unet.to(device)
     latents = []
     for _ in range(GENERATED // (2 * BATCH)):
-        scheduler = DPMSolverMultistepScheduler.from_config(model.scheduler.config)
-        scheduler.set_timesteps(GENERATED_STEPS)
         z = torch.randn(2 * BATCH, model.unet.config.in_channels, SIZE_PX // 8, SIZE_PX // 8, generator=noise)
-        for t in scheduler.timesteps:
-            with autocast(device):
-                v = model.unet(z.to(device), t, text.expand(len(z), -1, -1)).sample.float().cpu()
-            z = scheduler.step(v, t, z).prev_sample
-        latents.append(z.half())
+        z = denoise(model.unet, model.scheduler.config, z.to(device), text.expand(len(z), -1, -1))
+        latents.append(z.half().cpu())
     return torch.cat(latents)
 
 

@@ -43,6 +43,7 @@ BALANCE = 0.5
 KEPT = "short"
 """which average is measured and exported; the other one is in the state file"""
 CHECKPOINT_SECONDS = 150
+LOG_STEPS, VAL_STEPS = 25, 125
 BANDS = ((0, 200), (200, 500), (500, 1000))
 """of timesteps, for the loss on val"""
 STATE_FILE = "training.json"
@@ -195,22 +196,16 @@ def main() -> None:
         steps += 1
         if not processes.first:
             continue
-        if steps % 25 == 0:
+        if steps % LOG_STEPS == 0:
             row = {"samples": base.samples, "loss": torch.stack(window).mean().item(), "lr": rate}
             row["per_second"] = (base.samples - first) / (time.monotonic() - start)
             window = []
-            if steps % 125 == 0:
+            if steps % VAL_STEPS == 0:
                 row |= val_loss(base.averages[KEPT])
-            due = (
-                base.samples // args.measure_every
-                > (base.samples - 25 * args.batch * processes.count) // args.measure_every
-            )
-            if due:
+            if base.samples % args.measure_every < LOG_STEPS * args.batch * processes.count:
                 decoder = PatchAutoencoder.from_pretrained(args.autoencoder, torch_dtype=torch.float32)
-                scores = measure(
-                    base, base.averages[KEPT], decoder.to(device), args.work / f"samples_{base.samples}.jpg"
-                )
-                row |= scores
+                sheet = args.work / f"samples_{base.samples}.jpg"
+                row |= measure(base, base.averages[KEPT], decoder.to(device), sheet)
             with (args.work / "metrics.jsonl").open("a") as log:
                 log.write(json.dumps(row) + "\n")
         if time.monotonic() - saved > CHECKPOINT_SECONDS:

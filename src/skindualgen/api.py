@@ -6,6 +6,7 @@ Names and defaults are those of the commands; ``from skindualgen import prepare,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,8 +106,9 @@ def generate(
         InputError: an unknown option, prompts that are too long, a folder of other settings.
         ProductionStopped: SIGINT or SIGTERM.
     """
-    from skindualgen.production.generate import GenerateOptions, Sources, generate_dataset
+    from skindualgen.production.generate import GenerateOptions, generate_dataset
     from skindualgen.production.sampler import PipelineFactory
+    from skindualgen.production.source import Sources
 
     model = {name: Path(value) if name == "gate" and value is not None else value for name, value in model.items()}
     factory = _options(PipelineFactory, {"threads": 1} | model)
@@ -143,11 +145,10 @@ def evaluate(
     from skindualgen.report.evaluation_folder import claim_folder, write_evaluation
 
     chosen = _options(EvaluateOptions, {"real": Path(real), "generated": Path(generated), **options})
-    if out is None:
-        return run(chosen, lambda stage, done, total: None).report
-    with claim_folder(Path(out)):
+    with claim_folder(Path(out)) if out is not None else nullcontext():
         evaluation = run(chosen, lambda stage, done, total: None)
-        write_evaluation(evaluation, Path(out))
+        if out is not None:
+            write_evaluation(evaluation, Path(out))
     return evaluation.report
 
 

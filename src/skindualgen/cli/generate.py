@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from skindualgen.cli.pipeline import BaseOption, MismatchOption
+from skindualgen.production import DEFAULT_COUNT
 
 if TYPE_CHECKING:
     from skindualgen.production.finish import Outcome
 
-DEFAULT_COUNT = 16  # of skindualgen.production.generate, which help texts need not load
 EXIT_UNMET = 3
 
 
@@ -115,14 +115,15 @@ def generate(
     refused every draw of some pair.
     """
     from skindualgen.cli.progress import item_progress, loading
+    from skindualgen.production.source import Sources
 
+    sources = Sources(plan, tuple(prompt or ()) or None, prompts, like, count, seed)  # refuses before torch is loaded
     with loading():
-        from skindualgen.production.generate import GenerateOptions, Sources, generate_dataset
+        from skindualgen.production.generate import GenerateOptions, generate_dataset
         from skindualgen.production.run import Layout
         from skindualgen.production.sampler import PipelineFactory
         from skindualgen.production.stopping import ProductionStopped
 
-        sources = Sources(plan, tuple(prompt or ()) or None, prompts, like, count, seed)
         factory = PipelineFactory(
             adapter if adapter == "builtin" else Path(adapter), base, allow_base_mismatch=allow_base_mismatch,
             steps=steps, guidance=guidance, size=size, gate=gate, threads=threads,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from json import JSONDecodeError
@@ -112,13 +113,11 @@ def fetch_adapter(candidate: Candidate) -> Path:
     """
     download = partial(snapshot_download, candidate.repo, revision=candidate.revision)
     names = list(ADAPTER_FILES)
-    try:
-        if candidate.pinned:
+    if candidate.pinned:
+        with suppress(LocalEntryNotFoundError, ValueError):  # then it is not in the cache
             cached = Path(download(allow_patterns=names, local_files_only=True))
             if all((cached / name).is_file() for name in ADAPTER_FILES[:2]):
                 return cached
-    except (LocalEntryNotFoundError, ValueError):
-        pass  # not in the cache
     try:
         return Path(download(allow_patterns=names))
     except (HTTPError, OSError, ValueError, ImportError) as error:

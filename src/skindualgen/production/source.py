@@ -5,13 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, Protocol
 
 from skindualgen.contracts import InputError
+from skindualgen.data.manifest import read_metadata
 from skindualgen.data.prompts import MAX_CLIP_TOKENS, clip_token_bound
-from skindualgen.planning.requests import PairRequest
+from skindualgen.data.review import count_rejected, left_out_line
+from skindualgen.planning.plan import read_plan
+from skindualgen.planning.prompt_files import read_prompts
+from skindualgen.planning.requests import PairRequest, requests_from_file, requests_from_prompts, requests_like
+from skindualgen.production import DEFAULT_COUNT
 
 MAX_PAIRS = 10_000_000
 """Seven digits of a pair's id."""
@@ -61,6 +67,73 @@ class RequestList:
     def requests(self, start: int = 0, stop: int | None = None) -> Iterator[PairRequest]:
         """Those of the places ``start`` to ``stop``."""
         return islice(self._requests, start, stop)
+
+
+OpenSource = Callable[[Callable[[str], int]], RequestSource]
+"""Opens what is to be drawn, with a function that counts a prompt's tokens."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where requests come from: exactly one of a plan, prompts, a file of prompts, and a data set to be like.
+
+    Args:
+        plan: CSV of ``skindualgen plan``.
+        prompts: taken in turn.
+        prompt_file: see `skindualgen.planning.prompt_files.read_prompts`.
+        like: data set folder whose training records give prompts and labels.
+        count: number of pairs; `DEFAULT_COUNT` if not given.
+        seed: of the run; 0 if not given.
+
+    Raises:
+        InputError: none or several of them; a count or a seed with a plan, which states both.
+    """
+
+    plan: Path | None = None
+    prompts: tuple[str, ...] | None = None
+    prompt_file: Path | None = None
+    like: Path | None = None
+    count: int | None = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if sum(source is not None for source in (self.plan, self.prompts, self.prompt_file, self.like)) != 1:
+            raise InputError(
+                "not exactly one of --plan, --prompt, --prompts and --like",
+                "one source of prompts",
+                "try --prompt 'a melanoma'",
+            )
+        if self.plan is not None and (self.count, self.seed) != (None, None):
+            raise InputError("--plan with --count or --seed", "a plan alone, which states both", "leave them out")
+
+    def open(
+        self, count_tokens: Callable[[str], int], *, tell: Callable[[str], Any] = lambda line: None
+    ) -> RequestSource:
+        """The requests.
+
+        Args:
+            count_tokens: of a text, start and end token included.
+            tell: is given a line about what is not used.
+
+        Raises:
+            InputError: a file that cannot be read, or a prompt that is too long.
+        """
+        if self.plan is not None:
+            return read_plan(self.plan, count_tokens=count_tokens)
+        count, seed = DEFAULT_COUNT if self.count is None else self.count, self.seed or 0
+        if self.like is not None:
+            rejected = count_rejected(read_metadata(self.like, "train"))
+            if (line := left_out_line({str(self.like): rejected})) is not None:
+                tell(line)
+            return RequestList(requests_like(self.like, count, seed), count_tokens)
+        if self.prompt_file is not None:
+            file = read_prompts(self.prompt_file)
+            if file.unused:
+                tell(f"note: {self.prompt_file}: columns not used: {', '.join(file.unused)}")
+            return RequestList(requests_from_file(file, count, seed), count_tokens)
+        return RequestList(
+            requests_from_prompts([(text, {}) for text in self.prompts or ()], count, seed), count_tokens
+        )
 
 
 class ChunkReader:
