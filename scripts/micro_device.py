@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -55,6 +56,7 @@ class Processes:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         if self.count > 1:
             torch.distributed.init_process_group("nccl" if gpu else "gloo")
+            atexit.register(torch.distributed.destroy_process_group)  # gloo's threads else abort a process that ends
 
     @property
     def first(self) -> bool:
