@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from skindualgen.data.manifest import read_metadata
-from skindualgen.quality.masks import shape_statistics
+from skindualgen.metrics.masks import shape_statistics
 from skindualgen.report.page import Column, Group, Headline, Outline, Report, Section, Table, Tile
 from skindualgen.report.render import write_report
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from skindualgen import SkinDualGenPipeline
 from skindualgen.data.phantom import draw_phantom
-from skindualgen.quality.masks import dice
+from skindualgen.metrics.masks import dice
 
 
 def main() -> None:

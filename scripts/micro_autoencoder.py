@@ -25,11 +25,11 @@ from micro_data import ROOT, load_part, random_views
 from micro_device import add_device_options, autocast, prepare_device, save_state
 from micro_samples import denoise
 from micro_winograd import use_winograd
+from skindualgen.judges.features import ImageNetFeatures
 from skindualgen.losses import add_noise, velocity_to_epsilon, velocity_to_x0
+from skindualgen.metrics.fidelity import kernel_distance, manifold_scores
 from skindualgen.model.autoencoder import PatchAutoencoder
 from skindualgen.model.bases import load_base
-from skindualgen.quality.features import ImageNetFeatures
-from skindualgen.quality.fidelity import kernel_distance, manifold_scores
 
 SIZE_PX = 128
 LATENT_CHANNELS = 16
@@ -56,7 +56,7 @@ LATENT_NOISE_MAX = 0.1
 REDRAWN = 2048
 REDRAWN_MIN_ZOOM = 0.85
 REDRAWN_LEAST_T, REDRAWN_MOST_T, REDRAWN_STEPS = 20, 600, 4
-GENERATED = 1024
+GENERATED = 2048
 EMA_DECAY = 0.998
 CHECKPOINT_SECONDS = 150
 MEASURE_EVERY = 500

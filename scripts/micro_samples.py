@@ -18,9 +18,9 @@ from micro_device import autocast
 from micro_latents import caption, token_ids
 from micro_nets import SIZE_PX
 from skindualgen.contracts import PairRecord
+from skindualgen.judges.features import ImageNetFeatures
+from skindualgen.metrics.fidelity import frechet_distance, kernel_distance, manifold_scores
 from skindualgen.model.autoencoder import PatchAutoencoder
-from skindualgen.quality.features import ImageNetFeatures
-from skindualgen.quality.fidelity import frechet_distance, kernel_distance, manifold_scores
 
 if TYPE_CHECKING:
     from micro_base import Base

@@ -12,13 +12,13 @@ from pathlib import Path
 from downstream_sets import write_captions
 from micro_quality import run_command
 
-from skindualgen.benchmarking.metrics import SEGMENTATION_METRICS, SegmentationOutcome
 from skindualgen.benchmarking.statistics import ArmOutcomes, paired_difference
 from skindualgen.benchmarking.trials import read_record
 from skindualgen.contracts import PairRecord
 from skindualgen.data.manifest import read_metadata
+from skindualgen.metrics.intervals import Estimate
+from skindualgen.metrics.outcomes import SEGMENTATION_METRICS, SegmentationOutcome
 from skindualgen.provenance import atomic_write_json, atomic_write_text
-from skindualgen.quality.intervals import Estimate
 
 SEEDS = 5
 BATCH_SIZE = 8

@@ -21,7 +21,9 @@ import typer
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
-from skindualgen.benchmarking.metrics import (
+from skindualgen.benchmarking.statistics import ArmOutcomes, paired_difference, resampled_scores
+from skindualgen.metrics.intervals import CONFIDENCE, Estimate
+from skindualgen.metrics.outcomes import (
     CLASSIFICATION_METRICS,
     JACCARD_THRESHOLD,
     SEGMENTATION_METRICS,
@@ -30,9 +32,7 @@ from skindualgen.benchmarking.metrics import (
     Outcome,
     SegmentationOutcome,
 )
-from skindualgen.benchmarking.statistics import ArmOutcomes, paired_difference, resampled_scores
 from skindualgen.provenance import atomic_write_json, atomic_write_text, run_record
-from skindualgen.quality.intervals import CONFIDENCE, Estimate
 
 METRICS = SEGMENTATION_METRICS | CLASSIFICATION_METRICS
 CLASSES = ["nevus", "melanoma", "seborrheic keratosis"]

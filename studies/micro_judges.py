@@ -12,12 +12,12 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from skindualgen.benchmarking.classify import Classifier, ClassifierConfig, train_classifier
-from skindualgen.benchmarking.segment import Segmenter, SegmenterConfig, train_segmenter
-from skindualgen.benchmarking.training import Budget
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.evaluation.judges import judge_file
-from skindualgen.quality.folder import content_sha256
+from skindualgen.judges.classifier import Classifier, ClassifierConfig, train_classifier
+from skindualgen.judges.folder import content_sha256
+from skindualgen.judges.segmenter import Segmenter, SegmenterConfig, train_segmenter
+from skindualgen.judges.training import Budget
 
 REPOSITORY = Path(__file__).parents[1]
 SEGMENTER_STEPS = 1000

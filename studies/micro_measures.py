@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from skindualgen.benchmarking.classify import Classifier
-from skindualgen.benchmarking.segment import Segmenter
 from skindualgen.contracts import InputError
-from skindualgen.quality.features import FeatureExtractor
-from skindualgen.quality.fidelity import (
+from skindualgen.judges.classifier import Classifier
+from skindualgen.judges.features import FeatureExtractor
+from skindualgen.judges.novelty import Novelty
+from skindualgen.judges.segmenter import Segmenter
+from skindualgen.metrics.fidelity import (
     Features,
     SetDistance,
     frechet_distance,
@@ -24,9 +25,8 @@ from skindualgen.quality.fidelity import (
     manifold_scores,
     real_to_real,
 )
-from skindualgen.quality.intervals import Estimate, bootstrap, difference_of_means, mean_of_means
-from skindualgen.quality.masks import agreement, shape_statistics
-from skindualgen.quality.novelty import Novelty
+from skindualgen.metrics.intervals import Estimate, bootstrap, difference_of_means, mean_of_means
+from skindualgen.metrics.masks import agreement, shape_statistics
 
 Masks = Sequence[NDArray[np.bool_]] | NDArray[np.bool_]
 

@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from skindualgen.benchmarking.networks import Network
 from skindualgen.benchmarking.pictures import Pictures
 from skindualgen.benchmarking.pools import Pool
-from skindualgen.benchmarking.training import Budget
 from skindualgen.benchmarking.trials import (
     Recipe,
     TaskData,
@@ -19,6 +17,8 @@ from skindualgen.benchmarking.trials import (
 from skindualgen.contracts import PairRecord
 from skindualgen.data.manifest import write_dataset
 from skindualgen.data.phantom import draw_phantom
+from skindualgen.judges.networks import Network
+from skindualgen.judges.training import Budget
 
 SIZE_PX = 32
 TINY = Network("test_efficientnet", "random")

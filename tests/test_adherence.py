@@ -7,7 +7,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.prompts import TEMPLATES, prompt_for
 from skindualgen.data.terms import ATTRIBUTE_WORDS
-from skindualgen.quality.adherence import (
+from skindualgen.metrics.adherence import (
     LEAST_PHOTOGRAPHS,
     ORDERED_WORDS,
     attribute_adherence,
@@ -15,7 +15,7 @@ from skindualgen.quality.adherence import (
     stated_word,
     word_adherence,
 )
-from skindualgen.quality.masks import ShapeStatistics
+from skindualgen.metrics.masks import ShapeStatistics
 
 SITES = ["head/neck", "lower extremity", "posterior torso"]
 

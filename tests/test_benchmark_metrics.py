@@ -19,7 +19,9 @@ from sklearn.metrics import (
 )
 from torchmetrics.functional.classification import binary_sensitivity_at_specificity, multiclass_calibration_error
 
-from skindualgen.benchmarking.metrics import (
+from skindualgen.contracts import InputError
+from skindualgen.data.phantom import draw_phantom
+from skindualgen.metrics.outcomes import (
     CLASSIFICATION_METRICS,
     FIXED_SPECIFICITY,
     SEGMENTATION_METRICS,
@@ -29,8 +31,6 @@ from skindualgen.benchmarking.metrics import (
     undefined_metrics,
     value,
 )
-from skindualgen.contracts import InputError
-from skindualgen.data.phantom import draw_phantom
 
 CLASSES = ["melanoma", "nevus", "seborrheic keratosis"]
 PER_CLASS = ["balanced_accuracy", "macro_f1", "macro_auroc", "macro_auprc"]

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from skindualgen.benchmarking.comparison import verdict
-from skindualgen.benchmarking.metrics import SEGMENTATION_METRICS
 from skindualgen.benchmarking.results import (
     ArmResult,
     BenchmarkResult,
@@ -19,6 +18,7 @@ from skindualgen.benchmarking.results import (
     Score,
     TaskResult,
 )
+from skindualgen.metrics.outcomes import SEGMENTATION_METRICS
 from skindualgen.report.benchmark import benchmark_report, write_benchmark_report
 from skindualgen.report.benchmark_figures import dose_response, forest, has_forest
 from skindualgen.report.benchmark_text import benchmark_markdown

@@ -16,7 +16,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "studies"))
 import interval_coverage
 from interval_coverage import METRICS, World, coverage, draw_arms, measure, table, true_difference
 
-from skindualgen.benchmarking.metrics import ClassificationOutcome, SegmentationOutcome
 from skindualgen.benchmarking.statistics import (
     ArmOutcomes,
     arm_estimate,
@@ -27,6 +26,7 @@ from skindualgen.benchmarking.statistics import (
     resampled_scores,
 )
 from skindualgen.contracts import InputError
+from skindualgen.metrics.outcomes import ClassificationOutcome, SegmentationOutcome
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
 

@@ -13,11 +13,8 @@ from numpy.typing import NDArray
 
 from benchmark_data import SIZE_PX, TINY, pictures, plain_data, pool_of, recipe_of
 from skindualgen.benchmarking import trials as trials_module
-from skindualgen.benchmarking.metrics import CLASSIFICATION_METRICS, SEGMENTATION_METRICS, value
-from skindualgen.benchmarking.networks import Network
 from skindualgen.benchmarking.pictures import Pictures
 from skindualgen.benchmarking.pools import Pool
-from skindualgen.benchmarking.training import TIMED_STEPS, Augmentation, Budget, bfloat16_is_faster
 from skindualgen.benchmarking.trials import (
     Recipe,
     TaskData,
@@ -32,6 +29,9 @@ from skindualgen.benchmarking.trials import (
     write_record,
 )
 from skindualgen.contracts import InputError
+from skindualgen.judges.networks import Network
+from skindualgen.judges.training import TIMED_STEPS, Augmentation, Budget, bfloat16_is_faster
+from skindualgen.metrics.outcomes import CLASSIFICATION_METRICS, SEGMENTATION_METRICS, value
 
 
 def drawn(data: TaskData, pool: Pool, *, batch_size: int = 64, seed: int = 0, step: int = 0) -> NDArray[np.int64]:

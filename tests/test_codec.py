@@ -25,7 +25,7 @@ from skindualgen.codec import (
     signed_distance_field,
 )
 from skindualgen.data.phantom import draw_phantom
-from skindualgen.quality.masks import dice, hd95
+from skindualgen.metrics.masks import dice, hd95
 
 SIZE_PX = 128
 

@@ -42,8 +42,8 @@ from skindualgen.benchmarking.pools import build_pool
 from skindualgen.benchmarking.trials import TrialRecord, write_record
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_metadata, write_dataset
+from skindualgen.metrics.intervals import Estimate
 from skindualgen.planning.requests import read_prompt_file
-from skindualgen.quality.intervals import Estimate
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
 

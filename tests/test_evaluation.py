@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from skindualgen.benchmarking.metrics import ClassificationOutcome
 from skindualgen.contracts import InputError
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.evaluation.conditions import parse_condition
@@ -28,7 +27,8 @@ from skindualgen.evaluation.results import (
     measure_key,
 )
 from skindualgen.evaluation.run import EvaluateOptions, evaluate, section_names
-from skindualgen.quality.intervals import Estimate
+from skindualgen.metrics.intervals import Estimate
+from skindualgen.metrics.outcomes import ClassificationOutcome
 from skindualgen.report.evaluation_tables import caveats_of, groups_table
 from tiny import write_phantom_data
 

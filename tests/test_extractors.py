@@ -18,8 +18,8 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from transformers import CLIPConfig, CLIPModel, CLIPVisionModelWithProjection
 
 from skindualgen.contracts import InputError
-from skindualgen.quality.extractors import CLIP, DINOV2, EXTRACTORS, FID_FEATURES, extractor_named, frechet_name
-from skindualgen.quality.features import CachedFeatures, FeatureExtractor, ImageNetFeatures
+from skindualgen.judges.extractors import CLIP, DINOV2, EXTRACTORS, FID_FEATURES, extractor_named, frechet_name
+from skindualgen.judges.features import CachedFeatures, FeatureExtractor, ImageNetFeatures
 
 CLOSED = "http://127.0.0.1:9"
 """Loopback port of the discard service, on which nothing listens."""

@@ -10,9 +10,8 @@ import torch
 from efficientnet_lite_pytorch import EfficientNet
 from skimage import data
 
-from skindualgen.benchmarking.segment import build_segmenter
 from skindualgen.contracts import InputError
-from skindualgen.quality.features import (
+from skindualgen.judges.features import (
     CachedFeatures,
     FeatureExtractor,
     ImageNetFeatures,
@@ -21,6 +20,7 @@ from skindualgen.quality.features import (
     packaged_imagenet_weights,
     to_network_input,
 )
+from skindualgen.judges.segmenter import build_segmenter
 
 LITE0 = "tf_efficientnet_lite0"
 SIDE_PX = {LITE0: 224, "tf_efficientnet_lite1": 240}

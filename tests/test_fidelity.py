@@ -8,14 +8,14 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from skindualgen.contracts import InputError
-from skindualgen.quality.fidelity import (
+from skindualgen.metrics.fidelity import (
     frechet_distance,
     jackknife_error,
     kernel_distance,
     manifold_scores,
     real_to_real,
 )
-from skindualgen.quality.intervals import bootstrap, difference_of_means, mean_of_means, rate
+from skindualgen.metrics.intervals import bootstrap, difference_of_means, mean_of_means, rate
 
 D = 12
 

@@ -8,9 +8,10 @@ import pytest
 from pydantic import TypeAdapter
 
 from skindualgen.contracts import InputError
-from skindualgen.quality import fidelity_tables
-from skindualgen.quality.feature_space import MANIFOLD, MEASURES, FeatureSpace, interval
-from skindualgen.quality.fidelity import (
+from skindualgen.judges import fidelity_tables
+from skindualgen.judges.feature_space import MANIFOLD, MEASURES, FeatureSpace, interval
+from skindualgen.judges.fidelity_tables import MIN_SAMPLES, FidelityTable, PictureSet, compare_sets
+from skindualgen.metrics.fidelity import (
     frechet_distance,
     frechet_of_products,
     jackknife_error,
@@ -19,7 +20,6 @@ from skindualgen.quality.fidelity import (
     manifold_scores,
     products,
 )
-from skindualgen.quality.fidelity_tables import MIN_SAMPLES, FidelityTable, PictureSet, compare_sets
 
 D = 24
 

@@ -23,7 +23,7 @@ from skindualgen.gate.calibration import calibrate
 from skindualgen.gate.diversity import RANDOM_PARTS, diversity
 from skindualgen.gate.gate import load_gate
 from skindualgen.gate.real_pairs import CalibrateOptions
-from skindualgen.quality.fidelity_tables import PictureSet
+from skindualgen.judges.fidelity_tables import PictureSet
 from skindualgen.report.gate import RealPictures, claim_folder, gate_report
 from skindualgen.sample.reading import mask_predictor
 

@@ -11,7 +11,7 @@ from skindualgen.data.phantom import draw_phantom
 from skindualgen.gate.reference import LEAST_PAIRS, Reference, build_reference
 from skindualgen.gate.scorer import Scorer
 from skindualgen.gate.scores import best_dice, exposure, fit_shapes, saturation, shape_vector, sharpness
-from skindualgen.quality.masks import dice
+from skindualgen.metrics.masks import dice
 
 SIDE_PX = 64
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from skindualgen.benchmarking.classify import Classifier, ClassifierConfig, balanced_accuracy, train_classifier
-from skindualgen.benchmarking.segment import Segmenter, SegmenterConfig, train_segmenter
-from skindualgen.benchmarking.training import Augmentation, Budget, fit
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.phantom import draw_phantom
-from skindualgen.quality.folder import content_sha256, load_images, load_masks
-from skindualgen.quality.masks import dice
+from skindualgen.judges.classifier import Classifier, ClassifierConfig, balanced_accuracy, train_classifier
+from skindualgen.judges.folder import content_sha256, load_images, load_masks
+from skindualgen.judges.segmenter import Segmenter, SegmenterConfig, train_segmenter
+from skindualgen.judges.training import Augmentation, Budget, fit
+from skindualgen.metrics.masks import dice
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
 

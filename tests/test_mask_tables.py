@@ -8,9 +8,9 @@ import pytest
 from scipy import stats
 
 from skindualgen.contracts import InputError
-from skindualgen.quality.distributions import floored_distance, kolmogorov_smirnov, wasserstein
-from skindualgen.quality.mask_tables import AGREEMENT_SCORES, compare_agreement, compare_shapes, summarise_agreement
-from skindualgen.quality.masks import agreement, shape_statistics
+from skindualgen.metrics.distributions import floored_distance, kolmogorov_smirnov, wasserstein
+from skindualgen.metrics.mask_tables import AGREEMENT_SCORES, compare_agreement, compare_shapes, summarise_agreement
+from skindualgen.metrics.masks import agreement, shape_statistics
 
 SIDE_PX = 48
 

@@ -11,7 +11,7 @@ from skimage.draw import disk
 from skimage.measure import regionprops
 
 from skindualgen.contracts import InputError
-from skindualgen.quality import masks
+from skindualgen.metrics import masks
 
 
 def drawn(*rows: str) -> np.ndarray:

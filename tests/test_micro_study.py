@@ -16,7 +16,7 @@ from micro_quality import wanted_records
 from micro_report import Target, fill_readme
 
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.quality.fidelity import frechet_distance
+from skindualgen.metrics.fidelity import frechet_distance
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
 

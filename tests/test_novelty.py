@@ -10,11 +10,11 @@ from PIL import Image
 
 from skindualgen.contracts import InputError
 from skindualgen.data.phantom import draw_phantom
-from skindualgen.quality import novelty as novelty_module
-from skindualgen.quality.alignment import nearest_aligned
-from skindualgen.quality.features import ImageNetFeatures, dihedral_views
-from skindualgen.quality.neighbours import Neighbours, distance_to, nearest
-from skindualgen.quality.novelty import closest_pairs_sheet, novelty, perceptual_hashes, picture_grid
+from skindualgen.judges import novelty as novelty_module
+from skindualgen.judges.alignment import nearest_aligned
+from skindualgen.judges.features import ImageNetFeatures, dihedral_views
+from skindualgen.judges.neighbours import Neighbours, distance_to, nearest
+from skindualgen.judges.novelty import closest_pairs_sheet, novelty, perceptual_hashes, picture_grid
 
 SIDE_PX = 64
 
@@ -129,7 +129,7 @@ def test_alignment_within_a_set_leaves_the_photograph_itself_out():
 def test_alignment_does_not_depend_on_what_else_is_asked_and_survives_blank_pictures(monkeypatch):
     images, train = phantoms(500, 5), phantoms(0, 12)
     whole = nearest_aligned(images, train)
-    monkeypatch.setattr("skindualgen.quality.alignment.BLOCK", 2)
+    monkeypatch.setattr("skindualgen.judges.alignment.BLOCK", 2)
     parts = nearest_aligned(images, train)
     assert parts.index.tolist() == whole.index.tolist()
     assert parts.distance == pytest.approx(whole.distance, abs=1e-5)

@@ -14,7 +14,7 @@ from PIL import Image
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import write_dataset
 from skindualgen.data.pairs import TURNS, View, draw_view, load_pair, read_pairs
-from skindualgen.quality.masks import dice
+from skindualgen.metrics.masks import dice
 
 RECORD = PairRecord(file_name="images/a.png", mask_file_name="masks/a.png", isic_id="a")
 

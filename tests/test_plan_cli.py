@@ -18,9 +18,9 @@ from skindualgen.cli import CommandGroup
 from skindualgen.cli.plan import plan
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import write_dataset
+from skindualgen.metrics.skin_tone import category, skin_tone
 from skindualgen.planning.plan import read_plan
 from skindualgen.planning.tones import measure_tones
-from skindualgen.quality.skin_tone import category, skin_tone
 
 app = typer.Typer(cls=CommandGroup)
 app.callback()(lambda: None)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.metrics.skin_tone import CATEGORIES
 from skindualgen.planning.labels import TONES
 from skindualgen.planning.targets import (
     Balanced,
@@ -19,7 +20,6 @@ from skindualgen.planning.targets import (
     plan_groups,
     read_ratio_file,
 )
-from skindualgen.quality.skin_tone import CATEGORIES
 
 REAL: dict[Group, int] = {("nevus",): 90, ("melanoma",): 30, ("angioma",): 4}
 JOINT: dict[Group, int] = {("nevus", "female"): 9, ("nevus", "male"): 5, ("melanoma", "male"): 2}

@@ -16,7 +16,7 @@ from skimage.draw import polygon2mask
 
 from skindualgen.contracts import InputError
 from skindualgen.data.phantom import draw_phantom
-from skindualgen.quality.intervals import Estimate
+from skindualgen.metrics.intervals import Estimate
 from skindualgen.report.figures import figure_style, figure_svg, new_figure
 from skindualgen.report.page import (
     Chart,

@@ -10,7 +10,7 @@ from skimage.color import lab2rgb, rgb2lab
 from skimage.draw import disk, line
 
 from skindualgen.contracts import InputError
-from skindualgen.quality.skin_tone import (
+from skindualgen.metrics.skin_tone import (
     CALIBRATION_NOTE,
     CATEGORIES,
     LEAST_SKIN,

@@ -25,8 +25,8 @@ from typer.testing import CliRunner
 from skindualgen.cli import app as cli
 from skindualgen.contracts import METADATA_FILE, InputError
 from skindualgen.data.manifest import read_dataset_info, read_metadata
+from skindualgen.metrics.masks import dice
 from skindualgen.model.adapter import BUILTIN_ADAPTER, read_header
-from skindualgen.quality.masks import dice
 from skindualgen.studio import cards
 from skindualgen.studio.commands import command, command_html, python_call
 from skindualgen.studio.drawn import Drawn, GenerationRequest, Given, draw_given, draw_pairs, save_dataset, write_zip

@@ -18,7 +18,7 @@ pytest.importorskip("gradio")
 from skindualgen.contracts import InputError
 from skindualgen.data.manifest import read_dataset_info, read_metadata
 from skindualgen.data.phantom import draw_phantom
-from skindualgen.quality.masks import dice
+from skindualgen.metrics.masks import dice
 from skindualgen.sample.blending import BlendedLatents
 from skindualgen.sample.segmentation import segment_folder
 from skindualgen.studio.collect import add_photograph

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 
 from skindualgen.contracts import InputError
-from skindualgen.quality.teaching import INVERSE_PENALTY, teaching
+from skindualgen.metrics.teaching import INVERSE_PENALTY, teaching
 
 CLASSES = ("melanoma", "nevus", "seborrheic keratosis")
 

@@ -9,18 +9,18 @@ from typing import get_args
 import numpy as np
 
 from skindualgen.benchmarking.arms import Arm
-from skindualgen.benchmarking.metrics import (
+from skindualgen.benchmarking.plan import Regime
+from skindualgen.benchmarking.results import ArmResult, Difference, LeftOut, Reference, RegimeResult, Score, Verdict
+from skindualgen.benchmarking.statistics import ArmOutcomes, Comparison, arm_estimate, best_of, compare
+from skindualgen.benchmarking.trials import TaskData, TrialRecord
+from skindualgen.metrics.intervals import Estimate
+from skindualgen.metrics.outcomes import (
     CLASSIFICATION_METRICS,
     SEGMENTATION_METRICS,
     ClassificationOutcome,
     Metric,
     undefined_metrics,
 )
-from skindualgen.benchmarking.plan import Regime
-from skindualgen.benchmarking.results import ArmResult, Difference, LeftOut, Reference, RegimeResult, Score, Verdict
-from skindualgen.benchmarking.statistics import ArmOutcomes, Comparison, arm_estimate, best_of, compare
-from skindualgen.benchmarking.trials import TaskData, TrialRecord
-from skindualgen.quality.intervals import Estimate
 
 TOGETHER = ("hybrid", "pretrain")
 """how the names of arms begin that use real and generated pairs"""

@@ -10,12 +10,12 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from skindualgen.benchmarking.arms import Task
-from skindualgen.benchmarking.classify import ClassifierConfig
-from skindualgen.benchmarking.networks import SEGMENTER_STRIDE_PX, Network
 from skindualgen.benchmarking.pools import Fill
-from skindualgen.benchmarking.segment import SegmenterConfig
-from skindualgen.benchmarking.training import Budget
 from skindualgen.contracts import InputError, Split
+from skindualgen.judges.classifier import ClassifierConfig
+from skindualgen.judges.networks import SEGMENTER_STRIDE_PX, Network
+from skindualgen.judges.segmenter import SegmenterConfig
+from skindualgen.judges.training import Budget
 
 FILLS: dict[Task, Fill] = {"segment": "match", "classify": "balance"}
 """How the diagnoses of synthetic pairs are chosen by default: like the real ones, or the rare ones first."""

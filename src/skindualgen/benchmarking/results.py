@@ -46,7 +46,7 @@ class Difference(Score):
 
 
 class MetricInfo(Result):
-    """What a metric is; see :class:`skindualgen.benchmarking.metrics.Metric`."""
+    """What a metric is; see :class:`skindualgen.metrics.outcomes.Metric`."""
 
     name: str
     title: str

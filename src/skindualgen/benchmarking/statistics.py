@@ -35,9 +35,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from skindualgen.benchmarking.metrics import ClassificationOutcome, Metric, Outcome, value
 from skindualgen.contracts import InputError
-from skindualgen.quality.intervals import CONFIDENCE, RESAMPLES, Estimate
+from skindualgen.metrics.intervals import CONFIDENCE, RESAMPLES, Estimate
+from skindualgen.metrics.outcomes import ClassificationOutcome, Metric, Outcome, value
 
 LEAST_DEFINED = 0.5
 """Share of the resamples in which a score must be defined. A class of one lesion is missing from 37 % of them, and what
@@ -109,7 +109,7 @@ def arm_estimate(
     """Return the mean score over the seeds, with an interval over seeds and test items.
 
     Args:
-        metric: one of :mod:`skindualgen.benchmarking.metrics`.
+        metric: one of :mod:`skindualgen.metrics.outcomes`.
         arm: of one seed alone the interval is over the test items only, and whoever shows it must say so.
         groups: [n], the lesion or patient of each test item.
         seed: of the resampling.

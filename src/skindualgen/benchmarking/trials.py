@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skindualgen.benchmarking.arms import Task
-from skindualgen.benchmarking.classify import ClassifierConfig
-from skindualgen.benchmarking.metrics import ClassificationOutcome, Outcome, SegmentationOutcome, segmentation_outcome
-from skindualgen.benchmarking.networks import Network
 from skindualgen.benchmarking.pictures import Pictures
 from skindualgen.benchmarking.pools import Pool
-from skindualgen.benchmarking.segment import segmentation_loss
-from skindualgen.benchmarking.training import Augmentation, Budget, Draw, batches, bfloat16_is_faster, fit
+from skindualgen.judges.classifier import ClassifierConfig
+from skindualgen.judges.networks import Network
+from skindualgen.judges.segmenter import segmentation_loss
+from skindualgen.judges.training import Augmentation, Budget, Draw, batches, bfloat16_is_faster, fit
+from skindualgen.metrics.outcomes import ClassificationOutcome, Outcome, SegmentationOutcome, segmentation_outcome
 from skindualgen.provenance import atomic_path, atomic_write_json, sha256_bytes, sha256_file
 
 RECIPE_VERSION = 1

@@ -76,9 +76,9 @@ def benchmark(
 
     console = Console(stderr=True)
     with console.status("Loading the libraries ..."):
-        from skindualgen.benchmarking.networks import Network
         from skindualgen.benchmarking.options import BenchmarkOptions
         from skindualgen.benchmarking.run import run_benchmark
+        from skindualgen.judges.networks import Network
         from skindualgen.report.benchmark import write_benchmark_report
 
     options = BenchmarkOptions(

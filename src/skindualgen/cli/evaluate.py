@@ -66,7 +66,7 @@ def evaluate(
         from skindualgen.evaluation.judges import JudgeRecipe
         from skindualgen.evaluation.run import EvaluateOptions, section_names
         from skindualgen.evaluation.run import evaluate as run
-        from skindualgen.quality.extractors import OFFLINE_DEFAULT
+        from skindualgen.judges.extractors import OFFLINE_DEFAULT
         from skindualgen.report.evaluation_folder import claim_folder, write_evaluation
     options = EvaluateOptions(
         real=real,

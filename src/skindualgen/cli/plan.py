@@ -99,8 +99,8 @@ def plan(
 def _measured(data: Path, records: list[PairRecord]) -> list[PairRecord]:
     """The records with measured tones; see `skindualgen.planning.tones.measure_tones`."""
     from skindualgen.cli.progress import item_progress
+    from skindualgen.metrics.skin_tone import category, skin_tone
     from skindualgen.planning.tones import measure_tones
-    from skindualgen.quality.skin_tone import category, skin_tone
 
     def tone_of(image: NDArray[np.uint8], lesion: NDArray[np.bool_]) -> str | None:
         degrees = skin_tone(image, lesion).ita_degrees

@@ -9,7 +9,7 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from skindualgen.quality.masks import ShapeStatistics, dice, shape_statistics
+from skindualgen.metrics.masks import ShapeStatistics, dice, shape_statistics
 
 AREA_RANGE = (0.013, 0.878)
 """Share of the picture: 1st to 99th percentile of 1559 expert masks of ISIC 2017."""

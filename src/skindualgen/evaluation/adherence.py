@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from skindualgen.benchmarking.classify import Classifier
 from skindualgen.data.terms import known
 from skindualgen.evaluation.evidence import Evidence
 from skindualgen.evaluation.inputs import Inputs, Part
 from skindualgen.evaluation.judges import Judges, at_side, judge_name
 from skindualgen.evaluation.measures import HELD_OUT, held_out_reference, measured
 from skindualgen.evaluation.results import Measure, Reference, Section
-from skindualgen.quality.adherence import (
+from skindualgen.judges.classifier import Classifier
+from skindualgen.metrics.adherence import (
     LEAST_PHOTOGRAPHS,
     ORDERED_WORDS,
     AttributeAdherence,
@@ -25,9 +25,9 @@ from skindualgen.quality.adherence import (
     stated_word,
     word_adherence,
 )
-from skindualgen.quality.intervals import Estimate, rate
-from skindualgen.quality.masks import shape_statistics
-from skindualgen.quality.skin_tone import skin_tones
+from skindualgen.metrics.intervals import Estimate, rate
+from skindualgen.metrics.masks import shape_statistics
+from skindualgen.metrics.skin_tone import skin_tones
 
 NO_WORDS = (
     "No prompt states a word of size, shape, symmetry, border or skin tone. Body sites are judged with "

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from skindualgen.benchmarking.metrics import CLASSIFICATION_METRICS
 from skindualgen.evaluation.adherence import word_measure_name
 from skindualgen.evaluation.masks import DISTANCE, SHIFT
 from skindualgen.evaluation.results import Definition
 from skindualgen.evaluation.skin_tone import tone_share_name
-from skindualgen.quality.adherence import ORDERED_WORDS
-from skindualgen.quality.fidelity import NEIGHBOURS
-from skindualgen.quality.masks import BOUNDARY_TOLERANCE
-from skindualgen.quality.novelty import NEAR_COPY_QUANTILE
-from skindualgen.quality.skin_tone import CATEGORIES
+from skindualgen.judges.novelty import NEAR_COPY_QUANTILE
+from skindualgen.metrics.adherence import ORDERED_WORDS
+from skindualgen.metrics.fidelity import NEIGHBOURS
+from skindualgen.metrics.masks import BOUNDARY_TOLERANCE
+from skindualgen.metrics.outcomes import CLASSIFICATION_METRICS
+from skindualgen.metrics.skin_tone import CATEGORIES
 
 FIDELITY: Mapping[str, Definition] = {
     "frechet": Definition(

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from skindualgen.benchmarking.classify import Classifier
-from skindualgen.benchmarking.metrics import CLASSIFICATION_METRICS, ClassificationOutcome, Metric, value
 from skindualgen.benchmarking.statistics import ArmOutcomes, resampled_scores
 from skindualgen.contracts import InputError
 from skindualgen.data.terms import diagnosis_term
@@ -18,9 +16,11 @@ from skindualgen.evaluation.inputs import Inputs, Part
 from skindualgen.evaluation.judges import Judges, at_side, judge_name
 from skindualgen.evaluation.measures import held_out_reference, measured
 from skindualgen.evaluation.results import Confusion, DiagnosisSection, Measure, Reference
-from skindualgen.quality.features import FeatureExtractor
-from skindualgen.quality.intervals import CONFIDENCE, Estimate, rate
-from skindualgen.quality.teaching import teaching
+from skindualgen.judges.classifier import Classifier
+from skindualgen.judges.features import FeatureExtractor
+from skindualgen.metrics.intervals import CONFIDENCE, Estimate, rate
+from skindualgen.metrics.outcomes import CLASSIFICATION_METRICS, ClassificationOutcome, Metric, value
+from skindualgen.metrics.teaching import teaching
 
 FEW_OF_CLASS = 20
 """Fewer held-out photographs of a class make its reference no more than a hint."""
@@ -79,7 +79,7 @@ def diagnosis_section(
     """Let the classifier read generated and held-out real photographs, and measure what the former teach.
 
     Args:
-        extractor: features that a plain classifier is trained on, see :mod:`skindualgen.quality.teaching`.
+        extractor: features that a plain classifier is trained on, see :mod:`skindualgen.metrics.teaching`.
     """
     labelled = [name for name in inputs.train.diagnoses if name is not None]
     if len(set(labelled)) < 2:

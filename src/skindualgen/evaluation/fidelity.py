@@ -12,11 +12,11 @@ from skindualgen.evaluation.evidence import Evidence, FeatureMap
 from skindualgen.evaluation.inputs import Inputs, Part
 from skindualgen.evaluation.measures import REAL_AGAINST_REAL
 from skindualgen.evaluation.results import Measure, Reference, Section, measure_key
-from skindualgen.quality.features import FeatureExtractor
-from skindualgen.quality.fidelity_tables import ALL, FidelityRow, FidelityTable, PictureSet, compare_sets
+from skindualgen.judges.features import FeatureExtractor
+from skindualgen.judges.fidelity_tables import ALL, FidelityRow, FidelityTable, PictureSet, compare_sets
 
 NAMES = {"kernel": "kid"}
-"""Measures that are called otherwise here than in :mod:`skindualgen.quality.fidelity_tables`."""
+"""Measures that are called otherwise here than in :mod:`skindualgen.judges.fidelity_tables`."""
 AGAINST = {"held_out": "", "train": "_against_train"}
 """What a measure's name ends in, by the real set that it compares with."""
 MAPPED = 400

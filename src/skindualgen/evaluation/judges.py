@@ -18,15 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from skindualgen.benchmarking.classify import Classifier, ClassifierConfig, train_classifier
-from skindualgen.benchmarking.segment import Segmenter, SegmenterConfig, train_segmenter
-from skindualgen.benchmarking.training import Budget
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.terms import known
 from skindualgen.evaluation.inputs import Inputs
+from skindualgen.judges.classifier import Classifier, ClassifierConfig, train_classifier
+from skindualgen.judges.features import PACKAGED_ENCODERS
+from skindualgen.judges.folder import content_sha256
+from skindualgen.judges.segmenter import Segmenter, SegmenterConfig, train_segmenter
+from skindualgen.judges.training import Budget
 from skindualgen.provenance import home_folder, sha256_bytes
-from skindualgen.quality.features import PACKAGED_ENCODERS
-from skindualgen.quality.folder import content_sha256
 
 CACHE_VARIABLE = "SKINDUALGEN_CACHE"
 SEGMENTER_RATE, CLASSIFIER_RATE = 1e-3, 3e-4
@@ -46,7 +46,7 @@ class JudgeRecipe:
 
     Attributes:
         steps: optimiser steps, 16 photographs each.
-        encoder: timm name; :data:`skindualgen.quality.features.PACKAGED_ENCODERS` start from ImageNet weights, others
+        encoder: timm name; :data:`skindualgen.judges.features.PACKAGED_ENCODERS` start from ImageNet weights, others
             from random ones.
         size_px: side to which real and generated photographs are reduced for the judges; a multiple of 32.
         seed: of initialisation, sampling and augmentation.
@@ -105,7 +105,7 @@ def judge_file(cache: Path, kind: str, config: SegmenterConfig | ClassifierConfi
 
 
 def at_side(images: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
-    """Resize square photographs [n, s, s, 3] as :func:`skindualgen.quality.folder.load_images` does."""
+    """Resize square photographs [n, s, s, 3] as :func:`skindualgen.judges.folder.load_images` does."""
     if images.shape[1] == side_px:
         return images
     size = (side_px, side_px)

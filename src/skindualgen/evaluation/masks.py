@@ -12,8 +12,8 @@ from skindualgen.evaluation.inputs import ClassMatch, Inputs, Part, class_matche
 from skindualgen.evaluation.judges import Judges, judge_name
 from skindualgen.evaluation.measures import HELD_OUT, floored_distance, held_out_reference, measured
 from skindualgen.evaluation.results import Measure, Reference, Section
-from skindualgen.quality.intervals import Estimate
-from skindualgen.quality.mask_tables import (
+from skindualgen.metrics.intervals import Estimate
+from skindualgen.metrics.mask_tables import (
     AGREEMENT_SCORES,
     LEAST_SHAPES,
     ShapeTable,
@@ -21,7 +21,7 @@ from skindualgen.quality.mask_tables import (
     compare_shapes,
     summarise_agreement,
 )
-from skindualgen.quality.masks import ShapeStatistics, dice
+from skindualgen.metrics.masks import ShapeStatistics, dice
 
 SHAPES = tuple(field.name for field in fields(ShapeStatistics))
 LEAST_OF_GROUP = 2

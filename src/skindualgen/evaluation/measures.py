@@ -1,10 +1,10 @@
-"""Measures made of what `skindualgen.quality` and the judges give: an estimate, and what it is read beside."""
+"""Measures made of what `skindualgen.metrics` and the judges give: an estimate, and what it is read beside."""
 
 from __future__ import annotations
 
 from skindualgen.evaluation.results import Measure, Reference, measure_key
-from skindualgen.quality.distributions import FlooredDistance
-from skindualgen.quality.intervals import Estimate
+from skindualgen.metrics.distributions import FlooredDistance
+from skindualgen.metrics.intervals import Estimate
 
 HELD_OUT = "held-out real"
 REAL_AGAINST_REAL = "real against real"

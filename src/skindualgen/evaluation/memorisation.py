@@ -9,9 +9,9 @@ from skindualgen.evaluation.evidence import Couple, Distribution, Evidence
 from skindualgen.evaluation.inputs import Inputs
 from skindualgen.evaluation.measures import held_out_reference, measured
 from skindualgen.evaluation.results import Copy, Measure, MemorisationSection, Reference
-from skindualgen.quality.features import FeatureExtractor
-from skindualgen.quality.intervals import Estimate, rate
-from skindualgen.quality.novelty import NEAR_COPY_QUANTILE, Match, Novelty, novelty
+from skindualgen.judges.features import FeatureExtractor
+from skindualgen.judges.novelty import NEAR_COPY_QUANTILE, Match, Novelty, novelty
+from skindualgen.metrics.intervals import Estimate, rate
 
 SHOWN_COUPLES = 24
 BY_DEFINITION = "unseen real, by definition"

@@ -10,8 +10,8 @@ from skindualgen.evaluation.evidence import Distribution, Evidence
 from skindualgen.evaluation.inputs import Inputs, class_matched
 from skindualgen.evaluation.measures import floored_distance, held_out_reference, measured
 from skindualgen.evaluation.results import Measure, Section
-from skindualgen.quality.intervals import Estimate, bootstrap, mean_of_means, rate
-from skindualgen.quality.skin_tone import CALIBRATION_NOTE, CATEGORIES, THIN, ToneGroup, compare_tones, skin_tones
+from skindualgen.metrics.intervals import Estimate, bootstrap, mean_of_means, rate
+from skindualgen.metrics.skin_tone import CALIBRATION_NOTE, CATEGORIES, THIN, ToneGroup, compare_tones, skin_tones
 
 LEAST_TONES = 4
 """Photographs with measurable skin, in each set, from which on sets are compared."""

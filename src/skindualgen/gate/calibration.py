@@ -10,9 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from skindualgen.benchmarking.classify import Classifier
 from skindualgen.benchmarking.pictures import Pictures, load_pictures
-from skindualgen.benchmarking.segment import Segmenter
 from skindualgen.data.manifest import manifest_sha256
 from skindualgen.data.training_items import TrainingItems
 from skindualgen.evaluation.judges import judge_name
@@ -33,6 +31,9 @@ from skindualgen.gate.reference import build_reference
 from skindualgen.gate.rules import Rule, ScoreTable, accepted, find_rules, held_back_acceptance, reasons, score_table
 from skindualgen.gate.scorer import Scorer
 from skindualgen.gate.scores import SCORES, MaskReader
+from skindualgen.judges.classifier import Classifier
+from skindualgen.judges.segmenter import Segmenter
+from skindualgen.metrics.intervals import rate
 from skindualgen.provenance import (
     atomic_path,
     atomic_write_json,
@@ -41,7 +42,6 @@ from skindualgen.provenance import (
     run_record,
     sha256_file,
 )
-from skindualgen.quality.intervals import rate
 
 OWN_FILES = frozenset({GATE_FILE, REFERENCE_FILE, REAL_SCORES_FILE, SEGMENTER_FILE, CLASSIFIER_FILE})
 

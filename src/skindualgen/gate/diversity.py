@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from skindualgen.data.terms import diagnosis_term
-from skindualgen.quality.feature_space import MANIFOLD, FeatureSpace, Positions, interval
-from skindualgen.quality.features import FeatureExtractor
-from skindualgen.quality.fidelity_tables import ALL, MIN_SAMPLES, MOST_PICTURES, UNKNOWN, PictureSet
+from skindualgen.judges.feature_space import MANIFOLD, FeatureSpace, Positions, interval
+from skindualgen.judges.features import FeatureExtractor
+from skindualgen.judges.fidelity_tables import ALL, MIN_SAMPLES, MOST_PICTURES, UNKNOWN, PictureSet
 
 MEASURED = ("kernel", *MANIFOLD)
 """Precision, recall, density, coverage, and the kernel distance, which does not need many pictures."""

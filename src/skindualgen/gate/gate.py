@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from skindualgen.benchmarking.classify import Classifier
-from skindualgen.benchmarking.segment import Segmenter
 from skindualgen.contracts import SCHEMA_VERSION, InputError, PairRecord
 from skindualgen.data.images import ItemError, load_photograph
 from skindualgen.data.masks import load_mask
@@ -23,6 +21,8 @@ from skindualgen.gate.reference import Reference
 from skindualgen.gate.rules import Rule, reasons
 from skindualgen.gate.scorer import Scorer
 from skindualgen.gate.scores import MaskReader
+from skindualgen.judges.classifier import Classifier
+from skindualgen.judges.segmenter import Segmenter
 from skindualgen.provenance import sha256_file
 
 GATE_FILE, REFERENCE_FILE, REAL_SCORES_FILE = "gate.json", "reference.safetensors", "real_scores.csv"

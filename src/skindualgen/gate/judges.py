@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from skindualgen.benchmarking.classify import train_classifier
-from skindualgen.benchmarking.segment import train_segmenter
 from skindualgen.contracts import PairRecord
 from skindualgen.data.review import read_used
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.evaluation.judges import JudgeRecipe, judge_file
-from skindualgen.quality.folder import content_sha256
+from skindualgen.judges.classifier import train_classifier
+from skindualgen.judges.folder import content_sha256
+from skindualgen.judges.segmenter import train_segmenter
 
 Report = Callable[[int, int], None]
 """called with the number of optimiser steps done and the number of all"""

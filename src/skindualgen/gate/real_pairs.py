@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from skindualgen.benchmarking.classify import Classifier
 from skindualgen.benchmarking.leaks import DatasetPart, find_leaks, refuse_leaks
-from skindualgen.benchmarking.segment import Segmenter
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.reading import smallest_side
 from skindualgen.data.review import read_used
 from skindualgen.data.training_items import TrainingItems
 from skindualgen.gate.scores import SCORES
+from skindualgen.judges.classifier import Classifier
+from skindualgen.judges.segmenter import Segmenter
 
 LEAST_REAL_PAIRS = 20
 """Held-out real pairs below which no tail can be found."""

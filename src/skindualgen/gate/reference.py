@@ -16,9 +16,9 @@ from safetensors.numpy import load_file, save
 
 from skindualgen.contracts import InputError
 from skindualgen.gate.scores import MaskShapes, fit_shapes
+from skindualgen.judges.alignment import DETAIL_PX, nearest_aligned
+from skindualgen.judges.features import dihedral_views
 from skindualgen.provenance import atomic_write_bytes
-from skindualgen.quality.alignment import DETAIL_PX, nearest_aligned
-from skindualgen.quality.features import dihedral_views
 
 THUMBNAIL_PX = 16
 CANDIDATES = 20
@@ -47,7 +47,7 @@ class Reference:
     def novelty(self, image: NDArray[np.uint8]) -> float:
         """Return the misfit ratio of a picture [s, s, 3] with the training photograph that fits it best.
 
-        See :func:`skindualgen.quality.alignment.nearest_aligned`: 0 for a copy, also a flipped, turned, compressed,
+        See :func:`skindualgen.judges.alignment.nearest_aligned`: 0 for a copy, also a flipped, turned, compressed,
         recoloured or slightly cropped one; towards 1 where several training photographs fit alike.
         """
         views = np.concatenate(dihedral_views(image[None]))  # [8, s, s, 3]

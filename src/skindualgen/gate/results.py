@@ -15,8 +15,8 @@ from skindualgen.gate.application import Application
 from skindualgen.gate.diversity import DiversityRow
 from skindualgen.gate.gate import GATE_FILE, GateFile, Share, Verdict
 from skindualgen.gate.scores import LESION_AREA
+from skindualgen.metrics.intervals import rate
 from skindualgen.provenance import run_record, sha256_file
-from skindualgen.quality.intervals import rate
 
 QUARTILES = (0.25, 0.5, 0.75)
 

@@ -10,8 +10,6 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from skindualgen.benchmarking.classify import Classifier
-from skindualgen.benchmarking.segment import Segmenter
 from skindualgen.contracts import InputError
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.evaluation.judges import at_side
@@ -26,7 +24,9 @@ from skindualgen.gate.scores import (
     saturation,
     sharpness,
 )
-from skindualgen.quality.features import dihedral_views, to_network_input
+from skindualgen.judges.classifier import Classifier
+from skindualgen.judges.features import dihedral_views, to_network_input
+from skindualgen.judges.segmenter import Segmenter
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from skindualgen.quality.masks import shape_statistics
+from skindualgen.metrics.masks import shape_statistics
 
 SCORES: Mapping[str, str] = {
     "self_agreement": "best Dice of the mask with the outlines that the same adapter reads from the picture, 0 to 1",

@@ -25,7 +25,7 @@ ATTRIBUTES = ("diagnosis", "benign_malignant", "age_approx", "sex", "anatom_site
 """columns of a prompt file, and fields taken over from real records"""
 TONE = "skin_tone"
 TONES = ("dark", "brown", "tan", "intermediate", "light", "very light")
-"""Categories of the Individual Typology Angle (Del Bino and Bernerd, 2013), as in `skindualgen.quality.skin_tone`, of
+"""Categories of the Individual Typology Angle (Del Bino and Bernerd, 2013), as in `skindualgen.metrics.skin_tone`, of
 which this room must not know."""
 LABELS = (*ATTRIBUTES, TONE)
 """What a pair of a plan can be labelled with: columns of the plan, fields of its record."""

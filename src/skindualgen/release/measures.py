@@ -9,7 +9,7 @@ from huggingface_hub import EvalResult
 
 from skindualgen.evaluation.results import SECTIONS, EvaluationReport, Measure, Reference
 from skindualgen.evaluation.skin_tone import tone_share_name
-from skindualgen.quality.skin_tone import CATEGORIES
+from skindualgen.metrics.skin_tone import CATEGORIES
 
 HEADLINES = (
     "frechet", "frechet_ratio_to_floor", "kid", "precision", "recall", "density", "coverage",

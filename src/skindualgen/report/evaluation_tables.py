@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from skindualgen.evaluation.definitions import SHAPES
 from skindualgen.evaluation.masks import DISTANCE, SHIFT
 from skindualgen.evaluation.results import ConditionOutcome, Definition, Measure
-from skindualgen.quality.intervals import Estimate
+from skindualgen.metrics.intervals import Estimate
 from skindualgen.report.page import Cell, Column, Table
 
 DIGITS: Mapping[str, int] = {

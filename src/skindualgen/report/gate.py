@@ -17,11 +17,11 @@ from skindualgen.gate.gate import REAL_SCORES_FILE, GateFile, Verdict
 from skindualgen.gate.lines import read_score_lines
 from skindualgen.gate.results import GateReport, summarise
 from skindualgen.gate.scores import LESION_AREA, SCORES
+from skindualgen.judges.extractors import extractor_named
+from skindualgen.judges.features import CachedFeatures, FeatureExtractor
+from skindualgen.judges.fidelity_tables import PictureSet
+from skindualgen.judges.folder import load_images
 from skindualgen.provenance import atomic_write_json, atomic_write_text, own_folder
-from skindualgen.quality.extractors import extractor_named
-from skindualgen.quality.features import CachedFeatures, FeatureExtractor
-from skindualgen.quality.fidelity_tables import PictureSet
-from skindualgen.quality.folder import load_images
 from skindualgen.report import gate_sections as pages
 from skindualgen.report.page import Report
 from skindualgen.report.render import render
@@ -73,7 +73,7 @@ def real_pictures(real: Path, gate: GateFile, extractor: str, cache: Path | None
     Args:
         real: data set folder.
         gate: which names the held-out split.
-        extractor: NAME or NAME=WEIGHTS of :func:`~skindualgen.quality.extractors.extractor_named`.
+        extractor: NAME or NAME=WEIGHTS of :func:`~skindualgen.judges.extractors.extractor_named`.
         cache: folder that keeps features; none: the user's cache folder.
 
     Raises:

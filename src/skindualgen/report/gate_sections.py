@@ -13,7 +13,7 @@ from skindualgen.gate.diversity import RANDOM_PARTS
 from skindualgen.gate.gate import Share, Verdict
 from skindualgen.gate.results import GateReport, refused_by, score_values
 from skindualgen.gate.scores import LESION_AREA
-from skindualgen.quality.intervals import Estimate
+from skindualgen.metrics.intervals import Estimate
 from skindualgen.report import gate_figures as figures
 from skindualgen.report.figures import figure_svg
 from skindualgen.report.page import Cell, Column, Group, Headline, Outline, Plot, Section, Table, Tile

@@ -13,7 +13,7 @@ from typing import Literal
 from PIL import Image
 
 from skindualgen.contracts import InputError
-from skindualgen.quality.intervals import Estimate
+from skindualgen.metrics.intervals import Estimate
 
 Ink = Literal["model", "given"]
 """Colour and line of an outline: ``model`` = drawn by the model, ``given`` = the input or the expert's."""

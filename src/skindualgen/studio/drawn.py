@@ -258,7 +258,7 @@ def _agreements(pipeline: WatchedPipeline, folder: Path) -> list[float]:
     import numpy as np
 
     from skindualgen.codec import clean_mask
-    from skindualgen.quality.masks import dice
+    from skindualgen.metrics.masks import dice
     from skindualgen.sample.reading import mask_predictor
 
     read = mask_predictor(pipeline.pipeline)

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from skindualgen.contracts import InputError
-from skindualgen.quality.features import dihedral_views
-from skindualgen.quality.neighbours import Neighbours
+from skindualgen.judges.features import dihedral_views
+from skindualgen.judges.neighbours import Neighbours
 
 CANDIDATES = 10
 """Reference photographs, likeliest by thumbnail, over which each photograph is laid."""

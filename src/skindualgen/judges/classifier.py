@@ -14,7 +14,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skindualgen.benchmarking.training import (
+from skindualgen.contracts import InputError, PairRecord
+from skindualgen.judges.features import PACKAGED_ENCODERS, dihedral_views, load_imagenet_weights, to_network_input
+from skindualgen.judges.folder import load_images
+from skindualgen.judges.training import (
     Augmentation,
     Budget,
     batches,
@@ -24,9 +27,6 @@ from skindualgen.benchmarking.training import (
     make_header,
     save_model,
 )
-from skindualgen.contracts import InputError, PairRecord
-from skindualgen.quality.features import PACKAGED_ENCODERS, dihedral_views, load_imagenet_weights, to_network_input
-from skindualgen.quality.folder import load_images
 
 KIND = "classifier"
 
@@ -36,7 +36,7 @@ class ClassifierConfig:
     """Architecture and recipe.
 
     Attributes:
-        architecture: timm name; :data:`skindualgen.quality.features.PACKAGED_ENCODERS` have weights offline.
+        architecture: timm name; :data:`skindualgen.judges.features.PACKAGED_ENCODERS` have weights offline.
         pretrained: start from the packaged ImageNet weights.
         image_size_px: side to which every photograph is reduced first, so that real ones hold no more detail than
             generated ones.

@@ -10,11 +10,11 @@ import torch
 from timm.models import is_model
 from torch import Tensor, nn
 
-from skindualgen.benchmarking.classify import ClassifierConfig, build_classifier
-from skindualgen.benchmarking.segment import build_segmenter
-from skindualgen.benchmarking.training import Budget
 from skindualgen.contracts import InputError
-from skindualgen.quality.features import IMAGENET_MEAN_01, IMAGENET_STD_01, PACKAGED_ENCODERS
+from skindualgen.judges.classifier import ClassifierConfig, build_classifier
+from skindualgen.judges.features import IMAGENET_MEAN_01, IMAGENET_STD_01, PACKAGED_ENCODERS
+from skindualgen.judges.segmenter import build_segmenter
+from skindualgen.judges.training import Budget
 
 SEGMENTER_STRIDE_PX = 32
 """The U-Net halves the picture five times."""
@@ -25,7 +25,7 @@ class Network:
     """A backbone of timm: alone as classifier, or as the encoder of a U-Net of segmentation_models.pytorch.
 
     Attributes:
-        name: timm's name; :data:`skindualgen.quality.features.PACKAGED_ENCODERS` have ImageNet weights offline.
+        name: timm's name; :data:`skindualgen.judges.features.PACKAGED_ENCODERS` have ImageNet weights offline.
         weights: what training starts from.
     """
 

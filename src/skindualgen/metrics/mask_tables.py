@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skindualgen.contracts import InputError
-from skindualgen.quality.distributions import FlooredDistance, floored_distance, kolmogorov_smirnov, wasserstein
-from skindualgen.quality.intervals import Estimate, bootstrap, difference_of_means, mean_of_means, rate
-from skindualgen.quality.masks import ShapeStatistics, agreement, shape_statistics
+from skindualgen.metrics.distributions import FlooredDistance, floored_distance, kolmogorov_smirnov, wasserstein
+from skindualgen.metrics.intervals import Estimate, bootstrap, difference_of_means, mean_of_means, rate
+from skindualgen.metrics.masks import ShapeStatistics, agreement, shape_statistics
 
 Masks = Sequence[NDArray[np.bool_]] | NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -26,7 +26,7 @@ LEAST_SHAPES = 4
 
 @dataclass(frozen=True)
 class ShapeRow:
-    """One statistic of :class:`skindualgen.quality.masks.ShapeStatistics` over two sets of masks.
+    """One statistic of :class:`skindualgen.metrics.masks.ShapeStatistics` over two sets of masks.
 
     Attributes:
         real, generated: means.
@@ -125,7 +125,7 @@ class AgreementTable:
 
     Attributes:
         n: pairs of masks.
-        empty_predicted, empty_truth: how many of each hold no lesion; see :mod:`skindualgen.quality.masks` for what an
+        empty_predicted, empty_truth: how many of each hold no lesion; see :mod:`skindualgen.metrics.masks` for what an
             empty mask scores.
         scores: by name, of :data:`AGREEMENT_SCORES`.
     """

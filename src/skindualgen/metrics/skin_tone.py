@@ -21,8 +21,8 @@ from scipy import ndimage
 from skimage.color import rgb2lab
 
 from skindualgen.contracts import InputError
-from skindualgen.quality.distributions import FlooredDistance, floored_distance, wasserstein
-from skindualgen.quality.intervals import Estimate, rate
+from skindualgen.metrics.distributions import FlooredDistance, floored_distance, wasserstein
+from skindualgen.metrics.intervals import Estimate, rate
 
 CATEGORIES = ("dark", "brown", "tan", "intermediate", "light", "very light")
 UPPER_DEGREES = (-30.0, 10.0, 28.0, 41.0, 55.0)

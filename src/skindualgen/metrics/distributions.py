@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from skindualgen.contracts import InputError
-from skindualgen.quality.fidelity import SetDistance
+from skindualgen.metrics.fidelity import SetDistance
 
 REPEATS = 20
 """Random parts of which the floor is the mean."""

@@ -13,7 +13,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skindualgen.benchmarking.training import (
+from skindualgen.contracts import InputError, PairRecord
+from skindualgen.judges.features import PACKAGED_ENCODERS, dihedral_views, load_imagenet_weights, to_network_input
+from skindualgen.judges.folder import load_images, load_masks
+from skindualgen.judges.training import (
     Augmentation,
     Budget,
     batches,
@@ -23,9 +26,6 @@ from skindualgen.benchmarking.training import (
     make_header,
     save_model,
 )
-from skindualgen.contracts import InputError, PairRecord
-from skindualgen.quality.features import PACKAGED_ENCODERS, dihedral_views, load_imagenet_weights, to_network_input
-from skindualgen.quality.folder import load_images, load_masks
 
 KIND = "segmenter"
 DECODER_CHANNELS = (128, 64, 32, 16, 16)
@@ -37,7 +37,7 @@ class SegmenterConfig:
     """Architecture and recipe.
 
     Attributes:
-        encoder: timm name; :data:`skindualgen.quality.features.PACKAGED_ENCODERS` have weights offline.
+        encoder: timm name; :data:`skindualgen.judges.features.PACKAGED_ENCODERS` have weights offline.
         pretrained: start from the packaged ImageNet weights.
         size_px: side of the square on which the network works.
     """

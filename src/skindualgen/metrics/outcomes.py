@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skindualgen.contracts import InputError
-from skindualgen.quality.masks import dice, hd95, iou
+from skindualgen.metrics.masks import dice, hd95, iou
 
 JACCARD_THRESHOLD = 0.65
 """An IoU below it counts as 0, a failed segmentation (ISIC 2018, task 1: Codella et al., arXiv 1902.03368)."""
@@ -98,7 +98,7 @@ Outcome = SegmentationOutcome | ClassificationOutcome
 
 
 def segmentation_outcome(*, predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> SegmentationOutcome:
-    """Score masks [n, h, w] against the true ones; empty masks as in :mod:`skindualgen.quality.masks`.
+    """Score masks [n, h, w] against the true ones; empty masks as in :mod:`skindualgen.metrics.masks`.
 
     Raises:
         InputError: no masks, or unequal shapes.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from skindualgen.contracts import InputError
-from skindualgen.quality.intervals import Estimate, bootstrap, mean_of_means
+from skindualgen.metrics.intervals import Estimate, bootstrap, mean_of_means
 
 INVERSE_PENALTY = 0.01
 """scikit-learn's C; the best of 1e-4 to 1 for real photographs on real ones (docs/lab-notebook.md, 2026-11-30)"""

@@ -24,7 +24,7 @@ from scipy import stats
 
 from skindualgen.contracts import InputError
 from skindualgen.data.terms import parse_terms
-from skindualgen.quality.intervals import Estimate, bootstrap, mean_of_means
+from skindualgen.metrics.intervals import Estimate, bootstrap, mean_of_means
 
 LEAST_PHOTOGRAPHS = 10
 """Photographs of a class or word below which it is not scored."""
@@ -35,7 +35,7 @@ class OrderedWords:
     """Words that order photographs by a measure.
 
     Attributes:
-        measure: a field of :class:`skindualgen.quality.masks.ShapeStatistics`, or ``ita_degrees``.
+        measure: a field of :class:`skindualgen.metrics.masks.ShapeStatistics`, or ``ita_degrees``.
         words: from the lowest to the highest value of the measure.
     """
 

@@ -2,7 +2,7 @@
 
 A copy may be flipped, turned, compressed, cropped or recoloured. So two rules look for it, each over the 8 flips and
 quarter turns: distance in a network's feature space, which knows what a photograph looks like, and the fit after laying
-the two over each other (:mod:`skindualgen.quality.alignment`), which survives compression and crops. Each rule may flag
+the two over each other (:mod:`skindualgen.judges.alignment`), which survives compression and crops. Each rule may flag
 half of :data:`NEAR_COPY_QUANTILE` of unseen real photographs.
 """
 
@@ -18,10 +18,10 @@ from PIL import Image
 from scipy import stats
 
 from skindualgen.contracts import InputError
-from skindualgen.quality.alignment import nearest_aligned
-from skindualgen.quality.features import FeatureExtractor, dihedral_views
-from skindualgen.quality.intervals import Estimate, rate
-from skindualgen.quality.neighbours import Neighbours, distance_to, nearest
+from skindualgen.judges.alignment import nearest_aligned
+from skindualgen.judges.features import FeatureExtractor, dihedral_views
+from skindualgen.judges.neighbours import Neighbours, distance_to, nearest
+from skindualgen.metrics.intervals import Estimate, rate
 
 NEAR_COPY_QUANTILE = 0.01
 """Share of unseen real photographs that may be flagged as near-copies."""
@@ -48,7 +48,7 @@ class Match:
         other: position of what it is a copy of, among the training (or for duplicates the generated) photographs.
         feature_distance: between the two, over flips and turns.
         hash_bits: the same by perceptual hash, of 64.
-        misfit_ratio: see :func:`skindualgen.quality.alignment.nearest_aligned`; 0 is a copy.
+        misfit_ratio: see :func:`skindualgen.judges.alignment.nearest_aligned`; 0 is a copy.
         by_features, by_alignment: which rules found it.
     """
 

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from skindualgen.contracts import InputError
-from skindualgen.quality.fidelity import (
+from skindualgen.metrics.fidelity import (
     Products,
     frechet_distance,
     frechet_of_products,
     kernel_of_products,
     manifold_of_products,
 )
-from skindualgen.quality.intervals import CONFIDENCE, Estimate
+from skindualgen.metrics.intervals import CONFIDENCE, Estimate
 
 MANIFOLD = ("precision", "recall", "density", "coverage")
 MEASURES = ("frechet", "kernel", *MANIFOLD)

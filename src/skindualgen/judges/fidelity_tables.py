@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from skindualgen.contracts import InputError
 from skindualgen.data.terms import diagnosis_term
-from skindualgen.quality.extractors import frechet_name
-from skindualgen.quality.feature_space import MANIFOLD, MEASURES, FeatureSpace, Positions, interval
-from skindualgen.quality.features import FeatureExtractor
-from skindualgen.quality.fidelity import NEIGHBOURS
-from skindualgen.quality.intervals import Estimate
+from skindualgen.judges.extractors import frechet_name
+from skindualgen.judges.feature_space import MANIFOLD, MEASURES, FeatureSpace, Positions, interval
+from skindualgen.judges.features import FeatureExtractor
+from skindualgen.metrics.fidelity import NEIGHBOURS
+from skindualgen.metrics.intervals import Estimate
 
 ALL, UNKNOWN = "all", "no diagnosis"
 """Names of the groups that are not a diagnosis."""
@@ -75,7 +75,7 @@ class FidelityRow:
             others are shares (density: a ratio), where the floor is the best that can be expected.
         reference: the real set compared with, "held_out" or "train".
         value: None where a set is too small; ``caveat`` then says so.
-        interval: of :data:`~skindualgen.quality.intervals.CONFIDENCE`.
+        interval: of :data:`~skindualgen.metrics.intervals.CONFIDENCE`.
         standard_error: from subsamples; by the exact jackknife for kernel.
         floor_mean, floor_low, floor_high: mean and range of :data:`FLOOR_REPEATS` draws of real against real.
         n_generated, n_real: photographs compared; the floor's parts have the same sizes.
@@ -140,7 +140,7 @@ def compare_sets(
     the real photographs would not suffice for a floor of the same numbers; each row says how many were used.
 
     Args:
-        extractor: the feature space; see :func:`~skindualgen.quality.extractors.extractor_named`.
+        extractor: the feature space; see :func:`~skindualgen.judges.extractors.extractor_named`.
         most: photographs used of each set, at random.
 
     Raises:

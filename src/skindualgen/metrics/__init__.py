@@ -1,0 +1,1 @@
+"""Numbers of pictures, masks and answers: distances, overlaps, intervals, as pure functions on arrays."""

@@ -1,1 +1,0 @@
-"""Judges of a data set folder: features, fidelity, masks, novelty. They never import the generator."""
