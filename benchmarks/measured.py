@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from skindualgen.provenance import versions
+from skindualgen.files import versions
 
 GIB = 1024**3
 MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024

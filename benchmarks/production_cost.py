@@ -20,8 +20,8 @@ from sd2_folder import SD2_BASE, TOKENS
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from skindualgen.files import atomic_write_text
 from skindualgen.model.joint_unet import widen_unet
-from skindualgen.provenance import atomic_write_text
 
 TERA = 1e12
 HOUR_SECONDS = 3600

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from measured import Measured, heading, machine, run_measured, table
 
-from skindualgen.provenance import atomic_write_json, atomic_write_text, run_record
+from skindualgen.files import atomic_write_json, atomic_write_text, run_record
 
 if TYPE_CHECKING:
     from training_tasks import Setup

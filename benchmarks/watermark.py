@@ -22,7 +22,7 @@ from PIL import Image, ImageEnhance
 
 from skindualgen.credentials.watermark import BUDGET, DETECTED, add_watermark, watermark_score
 from skindualgen.data.manifest import read_metadata
-from skindualgen.provenance import atomic_write_text
+from skindualgen.files import atomic_write_text
 
 LIBRARY_BITS = 48
 LIBRARY_REQUIRED = 42

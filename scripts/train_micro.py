@@ -25,8 +25,8 @@ from micro_data import FOLDER_PX, PACK_PX, ROOT, write_source
 from micro_device import add_device_options
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE, write_training_items
+from skindualgen.files import atomic_write_json
 from skindualgen.model.adapter import CARD_FILE, RUN_FILE, WEIGHTS_FILE
-from skindualgen.provenance import atomic_write_json
 
 HERE = Path(__file__).resolve().parent
 BUNDLED = ROOT / "src" / "skindualgen" / "bundled"

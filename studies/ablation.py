@@ -28,9 +28,9 @@ from scipy import stats
 
 from skindualgen.config import load_train_config
 from skindualgen.data.prompts import prompt_for
+from skindualgen.files import atomic_write_json, atomic_write_text, run_record
 from skindualgen.judges.features import CachedFeatures, ImageNetFeatures
 from skindualgen.metrics.fidelity import kernel_distance
-from skindualgen.provenance import atomic_write_json, atomic_write_text, run_record
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.training.loop import train
 from skindualgen.training.run_folder import METRICS_FILE

@@ -17,8 +17,8 @@ from PIL import Image
 from study_text import row
 
 from skindualgen.codec import CODE_MEAN, CODE_STD, clean_mask, code_to_mask, mask_to_code
+from skindualgen.files import atomic_write_text, sha256_bytes, versions
 from skindualgen.metrics.masks import dice, hd95
-from skindualgen.provenance import atomic_write_text, sha256_bytes, versions
 
 SIZES_PX = (128, 256)
 NOISE_LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)

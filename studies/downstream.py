@@ -57,7 +57,7 @@ from micro_quality import run_command
 from skindualgen.benchmarking.subsets import nested_subset
 from skindualgen.contracts import DATASET_FILE
 from skindualgen.data.manifest import read_metadata
-from skindualgen.provenance import atomic_write_json, atomic_write_text, run_record
+from skindualgen.files import atomic_write_json, atomic_write_text, run_record
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 for command in (few, read, chosen):

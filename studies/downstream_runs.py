@@ -16,9 +16,9 @@ from skindualgen.benchmarking.statistics import ArmOutcomes, paired_difference
 from skindualgen.benchmarking.trials import read_record
 from skindualgen.contracts import PairRecord
 from skindualgen.data.manifest import read_metadata
+from skindualgen.files import atomic_write_json, atomic_write_text
 from skindualgen.metrics.intervals import Estimate
 from skindualgen.metrics.outcomes import SEGMENTATION_METRICS, SegmentationOutcome
-from skindualgen.provenance import atomic_write_json, atomic_write_text
 
 SEEDS = 5
 BATCH_SIZE = 8

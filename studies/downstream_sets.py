@@ -16,10 +16,10 @@ from micro_quality import run_command
 from skindualgen.contracts import DATASET_FILE, InputError, PairRecord
 from skindualgen.data.manifest import write_dataset
 from skindualgen.data.prompts import prompt_for
+from skindualgen.files import atomic_write_text
 from skindualgen.judges.folder import load_masks
 from skindualgen.metrics.outcomes import SegmentationOutcome, segmentation_outcome
 from skindualgen.planning.requests import ATTRIBUTES
-from skindualgen.provenance import atomic_write_text
 
 
 def captions(records: Sequence[PairRecord], counts: Mapping[str, int], *, seed: int) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from measured import heading, machine, run_measured, table
 
 from skindualgen.data.phantom import write_phantom_folder
-from skindualgen.provenance import atomic_write_json, atomic_write_text, run_record
+from skindualgen.files import atomic_write_json, atomic_write_text, run_record
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LIMIT_GIB = 20.0

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
 from skindualgen.benchmarking.statistics import ArmOutcomes, paired_difference, resampled_scores
+from skindualgen.files import atomic_write_json, atomic_write_text, run_record
 from skindualgen.metrics.intervals import CONFIDENCE, Estimate
 from skindualgen.metrics.outcomes import (
     CLASSIFICATION_METRICS,
@@ -32,7 +33,6 @@ from skindualgen.metrics.outcomes import (
     Outcome,
     SegmentationOutcome,
 )
-from skindualgen.provenance import atomic_write_json, atomic_write_text, run_record
 
 METRICS = SEGMENTATION_METRICS | CLASSIFICATION_METRICS
 CLASSES = ["nevus", "melanoma", "seborrheic keratosis"]

@@ -39,10 +39,10 @@ from rich.console import Console
 
 from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord
 from skindualgen.data.manifest import read_metadata, write_dataset
+from skindualgen.files import run_record
 from skindualgen.judges.features import CachedFeatures, ImageNetFeatures
 from skindualgen.judges.folder import load_images, load_masks
 from skindualgen.judges.novelty import closest_pairs_sheet, novelty
-from skindualgen.provenance import run_record
 
 SIZE_PX = 128
 CAPTION_REPEATS = 2

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from study_text import fill_block, interval
 
+from skindualgen.files import atomic_path, atomic_write_json, atomic_write_text
 from skindualgen.judges.novelty import picture_grid
-from skindualgen.provenance import atomic_path, atomic_write_json, atomic_write_text
 
 SAMPLES_PER_CLASS = 8
 README_MARK = "<!-- table of docs/results/micro.md -->"

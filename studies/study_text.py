@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from measured import row, table
 
 from skindualgen.contracts import InputError
-from skindualgen.provenance import atomic_write_text
+from skindualgen.files import atomic_write_text
 
 __all__ = ["fill_block", "interval", "row", "table"]
 

@@ -14,7 +14,7 @@ from skindualgen.contracts import PairRecord
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.data.phantom import draw_phantom
 from skindualgen.data.training_items import write_training_items
-from skindualgen.provenance import png_info, sha256_bytes
+from skindualgen.files import png_info, sha256_bytes
 
 WIDTH, HEIGHT = 48, 40
 """Sides in px: not equal, so that an exchange of axes shows."""

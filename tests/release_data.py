@@ -15,7 +15,7 @@ from skindualgen.data.manifest import manifest_sha256, read_metadata, write_data
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.data.training_items import write_training_items
 from skindualgen.evaluation.definitions import DEFINITIONS
-from skindualgen.provenance import atomic_write_json, sha256_bytes
+from skindualgen.files import atomic_write_json, sha256_bytes
 
 SIDE_PX = 32
 ADAPTER, BASE = "a" * 64, "b" * 64

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from skindualgen.contracts import InputError
+from skindualgen.files import sha256_file
 from skindualgen.model.adapter import (
     CONFIG_FILE,
     LORA_TARGETS,
@@ -31,7 +32,6 @@ from skindualgen.model.adapter import (
 )
 from skindualgen.model.bases import load_base
 from skindualgen.model.joint_unet import joint_prediction, widen_unet
-from skindualgen.provenance import sha256_file
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure

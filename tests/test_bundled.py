@@ -13,9 +13,9 @@ from PIL import Image
 
 from skindualgen.data.phantom import draw_phantom
 from skindualgen.data.training_items import read_training_items
+from skindualgen.files import sha256_file
 from skindualgen.metrics.masks import dice
 from skindualgen.model.bases import BUILTIN_ADAPTER, BUNDLED, MICRO_BASE, base_sha256
-from skindualgen.provenance import sha256_file
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure

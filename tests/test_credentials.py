@@ -16,7 +16,7 @@ from PIL import Image, PngImagePlugin
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.credentials.embed import XMP_KEY, image_png, mask_png, read_embedded
 from skindualgen.credentials.xmp import NOT_XML, TRAINED_ALGORITHMIC_MEDIA, read_xmp_packet, xmp_packet
-from skindualgen.provenance import PNG_KEY
+from skindualgen.files import PNG_KEY
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
 RECORD = PairRecord(

@@ -24,7 +24,7 @@ from skindualgen.data.terms import diagnosis_term
 from skindualgen.exchange.formats import FORMATS, ExchangeOptions, load_format
 from skindualgen.exchange.pairs import described
 from skindualgen.exchange.transfer import SIDECAR_FILE, export_data, import_data
-from skindualgen.provenance import PNG_KEY
+from skindualgen.files import PNG_KEY
 
 OWN_TESTS = {"dicom"}
 NAMES = [name for name in FORMATS if name not in OWN_TESTS]

@@ -16,7 +16,7 @@ from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import write_dataset
 from skindualgen.exchange.source import Account
 from skindualgen.exchange.transfer import export_data
-from skindualgen.provenance import sha256_file
+from skindualgen.files import sha256_file
 
 CODE = {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH - 100, 100]}
 

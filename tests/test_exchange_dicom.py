@@ -25,7 +25,7 @@ from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.exchange.dicom_image import PRIVATE_CREATOR, SITE_CODES, SKIN, unique_id
 from skindualgen.exchange.pairs import described
 from skindualgen.exchange.transfer import export_data, import_data
-from skindualgen.provenance import sha256_bytes
+from skindualgen.files import sha256_bytes
 
 KEPT_WITHOUT_PRIVATE = {"isic_id", "split", "origin", "sex", "age_approx", "anatom_site_general", "diagnosis"}
 TEXTS = {"AS", "CS", "DA", "LO", "LT", "PN", "SH", "ST", "TM", "UI", "UT"}

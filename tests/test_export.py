@@ -21,6 +21,7 @@ from pipeline_calls import PROMPT, call, difference, disc, photograph, quiet_pip
 from skindualgen.cli import app
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.training_items import read_training_items, write_training_items
+from skindualgen.files import sha256_file
 from skindualgen.model.adapter import CONFIG_FILE, WEIGHTS_FILE, attach_adapter, load_adapter, read_header, save_adapter
 from skindualgen.model.bases import base_sha256, load_base
 from skindualgen.model.card import LICENCE_FILE
@@ -34,7 +35,6 @@ from skindualgen.model.export import (
 )
 from skindualgen.model.export_keys import NEW_LAYERS, PEFT_PREFIX, kind_of, lora_layers, to_kohya
 from skindualgen.model.joint_unet import widen_unet
-from skindualgen.provenance import sha256_file
 from skindualgen.sample.merged import export_merged
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 

@@ -12,7 +12,7 @@ from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import resca
 
 from pipeline_calls import call, difference, photograph, quiet_pipeline
 from skindualgen.contracts import InputError
-from skindualgen.provenance import sha256_file
+from skindualgen.files import sha256_file
 from skindualgen.sample.denoising import JointDenoiser
 from skindualgen.sample.guidance import Guidance
 from skindualgen.sample.pipeline import SkinDualGenPipeline

@@ -28,7 +28,7 @@ from skindualgen.data.journal import perceptual_hash
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.phantom import draw_phantom
 from skindualgen.data.training_items import TrainingItem, TrainingItems, read_training_items, write_training_items
-from skindualgen.provenance import sha256_file
+from skindualgen.files import sha256_file
 
 PHANTOMS = 8
 

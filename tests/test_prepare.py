@@ -28,7 +28,7 @@ from skindualgen.data.audit import MAX_DISTANCE_BITS, audit, near_pairs
 from skindualgen.data.manifest import read_dataset_info, read_metadata, write_dataset
 from skindualgen.data.prepare import file_stems, prepare
 from skindualgen.data.prepare_options import PrepareOptions, parse_ratios
-from skindualgen.provenance import sha256_file
+from skindualgen.files import sha256_file
 
 SMALL = PrepareOptions(size=32)
 

@@ -18,12 +18,12 @@ from typer.testing import CliRunner
 from skindualgen.cli import app
 from skindualgen.contracts import InputError
 from skindualgen.data.manifest import read_dataset_info, read_metadata
+from skindualgen.files import sha256_file
 from skindualgen.planning.requests import PairRequest, requests_from_prompts, requests_like
 from skindualgen.production.finish import SHEET_FILE, has_lesion
 from skindualgen.production.folder import SETTINGS_FILE, WORK_DIR
 from skindualgen.production.generate import generate_pairs
 from skindualgen.production.journal import CHUNKS_DIR
-from skindualgen.provenance import sha256_file
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure

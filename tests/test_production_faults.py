@@ -15,8 +15,8 @@ import pytest
 from producer import contents, run
 from skindualgen.contracts import InputError
 from skindualgen.data.manifest import manifest_sha256, read_dataset_info, read_metadata
+from skindualgen.files import sha256_file
 from skindualgen.production.stopping import ProductionStopped
-from skindualgen.provenance import sha256_file
 
 TESTS = Path(__file__).parent
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals, forks and limits of processes")

@@ -22,10 +22,10 @@ from skindualgen.data.pairs import load_pair
 from skindualgen.data.prepare import prepare
 from skindualgen.data.prepare_options import PrepareOptions
 from skindualgen.exchange.pairs import read_pairs
+from skindualgen.files import sha256_file
 from skindualgen.gate.application import open_pair
 from skindualgen.judges.folder import load_images, load_masks
 from skindualgen.planning.tones import _pictures as tone_pictures
-from skindualgen.provenance import sha256_file
 from skindualgen.sample.inputs import image_to_tensor, mask_to_tensor
 from skindualgen.studio.uploads import Limits, read_mask, read_photograph
 

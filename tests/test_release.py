@@ -24,8 +24,8 @@ from release_data import (
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.credentials.embed import image_png, read_embedded
 from skindualgen.data.manifest import read_metadata, write_dataset
+from skindualgen.files import sha256_file
 from skindualgen.model.card import use_restrictions
-from skindualgen.provenance import sha256_file
 from skindualgen.release.build import PAPERS, ReleaseOptions, build_release
 from skindualgen.release.contents import read_contents
 from skindualgen.release.licences import licence_chain

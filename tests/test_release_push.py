@@ -15,7 +15,7 @@ from hub_server import READ_TOKEN, TOKEN, LoopbackHub, serve_hub
 from release_data import write_generated
 from skindualgen.cli.release import release as release_command
 from skindualgen.contracts import InputError
-from skindualgen.provenance import sha256_file
+from skindualgen.files import sha256_file
 from skindualgen.release import push as push_module
 from skindualgen.release.build import ReleaseOptions, build_release
 from skindualgen.release.push import push_release

@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from skindualgen.contracts import InputError
-from skindualgen.provenance import sha256_file
+from skindualgen.files import sha256_file
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.sample.segmentation import field_to_mask, segment_folder, working_size
 

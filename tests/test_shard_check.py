@@ -19,9 +19,9 @@ from skindualgen.cli import app
 from skindualgen.contracts import InputError
 from skindualgen.credentials.deviations import Tally
 from skindualgen.data.manifest import read_dataset_info
+from skindualgen.files import atomic_write_json, sha256_file
 from skindualgen.production.shard_check import verify_shards
 from skindualgen.production.shard_formats import read_tar, write_tar
-from skindualgen.provenance import atomic_write_json, sha256_file
 
 SHARDS = {"shard_pairs": 40}
 FIRST, SECOND = "shards/train-0000000.tar", "shards/train-0000048.tar"

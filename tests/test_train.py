@@ -25,9 +25,9 @@ from skindualgen.contracts import InputError
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.data.pairs import read_pairs
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE, read_training_items
+from skindualgen.files import sha256_file
 from skindualgen.model.adapter import WEIGHTS_FILE, read_header, trainable_parameters
 from skindualgen.model.bases import load_base
-from skindualgen.provenance import sha256_file
 from skindualgen.training import run_folder
 from skindualgen.training.batches import Batch, Batches, seed_of
 from skindualgen.training.cache import EncodeOptions, open_cache

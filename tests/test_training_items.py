@@ -17,11 +17,11 @@ from skindualgen.data.training_items import (
     read_training_items,
     write_training_items,
 )
+from skindualgen.files import sha256_file
 from skindualgen.model.bases import BUILTIN_ADAPTER, MICRO_BASE
 from skindualgen.model.export import export_hub
 from skindualgen.planning.requests import requests_from_prompts
 from skindualgen.production.generate import generate_pairs
-from skindualgen.provenance import sha256_file
 from skindualgen.sample.merged import export_merged
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.training.loop import train

@@ -30,7 +30,7 @@ from skindualgen.data import manifest
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.data.phantom import draw_phantom
 from skindualgen.data.training_items import write_training_items
-from skindualgen.provenance import sha256_bytes
+from skindualgen.files import sha256_bytes
 
 app = typer.Typer(cls=CommandGroup)
 app.callback()(lambda: None)  # or typer would take the only command for the program itself

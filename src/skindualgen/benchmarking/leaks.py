@@ -17,7 +17,7 @@ from skindualgen.data.audit import HASH_BITS, HASH_WORDS
 from skindualgen.data.journal import perceptual_hash
 from skindualgen.data.reading import read_photograph
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE, TrainingItem, TrainingItems, training_item
-from skindualgen.provenance import sha256_bytes, sha256_file
+from skindualgen.files import sha256_bytes, sha256_file
 
 NEAR_DUPLICATE_BITS = 100
 """Two photographs are near-duplicates up to this distance of their 512-bit perceptual hashes, over the 8 flips and

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from skindualgen.contracts import PairRecord
 from skindualgen.data.splits import connected_components
 from skindualgen.data.terms import diagnosis_term
+from skindualgen.files import sha256_bytes, sha256_file
 from skindualgen.judges.folder import load_images, load_masks
-from skindualgen.provenance import sha256_bytes, sha256_file
 
 TIES = ("lesion_id", "patient_id", "split_group")
 """Fields of a record that tie photographs together; the last is what `skindualgen prepare` found to belong together."""

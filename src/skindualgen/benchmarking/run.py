@@ -19,7 +19,7 @@ from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.review import count_rejected, left_out_line, read_used
 from skindualgen.data.training_items import read_training_items
-from skindualgen.provenance import atomic_write_json, run_record, sha256_bytes
+from skindualgen.files import atomic_write_json, run_record, sha256_bytes
 
 TRIALS_DIR = "trials"
 PRECISION_FILE = "precision.json"

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from skindualgen.benchmarking.arms import Task
 from skindualgen.benchmarking.pictures import Pictures
 from skindualgen.benchmarking.pools import Pool
+from skindualgen.files import atomic_path, atomic_write_json, sha256_bytes, sha256_file
 from skindualgen.judges.classifier import ClassifierConfig
 from skindualgen.judges.networks import Network
 from skindualgen.judges.segmenter import segmentation_loss
 from skindualgen.judges.training import Augmentation, Budget, Draw, batches, bfloat16_is_faster, fit
 from skindualgen.metrics.outcomes import ClassificationOutcome, Outcome, SegmentationOutcome, segmentation_outcome
-from skindualgen.provenance import atomic_path, atomic_write_json, sha256_bytes, sha256_file
 
 RECIPE_VERSION = 1
 """Raised whenever a change of the code changes what a trial computes: records of another version are not used."""

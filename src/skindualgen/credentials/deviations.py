@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from skindualgen.contracts import InputError
-from skindualgen.provenance import atomic_path
+from skindualgen.files import atomic_path
 
 KINDS = {
     "bad_record": "line of the metadata that is no record of a pair",

@@ -13,7 +13,7 @@ from PIL import Image
 
 from skindualgen.contracts import PairRecord
 from skindualgen.credentials.xmp import XmpFields, read_xmp_packet, xmp_packet
-from skindualgen.provenance import PNG_KEY, png_info
+from skindualgen.files import PNG_KEY, png_info
 
 XMP_KEY = "XML:com.adobe.xmp"
 """Keyword of the PNG text chunk (iTXt) that holds XMP. Source: ISO 16684-3, PNG."""

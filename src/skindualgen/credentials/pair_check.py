@@ -18,7 +18,7 @@ from skindualgen.credentials.deviations import Deviation
 from skindualgen.credentials.embed import Embedded, embedded_in
 from skindualgen.credentials.xmp import TRAINED_ALGORITHMIC_MEDIA
 from skindualgen.data.images import FORMATS
-from skindualgen.provenance import sha256_bytes
+from skindualgen.files import sha256_bytes
 
 PLACE_FIELDS = {"file_name", "mask_file_name", "sha256", "mask_sha256"}
 """Fields that say where and how a pair is stored, not what it is: merging and exporting change them."""

@@ -11,7 +11,7 @@ from PIL import Image
 
 from skindualgen.contracts import InputError
 from skindualgen.data.images import ItemError
-from skindualgen.provenance import sha256_bytes
+from skindualgen.files import sha256_bytes
 
 AnnotatorRule = Literal["first", "majority", "random", "staple"]
 STAPLE_THRESHOLD = 0.5

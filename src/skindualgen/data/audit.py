@@ -19,7 +19,7 @@ from skindualgen.data.manifest import read_metadata
 from skindualgen.data.reading import read_photograph
 from skindualgen.data.review import used
 from skindualgen.data.splits import Link, connected_components, crossing_components
-from skindualgen.provenance import atomic_write_text, sha256_file
+from skindualgen.files import atomic_write_text, sha256_file
 
 AUDIT_FILE = "audit.csv"
 HASH_BITS = 512

@@ -21,7 +21,7 @@ from skindualgen.data.decoding import (
     ItemError,
     decode,
 )
-from skindualgen.provenance import sha256_bytes
+from skindualgen.files import sha256_bytes
 
 __all__ = [
     "FORMATS",

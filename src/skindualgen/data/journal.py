@@ -20,7 +20,7 @@ from skindualgen.contracts import ANNOTATORS_DIR, IMAGES_DIR, MASKS_DIR, InputEr
 from skindualgen.data.annotators import Annotators, combined
 from skindualgen.data.images import Adjustment, Crop, ItemError, fit, load_photograph
 from skindualgen.data.masks import load_mask
-from skindualgen.provenance import (
+from skindualgen.files import (
     TEMPORARY_SUFFIX,
     atomic_write_bytes,
     atomic_write_text,

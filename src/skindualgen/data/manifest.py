@@ -15,7 +15,7 @@ from typing import IO, Any
 from pydantic import ValidationError
 
 from skindualgen.contracts import DATASET_FILE, METADATA_FILE, SCHEMA_VERSION, InputError, PairRecord
-from skindualgen.provenance import atomic_path, atomic_write_json
+from skindualgen.files import atomic_path, atomic_write_json
 
 ALWAYS_WRITTEN = ("file_name", "mask_file_name", "isic_id", "split", "origin")
 """Columns that stand in every ``metadata.jsonl``, whether or not any record has a value."""

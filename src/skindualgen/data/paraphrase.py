@@ -23,7 +23,7 @@ import httpx2
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.prompts import MAX_CLIP_TOKENS, clip_token_bound
 from skindualgen.data.terms import diagnosis_term, parse_terms
-from skindualgen.provenance import atomic_write_bytes
+from skindualgen.files import atomic_write_bytes
 
 API_KEY_VARIABLE = "SKINDUALGEN_LLM_API_KEY"
 """Environment variable of the endpoint's key; a name of our own, so that no other service's key is ever sent."""

@@ -24,7 +24,7 @@ from skindualgen.data.manifest import counts, read_dataset_info, read_metadata, 
 from skindualgen.data.masks import LOOKS_INVERTED
 from skindualgen.data.prepare_options import PrepareOptions
 from skindualgen.data.sources import Candidate, Listing, Rejection, list_source
-from skindualgen.provenance import atomic_write_text, home_folder, sha256_bytes, versions
+from skindualgen.files import atomic_write_text, home_folder, sha256_bytes, versions
 
 ADJUSTED_FILE = "adjusted.csv"
 STEM_CHARACTERS = 80

@@ -12,7 +12,7 @@ from skindualgen.data.annotators import AnnotatorRule, Annotators, check_rule
 from skindualgen.data.images import MAX_PIXELS, Crop
 from skindualgen.data.prompts import parse_template
 from skindualgen.data.sources import Layout, Options
-from skindualgen.provenance import sha256_file
+from skindualgen.files import sha256_file
 
 RATIOS = "70/15/15"
 SPLITS = ("train", "val", "test")

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from skindualgen.contracts import SCHEMA_VERSION, InputError, PairRecord
 from skindualgen.data.manifest import manifest_sha256
-from skindualgen.provenance import atomic_write_text, sha256_file
+from skindualgen.files import atomic_write_text, sha256_file
 
 TRAINING_ITEMS_FILE = "trained_on.json"
 """Not "training_...": `datasets` would take such a file of a generated folder for the split "train" (LOADER_WORDS)."""

@@ -17,7 +17,7 @@ from skindualgen.demo.results import (
     moving_average,
     variety,
 )
-from skindualgen.provenance import versions
+from skindualgen.files import versions
 from skindualgen.report.page import (
     Chart,
     Column,

@@ -21,12 +21,12 @@ from PIL import Image
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.terms import known
 from skindualgen.evaluation.inputs import Inputs
+from skindualgen.files import home_folder, sha256_bytes
 from skindualgen.judges.classifier import Classifier, ClassifierConfig, train_classifier
 from skindualgen.judges.features import PACKAGED_ENCODERS
 from skindualgen.judges.folder import content_sha256
 from skindualgen.judges.segmenter import Segmenter, SegmenterConfig, train_segmenter
 from skindualgen.judges.training import Budget
-from skindualgen.provenance import home_folder, sha256_bytes
 
 CACHE_VARIABLE = "SKINDUALGEN_CACHE"
 SEGMENTER_RATE, CLASSIFIER_RATE = 1e-3, 3e-4

@@ -20,9 +20,9 @@ from skindualgen.evaluation.masks import masks_section
 from skindualgen.evaluation.memorisation import memorisation_section
 from skindualgen.evaluation.results import SECTION_TYPES, SECTIONS, EvaluationReport, Run, Section, SectionName
 from skindualgen.evaluation.skin_tone import skin_tone_section
+from skindualgen.files import run_record
 from skindualgen.judges.extractors import OFFLINE_DEFAULT, extractor_named
 from skindualgen.judges.features import CachedFeatures, FeatureExtractor
-from skindualgen.provenance import run_record
 
 FEATURES_DIR = "features"
 SAMPLES = 12

@@ -22,7 +22,7 @@ from skindualgen.exchange.formats import BOXES_REMEDY, ExchangeOptions, Renamed,
 from skindualgen.exchange.pairs import SPLITS, Pair, PairWriter, encode_mask, other_fields, put, read_pairs
 from skindualgen.exchange.pictures import size_of
 from skindualgen.exchange.source import Source, picture_ids, split_of_parts
-from skindualgen.provenance import atomic_write_text
+from skindualgen.files import atomic_write_text
 
 DESCRIPTION = "COCO: train/*.png, annotations/instances_train.json, masks as run-length code"
 LOSES = "all of the record but id, split, diagnosis and licence; pairs without a mask are refused"

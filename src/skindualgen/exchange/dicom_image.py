@@ -19,7 +19,7 @@ from PIL import Image
 from skindualgen.contracts import PairRecord
 from skindualgen.exchange.formats import optional_package
 from skindualgen.exchange.pairs import Pair, described
-from skindualgen.provenance import PNG_KEY, sha256_bytes
+from skindualgen.files import PNG_KEY, sha256_bytes
 
 DERMOSCOPIC = "1.2.840.10008.5.1.4.1.1.77.1.7"
 PHOTOGRAPHS = {

@@ -19,7 +19,7 @@ from skindualgen.contracts import InputError, PairRecord
 from skindualgen.exchange.dicom_image import generator_of, unique_id
 from skindualgen.exchange.formats import optional_package
 from skindualgen.exchange.pairs import Pair
-from skindualgen.provenance import png_info, sha256_bytes
+from skindualgen.files import png_info, sha256_bytes
 
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 NO_DATE, NO_TIME = "19700101", "000000"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord
 from skindualgen.data.sources.base import Tree
-from skindualgen.provenance import TEMPORARY_SUFFIX
+from skindualgen.files import TEMPORARY_SUFFIX
 
 SHOWN = 5
 """Names of files in a line."""

@@ -13,7 +13,7 @@ from skindualgen.data.manifest import manifest_sha256, read_metadata, write_data
 from skindualgen.exchange.formats import ExchangeOptions, Renamed
 from skindualgen.exchange.pairs import put, read_pairs
 from skindualgen.exchange.source import Source
-from skindualgen.provenance import run_record
+from skindualgen.files import run_record
 
 DESCRIPTION = "Hugging Face imagefolder: images/, masks/, metadata.jsonl"
 LOSES = "nothing"

@@ -20,7 +20,7 @@ from skindualgen.exchange.formats import ExchangeOptions, Renamed
 from skindualgen.exchange.pairs import Pair, PairWriter, other_fields, put, read_pairs
 from skindualgen.exchange.pictures import plain_mask
 from skindualgen.exchange.source import Source, csv_text
-from skindualgen.provenance import PNG_KEY, atomic_write_text
+from skindualgen.files import PNG_KEY, atomic_write_text
 
 DESCRIPTION = "ISIC challenge 2018: ISIC_*.jpg, ISIC_*_segmentation.png, task 3 table"
 LOSES = (

@@ -27,7 +27,7 @@ from skindualgen.exchange.folders import new_folder, unnamed_files
 from skindualgen.exchange.formats import Report
 from skindualgen.exchange.pairs import put, read_pairs
 from skindualgen.exchange.pictures import decoded
-from skindualgen.provenance import atomic_write_bytes, run_record, sha256_file
+from skindualgen.files import atomic_write_bytes, run_record, sha256_file
 
 SHOWN = 5
 """Names in an error message."""

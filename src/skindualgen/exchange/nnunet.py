@@ -21,7 +21,7 @@ from skindualgen.exchange.formats import ExchangeOptions, Renamed
 from skindualgen.exchange.pairs import PairWriter, encode_mask, encode_png, other_fields, put, read_pairs
 from skindualgen.exchange.pictures import decoded, refuse_other_size, size_of
 from skindualgen.exchange.source import Source, short
-from skindualgen.provenance import atomic_write_json
+from skindualgen.files import atomic_write_json
 
 DESCRIPTION = "nnU-Net v2 raw data set: train and val in imagesTr with splits_final.json, test in imagesTs"
 LOSES = "all of the record but id and split; pairs without a mask are refused"

@@ -22,7 +22,7 @@ from skindualgen.data.prepare import file_stems
 from skindualgen.exchange.formats import Report
 from skindualgen.exchange.pictures import decoded, plain_mask, refuse_other_size, size_of
 from skindualgen.exchange.source import short
-from skindualgen.provenance import PNG_KEY, sha256_bytes
+from skindualgen.files import PNG_KEY, sha256_bytes
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 FILE_FIELDS = frozenset({"file_name", "mask_file_name", "sha256", "mask_sha256"})

@@ -16,7 +16,7 @@ from skindualgen.exchange.pairs import PairWriter
 from skindualgen.exchange.pictures import plain_mask, usual_suffix
 from skindualgen.exchange.shards import read_shards
 from skindualgen.exchange.source import Source, short, split_of_parts, split_word
-from skindualgen.provenance import sha256_bytes
+from skindualgen.files import sha256_bytes
 
 DESCRIPTION = "Parquet with embedded pictures, for datasets and the Hugging Face hub"
 LOSES = "file names; they are made anew from the ids"

@@ -20,7 +20,7 @@ from skindualgen.exchange.pairs import FILE_FIELDS, PairWriter
 from skindualgen.exchange.pictures import plain_mask
 from skindualgen.exchange.shards import read_shards
 from skindualgen.exchange.source import Source, split_of_parts, split_word
-from skindualgen.provenance import sha256_bytes
+from skindualgen.files import sha256_bytes
 
 DESCRIPTION = "WebDataset tar shards: train-000000.tar with png, mask.png, json"
 LOSES = "file names; they are made anew from the ids"

@@ -17,7 +17,7 @@ from skindualgen.exchange.formats import ExchangeOptions, Renamed, load_format
 from skindualgen.exchange.pairs import FILE_FIELDS, checked_record, described, recorded_inside
 from skindualgen.exchange.pictures import decoded
 from skindualgen.exchange.source import Source, rejections_csv
-from skindualgen.provenance import atomic_write_bytes, atomic_write_text, run_record
+from skindualgen.files import atomic_write_bytes, atomic_write_text, run_record
 
 SIDECAR_FILE = "skindualgen_metadata.jsonl"
 """The records beside a format that cannot hold all of them; no tool needs it, and `import_data` reads it."""

@@ -27,7 +27,7 @@ from skindualgen.exchange.pictures import size_of
 from skindualgen.exchange.source import Source, picture_ids
 from skindualgen.exchange.yolo_labels import FEWEST_VERTICES, Labelled, read_labels
 from skindualgen.exchange.yolo_layout import DATA_FILE, Picture, read_layout
-from skindualgen.provenance import atomic_write_text
+from skindualgen.files import atomic_write_text
 
 DESCRIPTION = "YOLO segmentation: data.yaml, images/train/*.png, labels/train/*.txt"
 LOSES = (

@@ -17,9 +17,9 @@ from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.data.reading import read_pair
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE
+from skindualgen.files import atomic_path, atomic_write_bytes, atomic_write_text, run_record, sha256_file
 from skindualgen.gate.gate import GATE_FILE, Gate, Verdict
 from skindualgen.gate.lines import score_lines
-from skindualgen.provenance import atomic_path, atomic_write_bytes, atomic_write_text, run_record, sha256_file
 
 SCORES_FILE, REJECTS_FILE = "gate.csv", "rejected.jsonl"
 

@@ -14,6 +14,14 @@ from skindualgen.benchmarking.pictures import Pictures, load_pictures
 from skindualgen.data.manifest import manifest_sha256
 from skindualgen.data.training_items import TrainingItems
 from skindualgen.evaluation.judges import judge_name
+from skindualgen.files import (
+    atomic_path,
+    atomic_write_json,
+    atomic_write_text,
+    own_folder,
+    run_record,
+    sha256_file,
+)
 from skindualgen.gate.gate import (
     CLASSIFIER_FILE,
     GATE_FILE,
@@ -34,14 +42,6 @@ from skindualgen.gate.scores import SCORES, MaskReader
 from skindualgen.judges.classifier import Classifier
 from skindualgen.judges.segmenter import Segmenter
 from skindualgen.metrics.intervals import rate
-from skindualgen.provenance import (
-    atomic_path,
-    atomic_write_json,
-    atomic_write_text,
-    own_folder,
-    run_record,
-    sha256_file,
-)
 
 OWN_FILES = frozenset({GATE_FILE, REFERENCE_FILE, REAL_SCORES_FILE, SEGMENTER_FILE, CLASSIFIER_FILE})
 

@@ -17,13 +17,13 @@ from skindualgen.contracts import SCHEMA_VERSION, InputError, PairRecord
 from skindualgen.data.images import ItemError, load_photograph
 from skindualgen.data.masks import load_mask
 from skindualgen.data.terms import diagnosis_term
+from skindualgen.files import sha256_file
 from skindualgen.gate.reference import Reference
 from skindualgen.gate.rules import Rule, reasons
 from skindualgen.gate.scorer import Scorer
 from skindualgen.gate.scores import MaskReader
 from skindualgen.judges.classifier import Classifier
 from skindualgen.judges.segmenter import Segmenter
-from skindualgen.provenance import sha256_file
 
 GATE_FILE, REFERENCE_FILE, REAL_SCORES_FILE = "gate.json", "reference.safetensors", "real_scores.csv"
 SEGMENTER_FILE, CLASSIFIER_FILE = "segmenter.safetensors", "classifier.safetensors"

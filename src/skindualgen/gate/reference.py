@@ -15,10 +15,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from skindualgen.contracts import InputError
+from skindualgen.files import atomic_write_bytes
 from skindualgen.gate.scores import MaskShapes, fit_shapes
 from skindualgen.judges.alignment import DETAIL_PX, nearest_aligned
 from skindualgen.judges.features import dihedral_views
-from skindualgen.provenance import atomic_write_bytes
 
 THUMBNAIL_PX = 16
 CANDIDATES = 20

@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict
 
 from skindualgen.contracts import SCHEMA_VERSION
 from skindualgen.data.manifest import manifest_sha256
+from skindualgen.files import run_record, sha256_file
 from skindualgen.gate.application import Application
 from skindualgen.gate.diversity import DiversityRow
 from skindualgen.gate.gate import GATE_FILE, GateFile, Share, Verdict
 from skindualgen.gate.scores import LESION_AREA
 from skindualgen.metrics.intervals import rate
-from skindualgen.provenance import run_record, sha256_file
 
 QUARTILES = (0.25, 0.5, 0.75)
 

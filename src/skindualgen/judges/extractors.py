@@ -21,8 +21,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from skindualgen.contracts import InputError
+from skindualgen.files import sha256_bytes, sha256_file
 from skindualgen.judges.features import FeatureExtractor, ImageNetFeatures, NetworkFeatures, to_network_input
-from skindualgen.provenance import sha256_bytes, sha256_file
 
 OFFLINE_DEFAULT = "efficientnet-lite0"
 

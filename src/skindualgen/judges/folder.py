@@ -11,7 +11,7 @@ from PIL import Image
 
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.reading import check_files, read_pair, read_photograph
-from skindualgen.provenance import sha256_bytes, sha256_file
+from skindualgen.files import sha256_bytes, sha256_file
 
 
 def _square(picture: Image.Image, path: Path) -> Image.Image:

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from skindualgen.contracts import InputError
-from skindualgen.provenance import atomic_path
+from skindualgen.files import atomic_path
 
 HEADER_KEY = "skindualgen"
 GRADIENT_NORM = 1.0

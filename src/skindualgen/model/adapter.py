@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from skindualgen.contracts import InputError
+from skindualgen.files import atomic_path, atomic_write_json, atomic_write_text, sha256_file
 from skindualgen.model.bases import BUILTIN_ADAPTER, Base
 from skindualgen.model.card import adapter_card, base_place
 from skindualgen.model.hub import fetch_adapter
 from skindualgen.model.joint_unet import NEW_MODULES, widen_unet
 from skindualgen.model.registry import hub_candidates
-from skindualgen.provenance import atomic_path, atomic_write_json, atomic_write_text, sha256_file
 
 logger = logging.getLogger(__name__)
 

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from skindualgen.contracts import InputError
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE
+from skindualgen.files import TEMPORARY_SUFFIX, atomic_write_json, atomic_write_text, sha256_file
 from skindualgen.model.adapter import CARD_FILE, CONFIG_FILE, RUN_FILE, WEIGHTS_FILE, read_header, write_weights
 from skindualgen.model.card import LICENCE_FILE, LICENCES, CardText, license_of, model_card
 from skindualgen.model.export_keys import Layers, attention_only, left_out, lora_layers, to_diffusers, to_kohya
 from skindualgen.model.registry import hub_candidates
-from skindualgen.provenance import TEMPORARY_SUFFIX, atomic_write_json, atomic_write_text, sha256_file
 
 DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
 """the name that ``load_lora_weights(FOLDER)`` looks for"""

@@ -26,9 +26,9 @@ from huggingface_hub.errors import (
 )
 
 from skindualgen.contracts import InputError
+from skindualgen.files import found_no_room
 from skindualgen.model.base_files import CONFIGS, WEIGHTS, folder_files, loaded_files
 from skindualgen.model.registry import Candidate
-from skindualgen.provenance import found_no_room
 
 logger = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ import numpy as np
 
 from skindualgen.contracts import InputError
 from skindualgen.data.prompts import MAX_CLIP_TOKENS, clip_token_bound
+from skindualgen.files import atomic_path
 from skindualgen.planning.labels import label_problem, own_term
 from skindualgen.planning.requests import PairRequest
 from skindualgen.planning.rows import COLUMNS, MAX_PAIRS, PlanRow, read_rows, row_error, row_to_cells
-from skindualgen.provenance import atomic_path
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from PIL import Image
 
 from skindualgen.contracts import PairRecord
 from skindualgen.data.manifest import write_dataset_stream
+from skindualgen.files import atomic_path, run_record
 from skindualgen.production.chunk import AREA_SCORE
 from skindualgen.production.journal import Journal
-from skindualgen.provenance import atomic_path, run_record
 
 REJECTS_FILE = "rejected.jsonl"
 SHEET_FILE = "contact_sheet.png"

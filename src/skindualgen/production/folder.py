@@ -13,8 +13,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from skindualgen.contracts import InputError
+from skindualgen.files import TEMPORARY_SUFFIX, atomic_write_bytes, atomic_write_json
 from skindualgen.production.chunk import ID_PREFIX
-from skindualgen.provenance import TEMPORARY_SUFFIX, atomic_write_bytes, atomic_write_json
 
 SETTINGS_FILE = "generate.json"
 WORK_DIR = ".production"

@@ -13,6 +13,7 @@ import torch
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE
+from skindualgen.files import sha256_file
 from skindualgen.planning.plan import Plan
 from skindualgen.planning.requests import PairRequest
 from skindualgen.production.chunk import ID_PREFIX, ChunkSettings, Sampler, check_id_prefix
@@ -22,7 +23,6 @@ from skindualgen.production.run import Engine, InProcess, Layout, Report, produc
 from skindualgen.production.sampler import PipelineFactory, device_of, token_counter
 from skindualgen.production.source import OpenSource, RequestList, RequestSource
 from skindualgen.production.workers import WorkerProcesses
-from skindualgen.provenance import sha256_file
 from skindualgen.sample.inputs import check_size
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord
+from skindualgen.files import atomic_write_bytes, sha256_bytes
 from skindualgen.production.chunk import ID_PREFIX, ChunkResult, FinishedPair
 from skindualgen.production.folder import remove_leftovers, sync
 from skindualgen.production.journal import THUMBNAILS_DIR, Journal, pair_line, refused_lines, thumbnail_name
-from skindualgen.provenance import atomic_write_bytes, sha256_bytes
 
 Finish = Callable[[bytes, PairRecord], bytes]
 """Last change of an encoded image, such as a signature."""

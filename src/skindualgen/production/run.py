@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from skindualgen.contracts import InputError
+from skindualgen.files import atomic_write_bytes, found_no_room
 from skindualgen.production.chunk import ChunkResult, ChunkSettings, Drew, Gate, Sampler
 from skindualgen.production.drawing import draw_chunks
 from skindualgen.production.finish import Outcome, finish_folder
@@ -21,7 +22,6 @@ from skindualgen.production.shard_formats import ShardFormat
 from skindualgen.production.shards import ShardFolder
 from skindualgen.production.source import MAX_PAIRS, ChunkReader, RequestSource
 from skindualgen.production.stopping import ProductionStopped, stop_signals
-from skindualgen.provenance import atomic_write_bytes, found_no_room
 
 WAITING_CHUNKS = 2
 """Finished chunks that may wait to be written before drawing waits for the disk."""

@@ -23,10 +23,10 @@ from skindualgen.credentials.register import Register
 from skindualgen.credentials.verify import SHEET_FILE, THUMBNAILS_DIR
 from skindualgen.data.images import SUFFIXES
 from skindualgen.data.manifest import read_dataset_info
+from skindualgen.files import sha256_file
 from skindualgen.production.shard_formats import IMAGE_KEY, MASK_KEY
 from skindualgen.production.shard_reading import SHARD_SUFFIXES, StoredPair, read_shard
 from skindualgen.production.shards import SHARDS_DIR
-from skindualgen.provenance import sha256_file
 
 
 class ShardRecord(BaseModel):

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from skindualgen.contracts import InputError
+from skindualgen.files import atomic_path, atomic_write_json, sha256_file
 from skindualgen.production.chunk import ChunkResult, FinishedPair
 from skindualgen.production.folder import remove_leftovers
 from skindualgen.production.journal import Journal, pair_line, refused_lines
 from skindualgen.production.pictures import Finish, hashed, write_thumbnails
 from skindualgen.production.shard_formats import WRITERS, ShardFormat, read_tar, write_tar
-from skindualgen.provenance import atomic_path, atomic_write_json, sha256_file
 
 SHARDS_DIR = "shards"
 BUFFER_DIR = "buffer"

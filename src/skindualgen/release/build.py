@@ -18,7 +18,7 @@ from skindualgen.contracts import DATASET_FILE, METADATA_FILE, InputError, PairR
 from skindualgen.credentials.embed import image_png
 from skindualgen.credentials.verify import verify_folder
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE
-from skindualgen.provenance import TEMPORARY_SUFFIX, atomic_write_bytes, atomic_write_text, sha256_file
+from skindualgen.files import TEMPORARY_SUFFIX, atomic_write_bytes, atomic_write_text, sha256_file
 from skindualgen.release.cards import (
     BENCHMARK_FILE,
     LICENCE_CARD,

@@ -19,7 +19,7 @@ from skindualgen.data.review import count_rejected
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.data.training_items import TrainingItems, read_training_items
 from skindualgen.evaluation.results import EvaluationReport
-from skindualgen.provenance import sha256_file
+from skindualgen.files import sha256_file
 
 SETTINGS_FILE = "generate.json"
 NOT_RECORDED = "not recorded"

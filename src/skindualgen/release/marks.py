@@ -13,7 +13,7 @@ from skindualgen.contracts import PairRecord
 from skindualgen.credentials.embed import XMP_KEY
 from skindualgen.credentials.watermark import DETECTED, watermark_score
 from skindualgen.credentials.xmp import read_xmp_packet
-from skindualgen.provenance import PNG_KEY
+from skindualgen.files import PNG_KEY
 from skindualgen.release.png_text import read_image_text
 
 

@@ -14,8 +14,8 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabl
 from huggingface_hub.hf_api import RepoFile
 
 from skindualgen.contracts import InputError
+from skindualgen.files import CHUNK_BYTES, atomic_write_text, sha256_file
 from skindualgen.model.registry import HUB_ID
-from skindualgen.provenance import CHUNK_BYTES, atomic_write_text, sha256_file
 from skindualgen.release.build import ADAPTER_DIR, DATASET_DIR
 from skindualgen.release.cards import UNNAMED
 

@@ -16,8 +16,8 @@ from skindualgen.benchmarking.results import (
     TaskResult,
     Verdict,
 )
+from skindualgen.files import atomic_write_text
 from skindualgen.metrics.intervals import Estimate
-from skindualgen.provenance import atomic_write_text
 from skindualgen.report import benchmark_figures as figures
 from skindualgen.report.benchmark_text import (
     DIFFERENCES,

@@ -11,6 +11,7 @@ from skindualgen.data.review import read_used
 from skindualgen.evaluation.definitions import DEFINITIONS
 from skindualgen.evaluation.judges import default_cache
 from skindualgen.evaluation.run import FEATURES_DIR
+from skindualgen.files import atomic_write_json, atomic_write_text, own_folder
 from skindualgen.gate.application import REJECTS_FILE, SCORES_FILE, Application, write_application
 from skindualgen.gate.diversity import diversity
 from skindualgen.gate.gate import REAL_SCORES_FILE, GateFile, Verdict
@@ -21,7 +22,6 @@ from skindualgen.judges.extractors import extractor_named
 from skindualgen.judges.features import CachedFeatures, FeatureExtractor
 from skindualgen.judges.fidelity_tables import PictureSet
 from skindualgen.judges.folder import load_images
-from skindualgen.provenance import atomic_write_json, atomic_write_text, own_folder
 from skindualgen.report import gate_sections as pages
 from skindualgen.report.page import Report
 from skindualgen.report.render import render

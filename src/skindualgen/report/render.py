@@ -18,8 +18,8 @@ from scipy.ndimage import gaussian_filter
 from skimage.measure import find_contours
 
 from skindualgen.contracts import InputError
+from skindualgen.files import atomic_write_text
 from skindualgen.metrics.intervals import Estimate
-from skindualgen.provenance import atomic_write_text
 from skindualgen.report.page import Chart, Outline, Report
 
 LONGEST_SIDE_PX = 512

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from diffusers import DPMSolverMultistepScheduler
 
+from skindualgen.files import sha256_file
 from skindualgen.model.adapter import WEIGHTS_FILE, adapter_folder, base_place, load_adapter, read_header, recorded_base
 from skindualgen.model.bases import load_base
 from skindualgen.model.schedule import zero_terminal_snr
-from skindualgen.provenance import sha256_file
 
 
 def pipeline_parts(

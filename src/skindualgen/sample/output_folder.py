@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from skindualgen.contracts import InputError
-from skindualgen.provenance import TEMPORARY_SUFFIX, atomic_write_json
+from skindualgen.files import TEMPORARY_SUFFIX, atomic_write_json
 
 Report = Callable[[int, int], None]
 """called with the number of items done and the number of all"""

@@ -15,7 +15,7 @@ from PIL import Image
 from skindualgen.codec import CELL_PX, clean_mask, code_to_sdf
 from skindualgen.contracts import MASKS_DIR, InputError
 from skindualgen.data.images import SUFFIXES, ItemError, load_photograph
-from skindualgen.provenance import atomic_path
+from skindualgen.files import atomic_path
 from skindualgen.sample.output_folder import Report, claim
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, METADATA_FILE, InputError, PairRecord
 from skindualgen.data.manifest import read_metadata, write_dataset
-from skindualgen.provenance import atomic_path, run_record, sha256_file
+from skindualgen.files import atomic_path, run_record, sha256_file
 from skindualgen.studio.workspace import DATASETS_DIR, NAME_PATTERN, Workspace
 
 SOURCE = "skindualgen studio"

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_metadata
-from skindualgen.provenance import sha256_bytes
+from skindualgen.files import sha256_bytes
 from skindualgen.studio.workspace import DATASETS_DIR, Workspace
 
 if TYPE_CHECKING:

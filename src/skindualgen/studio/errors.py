@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import gradio as gr
 
 from skindualgen.contracts import InputError
-from skindualgen.provenance import found_no_room
+from skindualgen.files import found_no_room
 
 DEFECT = "Something went wrong in the studio itself; the log has it."
 NO_ROOM = "The disk of the workspace is full: free some space and try again."

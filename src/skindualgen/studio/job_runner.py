@@ -18,7 +18,7 @@ from typing import IO
 
 import psutil
 
-from skindualgen.provenance import atomic_write_text
+from skindualgen.files import atomic_write_text
 
 LOG_FILE, EXIT_FILE, STOP_FILE, KILL_FILE = "log.txt", "exit_code", "stop", "kill"
 LOOK_EVERY_S = 0.5

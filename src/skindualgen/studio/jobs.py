@@ -22,7 +22,7 @@ import psutil
 from filelock import FileLock
 
 from skindualgen.contracts import InputError
-from skindualgen.provenance import atomic_write_json, atomic_write_text
+from skindualgen.files import atomic_write_json, atomic_write_text
 from skindualgen.studio.job_runner import EXIT_FILE, KILL_FILE, LOG_FILE, STOP_FILE
 from skindualgen.studio.workspace import JOBS_DIR, Workspace
 

@@ -13,7 +13,7 @@ from typing import get_args
 from skindualgen.contracts import DATASET_FILE, METADATA_FILE, InputError, PairRecord
 from skindualgen.data.manifest import REVIEW, read_dataset_info, read_metadata, write_dataset
 from skindualgen.data.review import Decision, decision_of
-from skindualgen.provenance import run_record
+from skindualgen.files import run_record
 from skindualgen.studio.workspace import Workspace
 
 UNKNOWN = "unknown"

@@ -26,8 +26,8 @@ from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.pairs import draw_view, load_pair
 from skindualgen.data.prompts import prompt_for
 from skindualgen.data.reading import check_files
+from skindualgen.files import atomic_write_json, found_no_room, sha256_file
 from skindualgen.model.bases import Base
-from skindualgen.provenance import atomic_write_json, found_no_room, sha256_file
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from skindualgen.contracts import InputError
-from skindualgen.provenance import found_no_room, sha256_file
+from skindualgen.files import found_no_room, sha256_file
 
 logger = logging.getLogger(__name__)
 

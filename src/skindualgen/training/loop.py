@@ -26,6 +26,7 @@ from skindualgen.data.training_items import (
     read_training_items,
     write_training_items,
 )
+from skindualgen.files import atomic_write_json, sha256_file
 from skindualgen.model.adapter import (
     ADAPTER_DIR,
     WEIGHTS_FILE,
@@ -36,7 +37,6 @@ from skindualgen.model.adapter import (
     save_adapter,
 )
 from skindualgen.model.bases import MICRO_BASE, Base, load_base
-from skindualgen.provenance import atomic_write_json, sha256_file
 from skindualgen.training.batches import Batches
 from skindualgen.training.cache import EncodeOptions, open_cache
 from skindualgen.training.checkpoint import load_newest, save_checkpoint

@@ -8,9 +8,9 @@ from typing import Any
 
 from skindualgen.config import FREE_TO_CHANGE, TrainConfig
 from skindualgen.contracts import InputError
+from skindualgen.files import atomic_write_json, atomic_write_text, run_record
 from skindualgen.model.adapter import ADAPTER_DIR
 from skindualgen.model.bases import Base
-from skindualgen.provenance import atomic_write_json, atomic_write_text, run_record
 from skindualgen.training.precision import measured_precision
 
 CHECKPOINT_DIR = "checkpoints"

@@ -9,7 +9,7 @@ from pathlib import Path
 from skindualgen.contracts import InputError
 from skindualgen.data.sources.base import Candidate, Listing, Tree, key, stem
 from skindualgen.data.sources.names import cores_of_photograph, mask_names, place, without_mask_word
-from skindualgen.provenance import sha256_file
+from skindualgen.files import sha256_file
 
 SHOWN_MASKS = 4
 

@@ -1,0 +1,228 @@
+"""Files and records of runs: content hashes, atomic writes, folders of results, versions, PNG records."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from PIL.PngImagePlugin import PngInfo
+
+from skindualgen.contracts import InputError
+
+PNG_KEY = "skindualgen"
+"""Keyword of the PNG text chunk that holds a record as JSON."""
+
+TEMPORARY_SUFFIX = ".tmp"
+"""Ending of the hidden files that `atomic_path` writes to; one left behind belongs to a killed process."""
+
+CHUNK_BYTES = 1 << 20
+
+MAX_NAME_BYTES = 80
+"""of a file's own name in the name of its temporary file: file systems admit 255 bytes, of which a letter may take 4"""
+
+FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""error numbers of a write that found no room: disk, quota, limit of the process"""
+
+RECORDED_PACKAGES = (
+    "skindualgen",
+    "numpy",
+    "pillow",
+    "torch",
+    "diffusers",
+    "transformers",
+    "peft",
+    "accelerate",
+    "safetensors",
+)
+"""Packages whose versions can change a result."""
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Return the SHA-256 of ``data`` as 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: str | Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits, reading it in pieces.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def atomic_path(final: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary path in the folder of ``final``, which takes that name only when the block ends well.
+
+    On any error, interrupts included, the temporary file is removed and whatever stood under ``final`` stays as it was.
+
+    Args:
+        final: the name to appear; its folder must exist.
+        durable: force file and folder entry to disk before and after the renaming, so that not even a power
+            failure leaves an empty file. ``False`` suits many small files whose hashes are checked later.
+    """
+    shown = os.fsencode(final.name)[:MAX_NAME_BYTES].decode("utf-8", "ignore")
+    handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{shown}.", suffix=TEMPORARY_SUFFIX)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        if durable:
+            _fsync(temporary)
+        temporary.replace(final)
+        if durable and os.name == "posix":
+            _fsync(final.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def atomic_write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write ``data`` under ``path`` entirely or not at all; parameters as `atomic_path`."""
+    with atomic_path(path, durable=durable) as temporary:
+        temporary.write_bytes(data)
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8 with newlines as given, entirely or not at all."""
+    atomic_write_bytes(path, text.encode("utf-8"))
+
+
+def atomic_write_json(path: Path, obj: Any) -> None:
+    """Write ``obj`` as indented UTF-8 JSON with a final newline; key order is kept, NaN and infinity are refused.
+
+    Raises:
+        ValueError: a float is not finite.
+        TypeError: a value has no JSON form.
+    """
+    atomic_write_text(path, json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextmanager
+def own_folder(
+    out: Path, own: Collection[str], expected: str, holds_earlier: Callable[[Path], bool] = lambda out: True
+) -> Iterator[None]:
+    """Make a folder of results, or take one that holds nothing but earlier ones; a failure leaves no new, empty folder.
+
+    Args:
+        out: the folder.
+        own: names of the results' files.
+        expected: what the folder should be, for the error.
+        holds_earlier: whether a folder of such names holds earlier results.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    made = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    names = {path.name for path in out.iterdir() if not path.name.endswith(TEMPORARY_SUFFIX)}
+    foreign = sorted(names - set(own)) or sorted(names if names and not holds_earlier(out) else [])
+    if foreign:
+        raise InputError(f"{out}, which holds {foreign[0]!r}", expected, "give another --out")
+    try:
+        yield
+    except BaseException:
+        if made:
+            with suppress(OSError):  # something was written: it stays
+                out.rmdir()
+        raise
+
+
+def home_folder() -> Path:
+    """Return the user's home folder, which need not be there.
+
+    Raises:
+        InputError: nobody knows it: HOME is not set, and the user has no name (as in many containers).
+    """
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise InputError("no home folder", "a place for caches", "set HOME or XDG_CACHE_HOME") from error
+
+
+def found_no_room(error: BaseException | None) -> bool:
+    """Whether an error, or one that it was raised in handling of (torch's writers hide theirs), is of a full disk."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL_DISK:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of those `RECORDED_PACKAGES` that are installed, importing none of them."""
+    found = {"python": platform.python_version()}
+    for package in RECORDED_PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def run_record(**fields: Any) -> dict[str, Any]:
+    """Describe the running command: command line, UTC date, versions, platform, and ``fields``.
+
+    Paths in the command line that are absolute or lead upwards are cut to their last part, and no host or user name is
+    recorded, so that the record can be published.
+    """
+    return {
+        "command": [_public_argument(argument) for argument in sys.argv],
+        "date_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        **fields,
+    }
+
+
+def png_info(record: Mapping[str, Any]) -> PngInfo:
+    """Return ``record`` as the text chunk `PNG_KEY` of a PNG file: ``image.save(path, pnginfo=png_info(record))``.
+
+    The JSON is sorted and ASCII, so equal records give equal bytes. Read it back with
+    ``json.loads(Image.open(path).text[PNG_KEY])``.
+    """
+    info = PngInfo()
+    info.add_text(PNG_KEY, json.dumps(dict(record), sort_keys=True, ensure_ascii=True, allow_nan=False))
+    return info
+
+
+def _public_argument(argument: str) -> str:
+    option, equals, value = argument.partition("=")
+    if equals and _leads_outside(Path(value)):
+        return f"{option}={Path(value).name}"
+    return Path(argument).name if _leads_outside(Path(argument)) else argument
+
+
+def _leads_outside(path: Path) -> bool:
+    return path.is_absolute() or path.parts[:1] == ("..",)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
