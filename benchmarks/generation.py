@@ -118,18 +118,25 @@ def report(name: str, result: dict[str, Any]) -> list[str]:
 
     setup = result["setup"]
     lines = [
-        f"## {name}", "",
+        f"## {name}",
+        "",
         f"{setup['size']} px, {setup['steps']} steps, guidance {setup['guidance']:g}, batch {setup['batch']}, float32, "
-        f"threads {setup['threads']}, seed {setup['seed']}, {setup['repeats']} rounds after one to warm up.", "",
-    ]  # fmt: skip
+        f"threads {setup['threads']}, seed {setup['seed']}, {setup['repeats']} rounds after one to warm up.",
+        "",
+    ]
     lines += table(
         ["drawn", "seconds a call, median (range)", "peak GiB"],
         [[kind, _spread(result["seconds"][kind]), f"{result['peak_gib'][kind]:.2f}"] for kind in (IMAGE, PAIR, DUAL)],
     )
     rows = [
-        [aim.name, f"{aim.value:.3f}", f"{'>=' if aim.at_least else '<='} {aim.limit}",
-         "yes" if aim.reached else "**no**"] for aim in aims(result)
-    ]  # fmt: skip
+        [
+            aim.name,
+            f"{aim.value:.3f}",
+            f"{'>=' if aim.at_least else '<='} {aim.limit}",
+            "yes" if aim.reached else "**no**",
+        ]
+        for aim in aims(result)
+    ]
     lines += ["", *table(["aim", "measured, median", "target", "reached"], rows), ""]
     lines.append(
         f"Quartiles of the rounds: pair / image only {_quartiles(result['pair_over_image'])}; dual stream / pair "
@@ -145,14 +152,16 @@ def _production_lines(production: dict[str, Any], setup: dict[str, Any]) -> list
     kinds = production["seconds"]
     return [
         f"### Production of {production['pairs']} pairs, {gate}, one thread drawing and one behind it, "
-        f"{setup['production_rounds']} rounds", "",
-        *table(["done", "seconds, median (range)"], [[kind, _spread(seconds)] for kind, seconds in kinds.items()]), "",
+        f"{setup['production_rounds']} rounds",
+        "",
+        *table(["done", "seconds, median (range)"], [[kind, _spread(seconds)] for kind, seconds in kinds.items()]),
+        "",
         f"All three draw the same batches, {production['draws']} pairs, those in place of {production['refused']} "
         "refused ones included. The bare loop ends with latents; production decodes, judges, encodes PNG with record "
         "and XMP, writes, forces to disk, and writes the manifest. "
         f"Over the bare loop {_quartiles(production['over_bare'])}, over the loop with decoding "
         f"{_quartiles(production['over_decoded'])}; peak {production['peak_gib']:.2f} GiB.",
-    ]  # fmt: skip
+    ]
 
 
 def _profile_lines(profile: dict[str, Any]) -> list[str]:
@@ -160,11 +169,13 @@ def _profile_lines(profile: dict[str, Any]) -> list[str]:
     parts = sorted(profile["parts"].items(), key=lambda part: -part[1])
     rows = [[name, f"{1000 * seconds:.2f}", f"{seconds / total:.1%}"] for name, seconds in parts]
     return [
-        "### Where the time of a pair goes", "",
-        *table(["part", "ms a pair", "share"], rows), "",
+        "### Where the time of a pair goes",
+        "",
+        *table(["part", "ms a pair", "share"], rows),
+        "",
         f"{1000 * total:.1f} ms a pair, mean over {profile['pairs']}, one part after the other: in production the "
         "gate, encoding, writing and fsync of a batch overlap the drawing of the next.",
-    ]  # fmt: skip
+    ]
 
 
 def _spread(seconds: Sequence[float]) -> str:
@@ -184,9 +195,14 @@ def setups(options: argparse.Namespace, work: Path) -> dict[str, Setup]:
     if options.quick:
         return {MICRO: replace(micro, steps=2, batch=2, repeats=2, batches=2)}
     full = Setup(
-        str(options.sd2 or work / "sd2"), None, size=256, steps=options.full_steps, guidance=3.0,
-        batch=options.full_batch, **shared,
-    )  # fmt: skip
+        str(options.sd2 or work / "sd2"),
+        None,
+        size=256,
+        steps=options.full_steps,
+        guidance=3.0,
+        batch=options.full_batch,
+        **shared,
+    )
     both = {FULL: full, MICRO: micro}
     return {name: setup for name, setup in both.items() if options.only in (None, NAMES[name])}
 
@@ -237,8 +253,9 @@ def _intro() -> list[str]:
         "*Image only*: diffusers' `StableDiffusionPipeline` on the same base. *Pair*: `SkinDualGenPipeline`. *Dual "
         "stream*: photograph and mask picture as two rows of one batch of the stock UNet, the mask decoded by the "
         "image autoencoder, without the attention that would couple them. Peak memory is a process's resident set, "
-        "libraries and memory-mapped weights included.", "",
-    ]  # fmt: skip
+        "libraries and memory-mapped weights included.",
+        "",
+    ]
 
 
 if __name__ == "__main__":

@@ -102,25 +102,42 @@ def draws(setup: Setup, kinds: tuple[str, ...]) -> dict[str, Draw]:
     if PAIR in kinds:
         ours = joint_pipeline(setup, base)
         made[PAIR] = lambda index: ours(
-            _prompts(setup), generator=_generators(setup, index), num_inference_steps=setup.steps,
-            guidance_scale=setup.guidance, height=setup.size, width=setup.size,
-        )  # fmt: skip
+            _prompts(setup),
+            generator=_generators(setup, index),
+            num_inference_steps=setup.steps,
+            guidance_scale=setup.guidance,
+            height=setup.size,
+            width=setup.size,
+        )
     if base is not None and IMAGE in kinds:
         stock = StableDiffusionPipeline(
-            base.vae, base.text_encoder, base.tokenizer, base.unet, scheduler_of(base),
-            safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-        )  # fmt: skip
+            base.vae,
+            base.text_encoder,
+            base.tokenizer,
+            base.unet,
+            scheduler_of(base),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
         stock.set_progress_bar_config(disable=True)
         made[IMAGE] = lambda index: stock(
-            _prompts(setup), generator=_generators(setup, index), num_inference_steps=setup.steps,
-            guidance_scale=setup.guidance, height=setup.size, width=setup.size,
-        )  # fmt: skip
+            _prompts(setup),
+            generator=_generators(setup, index),
+            num_inference_steps=setup.steps,
+            guidance_scale=setup.guidance,
+            height=setup.size,
+            width=setup.size,
+        )
     if base is not None and DUAL in kinds:
         dual = DualStream(base, base.unet, scheduler_of(base))
         made[DUAL] = lambda index: dual(
-            _prompts(setup), generator=_generators(setup, index), steps=setup.steps, guidance=setup.guidance,
+            _prompts(setup),
+            generator=_generators(setup, index),
+            steps=setup.steps,
+            guidance=setup.guidance,
             size=setup.size,
-        )  # fmt: skip
+        )
     return made
 
 
@@ -155,9 +172,12 @@ def time_production(setup: Setup) -> dict[str, Any]:
             pipeline(
                 [request.prompt for request in batch],
                 generator=[torch.Generator().manual_seed(request.seed) for request in batch],
-                num_inference_steps=setup.steps, guidance_scale=setup.guidance, height=setup.size, width=setup.size,
+                num_inference_steps=setup.steps,
+                guidance_scale=setup.guidance,
+                height=setup.size,
+                width=setup.size,
                 output_type=output_type,
-            )  # fmt: skip
+            )
 
     def produced(by: Sampler) -> int:
         with _folder() as out:
@@ -231,9 +251,14 @@ def _rounds(kinds: dict[str, Draw], repeats: int, *, warm: bool = False) -> dict
 
 def _factory(setup: Setup) -> PipelineFactory:
     return PipelineFactory(
-        setup.adapter or "builtin", setup.base, steps=setup.steps, guidance=setup.guidance, size=setup.size,
-        gate=None if setup.gate is None else Path(setup.gate), threads=setup.threads,
-    )  # fmt: skip
+        setup.adapter or "builtin",
+        setup.base,
+        steps=setup.steps,
+        guidance=setup.guidance,
+        size=setup.size,
+        gate=None if setup.gate is None else Path(setup.gate),
+        threads=setup.threads,
+    )
 
 
 def _settings(setup: Setup, pipeline: SkinDualGenPipeline) -> ChunkSettings:

@@ -74,10 +74,12 @@ def heading(title: str, command: str, of: dict[str, Any]) -> list[str]:
     """First lines of a result: title, command, date, machine as of ``machine()``, versions."""
     used = ", ".join(f"{name} {version}" for name, version in versions().items() if name in SHOWN_VERSIONS)
     return [
-        f"# {title}", "",
+        f"# {title}",
+        "",
         f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, on {of['cpu']}, {of['cores']} cores, {of['memory_gib']} GiB "
-        f"(load before: {of['load_before']}); {used}.", "",
-    ]  # fmt: skip
+        f"(load before: {of['load_before']}); {used}.",
+        "",
+    ]
 
 
 def row(cells: Sequence[object]) -> str:

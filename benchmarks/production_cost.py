@@ -136,15 +136,24 @@ def report(work: Assumptions, operations: Operations, gpus: Sequence[Gpu] = GPUS
     rows = []
     for gpu in gpus:
         found = cost(work, gpu, operations)
-        rows.append([
-            gpu.name, f"{gpu.peak_tflops:g}", _range(found.seconds_a_pair, 2), _range(found.gpu_hours, 0),
-            f"{gpu.price_low:g} to {gpu.price_high:g}", _range(found.dollars, 0),
-        ])  # fmt: skip
+        rows.append(
+            [
+                gpu.name,
+                f"{gpu.peak_tflops:g}",
+                _range(found.seconds_a_pair, 2),
+                _range(found.gpu_hours, 0),
+                f"{gpu.price_low:g} to {gpu.price_high:g}",
+                _range(found.dollars, 0),
+            ]
+        )
     return [
         f"Operations of a pair at {work.size} px, {work.steps} steps with guidance, counted on the architecture of "
-        "Stable Diffusion 2.0 (`torch.utils.flop_counter`; a multiplication and an addition are two):", "",
-        *table(["part", "1e12 operations", "times"], counted), "",
-        "Assumed:", "",
+        "Stable Diffusion 2.0 (`torch.utils.flop_counter`; a multiplication and an addition are two):",
+        "",
+        *table(["part", "1e12 operations", "times"], counted),
+        "",
+        "Assumed:",
+        "",
         f"* {poor:.0%} to {good:.0%} of the peak is reached with batches that fill the GPU. Measure your own on 100 "
         "pairs before you order;",
         "* weights are in 16 bits (`skindualgen generate --precision fp16`); float32, its default, "
@@ -153,14 +162,16 @@ def report(work: Assumptions, operations: Operations, gpus: Sequence[Gpu] = GPUS
         f"* production takes {work.overhead:g} times the drawing (what benchmarks/generation.py aims at);",
         "* prices of a GPU for an hour lie in the range of the table, from spot to on-demand; they change monthly;",
         f"* a pair takes {work.pair_megabytes:g} MB, so {work.pairs:,} pairs take "
-        f"{work.pairs * work.pair_megabytes / 1e6:.2f} TB. Storage and transfer are not in the price.", "",
+        f"{work.pairs * work.pair_megabytes / 1e6:.2f} TB. Storage and transfer are not in the price.",
+        "",
         *table(
             ["GPU", "peak, 1e12 / s", "seconds a draw", f"GPU hours for {work.pairs:,} pairs", "USD an hour", "USD"],
             rows,
-        ), "",
+        ),
+        "",
         "The first number of each range takes the good utilisation, and of money the low price as well; the second the "
         "poor one, and the high price. GPU hours do not depend on the number of GPUs: pairs are drawn independently.",
-    ]  # fmt: skip
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -173,11 +184,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     work = Assumptions(pairs=options.pairs, size=options.size, steps=options.steps)
     lines = [
-        f"# Cost of {work.pairs:,} pairs, on paper", "",
+        f"# Cost of {work.pairs:,} pairs, on paper",
+        "",
         f"`python benchmarks/production_cost.py --pairs {work.pairs} --size {work.size} --steps {work.steps}` writes "
-        "this page. Nothing of it was run on a GPU.", "",
+        "this page. Nothing of it was run on a GPU.",
+        "",
         *report(work, count_operations(work.size)),
-    ]  # fmt: skip
+    ]
     atomic_write_text(options.out, "\n".join(lines) + "\n")
 
 

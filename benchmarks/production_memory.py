@@ -102,12 +102,14 @@ def main() -> None:
     lines = heading("Memory of production", command, of)
     lines += [
         f"Plans of one row a pair, {SIDE_PX} x {SIDE_PX} px noise of a stub in place of the model, batches of {BATCH}; "
-        "one process, whose peak resident memory is shown.", "",
-        *table(["written as", "pairs", "seconds", "peak MiB"], rows), "",
+        "one process, whose peak resident memory is shown.",
+        "",
+        *table(["written as", "pairs", "seconds", "peak MiB"], rows),
+        "",
         "; ".join(f"{kind}: x {ratio:.3f}" for kind, ratio in ratios.items())
         + f" for {arguments.large / arguments.small:g} times the pairs: "
         + ("flat." if max(ratios.values()) <= FLAT else "**not flat**."),
-    ]  # fmt: skip
+    ]
     arguments.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -130,9 +130,7 @@ def clip_tokenizer() -> CLIPTokenizer:
     source = SimpleTokenizer()
     names = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
     vocabulary = {names.get(token, token): index for token, index in source.encoder.items()}
-    return CLIPTokenizer(
-        vocab=vocabulary, merges=list(source.bpe_ranks), pad_token="!", model_max_length=TOKENS
-    )  # fmt: skip
+    return CLIPTokenizer(vocab=vocabulary, merges=list(source.bpe_ranks), pad_token="!", model_max_length=TOKENS)
 
 
 def count_parameters(folder: Path) -> dict[str, int]:

@@ -80,8 +80,10 @@ def measure(setup: Setup, targets: Sequence[str], run: Run = run_task) -> dict[s
         result["layers"][name] = {
             **timed,
             "ratios": {kind: ratios(timed["seconds"][kind], timed["seconds"][IMAGE]) for kind in (ENCODING, CACHED)},
-            "peak_gib": peaks, "checkpoint": checkpoint, "resume": resumed,
-        }  # fmt: skip
+            "peak_gib": peaks,
+            "checkpoint": checkpoint,
+            "resume": resumed,
+        }
     return result
 
 
@@ -119,14 +121,20 @@ def report(result: dict[str, Any], setup: Setup) -> list[str]:
         "photographs are decoded and captions tokenised outside of its step. Joint: `Trainer.train_step` with the loss "
         "of `skindualgen train` and the moving average; *encoding in the step* makes latents, mask codes and text "
         "states anew each time, *from the cache* is what `skindualgen train` does, reading of the cache included. Peak "
-        "memory is a process's resident set, libraries and memory-mapped weights included.", "",
-    ]  # fmt: skip
+        "memory is a process's resident set, libraries and memory-mapped weights included.",
+        "",
+    ]
     for name, layers in result["layers"].items():
         lines += [f"## LoRA on {name}", "", *_steps_table(layers), ""]
         rows = [
-            [aim.name, f"{aim.value:.4f}" if aim.limit < 0.1 else f"{aim.value:.3f}", f"<= {aim.limit}",
-             "yes" if aim.reached else "**no**"] for aim in aims(layers)
-        ]  # fmt: skip
+            [
+                aim.name,
+                f"{aim.value:.4f}" if aim.limit < 0.1 else f"{aim.value:.3f}",
+                f"<= {aim.limit}",
+                "yes" if aim.reached else "**no**",
+            ]
+            for aim in aims(layers)
+        ]
         lines += [*table(["aim", "measured", "target", "reached"], rows), "", *_resume_lines(layers, setup), ""]
     cache = result["encode_cache"]
     lines.append(
@@ -141,10 +149,15 @@ def _steps_table(layers: dict[str, Any]) -> list[str]:
     for kind, seconds in layers["seconds"].items():
         ratio = layers["ratios"].get(kind)
         spread = f"{ratio['median']:.3f} ({ratio['min']:.3f} to {ratio['max']:.3f})" if ratio else "1"
-        rows.append([
-            kind, f"{statistics.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})", spread,
-            f"{layers['peak_gib'][kind]:.2f}", f"{layers['trained'][kind]:,}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                kind,
+                f"{statistics.median(seconds):.2f} ({min(seconds):.2f} to {max(seconds):.2f})",
+                spread,
+                f"{layers['peak_gib'][kind]:.2f}",
+                f"{layers['trained'][kind]:,}",
+            ]
+        )
     head = [
         "step",
         "seconds, median (range)",
@@ -195,10 +208,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.base is None:
             run_measured([sys.executable, str(Path(__file__).with_name("sd2_folder.py")), str(folder / "sd2")])
         setup = Setup(
-            base=options.base or str(folder / "sd2"), work=str(folder), size=options.size, rank=options.rank,
-            batch=options.batch, targets=options.targets[0], pairs=options.pairs, repeats=options.repeats,
-            gradient_checkpointing=not options.no_checkpointing, threads=options.threads, seed=options.seed,
-        )  # fmt: skip
+            base=options.base or str(folder / "sd2"),
+            work=str(folder),
+            size=options.size,
+            rank=options.rank,
+            batch=options.batch,
+            targets=options.targets[0],
+            pairs=options.pairs,
+            repeats=options.repeats,
+            gradient_checkpointing=not options.no_checkpointing,
+            threads=options.threads,
+            seed=options.seed,
+        )
         result = measure(setup, options.targets)
     base = "full-size Stable Diffusion 2.0 with random weights" if options.base is None else Path(options.base).name
     public = {**asdict(setup), "base": base, "targets": list(options.targets)}

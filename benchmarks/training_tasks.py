@@ -73,10 +73,19 @@ class Setup:
         """As ``skindualgen train`` would run it: everything not named here is its default."""
         work = Path(self.work)
         return TrainConfig(
-            data=self.data, cache=work / "cache", out=work / f"speed-{self.targets}", base=self.base, size=self.size,
-            batch_size=self.batch, lora={"rank": self.rank, "alpha": self.rank, "targets": self.targets},
-            gradient_checkpointing=self.gradient_checkpointing, precision="fp32", views=1, min_zoom=1.0, seed=self.seed,
-        )  # fmt: skip
+            data=self.data,
+            cache=work / "cache",
+            out=work / f"speed-{self.targets}",
+            base=self.base,
+            size=self.size,
+            batch_size=self.batch,
+            lora={"rank": self.rank, "alpha": self.rank, "targets": self.targets},
+            gradient_checkpointing=self.gradient_checkpointing,
+            precision="fp32",
+            views=1,
+            min_zoom=1.0,
+            seed=self.seed,
+        )
 
 
 def write_data(setup: Setup) -> None:
@@ -121,9 +130,13 @@ class Steps:
                     self.trained[kind] = sum(p.numel() for p in self.trainer.parameters)
         if IMAGE in kinds:
             image = ImageLora(
-                unet, base, accelerator,
-                rank=setup.rank, targets=setup.targets, gradient_checkpointing=setup.gradient_checkpointing,
-            )  # fmt: skip
+                unet,
+                base,
+                accelerator,
+                rank=setup.rank,
+                targets=setup.targets,
+                gradient_checkpointing=setup.gradient_checkpointing,
+            )
             photographs = self._photographs(records, base)
             self.step[IMAGE] = lambda: image.step(*next(photographs))
             self.trained[IMAGE] = sum(p.numel() for p in image.parameters)
@@ -137,8 +150,11 @@ class Steps:
         """Photographs [b, 3, h, w] and caption tokens [b, 77], over and over in the order of the records."""
         tokens = base.tokenizer(
             [record.prompt for record in records],
-            padding="max_length", max_length=base.tokenizer.model_max_length, truncation=True, return_tensors="pt",
-        ).input_ids  # fmt: skip
+            padding="max_length",
+            max_length=base.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        ).input_ids
         places = cycle(range(len(records)))
         while True:
             chosen = [next(places) for _ in range(self.setup.batch)]

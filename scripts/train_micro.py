@@ -125,30 +125,65 @@ def main() -> None:
         run(sys.executable, HERE / "micro_autoencoder.py", *folders("autoencoder"), "--final-decay")
     if "unlabelled" in args.stages:
         run(
-            *launch, HERE / "micro_base.py", *folders("unlabelled"), *batch, *latents,
-            "--autoencoder", newest("autoencoder"), "--stage", "unlabelled",
-        )  # fmt: skip
+            *launch,
+            HERE / "micro_base.py",
+            *folders("unlabelled"),
+            *batch,
+            *latents,
+            "--autoencoder",
+            newest("autoencoder"),
+            "--stage",
+            "unlabelled",
+        )
     if "labelled" in args.stages:
         run(
-            *launch, HERE / "micro_base.py", *folders("labelled"), *batch, *latents,
-            "--autoencoder", newest("autoencoder"), "--stage", "labelled", "--init", newest("unlabelled"),
+            *launch,
+            HERE / "micro_base.py",
+            *folders("labelled"),
+            *batch,
+            *latents,
+            "--autoencoder",
+            newest("autoencoder"),
+            "--stage",
+            "labelled",
+            "--init",
+            newest("unlabelled"),
             "--final-decay",
-        )  # fmt: skip
+        )
     if "decoder" in args.stages:
         run(
-            sys.executable, HERE / "micro_autoencoder.py", *folders("decoder"), "--final-decay",
-            "--init", newest("autoencoder"), "--base", base,
-        )  # fmt: skip
+            sys.executable,
+            HERE / "micro_autoencoder.py",
+            *folders("decoder"),
+            "--final-decay",
+            "--init",
+            newest("autoencoder"),
+            "--base",
+            base,
+        )
         shutil.copytree(decoder, base / "vae", dirs_exist_ok=True)
     if "adapter" in args.stages:
         pairs = prepare(args.data, work)
         if args.bundle:
             bundle_base(base, pairs)  # first: the adapter records the hash of the base that it was trained on
         run(
-            sys.executable, "-m", "skindualgen", "train", "--config", HERE / "micro_adapter.toml",
-            "--base", "micro" if args.bundle else base, "--data", pairs, "--out", work / "adapter",
-            "--steps", str(args.adapter_steps), "--set", f"threads={args.threads}",
-        )  # fmt: skip
+            sys.executable,
+            "-m",
+            "skindualgen",
+            "train",
+            "--config",
+            HERE / "micro_adapter.toml",
+            "--base",
+            "micro" if args.bundle else base,
+            "--data",
+            pairs,
+            "--out",
+            work / "adapter",
+            "--steps",
+            str(args.adapter_steps),
+            "--set",
+            f"threads={args.threads}",
+        )
         if args.bundle:
             bundle_adapter(work / "adapter")
 

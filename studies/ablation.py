@@ -161,17 +161,22 @@ def write(work: Path, out: Path, steps: int) -> None:
     record = run_record(steps=steps, batch_size=BATCH_SIZE, pairs=PAIRS, size_px=SIZE_PX, cores=os.cpu_count())
     atomic_write_json(out / "ablation.json", {"run": record, "arms": ARMS, "rows": rows})
     text = [
-        "# Ablation of the adapter's training on the micro base", "",
+        "# Ablation of the adapter's training on the micro base",
+        "",
         f"Real pairs (ISIC 2017), {SIZE_PX} px; {steps} steps of {BATCH_SIZE} each, far from convergence, so "
         "speed of learning counts; judged on the 234 val pairs and on "
         f"{PAIRS} generated pairs of {DRAW_STEPS} steps, one step for image -> mask. In brackets the difference to the "
         "default, paired by seed, with Student's 95 % interval over seeds (nan for one seed, wide for three). "
         f"Written by `studies/ablation.py` on {record['date_utc'][:10]}, {record['cores']} cores, "
-        f"{record['platform']}.", "",
-        f"{len(rows)} of {len(ARMS) * SEEDS} runs are done.", "",
-        *table(rows), "",
-        "A validation loss compares only between arms of the same loss.", "",
-    ]  # fmt: skip
+        f"{record['platform']}.",
+        "",
+        f"{len(rows)} of {len(ARMS) * SEEDS} runs are done.",
+        "",
+        *table(rows),
+        "",
+        "A validation loss compares only between arms of the same loss.",
+        "",
+    ]
     atomic_write_text(out / "ablation.md", "\n".join(text))
 
 

@@ -53,9 +53,12 @@ def scores(decoded: Masks, masks: Masks) -> dict[str, float]:
     dices = np.array([dice(a, b) for a, b in zip(decoded, masks, strict=True)])
     distances = np.array([hd95(a, b) for a, b in zip(decoded, masks, strict=True) if a.any() and b.any()])
     return {
-        "dice": dices.mean(), "dice_p5": np.percentile(dices, 5), "dice_min": dices.min(),
-        "hd95": distances.mean(), "hd95_p95": np.percentile(distances, 95),
-    }  # fmt: skip
+        "dice": dices.mean(),
+        "dice_p5": np.percentile(dices, 5),
+        "dice_min": dices.min(),
+        "hd95": distances.mean(),
+        "hd95_p95": np.percentile(distances, 95),
+    }
 
 
 def cleaned(masks: Masks, clean: Callable[[Masks], Masks]) -> Masks:
@@ -68,26 +71,54 @@ def measure(real: Path, every: int, seed: int) -> list[str]:
     paths = sorted((real / "masks").glob("*.png"))[::every]
     manifest = sha256_bytes("\n".join(path.name for path in paths).encode())[:12]
     lines = [f"{len(paths)} masks of ISIC 2017 (one in {every} by name; hash of the names {manifest}).", ""]
-    lines += ["## Round trip", "", row(["size px", "Dice mean", "Dice p5", "Dice min", "HD95 mean px", "HD95 p95 px",
-              "code mean", "code std", "field mean", "field std"]), row(["---"] * 10)]  # fmt: skip
+    lines += [
+        "## Round trip",
+        "",
+        row(
+            [
+                "size px",
+                "Dice mean",
+                "Dice p5",
+                "Dice min",
+                "HD95 mean px",
+                "HD95 p95 px",
+                "code mean",
+                "code std",
+                "field mean",
+                "field std",
+            ]
+        ),
+        row(["---"] * 10),
+    ]
     for size in SIZES_PX:
         masks = read_masks(paths, size)
         decoded, codes = round_trip(masks)
         s = scores(decoded, masks)
         grid = codes * CODE_STD + CODE_MEAN
-        cells = [f"{s['dice']:.4f}", f"{s['dice_p5']:.4f}", f"{s['dice_min']:.4f}", f"{s['hd95']:.2f}",
-                 f"{s['hd95_p95']:.2f}", f"{codes.mean():+.3f}", f"{codes.std():.3f}", f"{grid.mean():+.3f}",
-                 f"{grid.std():.3f}"]  # fmt: skip
+        cells = [
+            f"{s['dice']:.4f}",
+            f"{s['dice_p5']:.4f}",
+            f"{s['dice_min']:.4f}",
+            f"{s['hd95']:.2f}",
+            f"{s['hd95_p95']:.2f}",
+            f"{codes.mean():+.3f}",
+            f"{codes.std():.3f}",
+            f"{grid.mean():+.3f}",
+            f"{grid.std():.3f}",
+        ]
         lines.append(row([size, *cells]))
     masks = read_masks(paths, NOISE_SIZE_PX)
     own = scores(cleaned(masks, clean_mask), masks)
     lines += [
-        "", "## Clean-up", "",
+        "",
+        "## Clean-up",
+        "",
         f"`clean_mask` (largest region, holes filled) on the masks themselves: Dice {own['dice']:.4f} mean, "
-        f"{own['dice_min']:.4f} least. On codes with Gaussian noise, {NOISE_SIZE_PX} px:", "",
+        f"{own['dice_min']:.4f} least. On codes with Gaussian noise, {NOISE_SIZE_PX} px:",
+        "",
         row(["noise std", "Dice raw", "Dice cleaned", "p5 raw", "p5 cleaned", "HD95 raw px", "HD95 cleaned px"]),
         row(["---"] * 7),
-    ]  # fmt: skip
+    ]
     for noise in NOISE_LEVELS:
         decoded, _ = round_trip(masks, noise, seed)
         raw, clean = scores(decoded, masks), scores(cleaned(decoded, clean_mask), masks)
@@ -110,10 +141,12 @@ def main() -> None:
         f"{name} {version}" for name, version in versions().items() if name in {"torch", "numpy", "python"}
     )
     head = [
-        "# The mask codec on real masks", "",
+        "# The mask codec on real masks",
+        "",
         f"`python studies/codec_roundtrip.py --real DIR --every {options.every} --seed {options.seed}`, "
-        f"{datetime.now(UTC):%Y-%m-%d}, {used}.", "",
-    ]  # fmt: skip
+        f"{datetime.now(UTC):%Y-%m-%d}, {used}.",
+        "",
+    ]
     atomic_write_text(options.out, "\n".join(head + measure(options.real, options.every, options.seed)) + "\n")
 
 

@@ -92,16 +92,22 @@ def longest(studies: Sequence[Mixtures]) -> list[Mixtures]:
 def overview_page(studies: Sequence[Mixtures]) -> str:
     """Return the page of all studies."""
     winners = [f"* {each.name}: {', '.join(each.helped)}" for each in studies if each.helped]
-    return "\n".join([
-        "# What generated pairs are worth: all studies", "",
+    lines = [
+        "# What generated pairs are worth: all studies",
+        "",
         "Written by `python studies/downstream.py overview` from the results of the other commands in this folder.",
         "Real and generated pairs, that many generated ones for a real one, minus the real pairs alone, repeated as",
         "often and augmented alike: Dice of lesion masks, or balanced accuracy where the diagnosis is read. As many",
-        "steps in both, five seeds, 95 % intervals over seeds and lesions; bold: the interval excludes 0.", "",
-        overview_table(studies, OVERVIEW_RATIOS), "",
+        "steps in both, five seeds, 95 % intervals over seeds and lesions; bold: the interval excludes 0.",
+        "",
+        overview_table(studies, OVERVIEW_RATIOS),
+        "",
         "Metrics in which a mixture beats both augmentation and repetition after Holm's correction within its table:",
-        "", *(winners or ["* none"]), "",
-    ])  # fmt: skip
+        "",
+        *(winners or ["* none"]),
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def fill_readme(readme: Path, studies: Sequence[Mixtures]) -> None:

@@ -45,7 +45,8 @@ def sweep_table(settings: Sequence[Mapping[str, Any]], record: Mapping[str, Any]
     heads = ["steps", "guidance", "Dice, hybrid - augmentation", "Dice, synthetic only"]
     heads += ["balanced accuracy, hybrid - augmentation", "balanced accuracy, synthetic only", *FIDELITY]
     text = [
-        "# Guidance and steps: use against fidelity", "",
+        "# Guidance and steps: use against fidelity",
+        "",
         "The bundled adapter, the same captions and seeds for every setting; networks trained "
         f"{record['steps']} steps on {record['pairs']} real pairs with augmentation, and with twice as many generated "
         f"ones (hybrid), {record['seeds']} seeds; judged on other lesions of the TRAIN split, which the generator has "
@@ -53,6 +54,7 @@ def sweep_table(settings: Sequence[Mapping[str, Any]], record: Mapping[str, Any]
         "rare classes up. Intervals of 95 % over seeds and photographs. "
         f"Written by `studies/downstream.py sweep` on {record['date_utc'][:10]}, {record['platform']}.",
         "",
-        *table(heads, lines), "",
-    ]  # fmt: skip
+        *table(heads, lines),
+        "",
+    ]
     return rows, "\n".join(text)

@@ -62,16 +62,52 @@ def stages(work: Path, base: Path | None, size: int, rank: int, seed: int) -> li
     w = {name: str(work / name) for name in ("sd2", "phantoms", "data", "run", "pair", "merged", "lora")}
     of_base = str(base) if base else w["sd2"]
     train = (
-        *CLI, "train", "--base", of_base, "--data", w["data"], "--out", w["run"], "--size", str(size),
-        "--steps", str(TRAIN_STEPS), "--batch-size", "1", "--rank", str(rank), "--precision", "fp32",
-        "--seed", str(seed), "--set", f"lora.alpha={rank}", "--set", "gradient_checkpointing=true",
-        "--set", "views=1", "--set", "warmup_steps=1",
-        "--set", f"sampling.default_steps={DRAW_STEPS}", "--set", "sampling.default_guidance=1",
-    )  # fmt: skip
+        *CLI,
+        "train",
+        "--base",
+        of_base,
+        "--data",
+        w["data"],
+        "--out",
+        w["run"],
+        "--size",
+        str(size),
+        "--steps",
+        str(TRAIN_STEPS),
+        "--batch-size",
+        "1",
+        "--rank",
+        str(rank),
+        "--precision",
+        "fp32",
+        "--seed",
+        str(seed),
+        "--set",
+        f"lora.alpha={rank}",
+        *"--set gradient_checkpointing=true --set views=1 --set warmup_steps=1".split(),
+        "--set",
+        f"sampling.default_steps={DRAW_STEPS}",
+        "--set",
+        "sampling.default_guidance=1",
+    )
     draw = (
-        *CLI, "generate", "--adapter", w["run"], "--out", w["pair"], "--prompt", PROMPT, "-n", "1",
-        "--steps", str(DRAW_STEPS), "--size", str(size), "--seed", str(seed),
-    )  # fmt: skip
+        *CLI,
+        "generate",
+        "--adapter",
+        w["run"],
+        "--out",
+        w["pair"],
+        "--prompt",
+        PROMPT,
+        "-n",
+        "1",
+        "--steps",
+        str(DRAW_STEPS),
+        "--size",
+        str(size),
+        "--seed",
+        str(seed),
+    )
     export = (*CLI, "export", "--adapter", w["run"], "--format")
     checks = ("--work", str(work), "--base", of_base, "--size", str(size), "--seed", str(seed))
     again = (sys.executable, str(Path(__file__).resolve()), *checks, "--check")
@@ -79,7 +115,8 @@ def stages(work: Path, base: Path | None, size: int, rank: int, seed: int) -> li
     return [
         *([] if base else [Stage("build the base", build, "sd2")]),
         Stage(
-            "prepare phantoms", (*CLI, "prepare", w["phantoms"], w["data"], "--size", str(size), "--split", "75/25/0"),
+            "prepare phantoms",
+            (*CLI, "prepare", w["phantoms"], w["data"], "--size", str(size), "--split", "75/25/0"),
             "data",
         ),
         Stage(DRY_RUN, (*train, "--dry-run")),
@@ -89,7 +126,7 @@ def stages(work: Path, base: Path | None, size: int, rank: int, seed: int) -> li
         Stage(DRAW_MERGED, (*again, "merged"), "pair-again"),
         Stage("export --format diffusers-lora", (*export, "diffusers-lora", "--out", w["lora"]), "lora"),
         Stage(DRAW_LORA, (*again, "lora")),
-    ]  # fmt: skip
+    ]
 
 
 def measure(work: Path, todo: Sequence[Stage], seed: int, size: int) -> list[dict[str, Any]]:
@@ -106,10 +143,15 @@ def measure(work: Path, todo: Sequence[Stage], seed: int, size: int) -> list[dic
                 shutil.rmtree(work / stage.leaves, ignore_errors=True)
             print(f"{stage.name} ...", file=sys.stderr)
             measured = run_measured(stage.command)
-            known = [{
-                "name": stage.name, "command": list(stage.command), "seconds": measured.seconds,
-                "peak_gib": measured.peak_gib, "output": measured.output,
-            }]  # fmt: skip
+            known = [
+                {
+                    "name": stage.name,
+                    "command": list(stage.command),
+                    "seconds": measured.seconds,
+                    "peak_gib": measured.peak_gib,
+                    "output": measured.output,
+                }
+            ]
             done += known
             atomic_write_json(path, done)
         rows += known
@@ -147,9 +189,14 @@ def check_lora(work: Path, base: Path, size: int, seed: int) -> dict[str, float]
 
     def draw() -> torch.Tensor:
         return pipeline(
-            PROMPT, height=size, width=size, num_inference_steps=DRAW_STEPS, guidance_scale=1.0, output_type="latent",
+            PROMPT,
+            height=size,
+            width=size,
+            num_inference_steps=DRAW_STEPS,
+            guidance_scale=1.0,
+            output_type="latent",
             generator=torch.Generator().manual_seed(seed),
-        ).images  # fmt: skip
+        ).images
 
     before = draw()
     pipeline.load_lora_weights(str(work / "lora"))
@@ -180,13 +227,16 @@ def report(rows: Sequence[dict[str, Any]], found: dict[str, Any], counts: dict[s
     fits = "fits" if found["fits"] else "**does not fit**"
     names = {"unet": "UNet", "vae": "autoencoder", "text_encoder": "text encoder"}
     return [
-        *table(["part", "parameters"], [[names[part], f"{count / 1e6:.2f}M"] for part, count in counts.items()]), "",
+        *table(["part", "parameters"], [[names[part], f"{count / 1e6:.2f}M"] for part, count in counts.items()]),
+        "",
         *table(
             ["command", "seconds", "peak GiB"],
             [[row["name"], f"{row['seconds']:.0f}", f"{row['peak_gib']:.2f}"] for row in rows],
-        ), "",
+        ),
+        "",
         "Each command is a process of its own: start, imports and loading count, and its peak is its resident set with "
-        "libraries and memory-mapped weights. `train` also encodes the pairs, and validates and draws at its end.", "",
+        "libraries and memory-mapped weights. `train` also encodes the pairs, and validates and draws at its end.",
+        "",
         f"* The largest peak, {found['largest_peak_gib']:.2f} GiB ({found['largest_peak_of']}), {fits} in "
         f"{LIMIT_GIB:.0f} GiB.",
         f"* `train --dry-run` estimates {estimate:.2f} GiB; `train` took {taken:.2f} GiB, {taken / estimate:.2f} times "
@@ -195,7 +245,7 @@ def report(rows: Sequence[dict[str, Any]], found: dict[str, Any], counts: dict[s
         f"photograph and {merged['masks']} pixels of the mask.",
         f"* Plain diffusers finds LoRA for {lora['layers']} layers in the exported file; with it, latents move by up "
         f"to {lora['latents_moved']:.2g}.",
-    ]  # fmt: skip
+    ]
 
 
 def public_rows(rows: Sequence[dict[str, Any]], work: Path, base: Path | None) -> list[dict[str, Any]]:
@@ -247,8 +297,10 @@ def _study(options: argparse.Namespace) -> None:
     lines = heading("Stable Diffusion 2.0 at full size", command, of)
     lines += [
         f"Seed {options.seed}, {weights}; {options.size} px, float32, batch 1, LoRA of rank {options.rank} on "
-        "attention and feed-forward, gradient checkpointing.", "", *report(rows, found, counts),
-    ]  # fmt: skip
+        "attention and feed-forward, gradient checkpointing.",
+        "",
+        *report(rows, found, counts),
+    ]
     atomic_write_text(options.out, "\n".join(lines) + "\n")
     atomic_write_json(options.out.with_suffix(".json"), {**record, "findings": found, "commands": shown})
 

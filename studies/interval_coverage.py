@@ -222,24 +222,30 @@ def main(
     record = run_record(repetitions=repetitions, resamples=RESAMPLES, cores=os.cpu_count())
     error = 196 * np.sqrt(CONFIDENCE * (1 - CONFIDENCE) / repetitions)
     text = [
-        "# Coverage of the benchmark's intervals", "",
+        "# Coverage of the benchmark's intervals",
+        "",
         f"`python {' '.join(record['command'])}`, {record['date_utc'][:10]}, {record['cores']} cores, "
-        f"{record['platform']}.", "",
+        f"{record['platform']}.",
+        "",
         "How often the 95 % interval of a paired difference holds the true difference of two simulated arms whose true "
         "difference is known. *Coverage* and *width*: the interval of "
         "`skindualgen.benchmarking.statistics` (variance of the seeds and of the test items, Student's t). *Plain*: "
         "percentiles of a bootstrap that redraws seeds and "
         f"items. {repetitions} studies a line, {RESAMPLES} resamples; an interval of exactly 95 % would show "
         f"{95 - error:.1f} to {95 + error:.1f} %. *Sd between seeds*: of the difference of one pair of networks, all "
-        "pairs on one test part.", "",
-        *table(rows), "",
+        "pairs on one test part.",
+        "",
+        *table(rows),
+        "",
         f"Standard deviations of logits: item {World.item}, item in one arm {World.item_in_arm}, one network on one "
         f"item {World.rest}; of the seeds {', '.join(map(str, SEED_EFFECTS))}. Class shares "
-        f"{', '.join(map(str, CLASS_SHARES))}.", "",
+        f"{', '.join(map(str, CLASS_SHARES))}.",
+        "",
         "Two weak places are known. With 3 seeds the degrees of freedom are estimated from two, and where seeds matter "
         "most the interval is somewhat too narrow. And the calibration error sums absolute values, which a bootstrap "
-        "shakes less than new test items do.", "",
-    ]  # fmt: skip
+        "shakes less than new test items do.",
+        "",
+    ]
     atomic_write_text(out / "interval_coverage.md", "\n".join(text))
     atomic_write_json(out / "interval_coverage.json", {"run": record, "rows": rows})
 

@@ -54,19 +54,47 @@ def targets(results: dict[str, Any]) -> list[Target]:
     real_dice, made_dice = (agreement[part]["dice"]["mean"] for part in ("real_val", "generated"))
     read = classes["generated"]["balanced_accuracy"]
     goals = [
-        Target("image -> mask Dice, mean", dice["mean"]["value"], interval(dice["mean"]), 0.84, True,
-               f"{interval(real_dice)} (the segmenter)"),
-        Target("segmenter agreement, Dice short of real pairs", agreement["dice_gap"]["value"],
-               f"{interval(agreement['dice_gap'])}; itself {interval(made_dice)}", 0.04, False, interval(real_dice)),
-        Target("feature kernel distance (KID)", kernel["value"],
-               f"{kernel['value']:.4f}, s.e. {kernel['standard_error']:.4f}", 0.10, False,
-               f"{kernel['floor_mean']:.4f} ({kernel['floor_low']:.4f} to {kernel['floor_high']:.4f})"),
-        Target("feature Frechet distance / its floor", frechet["ratio_to_floor"],
-               f"{frechet['ratio_to_floor']:.2f}; itself {frechet['value']:.1f}, s.e. {frechet['standard_error']:.1f}",
-               2.5, False, floor),
-        Target("prompted diagnosis, balanced accuracy", read["value"], interval(read), 0.55, True,
-               interval(classes["real_val"]["balanced_accuracy"])),
-    ]  # fmt: skip
+        Target(
+            "image -> mask Dice, mean",
+            dice["mean"]["value"],
+            interval(dice["mean"]),
+            0.84,
+            True,
+            f"{interval(real_dice)} (the segmenter)",
+        ),
+        Target(
+            "segmenter agreement, Dice short of real pairs",
+            agreement["dice_gap"]["value"],
+            f"{interval(agreement['dice_gap'])}; itself {interval(made_dice)}",
+            0.04,
+            False,
+            interval(real_dice),
+        ),
+        Target(
+            "feature kernel distance (KID)",
+            kernel["value"],
+            f"{kernel['value']:.4f}, s.e. {kernel['standard_error']:.4f}",
+            0.10,
+            False,
+            f"{kernel['floor_mean']:.4f} ({kernel['floor_low']:.4f} to {kernel['floor_high']:.4f})",
+        ),
+        Target(
+            "feature Frechet distance / its floor",
+            frechet["ratio_to_floor"],
+            f"{frechet['ratio_to_floor']:.2f}; itself {frechet['value']:.1f}, s.e. {frechet['standard_error']:.1f}",
+            2.5,
+            False,
+            floor,
+        ),
+        Target(
+            "prompted diagnosis, balanced accuracy",
+            read["value"],
+            interval(read),
+            0.55,
+            True,
+            interval(classes["real_val"]["balanced_accuracy"]),
+        ),
+    ]
     if "cpu_seconds_per_pair" in results["speed"]:
         seconds = results["speed"]["cpu_seconds_per_pair"]
         goals.append(Target("CPU seconds a pair, one thread, with start-up", seconds, f"{seconds:.2f}", 1.5, False, ""))

@@ -26,10 +26,19 @@ torch.set_num_threads(1)
 SEED = 0
 """of the global generators, before each test"""
 LIBRARIES = (
-    "accelerate.commands.launch", "diffusers.models.unets.unet_2d_condition", "peft", "scipy.stats",
-    "segmentation_models_pytorch", "skimage.measure", "sklearn.metrics", "timm", "torch._dynamo",
-    "torch.distributed.fsdp", "torchmetrics", "transformers.models.clip.modeling_clip",
-)  # fmt: skip
+    "accelerate.commands.launch",
+    "diffusers.models.unets.unet_2d_condition",
+    "peft",
+    "scipy.stats",
+    "segmentation_models_pytorch",
+    "skimage.measure",
+    "sklearn.metrics",
+    "timm",
+    "torch._dynamo",
+    "torch.distributed.fsdp",
+    "torchmetrics",
+    "transformers.models.clip.modeling_clip",
+)
 """Large ones that tests import. Workers, which collect every test, import them before coverage is measured."""
 if "PYTEST_XDIST_WORKER" in os.environ:
     for library in LIBRARIES:

@@ -35,10 +35,16 @@ def write_exchange_data(root: Path, *, real: bool = True, synthetic: int = 3) ->
     records = [_write(root, row, fields, {}) for row, fields in enumerate(REAL if real else ())]
     for row in range(synthetic):
         fields = {
-            "isic_id": f"SDG_{row:07d}", "diagnosis": "seborrheic_keratosis" if row else "nevus", "origin": "synthetic",
-            "prompt": f"a mole, “{row}”", "seed": (1 << 62) + row, "guidance_scale": 3.0, "num_inference_steps": 20,
-            "scores": {"mask_area_fraction": 0.25, **({"agreement": 0.5} if row else {})}, "license": "OpenRAIL++",
-        }  # fmt: skip
+            "isic_id": f"SDG_{row:07d}",
+            "diagnosis": "seborrheic_keratosis" if row else "nevus",
+            "origin": "synthetic",
+            "prompt": f"a mole, “{row}”",
+            "seed": (1 << 62) + row,
+            "guidance_scale": 3.0,
+            "num_inference_steps": 20,
+            "scores": {"mask_area_fraction": 0.25, **({"agreement": 0.5} if row else {})},
+            "license": "OpenRAIL++",
+        }
         records.append(_write(root, 100 + row, fields, fields))
     write_dataset(root, records, made_by={"phantoms": len(records)})
     if synthetic:

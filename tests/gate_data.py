@@ -60,8 +60,9 @@ def write_real(root: Path) -> Path:
 
 def phantom_pairs(count: int, first: int = 500) -> tuple[list[Picture], list[Picture], list[str]]:
     """Unseen phantoms: photographs, masks, diagnoses."""
-    drawn = [draw_phantom(seed, size=SIDE_PX, diagnosis=CLASSES[seed % len(CLASSES)])
-             for seed in range(first, first + count)]  # fmt: skip
+    drawn = [
+        draw_phantom(seed, size=SIDE_PX, diagnosis=CLASSES[seed % len(CLASSES)]) for seed in range(first, first + count)
+    ]
     return [each.image for each in drawn], [each.mask for each in drawn], [each.diagnosis for each in drawn]
 
 
@@ -76,6 +77,4 @@ def judge(gate: Gate, images: Sequence[Picture], masks: Sequence[Picture], diagn
 
 def refused(verdicts: Sequence[Verdict], score: str | None = None) -> float:
     """Share of pairs that are refused, by this score if one is named."""
-    return float(np.mean([
-        any(reason.startswith(score or "") for reason in verdict.reasons) for verdict in verdicts
-    ]))  # fmt: skip
+    return float(np.mean([any(reason.startswith(score or "") for reason in verdict.reasons) for verdict in verdicts]))

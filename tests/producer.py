@@ -119,9 +119,14 @@ def run(
     source = requests_of(pairs)
     chosen = ChunkSettings(**{"steps": 2, "guidance": 2.0, "batch_size": BATCH, "attempts": 3, **(settings or {})})
     return produce(
-        source, out, engine_of(engine, seconds, gate), chosen,
-        described={"requests_sha256": source.sha256, "gate": gate}, layout=Layout(**(layout or {})), report=report,
-    )  # fmt: skip
+        source,
+        out,
+        engine_of(engine, seconds, gate),
+        chosen,
+        described={"requests_sha256": source.sha256, "gate": gate},
+        layout=Layout(**(layout or {})),
+        report=report,
+    )
 
 
 def contents(out: Path) -> dict[str, str]:

@@ -53,10 +53,18 @@ def add_real(root: Path, split: str, *, licence: str | None = "CC-BY-4.0", count
     """Add real pairs of one split to a folder of ``write_generated``."""
     records = read_metadata(root)
     records += [
-        _write_pair(root, f"ISIC_{split}_{i}", 90 + i, origin="real", split=split, diagnosis="nevus",
-                    source="ISIC 2019", license=licence)
+        _write_pair(
+            root,
+            f"ISIC_{split}_{i}",
+            90 + i,
+            origin="real",
+            split=split,
+            diagnosis="nevus",
+            source="ISIC 2019",
+            license=licence,
+        )
         for i in range(count)
-    ]  # fmt: skip
+    ]
     write_dataset(root, records, made_by={"command": ["merge"]})
 
 
@@ -76,9 +84,15 @@ def write_report(path: Path, root: Path, *, near_copies: int = 1) -> Path:
     ]
     names = ("frechet", "near_copy_rate", "skin_dark", "skin_light", "kid")
     copies = [
-        {"generated": "SDG_0000000", "other": "R0", "feature_distance": 0.1, "misfit_ratio": 0.2, "hash_bits": 3,
-         "found_by": ["features"]}
-    ]  # fmt: skip
+        {
+            "generated": "SDG_0000000",
+            "other": "R0",
+            "feature_distance": 0.1,
+            "misfit_ratio": 0.2,
+            "hash_bits": 3,
+            "found_by": ["features"],
+        }
+    ]
     measures = {
         "fidelity": [
             _measure("frechet", 107.4, (102.0, 112.9), ("real against real", 45.6), judge="lite0"),
@@ -96,15 +110,27 @@ def write_report(path: Path, root: Path, *, near_copies: int = 1) -> Path:
     sections |= {"masks": {"left_out": "no masks"}, "diagnosis": {}, "adherence": {}}
     real = {"name": "derm", "manifest_sha256": "c" * 64, "side_px": 64, "counts": {}}
     run = {
-        "command": ["evaluate"], "date_utc": "2026-11-25T08:00:00+00:00", "versions": {}, "platform": "Linux",
-        "seed": 0, "size_px": 32, "held_out": "val", "n_train": 20, "n_held_out": 12, "n_generated": len(records),
-        "extractors": ["lite0"], "judge_recipes": {},
-    }  # fmt: skip
+        "command": ["evaluate"],
+        "date_utc": "2026-11-25T08:00:00+00:00",
+        "versions": {},
+        "platform": "Linux",
+        "seed": 0,
+        "size_px": 32,
+        "held_out": "val",
+        "n_train": 20,
+        "n_held_out": 12,
+        "n_generated": len(records),
+        "extractors": ["lite0"],
+        "judge_recipes": {},
+    }
     report = {
-        "run": run, "real": real, "generated": {**real, "name": "gen", "manifest_sha256": manifest_sha256(records)},
+        "run": run,
+        "real": real,
+        "generated": {**real, "name": "gen", "manifest_sha256": manifest_sha256(records)},
         "caveats": ["Only 12 held-out photographs."],
-        "definitions": {name: DEFINITIONS[name].model_dump() for name in names}, **sections,
-    }  # fmt: skip
+        "definitions": {name: DEFINITIONS[name].model_dump() for name in names},
+        **sections,
+    }
     path.write_text(json.dumps(report))
     return path
 
@@ -112,22 +138,54 @@ def write_report(path: Path, root: Path, *, near_copies: int = 1) -> Path:
 def write_benchmark(path: Path) -> Path:
     """Write a ``benchmark.json`` with one verdict."""
     verdict = {
-        "metric": "dice", "helped": False, "winners": [], "winners_holm": [], "closest": "hybrid",
+        "metric": "dice",
+        "helped": False,
+        "winners": [],
+        "winners_holm": [],
+        "closest": "hybrid",
         "text": "By Dice, no hybrid beats both real replay and classical augmentation.",
-    }  # fmt: skip
+    }
     regime = {
-        "real_pairs": 40, "whole": False, "diagnoses": {}, "best": {}, "arms": [], "left_out": [],
+        "real_pairs": 40,
+        "whole": False,
+        "diagnoses": {},
+        "best": {},
+        "arms": [],
+        "left_out": [],
         "verdicts": [verdict],
-    }  # fmt: skip
+    }
     task = {
-        "task": "segment", "network": "unet", "weights": "imagenet", "parameters": 1, "precision": "fp32", "steps": 1,
-        "batch_size": 1, "learning_rate": 1.0, "fill": "match", "classes": [], "test_items": 9, "test_groups": 9,
-        "generated_items": 6, "metrics": [], "undefined": {}, "caveats": [], "regimes": [regime],
-    }  # fmt: skip
+        "task": "segment",
+        "network": "unet",
+        "weights": "imagenet",
+        "parameters": 1,
+        "precision": "fp32",
+        "steps": 1,
+        "batch_size": 1,
+        "learning_rate": 1.0,
+        "fill": "match",
+        "classes": [],
+        "test_items": 9,
+        "test_groups": 9,
+        "generated_items": 6,
+        "metrics": [],
+        "undefined": {},
+        "caveats": [],
+        "regimes": [regime],
+    }
     result = {
-        "real": "derm", "generated": "gen", "test_split": "test", "seeds": 5, "size_px": 64, "threads": 1,
-        "devices": ["cpu"], "leaks": [], "caveats": [], "tasks": [task], "record": {},
-    }  # fmt: skip
+        "real": "derm",
+        "generated": "gen",
+        "test_split": "test",
+        "seeds": 5,
+        "size_px": 64,
+        "threads": 1,
+        "devices": ["cpu"],
+        "leaks": [],
+        "caveats": [],
+        "tasks": [task],
+        "record": {},
+    }
     path.write_text(json.dumps(result))
     return path
 

@@ -138,10 +138,16 @@ def test_the_epsilon_arm_has_exactly_epsilon_s_loss(t: int, tiny_base: Path, pha
     network = lambda *args, **kwargs: (out,)  # noqa: E731
     with variant("epsilon for the mask", str(tiny_base), phantom_data):
         _, sums = joint_loss(
-            network, latents, codes, torch.ones(3, dtype=torch.bool), torch.zeros(3, 77, 32),
+            network,
+            latents,
+            codes,
+            torch.ones(3, dtype=torch.bool),
+            torch.zeros(3, 77, 32),
             Noise(noise_image, noise_mask, times, times),
-            alphas_cumprod=alphas, prediction_type="epsilon", settings=LossSettings(),
-        )  # fmt: skip
+            alphas_cumprod=alphas,
+            prediction_type="epsilon",
+            settings=LossSettings(),
+        )
     error = (out[:, 4:] - noise_mask).square().mean(dim=(1, 2, 3))
     expected = (min_snr_weight(snr_of(alphas[times]), "epsilon", MIN_SNR_GAMMA) * error).sum()
     assert float(sums["mask"][0]) == pytest.approx(float(expected), rel=1e-4)

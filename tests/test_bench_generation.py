@@ -35,9 +35,17 @@ SIZE_PX = 64
 @pytest.fixture(scope="module")
 def setup(tiny_base: Path, tiny_adapter: Path) -> Setup:
     return Setup(
-        str(tiny_base), str(tiny_adapter), size=SIZE_PX, steps=2, guidance=3.0, batch=2, repeats=2, threads=1, seed=0,
+        str(tiny_base),
+        str(tiny_adapter),
+        size=SIZE_PX,
+        steps=2,
+        guidance=3.0,
+        batch=2,
+        repeats=2,
+        threads=1,
+        seed=0,
         batches=2,
-    )  # fmt: skip
+    )
 
 
 def in_process(task: str, setup: Setup) -> tuple[dict, Measured]:

@@ -141,8 +141,16 @@ def test_every_arm_takes_the_same_steps(
     settings = options(folders, tasks=("classify",), arms=None, seeds=1, steps=3)
     result = run_benchmark(settings, tmp_path)
     assert [arm.name for arm in result.tasks[0].regimes[0].arms] == [
-        "real", "augment", "reweight", "oversample", "replay", "synthetic", "pretrain", "hybrid-1", "hybrid-2",
-    ]  # fmt: skip
+        "real",
+        "augment",
+        "reweight",
+        "oversample",
+        "replay",
+        "synthetic",
+        "pretrain",
+        "hybrid-1",
+        "hybrid-2",
+    ]
     assert len(rates) >= 7
     assert all(rate == rates[0] and len(rate) == 3 for rate in rates)
 

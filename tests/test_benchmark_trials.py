@@ -247,9 +247,14 @@ def halves(count: int, seed: int) -> Pictures:
         images[index, half] //= 4
     names = [f"{seed}-{i}" for i in range(count)]
     return Pictures(
-        images, np.zeros(images.shape[:3], bool), np.zeros(count, bool),
-        [f"class {i % 2}" for i in range(count)], names, names, names,
-    )  # fmt: skip
+        images,
+        np.zeros(images.shape[:3], bool),
+        np.zeros(count, bool),
+        [f"class {i % 2}" for i in range(count)],
+        names,
+        names,
+        names,
+    )
 
 
 def accuracy_of(data: TaskData, pool: Pool, seed: int, steps: int) -> float:

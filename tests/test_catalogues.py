@@ -53,10 +53,13 @@ def isic2019(root: Path, pictures: Sequence[str]) -> Path:
     ]
     text(root, "ISIC_2019_Training_GroundTruth.csv", COLUMNS_2019, *rows)
     text(
-        root, "ISIC_2019_Training_Metadata.csv", "image,age_approx,anatom_site_general,lesion_id,sex",
-        "ISIC_0000001,55.0,anterior torso,,female", "ISIC_0000002_downsampled,,,MSK4_0011,",
+        root,
+        "ISIC_2019_Training_Metadata.csv",
+        "image,age_approx,anatom_site_general,lesion_id,sex",
+        "ISIC_0000001,55.0,anterior torso,,female",
+        "ISIC_0000002_downsampled,,,MSK4_0011,",
         "ISIC_0000003,30.0,upper extremity,BCN_1,male",
-    )  # fmt: skip
+    )
     weights = ["1.0,0.0", "0.0,1.0"]
     test = [row_2019("ISIC_0034321", "UNK"), row_2019("ISIC_0034322", "BKL")]
     header = f"{COLUMNS_2019},score_weight,validation_weight"
@@ -206,13 +209,19 @@ def test_isic2024_with_the_path_of_levels_in_one_column(tmp_path: Path) -> None:
 def test_isic2024_tables_of_the_challenge_are_joined(tmp_path: Path) -> None:
     image(tmp_path, "ISIC_2024_Training_Input/ISIC_0015670.jpg", "ISIC_2024_Training_Input/ISIC_0015671.jpg")
     text(
-        tmp_path, "ISIC_2024_Training_Input/metadata.csv", "isic_id,attribution,copyright_license,age_approx,sex",
-        "ISIC_0015670,A,CC-BY,60,male", "ISIC_0015671,A,CC-BY,50,male",
-    )  # fmt: skip
+        tmp_path,
+        "ISIC_2024_Training_Input/metadata.csv",
+        "isic_id,attribution,copyright_license,age_approx,sex",
+        "ISIC_0015670,A,CC-BY,60,male",
+        "ISIC_0015671,A,CC-BY,50,male",
+    )
     text(
-        tmp_path, "ISIC_2024_Training_Supplement.csv", "isic_id,iddx_1,iddx_2,iddx_3,age_approx",
-        "ISIC_0015670,Benign,Benign melanocytic proliferations,Nevus,60.0", "ISIC_0015671,Benign,,,55",
-    )  # fmt: skip
+        tmp_path,
+        "ISIC_2024_Training_Supplement.csv",
+        "isic_id,iddx_1,iddx_2,iddx_3,age_approx",
+        "ISIC_0015670,Benign,Benign melanocytic proliferations,Nevus,60.0",
+        "ISIC_0015671,Benign,,,55",
+    )
     text(tmp_path, "ISIC_2024_Training_GroundTruth.csv", "isic_id,malignant", "ISIC_0015670,0.0", "ISIC_0015671,0.0")
     listing = list_source(tmp_path)
     assert listing.layout == "isic2024"
@@ -225,9 +234,11 @@ def test_bcn20000(tmp_path: Path) -> None:
     image(tmp_path, "BCN_20k_train/bcn_20k_train/BCN_0000000001.jpg", "BCN_20k_test/BCN_0000000002.jpg", "other.jpg")
     header = "bcn_filename,age_approx,anatom_site_general,diagnosis,lesion_id,capture_date,sex,split"
     text(
-        tmp_path, "bcn_20k_train.csv", header,
+        tmp_path,
+        "bcn_20k_train.csv",
+        header,
         "BCN_0000000001.jpg,55.0,anterior torso,MEL,BCN_0003884,2012-05-16,male,train",
-    )  # fmt: skip
+    )
     header = "bcn_filename,age_approx,anatom_site_general,lesion_id,capture_date,sex"
     text(tmp_path, "bcn_20k_test.csv", header, "BCN_0000000002.jpg,40.0,head/neck,,2012-05-16,female")
     listing = list_source(tmp_path)

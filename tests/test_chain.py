@@ -78,9 +78,16 @@ def chain(
     assert len(rows) == 3 and rows[0]["image"].size == rows[0]["mask"].size == (64, 64)
 
     segmented = run(
-        "segment", "--adapter", work / "run", "--images", work / "generated" / "images", "--out", work / "masks",
-        "--ensemble", 2,
-    )  # fmt: skip
+        "segment",
+        "--adapter",
+        work / "run",
+        "--images",
+        work / "generated" / "images",
+        "--out",
+        work / "masks",
+        "--ensemble",
+        2,
+    )
     assert "3 masks written, 0 were there, 0 photographs refused" in segmented.stdout
     assert {path.stem for path in (work / "masks" / "masks").iterdir()} == {record.isic_id for record in drawn}
 

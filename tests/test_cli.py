@@ -21,10 +21,10 @@ from skindualgen.cli import app, main
 from skindualgen.contracts import InputError
 
 COMMANDS = sorted(command.name or "" for command in app.registered_commands)
-HEAVY = {
-    "PIL", "accelerate", "datasets", "diffusers", "gradio", "huggingface_hub", "jinja2", "matplotlib", "numpy", "peft",
-    "pyarrow", "ray", "safetensors", "scipy", "skimage", "sklearn", "timm", "torch", "torchvision", "transformers",
-}  # fmt: skip
+HEAVY = set(
+    "PIL accelerate datasets diffusers gradio huggingface_hub jinja2 matplotlib numpy peft pyarrow ray safetensors "
+    "scipy skimage sklearn timm torch torchvision transformers".split()
+)
 
 
 def run(*arguments: str, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:

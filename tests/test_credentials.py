@@ -20,11 +20,22 @@ from skindualgen.files import PNG_KEY
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
 RECORD = PairRecord(
-    file_name="images/SDG_0000001.png", mask_file_name="masks/SDG_0000001.png", isic_id="SDG_0000001",
-    prompt="a nevus, 40 % <ä> & \"q\" 'p'", diagnosis="nevus", origin="synthetic", source="skindualgen 0.1.0",
-    license="CC-BY-4.0", seed=2**63 - 1, adapter_sha256="a" * 64, base_sha256="b" * 64, guidance_scale=3.5,
-    sha256="c" * 64, mask_sha256="d" * 64, scores={"mask_area_fraction": 0.25},
-)  # fmt: skip
+    file_name="images/SDG_0000001.png",
+    mask_file_name="masks/SDG_0000001.png",
+    isic_id="SDG_0000001",
+    prompt="a nevus, 40 % <ä> & \"q\" 'p'",
+    diagnosis="nevus",
+    origin="synthetic",
+    source="skindualgen 0.1.0",
+    license="CC-BY-4.0",
+    seed=2**63 - 1,
+    adapter_sha256="a" * 64,
+    base_sha256="b" * 64,
+    guidance_scale=3.5,
+    sha256="c" * 64,
+    mask_sha256="d" * 64,
+    scores={"mask_area_fraction": 0.25},
+)
 
 
 def written(tmp_path: Path, data: bytes) -> Path:
@@ -73,8 +84,10 @@ def test_another_reader_finds_the_iptc_terms_under_their_namespaces(tmp_path: Pa
     extension = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}"
     for name, text in {
         "DigitalSourceType": "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia",
-        "AIPromptInformation": RECORD.prompt, "AISystemUsed": "skindualgen", "AISystemVersionUsed": "0.1.0",
-    }.items():  # fmt: skip
+        "AIPromptInformation": RECORD.prompt,
+        "AISystemUsed": "skindualgen",
+        "AISystemVersionUsed": "0.1.0",
+    }.items():
         assert [element.text for element in root.iter(extension + name)] == [text]
     page = "https://creativecommons.org/licenses/by/4.0/"
     statement = root.find(".//{http://ns.adobe.com/xap/1.0/rights/}WebStatement")

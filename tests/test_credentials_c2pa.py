@@ -23,10 +23,19 @@ from skindualgen.credentials.xmp import TRAINED_ALGORITHMIC_MEDIA
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
 RECORD = PairRecord(
-    file_name="images/SDG_0000001.png", isic_id="SDG_0000001", prompt='a nevus of an "ä"', origin="synthetic",
-    source="skindualgen 0.1.0", license="CC0-1.0", seed=2**63 - 1, adapter_sha256="a" * 64, base_sha256="b" * 64,
-    guidance_scale=3.5, num_inference_steps=20, diagnosis="nevus",
-)  # fmt: skip
+    file_name="images/SDG_0000001.png",
+    isic_id="SDG_0000001",
+    prompt='a nevus of an "ä"',
+    origin="synthetic",
+    source="skindualgen 0.1.0",
+    license="CC0-1.0",
+    seed=2**63 - 1,
+    adapter_sha256="a" * 64,
+    base_sha256="b" * 64,
+    guidance_scale=3.5,
+    num_inference_steps=20,
+    diagnosis="nevus",
+)
 
 
 @pytest.fixture(scope="module")

@@ -40,16 +40,32 @@ def commands(root: Path, base: Path) -> dict[str, list[str]]:
         "export-data": ["export-data", real, out, "--format", "classes"],
         "merge": ["merge", real, generated, "--out", out],
         "benchmark": [
-            "benchmark", "--real", real, "--generated", generated, "--out", out, "--size", "32", "--threads", "1",
-            "--network", "test_efficientnet", "--weights", "random", "--precision", "fp32", "--devices", "cpu",
-            "--steps", "1", "--seeds", "1", "--task", "segment",
+            "benchmark",
+            "--real",
+            real,
+            "--generated",
+            generated,
+            "--out",
+            out,
+            *(
+                "--size 32 --threads 1 --network test_efficientnet --weights random --precision fp32 "
+                "--devices cpu --steps 1 --seeds 1 --task segment"
+            ).split(),
         ],
         "evaluate": [
-            "evaluate", "--real", real, "--generated", generated, "--judges", str(root / "cache"), "--out", out,
-            "--judge-steps", "1", "--judge-size", "32",
+            "evaluate",
+            "--real",
+            real,
+            "--generated",
+            generated,
+            "--judges",
+            str(root / "cache"),
+            "--out",
+            out,
+            *"--judge-steps 1 --judge-size 32".split(),
         ],
         "gate": ["gate", "calibrate", "--real", real, "--out", out, "--size", "32"],
-    }  # fmt: skip
+    }
 
 
 READ_WITHOUT_A_MODEL = ("audit", "export-data", "merge")

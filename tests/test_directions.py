@@ -156,10 +156,18 @@ def test_masks_in_any_form_are_one_mask() -> None:
     array = (np.asarray(disc()) >= 128).astype(np.float32)
     expected = torch.from_numpy(array)[None, None]
     forms = [
-        disc(), disc().convert("1"), disc().convert("RGB"), array, array.astype(bool), array[None],
-        array[..., None], array[None, ..., None], torch.from_numpy(array), torch.from_numpy(array)[None, None],
+        disc(),
+        disc().convert("1"),
+        disc().convert("RGB"),
+        array,
+        array.astype(bool),
+        array[None],
+        array[..., None],
+        array[None, ..., None],
+        torch.from_numpy(array),
+        torch.from_numpy(array)[None, None],
         [disc()],
-    ]  # fmt: skip
+    ]
     for form in forms:
         assert torch.equal(mask_to_tensor(form, SIZE_PX, SIZE_PX), expected)
     assert mask_to_tensor([disc(), array], 32, 48).shape == (2, 1, 32, 48)

@@ -19,9 +19,13 @@ from tiny import tiny_config
 
 STEPS = 6
 SETTINGS: dict[str, Any] = {
-    "steps": STEPS, "accumulation": 2, "validate_every": 3, "checkpoint_every": 3, "lora": {"rank": 2, "alpha": 4},
+    "steps": STEPS,
+    "accumulation": 2,
+    "validate_every": 3,
+    "checkpoint_every": 3,
+    "lora": {"rank": 2, "alpha": 4},
     "learning_rate": 1e-3,
-}  # fmt: skip
+}
 
 
 def curve(run: Path, name: str) -> list[float]:

@@ -21,10 +21,21 @@ RUNNER = Path(__file__).with_name("command_runner.py")
 PATH_CHARACTERS = 200
 DEAD = "http://127.0.0.1:9"
 EVERYTHING_AT_ONCE = {
-    "http_proxy": DEAD, "https_proxy": DEAD, "ALL_PROXY": "socks5://127.0.0.1:9", "no_proxy": "", "NO_PROXY": "",
-    "HOME": "/proc/none", "XDG_CACHE_HOME": "", "TMPDIR": "/proc/none", "LC_ALL": "C", "LANG": "C",
-    "PYTHONIOENCODING": "ascii", "HF_HUB_OFFLINE": "0", "HF_HOME": "/proc/none/hub", "COLUMNS": "120",
-}  # fmt: skip
+    "http_proxy": DEAD,
+    "https_proxy": DEAD,
+    "ALL_PROXY": "socks5://127.0.0.1:9",
+    "no_proxy": "",
+    "NO_PROXY": "",
+    "HOME": "/proc/none",
+    "XDG_CACHE_HOME": "",
+    "TMPDIR": "/proc/none",
+    "LC_ALL": "C",
+    "LANG": "C",
+    "PYTHONIOENCODING": "ascii",
+    "HF_HUB_OFFLINE": "0",
+    "HF_HOME": "/proc/none/hub",
+    "COLUMNS": "120",
+}
 """Conditions that each break something by themselves: what stands all of them stands each."""
 WITHOUT_UTF8 = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii", "HOME": None}
 """File names of the system are ASCII too, and no home folder is named."""
@@ -83,19 +94,52 @@ def everywhere(
         "verify": ["verify", data],
         "export-data": ["export-data", data, str(place / "Äußeres"), "--format", "yolo"],
         "import-data": ["import-data", str(place / "Äußeres"), str(place / "Zurück"), "--format", "yolo"],
-        "plan": ["plan", "--data", data, "--target", "uniform", "-n", "2", "--out", str(place / "Plan.csv"),
-                 "--templates", str(place / "Muster.txt")],
+        "plan": [
+            "plan",
+            "--data",
+            data,
+            *"--target uniform -n 2".split(),
+            "--out",
+            str(place / "Plan.csv"),
+            "--templates",
+            str(place / "Muster.txt"),
+        ],
         "train": ["train", "--data", data, "--config", str(place / "Training.toml"), "--out", run],
-        "generate": ["generate", "--adapter", run, "--prompts", str(place / "Wünsche.txt"), "-n", "1", "--steps", "1",
-                     "--out", str(place / "Erzeugt")],
-        "segment": ["segment", "--adapter", str(tiny_adapter), "--images", str(place / "Quelle ö" / "images"),
-                    "--out", str(place / "Masken"), "--ensemble", "1", "--steps", "1"],
+        "generate": [
+            "generate",
+            "--adapter",
+            run,
+            "--prompts",
+            str(place / "Wünsche.txt"),
+            *"-n 1 --steps 1".split(),
+            "--out",
+            str(place / "Erzeugt"),
+        ],
+        "segment": [
+            "segment",
+            "--adapter",
+            str(tiny_adapter),
+            "--images",
+            str(place / "Quelle ö" / "images"),
+            "--out",
+            str(place / "Masken"),
+            *"--ensemble 1 --steps 1".split(),
+        ],
         "evaluate": ["evaluate", "--real", data, "--generated", str(place / "nirgends"), "--out", str(place / "B")],
-        "hub": ["generate", "--adapter", str(tiny_adapter), "--base", "sd1.5", "--prompt", "a nevus", "--out",
-                str(place / "Nichts")],
+        "hub": [
+            "generate",
+            "--adapter",
+            str(tiny_adapter),
+            "--base",
+            "sd1.5",
+            "--prompt",
+            "a nevus",
+            "--out",
+            str(place / "Nichts"),
+        ],
         "long name": ["prepare", str(place / "Quelle ö"), str(place / ("ß" * 300)), "--size", "64"],
         "ui": ["ui", "--workspace", str(place / "Werkstatt"), "--no-open"],
-    }  # fmt: skip
+    }
     results = run_commands(folder, list(commands.values()), EVERYTHING_AT_ONCE)
     return dict(zip(commands, results, strict=True))
 

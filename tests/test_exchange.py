@@ -139,8 +139,11 @@ def test_a_label_that_was_changed_in_the_format_counts(data: tuple[Path, list[Pa
 def test_a_spelling_that_a_format_unifies_comes_back(data: tuple[Path, list[PairRecord]], tmp_path: Path) -> None:
     out = export(data, tmp_path / "out", "classes")
     assert sorted(folder.name for folder in (out / "train").iterdir()) == [
-        "melanoma", "nevus", "seborrheic keratosis", "skin lesion",
-    ]  # fmt: skip
+        "melanoma",
+        "nevus",
+        "seborrheic keratosis",
+        "skin lesion",
+    ]
     assert by_id(import_data(out, tmp_path / "back", "classes"))["SDG_0000001"].diagnosis == "seborrheic_keratosis"
 
 
@@ -163,9 +166,11 @@ def test_parquet_loads_with_datasets_split_by_split(data: tuple[Path, list[PairR
     datasets = pytest.importorskip("datasets")
     out = export(data, tmp_path / "out", "parquet", shard_size=4)
     assert sorted(path.name for path in (out / "data").iterdir()) == [
-        "test-00000-of-00001.parquet", "train-00000-of-00002.parquet", "train-00001-of-00002.parquet",
+        "test-00000-of-00001.parquet",
+        "train-00000-of-00002.parquet",
+        "train-00001-of-00002.parquet",
         "validation-00000-of-00001.parquet",
-    ]  # fmt: skip
+    ]
     loaded = datasets.load_dataset("parquet", data_dir=str(out / "data"), cache_dir=str(tmp_path / "cache"))
     assert {name: len(part) for name, part in loaded.items()} == {"train": 6, "validation": 2, "test": 1}
     records = by_id(data[1])
@@ -193,8 +198,11 @@ def test_shards_load_with_webdataset(data: tuple[Path, list[PairRecord]], tmp_pa
     out = export(data, tmp_path / "out", "webdataset", shard_size=4)
     shards = sorted(out.glob("*.tar"))
     assert [shard.name for shard in shards] == [
-        "test-000000.tar", "train-000000.tar", "train-000001.tar", "val-000000.tar",
-    ]  # fmt: skip
+        "test-000000.tar",
+        "train-000000.tar",
+        "train-000001.tar",
+        "val-000000.tar",
+    ]
     records, seen = by_id(data[1]), []
     samples = webdataset.WebDataset([str(shard) for shard in shards], shardshuffle=False, empty_check=False)
     for sample in samples.decode("pil"):
@@ -242,9 +250,15 @@ def test_nnunet_description_is_what_its_own_function_writes(
     generate = pytest.importorskip("nnunetv2.dataset_conversion.generate_dataset_json")
     root = export(data, tmp_path / "out", "nnunet") / "Dataset500_SkinDualGen"
     generate.generate_dataset_json(
-        str(tmp_path), {0: "R", 1: "G", 2: "B"}, {"background": 0, "lesion": 1}, 8, ".png", dataset_name="SkinDualGen",
-        license="CC-BY-4.0, CC0-1.0, OpenRAIL++", converted_by="skindualgen",
-    )  # fmt: skip
+        str(tmp_path),
+        {0: "R", 1: "G", 2: "B"},
+        {"background": 0, "lesion": 1},
+        8,
+        ".png",
+        dataset_name="SkinDualGen",
+        license="CC-BY-4.0, CC0-1.0, OpenRAIL++",
+        converted_by="skindualgen",
+    )
     assert json.loads((root / "dataset.json").read_text()) == json.loads((tmp_path / "dataset.json").read_text())
 
 
@@ -369,8 +383,12 @@ def test_isic_layout_is_scored_by_the_challenge_code(data: tuple[Path, list[Pair
         table, _ = parse_truth_csv(file)
     assert list(table.columns) == ["MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC"]
     assert table.idxmax(axis=1).to_dict() == {
-        "ISIC_0000001": "NV", "ISIC_0000002": "MEL", "ISIC_9000003": "NV", "ISIC_9000004": "BKL", "ISIC_9000005": "BKL",
-    }  # fmt: skip
+        "ISIC_0000001": "NV",
+        "ISIC_0000002": "MEL",
+        "ISIC_9000003": "NV",
+        "ISIC_9000004": "BKL",
+        "ISIC_9000005": "BKL",
+    }
     assert (table.sum(axis=1) == 1).all()
 
 

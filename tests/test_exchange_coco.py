@@ -58,7 +58,7 @@ CODE = {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH - 100, 100]}
         ({"attributes": {"depth": float("nan")}}, "attributes.depth is nan"),
         ({"iscrowd": 3}, "iscrowd 3"),
     ],
-)  # fmt: skip
+)
 def test_coco_annotations_that_cannot_be_are_refused_by_id(changes: dict[str, Any], word: str, tmp_path: Path) -> None:
     refused(coco(tmp_path / "coco", **changes), "coco", "annotation 5 of annotations/instances_train.json", word)
 
@@ -79,7 +79,7 @@ def test_coco_annotations_that_cannot_be_are_refused_by_id(changes: dict[str, An
         ({"document": {"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}}, ("category 1", "second time")),
         ({"document": {"annotations": {}}}, ("annotations of", "no list")),
     ],
-)  # fmt: skip
+)
 def test_coco_files_that_contradict_themselves_are_refused(
     changes: dict[str, Any], words: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -138,13 +138,25 @@ def test_coco_of_roboflow(tmp_path: Path) -> None:
         picture(source / part / f"{part}_jpg.rf.0a1b.jpg", number)
         content = {
             "licenses": [{"id": 1, "url": "https://creativecommons.org/licenses/by/4.0/", "name": "CC BY 4.0"}],
-            "categories": [{"id": 0, "name": "lesions", "supercategory": "none"},
-                           {"id": 1, "name": "Melanoma", "supercategory": "lesions"}],
-            "images": [{"id": 0, "license": 1, "file_name": f"{part}_jpg.rf.0a1b.jpg", "height": HEIGHT,
-                        "width": WIDTH}],
-            "annotations": [{"id": 0, "image_id": 0, "category_id": 1, "bbox": [10, 8, 20, 20], "area": 400,
-                             "segmentation": [POLYGON], "iscrowd": 0}],
-        }  # fmt: skip
+            "categories": [
+                {"id": 0, "name": "lesions", "supercategory": "none"},
+                {"id": 1, "name": "Melanoma", "supercategory": "lesions"},
+            ],
+            "images": [
+                {"id": 0, "license": 1, "file_name": f"{part}_jpg.rf.0a1b.jpg", "height": HEIGHT, "width": WIDTH}
+            ],
+            "annotations": [
+                {
+                    "id": 0,
+                    "image_id": 0,
+                    "category_id": 1,
+                    "bbox": [10, 8, 20, 20],
+                    "area": 400,
+                    "segmentation": [POLYGON],
+                    "iscrowd": 0,
+                }
+            ],
+        }
         (source / part / "_annotations.coco.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(content).encode())
     (source / "README.roboflow.txt").write_text("exported")
     (source / "train" / ".DS_Store").write_bytes(b"x")
@@ -165,13 +177,25 @@ def test_coco_of_cvat(tmp_path: Path) -> None:
     picture(source / "images" / "Validation" / "set 1" / "c.png", 2)
     for subset, name in (("default", "b.png"), ("Validation", "set 1/c.png")):
         content = {
-            "licenses": [{"name": "", "id": 0, "url": ""}], "info": {"contributor": ""},
+            "licenses": [{"name": "", "id": 0, "url": ""}],
+            "info": {"contributor": ""},
             "categories": [{"id": 1, "name": "benign", "supercategory": ""}],
-            "images": [{"id": 1, "width": WIDTH, "height": HEIGHT, "file_name": name, "license": 0,
-                        "date_captured": 0}],
-            "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "segmentation": [POLYGON], "area": 400.0,
-                             "bbox": [10.0, 8.0, 20.0, 20.0], "iscrowd": 0, "attributes": {"occluded": False}}],
-        }  # fmt: skip
+            "images": [
+                {"id": 1, "width": WIDTH, "height": HEIGHT, "file_name": name, "license": 0, "date_captured": 0}
+            ],
+            "annotations": [
+                {
+                    "id": 1,
+                    "image_id": 1,
+                    "category_id": 1,
+                    "segmentation": [POLYGON],
+                    "area": 400.0,
+                    "bbox": [10.0, 8.0, 20.0, 20.0],
+                    "iscrowd": 0,
+                    "attributes": {"occluded": False},
+                }
+            ],
+        }
         (source / "annotations").mkdir(exist_ok=True)
         (source / "annotations" / f"instances_{subset}.json").write_text(json.dumps(content))
     records, account = read(source, "coco")
@@ -226,11 +250,13 @@ def test_names_that_repeat_between_folders_get_their_folders(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "fields"),
     [
-        ("MEL", {"diagnosis": "melanoma"}), ("Basal-Cell-Carcinoma", {"diagnosis": "basal cell carcinoma"}),
-        ("Malignant", {"benign_malignant": "malignant"}), ("Skin-Lesion", {}),
+        ("MEL", {"diagnosis": "melanoma"}),
+        ("Basal-Cell-Carcinoma", {"diagnosis": "basal cell carcinoma"}),
+        ("Malignant", {"benign_malignant": "malignant"}),
+        ("Skin-Lesion", {}),
         ("birth-mark", {"diagnosis": "birth-mark"}),
     ],
-)  # fmt: skip
+)
 def test_what_classes_mean(name: str, fields: dict[str, str], tmp_path: Path) -> None:
     source = coco(tmp_path / "coco", document={"categories": [{"id": 1, "name": name}]})
     records, account = read(source, "coco")
@@ -251,9 +277,13 @@ def test_outlines_are_not_written_beside_a_picture_that_its_metadata_turn(tmp_pa
     mask[4:20, 6:12] = 255
     Image.fromarray(mask).save(folder / "masks" / "a.png")
     record = PairRecord(
-        file_name="images/a.jpg", mask_file_name="masks/a.png", isic_id="a", diagnosis="nevus",
-        sha256=sha256_file(folder / "images" / "a.jpg"), mask_sha256=sha256_file(folder / "masks" / "a.png"),
-    )  # fmt: skip
+        file_name="images/a.jpg",
+        mask_file_name="masks/a.png",
+        isic_id="a",
+        diagnosis="nevus",
+        sha256=sha256_file(folder / "images" / "a.jpg"),
+        mask_sha256=sha256_file(folder / "masks" / "a.png"),
+    )
     write_dataset(folder, [record], made_by={})
     with pytest.raises(InputError, match="orientation 6"):
         export_data(folder, tmp_path / "out", format_name)

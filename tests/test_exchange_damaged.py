@@ -279,8 +279,10 @@ def test_dicom_attributes_and_files_that_are_not_used_are_listed(data: Path, tmp
     assert (record.mask_file_name, record.age_approx, record.sex) == (None, None, None)
     name = image.relative_to(out).as_posix()
     assert reasons(account) == {
-        "notes.txt": "other_file", name.replace("_image", "_mask"): "mask_without_image", name: "value_not_used",
-    }  # fmt: skip
+        "notes.txt": "other_file",
+        name.replace("_image", "_mask"): "mask_without_image",
+        name: "value_not_used",
+    }
     assert sum(item.reason == "value_not_used" for item in account.left_out) == 2
 
 

@@ -30,9 +30,16 @@ from skindualgen.files import sha256_bytes
 KEPT_WITHOUT_PRIVATE = {"isic_id", "split", "origin", "sex", "age_approx", "anatom_site_general", "diagnosis"}
 TEXTS = {"AS", "CS", "DA", "LO", "LT", "PN", "SH", "ST", "TM", "UI", "UT"}
 FULL = {
-    "isic_id": "ISIC_0000009", "diagnosis": "melanoma", "age_approx": 7, "sex": "male", "patient_id": "P9",
-    "lesion_id": "IL_9", "anatom_site_general": "posterior torso", "split": "val", "split_group": "g",
-}  # fmt: skip
+    "isic_id": "ISIC_0000009",
+    "diagnosis": "melanoma",
+    "age_approx": 7,
+    "sex": "male",
+    "patient_id": "P9",
+    "lesion_id": "IL_9",
+    "anatom_site_general": "posterior torso",
+    "split": "val",
+    "split_group": "g",
+}
 
 
 @pytest.fixture(scope="module")
@@ -250,10 +257,18 @@ def test_generated_pairs_are_sound_after_the_way_there_and_back(tmp_path: Path) 
     root = tmp_path / "data"
     rng = np.random.default_rng(0)
     record = PairRecord(
-        file_name="images/a.png", mask_file_name="masks/a.png", isic_id="SDG_0000001", prompt="a “nevus” \\ 1",
-        origin="synthetic", source="skindualgen 0.1.0", seed=2**63 - 1, adapter_sha256="a" * 64, license="CC0-1.0",
-        scores={"mask_area_fraction": 0.125}, diagnosis="nevus",
-    )  # fmt: skip
+        file_name="images/a.png",
+        mask_file_name="masks/a.png",
+        isic_id="SDG_0000001",
+        prompt="a “nevus” \\ 1",
+        origin="synthetic",
+        source="skindualgen 0.1.0",
+        seed=2**63 - 1,
+        adapter_sha256="a" * 64,
+        license="CC0-1.0",
+        scores={"mask_area_fraction": 0.125},
+        diagnosis="nevus",
+    )
     files = {
         "images/a.png": image_png(Image.fromarray(rng.integers(0, 256, (31, 33, 3), dtype=np.uint8)), record),
         "masks/a.png": mask_png(Image.fromarray((rng.random((31, 33)) > 0.5).astype(np.uint8) * 255), "SDG_0000001"),

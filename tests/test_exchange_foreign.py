@@ -24,7 +24,7 @@ from exchange_foreign import (
     reasons,
     refused,
     yolo,
-)  # fmt: skip
+)
 from skindualgen.exchange.source import Account
 
 # --- YOLO ---
@@ -59,12 +59,23 @@ def test_yolo_lines_as_editors_leave_them(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "0 nan 0.2 0.6 0.2 0.6 0.7", "0 inf 0.2 0.6 0.2 0.6 0.7", "nan 0.2 0.2 0.6 0.2 0.6 0.7",
-        "0 1.5 0.2 0.6 0.2 0.6 0.7", "0 -0.5 0.2 0.6 0.2 0.6 0.7", "0 20 8 60 8 60 28", "0 0.2 0.2 0.6 0.2 0.6",
-        "0 0.2 0.2", "0", "0.5 0.2 0.2 0.6 0.2 0.6 0.7", "3 0.2 0.2 0.6 0.2 0.6 0.7",
-        "melanoma 0.2 0.2 0.6 0.2 0.6 0.7", "0 0.5 0.5 nan 0.1", "0 0.5 0.5 0 0.1", "0 0.9 0.5 0.8 0.1",
+        "0 nan 0.2 0.6 0.2 0.6 0.7",
+        "0 inf 0.2 0.6 0.2 0.6 0.7",
+        "nan 0.2 0.2 0.6 0.2 0.6 0.7",
+        "0 1.5 0.2 0.6 0.2 0.6 0.7",
+        "0 -0.5 0.2 0.6 0.2 0.6 0.7",
+        "0 20 8 60 8 60 28",
+        "0 0.2 0.2 0.6 0.2 0.6",
+        "0 0.2 0.2",
+        "0",
+        "0.5 0.2 0.2 0.6 0.2 0.6 0.7",
+        "3 0.2 0.2 0.6 0.2 0.6 0.7",
+        "melanoma 0.2 0.2 0.6 0.2 0.6 0.7",
+        "0 0.5 0.5 nan 0.1",
+        "0 0.5 0.5 0 0.1",
+        "0 0.9 0.5 0.8 0.1",
     ],
-)  # fmt: skip
+)
 def test_yolo_lines_that_cannot_be_are_refused_by_number(line: str, tmp_path: Path) -> None:
     refused(yolo(tmp_path / "yolo", f"{LINE}\n\n{line}\n"), "yolo", "train/labels/a.txt, line 3")
 
@@ -121,8 +132,9 @@ def test_yolo_of_cvat_names_its_pictures_in_a_file(tmp_path: Path) -> None:
     (source / "data.yaml").write_text("path: ./\ntrain: train.txt\nval: val.txt\nnames:\n  0: nevus\n")
     records, account = read(source, "yolo")
     assert {name: (record.split, record.diagnosis) for name, record in records.items()} == {
-        "a": ("train", "nevus"), "b": ("val", "nevus"),
-    }  # fmt: skip
+        "a": ("train", "nevus"),
+        "b": ("val", "nevus"),
+    }
     assert account == Account([], [])
     (source / "val.txt").write_text("images/val/b.png\nimages/val/gone.png\n")
     refused(source, "yolo", "val.txt, line 2", "gone.png")
@@ -152,8 +164,10 @@ def test_nnunet_with_test_images_alone_and_hidden_files(ending: str, tmp_path: P
         (folder / name).write_bytes(b"x")
     records, account = read(tmp_path / "raw", "nnunet")
     assert {name: (record.split, record.mask_file_name) for name, record in records.items()} == {
-        "a": ("train", "masks/a.png"), "b": ("train", "masks/b.png"), "t": ("test", None),
-    }  # fmt: skip
+        "a": ("train", "masks/a.png"),
+        "b": ("train", "masks/b.png"),
+        "t": ("test", None),
+    }
     np.testing.assert_array_equal(mask_of(tmp_path / "raw", records["a"]), SQUARE)
     assert reasons(account) == {f"Dataset501_X/imagesTs/t_0000{ending}": "image_without_mask"} and account.notes == []
 
@@ -167,8 +181,10 @@ def test_nnunet_says_what_it_reads_otherwise(tmp_path: Path) -> None:
     assert {name: record.split for name, record in records.items()} == {"a": "train", "b": "val", "t": "test"}
     assert "'hair'" in account.notes[0] and "2 folds" in account.notes[1] and "numTraining is 7" in account.notes[2]
     assert [(item.file.removeprefix("Dataset501_X/"), item.isic_id) for item in account.left_out] == [
-        ("imagesTs/t_0000.png", "t"), ("labelsTr/gone.png", ""), ("splits_final.json", "lost"),
-    ]  # fmt: skip
+        ("imagesTs/t_0000.png", "t"),
+        ("labelsTr/gone.png", ""),
+        ("splits_final.json", "lost"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,10 @@ def test_the_file_says_what_was_done(folder, gate):
 def test_the_pairs_that_set_the_thresholds_are_judged_alike_from_their_files(real, folder, gate):
     _, kept = read_score_lines(folder / "real_scores.csv")
     records = read_metadata(real, "val")
-    images, masks = zip(*([np.asarray(Image.open(real / name)) for name in (r.file_name, r.mask_file_name)]
-                          for r in records), strict=True)  # fmt: skip
+    images, masks = zip(
+        *([np.asarray(Image.open(real / name)) for name in (r.file_name, r.mask_file_name)] for r in records),
+        strict=True,
+    )
     verdicts = judge(gate, images, masks, [record.diagnosis for record in records])
     assert verdicts == kept
     assert sum(verdict.accepted for verdict in verdicts) == round(gate.file.real.value * VAL)
@@ -257,8 +259,10 @@ def test_with_judges_of_its_own_the_gate_sees_wrong_diagnoses_and_wrong_masks(re
 def test_a_judge_that_has_seen_the_held_out_pairs_is_refused(real, judges, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(real, other)
-    records = [record.model_copy(update={"split": "train" if record.split == "val" else "val"})
-               for record in read_metadata(real)]  # fmt: skip
+    records = [
+        record.model_copy(update={"split": "train" if record.split == "val" else "val"})
+        for record in read_metadata(real)
+    ]
     write_dataset(other, records, made_by={})
     for name, path in zip(("segmenter", "classifier"), judges, strict=True):
         with pytest.raises(InputError, match=f"a {name} that was trained on {TRAIN} of the held-out pairs"):

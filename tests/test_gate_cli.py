@@ -75,8 +75,14 @@ def test_a_reading_is_a_function_of_its_picture(pipe):
     assert fields.shape == (3, SIDE_PX, SIDE_PX) and fields.dtype == np.float32
     assert all(np.array_equal(mask_predictor(pipe)(images[i : i + 1])[0], fields[i]) for i in range(3))
     assert not np.array_equal(fields[0], fields[1])
-    _, masks = pipe(image=Image.fromarray(images[1]), num_inference_steps=1, output_type="np", clean=False,
-                    generator=torch.Generator().manual_seed(0), return_dict=False)  # fmt: skip
+    _, masks = pipe(
+        image=Image.fromarray(images[1]),
+        num_inference_steps=1,
+        output_type="np",
+        clean=False,
+        generator=torch.Generator().manual_seed(0),
+        return_dict=False,
+    )
     assert np.array_equal(fields[1] > 0, np.asarray(masks).reshape(SIDE_PX, SIDE_PX) > 0.5)
 
 
@@ -106,15 +112,36 @@ def test_reading_does_not_disturb_a_drawing_in_another_thread(pipe):
 
 
 def test_calibrate_and_apply_with_an_adapter(root, tiny_adapter, tmp_path):
-    made = run("calibrate", "--real", root / "real", "--out", tmp_path / "gate", "--adapter", tiny_adapter,
-               "--accept", 0.9, "--without", "exposure", "--without", "mask_typicality")  # fmt: skip
+    made = run(
+        "calibrate",
+        "--real",
+        root / "real",
+        "--out",
+        tmp_path / "gate",
+        "--adapter",
+        tiny_adapter,
+        "--accept",
+        0.9,
+        *"--without exposure --without mask_typicality".split(),
+    )
     assert made.exit_code == 0, made.output
     assert f"of {VAL} real pairs" in made.stdout
     content = json.loads((tmp_path / "gate" / "gate.json").read_text())
     assert [rule["score"] for rule in content["rules"]] == ["self_agreement", "novelty", "sharpness", "saturation"]
     assert content["size_px"] == SIDE_PX and len(content["adapter"]["adapter_sha256"]) == 64
-    done = run("apply", "--gate", tmp_path / "gate" / "gate.json", "--pairs", root / "pairs", "--out",
-               tmp_path / "report", "--keep", tmp_path / "kept", "--adapter", tiny_adapter)  # fmt: skip
+    done = run(
+        "apply",
+        "--gate",
+        tmp_path / "gate" / "gate.json",
+        "--pairs",
+        root / "pairs",
+        "--out",
+        tmp_path / "report",
+        "--keep",
+        tmp_path / "kept",
+        "--adapter",
+        tiny_adapter,
+    )
     assert done.exit_code == 0, done.output
     assert "lesion_area: 1 refused" in done.stdout
     results = json.loads((tmp_path / "report" / "gate_report.json").read_text())

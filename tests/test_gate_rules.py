@@ -74,8 +74,9 @@ def test_others_of_the_same_kind_are_accepted_at_about_that_rate():
 def test_held_back_pairs_are_judged_without_their_lesion():
     """Each lesion is in the set twice: rules found without a lesion refuse both its worst pictures or none."""
     scores = drawn(120, 5)
-    twice = table({name: np.repeat(column, 2) for name, column in scores.values.items()},
-                  groups=[str(i // 2) for i in range(240)])  # fmt: skip
+    twice = table(
+        {name: np.repeat(column, 2) for name, column in scores.values.items()}, groups=[str(i // 2) for i in range(240)]
+    )
     good = held_back_acceptance(twice, 0.9)
     assert (good[::2] == good[1::2]).all()
     assert abs(good.mean() - 0.9) < 0.06

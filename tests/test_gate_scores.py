@@ -54,8 +54,10 @@ def test_best_dice_is_the_largest_f1_over_all_levels():
 
 def test_sharpness_falls_with_blur_and_ignores_contrast(phantoms):
     image = phantoms[0][0]
-    values = [sharpness(np.rint(ndimage.gaussian_filter(image.astype(float), (s, s, 0))).astype(np.uint8))
-              for s in (0, 1, 2, 3)]  # fmt: skip
+    values = [
+        sharpness(np.rint(ndimage.gaussian_filter(image.astype(float), (s, s, 0))).astype(np.uint8))
+        for s in (0, 1, 2, 3)
+    ]
     assert values == sorted(values, reverse=True) and values[0] > 1.5 * values[2]
     noise = np.random.default_rng(0).normal(128, 30, (SIDE_PX, SIDE_PX, 1)).clip(0, 255).repeat(3, -1)
     faint = 128 + (noise - 128) / 3
@@ -141,8 +143,11 @@ def test_scores_do_not_depend_on_the_other_pairs(phantoms, reference):
 
 
 def test_a_score_without_its_judge_is_refused(reference):
-    for name, judge in (("self_agreement", "adapter"), ("segmenter_agreement", "segmenter"),
-                        ("class_probability", "classifier")):  # fmt: skip
+    for name, judge in (
+        ("self_agreement", "adapter"),
+        ("segmenter_agreement", "segmenter"),
+        ("class_probability", "classifier"),
+    ):
         with pytest.raises(InputError, match=judge):
             Scorer((name,), reference, SIDE_PX)
     with pytest.raises(InputError, match="'beauty'"):

@@ -148,8 +148,11 @@ def test_the_adapter_s_defaults(tiny_v_adapter: Path) -> None:
     told = SkinDualGenPipeline.from_pipe(plain, **{f"default_{name}": value for name, value in settings.items()})
     told.set_progress_bar_config(disable=True)
     assert told.guidance().told == {
-        "guidance_rescale": 0.7, "guidance_from": 0.3, "guidance_until": 1.0, "prompt_noise": 0.2,
-    }  # fmt: skip
+        "guidance_rescale": 0.7,
+        "guidance_from": 0.3,
+        "guidance_until": 1.0,
+        "prompt_noise": 0.2,
+    }
     assert plain.guidance().told == {} and told.guidance(rescale=0.0, interval=(0, 1), prompt_noise=0).told == {}
     assert difference(call(told, guidance_scale=3.0), call(plain, guidance_scale=3.0, **settings)) == 0
     assert difference(call(told, None, image=photograph()), call(plain, None, image=photograph())) == 0

@@ -89,10 +89,18 @@ def test_a_base_comes_from_the_hub_as_from_a_folder(hub: LoopbackHub, twin: Path
 def test_only_what_is_loaded_is_fetched_and_only_once(hub: LoopbackHub) -> None:
     snapshot = fetch_snapshot([Candidate(NAME)])
     assert files_asked(hub) == {
-        UNET, "unet/config.json", "vae/diffusion_pytorch_model.safetensors", "vae/config.json",
-        "text_encoder/model.safetensors", "text_encoder/config.json", "tokenizer/tokenizer.json",
-        "tokenizer/tokenizer_config.json", "scheduler/scheduler_config.json", "model_index.json", "README.md",
-    }  # fmt: skip
+        UNET,
+        "unet/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+        "vae/config.json",
+        "text_encoder/model.safetensors",
+        "text_encoder/config.json",
+        "tokenizer/tokenizer.json",
+        "tokenizer/tokenizer_config.json",
+        "scheduler/scheduler_config.json",
+        "model_index.json",
+        "README.md",
+    }
     hub.requests.clear()
     assert fetch_snapshot([Candidate(NAME)]) == snapshot
     assert not files_asked(hub)

@@ -79,9 +79,15 @@ def test_more_classes_make_more_channels() -> None:
 
 def test_an_inpainting_unet_is_refused() -> None:
     base = UNet2DConditionModel(
-        in_channels=9, out_channels=4, block_out_channels=(32,), cross_attention_dim=8, layers_per_block=1,
-        down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), norm_num_groups=8,
-    )  # fmt: skip
+        in_channels=9,
+        out_channels=4,
+        block_out_channels=(32,),
+        cross_attention_dim=8,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+        norm_num_groups=8,
+    )
     with pytest.raises(InputError, match="9 input and 4 output"):
         widen_unet(base)
 

@@ -152,8 +152,10 @@ def test_exact_copies_are_told_from_near_ones(
     sides = {"train": train_part, "generated": None} | {side: DatasetPart(part.root, records)}
     found = find_leaks(test=test_part, train=sides["train"], generated=sides["generated"], generator_items=None)
     assert [(kind, test_id, other) for kind, _, test_id, other in kinds(found)] == [
-        ("file", "p100", "file"), ("pixels", "p101", "pixels"), ("pixels", "p102", "third"),
-    ]  # fmt: skip
+        ("file", "p100", "file"),
+        ("pixels", "p101", "pixels"),
+        ("pixels", "p102", "third"),
+    ]
 
 
 def test_ids_of_generated_pairs_mean_nothing(test_part: DatasetPart, train_part: DatasetPart, tmp_path: Path) -> None:
@@ -178,9 +180,12 @@ def test_what_the_generator_was_trained_on_is_found(test_part: DatasetPart, trai
     found = find_leaks(test=test, train=train_part, generated=None, generator_items=items)
     assert {leak.where for leak in found} == {"generator's training items"}
     assert [(leak.kind, leak.test_id, leak.other_id) for leak in found] == [
-        ("isic_id", "p100", "p100"), ("patient_id", "p103", "c"), ("lesion_id", "p102", "b"),
-        ("split_group", "p103", "d"), ("file", "p101", "a"),
-    ]  # fmt: skip
+        ("isic_id", "p100", "p100"),
+        ("patient_id", "p103", "c"),
+        ("lesion_id", "p102", "b"),
+        ("split_group", "p103", "d"),
+        ("file", "p101", "a"),
+    ]
 
 
 def test_a_generator_trained_on_the_test_split_is_refused(

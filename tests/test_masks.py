@@ -113,9 +113,14 @@ def test_disc_is_compact_and_round_and_an_ellipse_has_its_own_eccentricity():
     assert ellipse.eccentricity == pytest.approx(math.sqrt(1 - (30 / 50) ** 2), abs=0.01)
     assert ellipse.compactness < 0.95
     assert list(ellipse.as_dict()) == [
-        "area_fraction", "eccentricity", "compactness", "border_irregularity", "asymmetry", "components",
+        "area_fraction",
+        "eccentricity",
+        "compactness",
+        "border_irregularity",
+        "asymmetry",
+        "components",
         "touches_border",
-    ]  # fmt: skip
+    ]
     assert ellipse.as_dict()["touches_border"] == 0.0
 
 

@@ -53,9 +53,16 @@ def loss_of(
 ) -> tuple[Tensor, dict[str, float]]:
     latents, codes = pairs()
     loss, sums = joint_loss(
-        unet, latents, codes, torch.ones(4, dtype=torch.bool) if has_mask is None else has_mask, TEXT, noise,
-        alphas_cumprod=ALPHAS, prediction_type=kind, settings=LossSettings(**settings),
-    )  # fmt: skip
+        unet,
+        latents,
+        codes,
+        torch.ones(4, dtype=torch.bool) if has_mask is None else has_mask,
+        TEXT,
+        noise,
+        alphas_cumprod=ALPHAS,
+        prediction_type=kind,
+        settings=LossSettings(**settings),
+    )
     return loss, term_means(sums)
 
 
@@ -90,9 +97,12 @@ def test_the_ways_have_their_shares() -> None:
 
 def test_noise_is_white_and_a_function_of_the_generator() -> None:
     call = lambda: draw_noise(  # noqa: E731
-        (64, 6, 8, 8), torch.ones(64, dtype=torch.bool), NoiseSettings(), TIMESTEPS,
+        (64, 6, 8, 8),
+        torch.ones(64, dtype=torch.bool),
+        NoiseSettings(),
+        TIMESTEPS,
         torch.Generator().manual_seed(3),
-    )  # fmt: skip
+    )
     noise, again = call(), call()
     assert noise.image.shape == (64, 6, 8, 8) and noise.mask.shape == (64, 4, 8, 8)
     assert torch.equal(noise.image, again.image) and torch.equal(noise.t_mask, again.t_mask)
@@ -103,9 +113,12 @@ def test_noise_is_white_and_a_function_of_the_generator() -> None:
 def test_noise_offset_by_hand() -> None:
     """One more normal number for each image channel, of deviation .5, shared within the channel; the mask's stays."""
     draw = lambda offset: draw_noise(  # noqa: E731
-        (500, 2, 4, 4), torch.ones(500, dtype=torch.bool), NoiseSettings(offset=offset), TIMESTEPS,
+        (500, 2, 4, 4),
+        torch.ones(500, dtype=torch.bool),
+        NoiseSettings(offset=offset),
+        TIMESTEPS,
         torch.Generator().manual_seed(3),
-    )  # fmt: skip
+    )
     plain, moved = draw(0.0), draw(0.5)
     assert torch.equal(plain.mask, moved.mask) and torch.equal(plain.t_image, moved.t_image)
     difference = moved.image - plain.image
@@ -271,9 +284,15 @@ def test_zero_terminal_snr_has_no_nan() -> None:
     for kind in ("v_prediction", "epsilon"):
         unet = Recorder(torch.ones(4, 8, 8, 8))
         loss, _ = joint_loss(
-            unet, latents, codes, torch.ones(4, dtype=torch.bool), TEXT, replace(noise),
-            alphas_cumprod=scheduler.alphas_cumprod, prediction_type=kind,
+            unet,
+            latents,
+            codes,
+            torch.ones(4, dtype=torch.bool),
+            TEXT,
+            replace(noise),
+            alphas_cumprod=scheduler.alphas_cumprod,
+            prediction_type=kind,
             settings=LossSettings(consistency=0.1, lesion=1.0),
-        )  # fmt: skip
+        )
         loss.backward()
         assert torch.isfinite(loss) and unet.answer.grad is not None and torch.isfinite(unet.answer.grad).all()

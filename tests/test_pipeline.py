@@ -42,10 +42,22 @@ SCHEDULERS = [DDIMScheduler, DDPMScheduler, UniPCMultistepScheduler, DPMSolverMu
 def test_it_takes_what_diffusers_pipelines_take() -> None:
     parameters = inspect.signature(SkinDualGenPipeline.__call__).parameters
     asked = {
-        "prompt", "negative_prompt", "num_inference_steps", "guidance_scale", "num_images_per_prompt", "generator",
-        "latents", "height", "width", "output_type", "return_dict", "callback_on_step_end",
-        "callback_on_step_end_tensor_inputs", "prompt_embeds", "negative_prompt_embeds",
-    }  # fmt: skip
+        "prompt",
+        "negative_prompt",
+        "num_inference_steps",
+        "guidance_scale",
+        "num_images_per_prompt",
+        "generator",
+        "latents",
+        "height",
+        "width",
+        "output_type",
+        "return_dict",
+        "callback_on_step_end",
+        "callback_on_step_end_tensor_inputs",
+        "prompt_embeds",
+        "negative_prompt_embeds",
+    }
     assert asked <= set(parameters)
     assert all(p.default is not inspect.Parameter.empty for name, p in parameters.items() if name != "self")
 
@@ -301,11 +313,14 @@ def karras(own: Any) -> Any:
 @pytest.mark.parametrize(
     "make",
     [
-        DDIMScheduler.from_config, DDPMScheduler.from_config, UniPCMultistepScheduler.from_config, karras,
+        DDIMScheduler.from_config,
+        DDPMScheduler.from_config,
+        UniPCMultistepScheduler.from_config,
+        karras,
         DPMSolverSinglestepScheduler.from_config,
     ],
     ids=["DDIM", "DDPM", "UniPC", "Karras", "singlestep"],
-)  # fmt: skip
+)
 def test_a_weak_edit_stays_near_what_is_given(pipe: SkinDualGenPipeline, make: Callable[[Any], Any]) -> None:
     """The schedulers that are taken begin an edit at the level of its strength: the mask is redrawn a little."""
     own = SkinDualGenPipeline(**{**pipe.components, "scheduler": make(pipe.scheduler.config)})

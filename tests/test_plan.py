@@ -19,9 +19,13 @@ from skindualgen.planning.requests import PairRequest
 from skindualgen.planning.rows import COLUMNS, MAX_PAIRS, SEEDS_OF_A_ROW, PlanRow, read_rows, seed_of_row
 
 FULL = {
-    "diagnosis": "melanoma", "benign_malignant": "malignant", "age_approx": 55, "sex": "female",
-    "anatom_site_general": "posterior torso", "skin_tone": "light",
-}  # fmt: skip
+    "diagnosis": "melanoma",
+    "benign_malignant": "malignant",
+    "age_approx": 55,
+    "sex": "female",
+    "anatom_site_general": "posterior torso",
+    "skin_tone": "light",
+}
 
 
 def written(folder: Path, text: str) -> Path:
@@ -81,8 +85,11 @@ def test_prompt_and_count_are_enough(tmp_path: Path) -> None:
     path = written(tmp_path, "\ufeffcount,prompt\n2,a mole on the leg of a 40 year old man\n\n1,something brown\n")
     first, second, third = read_plan(path).requests()
     assert first.attributes == {
-        "diagnosis": "nevus", "age_approx": 40, "sex": "male", "anatom_site_general": "lower extremity",
-    }  # fmt: skip
+        "diagnosis": "nevus",
+        "age_approx": 40,
+        "sex": "male",
+        "anatom_site_general": "lower extremity",
+    }
     assert (first.seed, second.seed, third.seed) == (seed_of_row(0, 0), seed_of_row(0, 0) + 1, seed_of_row(0, 1))
     assert (third.attributes, third.plan_row, third.extrapolation) == ({}, 1, None)
     longer = written(tmp_path, "count,prompt\n9,a mole on the leg of a 40 year old man\n1,something brown\n")
@@ -140,11 +147,11 @@ FAULTS: list[tuple[str, str]] = [
     ("prompt,count,age_approx\na nevus,3,130\n", "line 2, age_approx: 130 is not from 0 to 120"),
     ("prompt,count,age_approx\na 50 year old man,3,60\n", "line 2, age_approx: 60 beside.*asks for 50"),
     ("prompt,count,anatom_site_general\na nevus on the back,3,anterior torso\n", "asks for posterior torso"),
-    ("prompt,count,skin_tone\n\"a nevus, very light skin\",3,light\n", "line 2, skin_tone: 'light' beside.*very light"),
+    ('prompt,count,skin_tone\n"a nevus, very light skin",3,light\n', "line 2, skin_tone: 'light' beside.*very light"),
     ("prompt,count,skin_tone\na nevus,3,lihgt\n", "line 2, skin_tone: 'lihgt'.*write 'light'"),
     ("prompt,count,extrapolation\na nevus,3,perhaps\n", "line 2, extrapolation: 'perhaps'"),
     (f"prompt,count\n{'a very long nevus ' * 20},3\n", "line 2, prompt: a prompt which may need .* CLIP tokens"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("text", "message"), FAULTS, ids=[message[:40] for _, message in FAULTS])

@@ -109,9 +109,17 @@ def test_other_targets_and_templates(tmp_path: Path) -> None:
     (tmp_path / "lines" / "light.txt").write_text("warm light\n")
     (tmp_path / "mine.txt").write_text("{diagnosis}, __light__\n")
     done = run(
-        data, out, "--target", "uniform", "-n", "2", "--templates", str(tmp_path / "mine.txt"),
-        "--wildcards", str(tmp_path / "lines"),
-    )  # fmt: skip
+        data,
+        out,
+        "--target",
+        "uniform",
+        "-n",
+        "2",
+        "--templates",
+        str(tmp_path / "mine.txt"),
+        "--wildcards",
+        str(tmp_path / "lines"),
+    )
     assert done.exit_code == 0, done.output
     assert {request.prompt for request in read_plan(out).requests()} == {"nevus, warm light", "melanoma, warm light"}
 
@@ -155,9 +163,11 @@ def photograph(root: Path, name: str, lab: tuple[float, float, float], *, mask: 
     Image.fromarray(np.rint(picture * 255).astype(np.uint8)).save(root / "images" / f"{name}.png")
     Image.fromarray((lesion * 255).astype(np.uint8)).save(root / "masks" / f"{name}.png")
     return PairRecord(
-        file_name=f"images/{name}.png", mask_file_name=f"masks/{name}.png" if mask else None, isic_id=name,
+        file_name=f"images/{name}.png",
+        mask_file_name=f"masks/{name}.png" if mask else None,
+        isic_id=name,
         diagnosis="nevus",
-    )  # fmt: skip
+    )
 
 
 def tone_of(image: NDArray[np.uint8], lesion: NDArray[np.bool_]) -> str | None:

@@ -17,15 +17,39 @@ from skindualgen.planning.targets import BY, Balanced, Ratio, Uniform, Wish
 from skindualgen.planning.templates import read_templates
 
 PEOPLE: list[dict[str, Any]] = [
-    {"diagnosis": "nevus", "benign_malignant": "benign", "sex": "female", "age_approx": 30,
-     "anatom_site_general": "posterior torso", "skin_tone": "light"},
-    {"diagnosis": "nevus", "benign_malignant": "benign", "sex": "male", "age_approx": 45,
-     "anatom_site_general": "head/neck", "skin_tone": "tan"},
-    {"diagnosis": "nevus", "benign_malignant": "benign", "sex": "male", "age_approx": None,
-     "anatom_site_general": "lower extremity", "skin_tone": "light"},
-    {"diagnosis": "melanoma", "benign_malignant": "malignant", "sex": "male", "age_approx": 70,
-     "anatom_site_general": "head/neck", "skin_tone": "very light"},
-]  # fmt: skip
+    {
+        "diagnosis": "nevus",
+        "benign_malignant": "benign",
+        "sex": "female",
+        "age_approx": 30,
+        "anatom_site_general": "posterior torso",
+        "skin_tone": "light",
+    },
+    {
+        "diagnosis": "nevus",
+        "benign_malignant": "benign",
+        "sex": "male",
+        "age_approx": 45,
+        "anatom_site_general": "head/neck",
+        "skin_tone": "tan",
+    },
+    {
+        "diagnosis": "nevus",
+        "benign_malignant": "benign",
+        "sex": "male",
+        "age_approx": None,
+        "anatom_site_general": "lower extremity",
+        "skin_tone": "light",
+    },
+    {
+        "diagnosis": "melanoma",
+        "benign_malignant": "malignant",
+        "sex": "male",
+        "age_approx": 70,
+        "anatom_site_general": "head/neck",
+        "skin_tone": "very light",
+    },
+]
 
 
 def records(people: Sequence[dict[str, Any]] = PEOPLE, **changes: Any) -> list[PairRecord]:
@@ -118,8 +142,9 @@ def test_synthetic_records_count_but_are_not_drawn_from() -> None:
     melanoma = planned.groups[0]
     assert (melanoma.real, melanoma.synthetic, melanoma.planned) == (1, 3, 30)
     assert {row.attributes.get("sex") for row in planned.rows if row.attributes["diagnosis"] == "melanoma"} <= {
-        "male", None,
-    }  # fmt: skip
+        "male",
+        None,
+    }
 
 
 def test_records_without_the_attribute_form_no_group() -> None:

@@ -26,9 +26,13 @@ JOINT: dict[Group, int] = {("nevus", "female"): 9, ("nevus", "male"): 5, ("melan
 
 
 def planned(
-    target: Target, real: dict[Group, int] = REAL, synthetic: dict[Group, int] | None = None, *, novel: bool = False,
+    target: Target,
+    real: dict[Group, int] = REAL,
+    synthetic: dict[Group, int] | None = None,
+    *,
+    novel: bool = False,
     max_ratio: float = 5,
-) -> dict[Group, tuple[int, int]]:  # fmt: skip
+) -> dict[Group, tuple[int, int]]:
     """Wished and planned pairs of each group."""
     groups = plan_groups(real, synthetic or {}, target, max_ratio=max_ratio, novel=novel)
     assert [group.group for group in groups] == sorted(group.group for group in groups)
@@ -73,7 +77,7 @@ def test_combinations_without_a_real_pair() -> None:
 
 
 def test_measures_of_a_ratio_file(tmp_path: Path) -> None:
-    target = ratio(tmp_path, '[diagnosis]\nMEL = 2.5\nnevus = {total = 100}\nangioma = {synthetic = 18}\n')  # fmt: skip
+    target = ratio(tmp_path, "[diagnosis]\nMEL = 2.5\nnevus = {total = 100}\nangioma = {synthetic = 18}\n")
     assert planned(target) == {("melanoma",): (75, 75), ("nevus",): (10, 10), ("angioma",): (18, 18)}
     there = {("melanoma",): 70, ("nevus",): 20, ("angioma",): 10}
     assert planned(target, synthetic=there) == {("melanoma",): (5, 5), ("nevus",): (0, 0), ("angioma",): (8, 8)}
@@ -81,8 +85,10 @@ def test_measures_of_a_ratio_file(tmp_path: Path) -> None:
 
 def test_groups_that_a_ratio_file_does_not_name_get_nothing(tmp_path: Path) -> None:
     assert planned(ratio(tmp_path, "[diagnosis]\nmelanoma = 1\n")) == {
-        ("melanoma",): (30, 30), ("nevus",): (0, 0), ("angioma",): (0, 0),
-    }  # fmt: skip
+        ("melanoma",): (30, 30),
+        ("nevus",): (0, 0),
+        ("angioma",): (0, 0),
+    }
 
 
 def test_shares_are_those_of_the_data_set_afterwards(tmp_path: Path) -> None:

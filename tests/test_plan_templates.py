@@ -14,11 +14,15 @@ from skindualgen.planning.templates import DynamicTemplates, read_templates
 
 RECORDS = [
     PairRecord(
-        file_name=f"images/{name}.png", isic_id=name, diagnosis=name, sex=sex, anatom_site_general="head/neck",
+        file_name=f"images/{name}.png",
+        isic_id=name,
+        diagnosis=name,
+        sex=sex,
+        anatom_site_general="head/neck",
         benign_malignant="benign" if name == "nevus" else "malignant",
     )
     for name, sex in (("nevus", "male"), ("melanoma", None))
-]  # fmt: skip
+]
 
 
 def templates(folder: Path, text: str, **wildcards: str) -> DynamicTemplates:
@@ -65,8 +69,10 @@ def test_wildcards_hold_fields_choices_and_wildcards(tmp_path: Path) -> None:
         colour="red\n",
     )
     assert samples(found) == {
-        "{diagnosis}, warm light", "{diagnosis}, cold light", "{diagnosis}, {site} in red",
-    }  # fmt: skip
+        "{diagnosis}, warm light",
+        "{diagnosis}, cold light",
+        "{diagnosis}, {site} in red",
+    }
     assert "melanoma, head/neck in red" not in prompts(found)["melanoma"]
     assert "melanoma, the head/neck in red" in prompts(found)["melanoma"]
     several = templates(tmp_path, "{diagnosis}, {2$$ or $$__light__}", light="warm\ncold\n")

@@ -277,8 +277,10 @@ def test_the_job_array_is_a_script_whose_command_is_known(tiny_v_adapter: Path, 
     said = subprocess.run(
         ["bash", "-c", 'srun() { echo "$@"; }; export -f srun; bash "$0" plan.csv out', str(script)],
         env={"PATH": "/usr/bin:/bin", "SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "16"},
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     name, command, *words = said.split()
     assert (name, command) == ("skindualgen", "generate")
     assert words[words.index("--part") + 1] == "2/16" and words[words.index("--out") + 1] == "out/part-2"

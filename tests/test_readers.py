@@ -443,7 +443,9 @@ def test_a_damaged_mask_is_told_as_the_masks_file(tmp_path: Path) -> None:
     with (tmp_path / "out" / "rejected.csv").open(encoding="utf-8", newline="") as file:
         rejected = {row["file"]: row["reason"] for row in csv.DictReader(file)}
     assert rejected == {
-        "masks/p0.png": "damaged_image", "masks/p1.png": "not_an_image", "images/p2.png": "not_an_image",
-    }  # fmt: skip
+        "masks/p0.png": "damaged_image",
+        "masks/p1.png": "not_an_image",
+        "images/p2.png": "not_an_image",
+    }
     with pytest.raises(InputError, match="p0: damaged_image: mask: "):
         prepare(tmp_path / "src", tmp_path / "strict", PrepareOptions(size=SIDE), strict=True)

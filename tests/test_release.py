@@ -267,15 +267,21 @@ def test_text_inside_pictures_is_looked_through(tmp_path: Path) -> None:
     image = Image.new("L", (8, 8))
     image.save(tmp_path / "a.png", pnginfo=info)
     assert private_parts(tmp_path / "a.png") == [
-        "/home/anna/lab/run.py", "C:\\Users\\anna", "file:///mnt/lab/secret.png",
-    ]  # fmt: skip
+        "/home/anna/lab/run.py",
+        "C:\\Users\\anna",
+        "file:///mnt/lab/secret.png",
+    ]
     content = (tmp_path / "a.png").read_bytes()
     end = content.index(b"IEND") - 4
     chunk = b"tEXtComment\0/scratch/anna/x"
     (tmp_path / "b.png").write_bytes(
-        content[:33] + content[content.index(b"IDAT") - 4 : end]
-        + (len(chunk) - 4).to_bytes(4, "big") + chunk + b"\0" * 4 + content[end:]
-    )  # fmt: skip
+        content[:33]
+        + content[content.index(b"IDAT") - 4 : end]
+        + (len(chunk) - 4).to_bytes(4, "big")
+        + chunk
+        + b"\0" * 4
+        + content[end:]
+    )
     assert private_parts(tmp_path / "b.png") == ["/scratch/anna/x"]
     image.save(tmp_path / "c.jpg", comment=b"from /home/anna/photos/1.tif")
     assert private_parts(tmp_path / "c.jpg") == ["/home/anna/photos/1.tif"]
@@ -372,16 +378,24 @@ def test_a_folder_with_something_in_it_is_refused(generated: Path, tmp_path: Pat
 
 def test_columns_and_sizes() -> None:
     assert [size_category(n) for n in (0, 999, 1000, 10**6, 10**13)] == [
-        "n<1K", "n<1K", "1K<n<10K", "1M<n<10M", "n>1T",
-    ]  # fmt: skip
+        "n<1K",
+        "n<1K",
+        "1K<n<10K",
+        "1M<n<10M",
+        "n>1T",
+    ]
     records = [
         PairRecord(file_name="a.png", isic_id="a", age_approx=3, notes=["x"], score=1),
         PairRecord(file_name="b.png", isic_id="b", score=0.5),
     ]
     features = {feature["name"]: feature for feature in features_of(records)}
     assert [features[name]["dtype"] for name in ("image", "mask", "isic_id", "age_approx", "score")] == [
-        "image", "image", "string", "int64", "float64",
-    ]  # fmt: skip
+        "image",
+        "image",
+        "string",
+        "int64",
+        "float64",
+    ]
     assert features["notes"] == {"name": "notes", "list": "string"}
     with pytest.raises(InputError, match="a column of string and float64"):
         features_of([records[1], PairRecord(file_name="c.png", isic_id="c", score="high")][::-1])

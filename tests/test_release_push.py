@@ -73,8 +73,9 @@ def test_the_hub_gets_exactly_the_files(hub: LoopbackHub, ready: Path) -> None:
     assert content(hub.storage / "datasets" / NAME) == content(ready / "dataset")
     assert content(hub.storage / NAME) == content(ready / "adapter")
     assert hub.repositories[f"datasets/{NAME}"].large == {
-        *(f"{kind}/SDG_{i:07d}.png" for kind in ("images", "masks") for i in range(3)), "contact_sheet.png",
-    }  # fmt: skip
+        *(f"{kind}/SDG_{i:07d}.png" for kind in ("images", "masks") for i in range(3)),
+        "contact_sheet.png",
+    }
     assert not any(repository.private for repository in hub.repositories.values())
 
 

@@ -67,9 +67,13 @@ def test_our_own_prompts_are_read_back() -> None:
     """Labels of generated pairs come from their prompts: a template that says something else would mislabel them."""
     for diagnosis in ("nevus", "melanoma", "seborrheic keratosis"):
         record = PairRecord(
-            file_name="images/a.png", isic_id="a", diagnosis=diagnosis, age_approx=55, sex="male",
+            file_name="images/a.png",
+            isic_id="a",
+            diagnosis=diagnosis,
+            age_approx=55,
+            sex="male",
             anatom_site_general="posterior torso",
-        )  # fmt: skip
+        )
         for seed in range(20):
             labels = labels_of(prompt_for(record, seed=seed))
             assert labels.get("diagnosis") == diagnosis

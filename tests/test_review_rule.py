@@ -31,11 +31,19 @@ from skindualgen.training.loop import train
 from tiny import tiny_config, write_phantom_data
 
 RECORDS = [
-    PairRecord(file_name="images/a.png", mask_file_name="masks/a.png", isic_id="a", prompt="a nævus", diagnosis="nevus",
-               sha256="0" * 64, scores={"dice": 0.5}),
-    PairRecord.model_validate({"file_name": "images/b.png", "isic_id": "b", "split": "val", "lesion_id": "L1",
-                               "device": "dermatoscope"}),
-]  # fmt: skip
+    PairRecord(
+        file_name="images/a.png",
+        mask_file_name="masks/a.png",
+        isic_id="a",
+        prompt="a nævus",
+        diagnosis="nevus",
+        sha256="0" * 64,
+        scores={"dice": 0.5},
+    ),
+    PairRecord.model_validate(
+        {"file_name": "images/b.png", "isic_id": "b", "split": "val", "lesion_id": "L1", "device": "dermatoscope"}
+    ),
+]
 BEFORE_REVIEWS = "775441b8f9d4abc2ce468ff9d6bd614415ea9f3e3ad8c7ed7407750e631a21f4"
 """The hash that these records had when no record could hold a review."""
 
@@ -138,10 +146,18 @@ def test_benchmark(tmp_path: Path) -> None:
     decide(real, real_0000="rejected", real_0008="rejected", real_0009="accepted")
     decide(generated, synthetic_0100="rejected", synthetic_0101="rejected")
     done = run(
-        "benchmark", "--real", real, "--generated", generated, "--out", tmp_path / "out", "--task", "segment",
-        "--size", "32", "--network", "test_efficientnet", "--weights", "random", "--precision", "fp32", "--batch-size",
-        "2", "--threads", "1", "--devices", "cpu", "--steps", "1", "--seeds", "1", "--arms", "augment",
-    )  # fmt: skip
+        "benchmark",
+        "--real",
+        real,
+        "--generated",
+        generated,
+        "--out",
+        tmp_path / "out",
+        *(
+            "--task segment --size 32 --network test_efficientnet --weights random --precision fp32 "
+            "--batch-size 2 --threads 1 --devices cpu --steps 1 --seeds 1 --arms augment"
+        ).split(),
+    )
     assert done.exit_code == 0, done.output
     assert done.stderr.count("Left out, as rejected in review: 2 pairs of real, 2 pairs of generated") == 1
     task = BenchmarkResult.model_validate_json((tmp_path / "out" / "benchmark.json").read_text()).tasks[0]

@@ -64,9 +64,14 @@ def test_every_photograph_gets_a_mask_of_its_own_size(segmented: tuple[Path, Pat
             assert mask.mode == "L" and set(np.unique(mask)) <= {0, 255}
             sizes[path.stem] = mask.size
     assert sizes == {
-        "square": (80, 80), "wide": (150, 70), "tall": (33, 90), "strip": (200, 20), "small": (9, 7),
-        "turned": (60, 100), "grey": (50, 40),
-    }  # fmt: skip
+        "square": (80, 80),
+        "wide": (150, 70),
+        "tall": (33, 90),
+        "strip": (200, 20),
+        "small": (9, 7),
+        "turned": (60, 100),
+        "grey": (50, 40),
+    }
     assert (summary.written, summary.kept) == (7, 0)
     assert set(summary.refused) == {"broken.jpg"}
     assert set(summary.not_used) == {"notes.txt", "phone.heic", "camera.DNG", "web.avif", "more"}

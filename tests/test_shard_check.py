@@ -96,8 +96,13 @@ def test_sound_shards_have_no_deviations(whole: dict[str, Path], shard_format: s
     assert list(told) == []
     pairs = read_dataset_info(root)["counts"]["records"]
     assert (tally.records, tally.synthetic, tally.images, tally.masks, tally.hashes, tally.marked) == (
-        pairs, pairs, pairs, pairs, 2 * pairs, pairs,
-    )  # fmt: skip
+        pairs,
+        pairs,
+        pairs,
+        pairs,
+        2 * pairs,
+        pairs,
+    )
     assert reports[-1] == (pairs, pairs) and pairs > 30
 
 
@@ -227,9 +232,11 @@ def test_files_that_are_missing_or_that_nothing_names(tars: Path) -> None:
     (tars / "stray.png").write_bytes(b"x")
     (tars / "README.md").write_text("a card")
     assert set(found(tars)) == {
-        ("missing_file", SECOND), ("unnamed_file", "shards/train-0000999.tar"), ("unnamed_file", "shards/notes.txt"),
+        ("missing_file", SECOND),
+        ("unnamed_file", "shards/train-0000999.tar"),
+        ("unnamed_file", "shards/notes.txt"),
         ("unnamed_file", "stray.png"),
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"schema_version": 1}', '{"schema_version": 1, "made_by": 3}'])

@@ -79,9 +79,11 @@ def test_sharded_processes_equal_one_with_twice_the_batch_and_resume(
     for values, expected in (
         (before["parameters"], whole["parameters"]),
         (before["ema"]["shadow_params"], whole["ema"]["shadow_params"]),
-        ([s["exp_avg"] for s in before["optimizer"]["state"].values()],
-         [s["exp_avg"] for s in whole["optimizer"]["state"].values()]),
-    ):  # fmt: skip
+        (
+            [s["exp_avg"] for s in before["optimizer"]["state"].values()],
+            [s["exp_avg"] for s in whole["optimizer"]["state"].values()],
+        ),
+    ):
         torch.testing.assert_close(values, expected, rtol=1e-3, atol=2e-5)
     shutil.rmtree(last)
     shutil.rmtree(two / "adapter")

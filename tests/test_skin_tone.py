@@ -134,11 +134,20 @@ def test_angle_goes_on_where_the_light_is_blue():
 @pytest.mark.parametrize(
     ("angle", "name"),
     [
-        (-80, "dark"), (-30, "dark"), (-29.9, "brown"), (10, "brown"), (10.1, "tan"), (28, "tan"),
-        (28.1, "intermediate"), (41, "intermediate"), (41.1, "light"), (55, "light"),
-        (55.1, "very light"), (120, "very light"),
+        (-80, "dark"),
+        (-30, "dark"),
+        (-29.9, "brown"),
+        (10, "brown"),
+        (10.1, "tan"),
+        (28, "tan"),
+        (28.1, "intermediate"),
+        (41, "intermediate"),
+        (41.1, "light"),
+        (55, "light"),
+        (55.1, "very light"),
+        (120, "very light"),
     ],
-)  # fmt: skip
+)
 def test_boundaries_belong_to_the_darker_category(angle, name):
     assert category(angle) == name
 
@@ -168,9 +177,13 @@ def table():
 def test_categories_are_counted(table):
     counts = {name: (share.real, share.generated) for name, share in table.overall.categories.items()}
     assert counts == {
-        "dark": (0, 1), "brown": (2, 9), "tan": (0, 0), "intermediate": (0, 0), "light": (30, 0),
+        "dark": (0, 1),
+        "brown": (2, 9),
+        "tan": (0, 0),
+        "intermediate": (0, 0),
+        "light": (30, 0),
         "very light": (41, 10),
-    }  # fmt: skip
+    }
     light = table.overall.categories["light"]
     assert light.real_share.value == pytest.approx(30 / 73)
     assert light.real_share.low < 30 / 73 < light.real_share.high

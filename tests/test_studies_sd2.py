@@ -78,9 +78,18 @@ def base_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def setup(tmp_path_factory, base_folder) -> Setup:
     setup = Setup(
-        base=str(base_folder), work=str(tmp_path_factory.mktemp("bench")), size=SIZE_PX, rank=2, batch=2,
-        targets="attention", pairs=3, repeats=2, gradient_checkpointing=True, threads=1, seed=0,
-    )  # fmt: skip
+        base=str(base_folder),
+        work=str(tmp_path_factory.mktemp("bench")),
+        size=SIZE_PX,
+        rank=2,
+        batch=2,
+        targets="attention",
+        pairs=3,
+        repeats=2,
+        gradient_checkpointing=True,
+        threads=1,
+        seed=0,
+    )
     training_tasks.fill_cache(setup)
     return setup
 

@@ -94,9 +94,11 @@ def test_the_api_is_these_endpoints(client: Client) -> None:
     }
     draw = ["prompt", "count", "seed", "steps", "guidance", "adapter"]
     assert names == {
-        "/generate": draw, "/image_from_mask": ["mask", *draw], "/mask_from_image": ["image", "ensemble", "adapter"],
+        "/generate": draw,
+        "/image_from_mask": ["mask", *draw],
+        "/mask_from_image": ["image", "ensemble", "adapter"],
         "/edit": ["image", "mask", "image_strength", "mask_strength", "keep", *draw],
-    }  # fmt: skip
+    }
 
 
 def test_generate(client: Client, studio: Studio, tmp_path: Path) -> None:
@@ -207,9 +209,14 @@ def test_no_file_but_the_caches_own_is_served(url: str, studio: Studio) -> None:
     Image.new("L", (8, 8)).save(kept)
     assert httpx.get(f"{url}gradio_api/file={kept}").status_code == 200
     for path in (
-        root.parent / "secret.txt", root / "datasets" / "own.txt", root / ".studio" / "lock", Path("/etc/passwd"),
-        kept.parent / ".." / ".." / ".." / "datasets" / "own.txt", Path(__file__), Path("datasets/own.txt"),
-    ):  # fmt: skip
+        root.parent / "secret.txt",
+        root / "datasets" / "own.txt",
+        root / ".studio" / "lock",
+        Path("/etc/passwd"),
+        kept.parent / ".." / ".." / ".." / "datasets" / "own.txt",
+        Path(__file__),
+        Path("datasets/own.txt"),
+    ):
         for prefix in ("gradio_api/file=", "file=", "gradio_api/file/"):
             answer = httpx.get(f"{url}{prefix}{str(path).replace('..', '%2e%2e')}")
             assert answer.status_code in (403, 404), path
@@ -460,11 +467,18 @@ def test_the_looks_come_from_this_machine() -> None:
 @pytest.mark.parametrize(
     ("ink", "paper"),
     [
-        ("#67625c", "#f6f4f1"), ("#a49d95", "#131211"), ("#ffffff", "#b4492f"), ("#1b1a19", "#f0876a"),
-        ("#8a5a00", "#f6f4f1"), ("#963b25", "#f6f4f1"), ("#e8b75a", "#131211"), ("#67625c", "#ffffff"),
-        ("#a49d95", "#1d1b1a"), ("#963b25", "#ffffff"),
+        ("#67625c", "#f6f4f1"),
+        ("#a49d95", "#131211"),
+        ("#ffffff", "#b4492f"),
+        ("#1b1a19", "#f0876a"),
+        ("#8a5a00", "#f6f4f1"),
+        ("#963b25", "#f6f4f1"),
+        ("#e8b75a", "#131211"),
+        ("#67625c", "#ffffff"),
+        ("#a49d95", "#1d1b1a"),
+        ("#963b25", "#ffffff"),
     ],
-)  # fmt: skip
+)
 def test_contrast_of_text_is_at_least_four_and_a_half(ink: str, paper: str) -> None:
     """WCAG 2.2, success criterion 1.4.3, of pairs of colours that the style sheet and the theme set text in."""
     known = (CSS_FILE.read_text() + studio_theme()._get_theme_css()).lower()

@@ -83,9 +83,12 @@ def test_prompt_of_choices() -> None:
 def test_prompt_of_choices_states_them_all() -> None:
     labels = labels_of_text(built_prompt("nevus", "lower extremity", "45", "male", "tan"))
     assert labels == {
-        "diagnosis": "nevus", "anatom_site_general": "lower extremity", "age_approx": 45, "sex": "male",
+        "diagnosis": "nevus",
+        "anatom_site_general": "lower extremity",
+        "age_approx": 45,
+        "sex": "male",
         "skin_tone": "tan",
-    }  # fmt: skip
+    }
 
 
 def test_labels_are_of_the_first_prompt_of_a_text() -> None:
@@ -181,17 +184,28 @@ def test_a_prompt_cannot_put_markup_into_the_hint() -> None:
 def test_command_is_what_a_shell_takes() -> None:
     line = command("generate", out=Path("a b"), prompt=["it's", "b"], count=2, adapter=None, clean=False, sign=True)
     assert shlex.split(line) == [
-        "skindualgen", "generate", "--out", "a b", "--prompt", "it's", "--prompt", "b", "--count", "2", "--no-clean",
-        "--sign",
-    ]  # fmt: skip
+        "skindualgen",
+        "generate",
+        "--out",
+        "a b",
+        "--prompt",
+        "it's",
+        *"--prompt b --count 2 --no-clean --sign".split(),
+    ]
     assert "<script>" not in command_html("<script>")
 
 
 def test_python_lines_compile() -> None:
     text = python_call(
-        "it's", {"mask_image": "Image.open('mask.png')"}, adapter="builtin", count=2, seed=0, steps=2, guidance=2.0,
+        "it's",
+        {"mask_image": "Image.open('mask.png')"},
+        adapter="builtin",
+        count=2,
+        seed=0,
+        steps=2,
+        guidance=2.0,
         size=(64, 96),
-    )  # fmt: skip
+    )
     compile(text, "shown", "exec")
     assert "width=64, height=96" in text
 
@@ -236,9 +250,11 @@ def test_steps_are_told_with_previews(studio: Studio) -> None:
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 def test_previews_are_what_the_scheduler_calls_the_clean_sample(prediction_type: str) -> None:
     scheduler = DDIMScheduler(
-        prediction_type=prediction_type, clip_sample=False, timestep_spacing="trailing",
+        prediction_type=prediction_type,
+        clip_sample=False,
+        timestep_spacing="trailing",
         rescale_betas_zero_snr=prediction_type == "v_prediction",
-    )  # fmt: skip
+    )
     scheduler.set_timesteps(10)
     generator = torch.Generator().manual_seed(0)
     state = torch.randn(2, 4, 8, 8, generator=generator)

@@ -87,8 +87,10 @@ def test_filters(conditions: dict[str, object], kept: str) -> None:
 def test_choices_are_those_of_the_records() -> None:
     found = choices(RECORDS)
     assert (found.diagnoses, found.splits, found.origins) == (
-        ["melanoma", "nevus", "unknown"], ["train", "val"], ["real", "synthetic"],
-    )  # fmt: skip
+        ["melanoma", "nevus", "unknown"],
+        ["train", "val"],
+        ["real", "synthetic"],
+    )
     assert found.scores == {"agreement": (0.2, 0.9), "sharpness": (7.0, 7.0)}
 
 
@@ -100,8 +102,10 @@ def test_what_is_no_decision_counts_as_none(review: object) -> None:
 def test_balance_counts_one_split_and_draws_its_bars() -> None:
     found = balance(RECORDS, "train")
     assert found == {
-        "melanoma": Counter(synthetic=1, rejected=1), "nevus": Counter(real=1), "unknown": Counter(synthetic=1),
-    }  # fmt: skip
+        "melanoma": Counter(synthetic=1, rejected=1),
+        "nevus": Counter(real=1),
+        "unknown": Counter(synthetic=1),
+    }
     shown = balance_html({"nevus": Counter(real=30, synthetic=10), "a<b": Counter(synthetic=20, rejected=4)})
     assert re.findall(r"width:([\d.]+)%", shown) == ["75.00", "25.00", "0.00", "50.00"]
     assert "20 generated, 4 rejected" in shown
@@ -407,10 +411,15 @@ def test_plans_that_cannot_be_made_write_nothing(library: Library, tmp_path: Pat
     wanted = PlanRequest(NAME, ("diagnosis",))
     make_plan(library, wanted, "taken")
     for wrong, name in (
-        (wanted, "taken"), (wanted, "../out"), (wanted, "/tmp/x"), (wanted, ""), (PlanRequest(NAME, ()), "a"),
-        (PlanRequest(NAME, ("diagnosis",), 0), "a"), (PlanRequest("datasets/..", ("diagnosis",)), "a"),
+        (wanted, "taken"),
+        (wanted, "../out"),
+        (wanted, "/tmp/x"),
+        (wanted, ""),
+        (PlanRequest(NAME, ()), "a"),
+        (PlanRequest(NAME, ("diagnosis",), 0), "a"),
+        (PlanRequest("datasets/..", ("diagnosis",)), "a"),
         (PlanRequest(NAME, ("sex",)), "a"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(InputError):
             make_plan(library, wrong, name)
     assert [path.name for path in (library.workspace.root / "plans").iterdir()] == ["taken.csv"]

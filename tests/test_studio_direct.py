@@ -110,11 +110,16 @@ def test_an_empty_or_full_canvas_is_told() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        None, "text", {"mask": 3}, {"mask": "data:image/svg+xml;base64,AAAA"}, {"mask": "data:image/png;base64,AAAA"},
-        {"mask": "data:image/png;base64,%%%"}, {"mask": png_uri(disc())[:200]},
+        None,
+        "text",
+        {"mask": 3},
+        {"mask": "data:image/svg+xml;base64,AAAA"},
+        {"mask": "data:image/png;base64,AAAA"},
+        {"mask": "data:image/png;base64,%%%"},
+        {"mask": png_uri(disc())[:200]},
         {"mask": "data:image/png;base64," + "A" * 400},
     ],
-)  # fmt: skip
+)
 def test_what_is_no_canvas_is_refused(value: Any) -> None:
     with pytest.raises(InputError, match="canvas"):
         painted(value, Limits())
@@ -166,9 +171,17 @@ def test_a_kept_region_stays_and_the_rest_changes(
     def latents(**more: Any) -> torch.Tensor:
         generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
         found, _ = pipeline(
-            "a nevus", image=photograph, mask_image=mask, strength=(0.75, 0.0), num_images_per_prompt=2,
-            generator=generators, num_inference_steps=4, output_type="latent", return_dict=False, **more,
-        )  # fmt: skip
+            "a nevus",
+            image=photograph,
+            mask_image=mask,
+            strength=(0.75, 0.0),
+            num_images_per_prompt=2,
+            generator=generators,
+            num_inference_steps=4,
+            output_type="latent",
+            return_dict=False,
+            **more,
+        )
         return found
 
     pixels = pipeline.image_processor.preprocess(photograph, height=64, width=64)

@@ -41,9 +41,13 @@ def test_fields_become_the_arguments_of_the_command(workspace: Workspace) -> Non
     out, arguments = evaluate_arguments(workspace, REAL, MADE, "first", list(SECTIONS), 50)
     assert out == "reports/first"
     assert arguments == [
-        "evaluate", "--real", REAL, "--generated", MADE, "--out", "reports/first", "--judge-steps", "50", "--judges",
-        "judges",
-    ]  # fmt: skip
+        "evaluate",
+        "--real",
+        REAL,
+        "--generated",
+        MADE,
+        *"--out reports/first --judge-steps 50 --judges judges".split(),
+    ]
     _, some = evaluate_arguments(workspace, REAL, MADE, "first", ["Copies", "Fidelity"], 50)
     assert [some[place + 1] for place, flag in enumerate(some) if flag == "--only"] == ["fidelity", "memorisation"]
 
@@ -87,9 +91,19 @@ def report(*measures: dict, **run: Any) -> EvaluationReport:
     """An evaluation with these measures of fidelity."""
     sets = {"name": "a", "manifest_sha256": run.pop("real", "0" * 64), "side_px": 64, "counts": {}}
     of_run = {
-        "command": [], "date_utc": "2030-01-31", "versions": {}, "platform": "Linux", "seed": 0, "size_px": 64,
-        "held_out": "val", "n_train": 9, "n_held_out": 9, "n_generated": 9, "extractors": ["a"], "judge_recipes": {},
-    }  # fmt: skip
+        "command": [],
+        "date_utc": "2030-01-31",
+        "versions": {},
+        "platform": "Linux",
+        "seed": 0,
+        "size_px": 64,
+        "held_out": "val",
+        "n_train": 9,
+        "n_held_out": 9,
+        "n_generated": 9,
+        "extractors": ["a"],
+        "judge_recipes": {},
+    }
     definition = {"title": "T", "short": "S", "text": "What it is.", "better": "lower"}
     names = {each["name"] for each in measures}
     return EvaluationReport.model_validate(

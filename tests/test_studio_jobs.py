@@ -41,9 +41,13 @@ def recorded(workspace: Workspace, *, pid: int, created: float, name: str = "tra
     folder = workspace.root / "jobs" / name
     folder.mkdir()
     content = {
-        "kind": "train", "arguments": ["train"], "about": {"run": "runs/a"}, "pid": pid, "created": created,
+        "kind": "train",
+        "arguments": ["train"],
+        "about": {"run": "runs/a"},
+        "pid": pid,
+        "created": created,
         "started_utc": "2030-01-31T09:30:00+00:00",
-    }  # fmt: skip
+    }
     (folder / JOB_FILE).write_text(json.dumps(content))
     (job,) = [each for each in Jobs(workspace).all("train") if each.folder == folder]
     return job

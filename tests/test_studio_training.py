@@ -36,9 +36,14 @@ def test_fields_become_the_arguments_of_the_command(workspace: Workspace) -> Non
     out, arguments = train_arguments(workspace, replace(REQUEST, toml='views = 2\nresult = "best"\nlora.dora = true\n'))
     assert out == "runs/first"
     assert arguments == [
-        "train", "--data", DATA, "--out", "runs/first", "--base", "micro", "--steps", "10", "--batch-size", "2",
-        "--size", "64", "--rank", "4", "--set", "views=2", "--set", "result=best", "--set", "lora.dora=true",
-    ]  # fmt: skip
+        "train",
+        "--data",
+        DATA,
+        *(
+            "--out runs/first --base micro --steps 10 --batch-size 2 --size 64 --rank 4 --set views=2 "
+            "--set result=best --set lora.dora=true"
+        ).split(),
+    ]
     _, from_adapter = train_arguments(workspace, replace(REQUEST, start=BUILTIN, size=0))
     assert from_adapter[-2:] == ["--init-adapter", "builtin"]
     assert not {"--rank", "--size"} & set(from_adapter)

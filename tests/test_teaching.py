@@ -39,8 +39,10 @@ def test_pictures_without_content_teach_nothing_and_exchanged_labels_less_than_n
 def test_it_is_scikit_learns_balanced_accuracy():
     """With as many photographs of each class as there are, all draws are the whole set."""
     generated, train, held_out = (
-        blobs(20, seed=1, distance=1), blobs(20, seed=2, distance=1), blobs(30, seed=3, distance=1)
-    )  # fmt: skip
+        blobs(20, seed=1, distance=1),
+        blobs(20, seed=2, distance=1),
+        blobs(30, seed=3, distance=1),
+    )
     found = teaching(generated=generated, train=train, held_out=held_out)
     for part, mine in ((generated, found.generated), (train, found.real)):
         model = LogisticRegression(C=INVERSE_PENALTY, max_iter=2000).fit(*part)

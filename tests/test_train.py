@@ -39,10 +39,16 @@ from tiny import accelerator_of, tiny_config, write_phantom_data
 
 STEPS = 8
 EVERY_SETTING_THAT_DRAWS = {
-    "steps": STEPS, "accumulation": 2, "batch_size": 2, "checkpoint_every": 1, "validate_every": 4,
-    "prompt_variants": 2, "colour": 0.5,
-    "lora": {"rank": 2, "alpha": 4, "dropout": 0.2}, "loss": {"consistency": 0.1, "boundary": 0.1, "lesion": 0.5},
-}  # fmt: skip
+    "steps": STEPS,
+    "accumulation": 2,
+    "batch_size": 2,
+    "checkpoint_every": 1,
+    "validate_every": 4,
+    "prompt_variants": 2,
+    "colour": 0.5,
+    "lora": {"rank": 2, "alpha": 4, "dropout": 0.2},
+    "loss": {"consistency": 0.1, "boundary": 0.1, "lesion": 0.5},
+}
 """the run that is interrupted in every way: dropout, accumulation, moving average and validation included"""
 
 
@@ -89,8 +95,15 @@ def trainer_of(config: TrainConfig) -> tuple[Trainer, Iterator[Batch]]:
 
 def test_a_run_folder_is_complete(whole: Path, phantom_data: Path, tiny_v_base: Path) -> None:
     assert {path.name for path in whole.iterdir()} == {
-        "adapter", "best", "cache", "checkpoints", "config.json", "metrics.jsonl", "samples", "tensorboard",
-    }  # fmt: skip
+        "adapter",
+        "best",
+        "cache",
+        "checkpoints",
+        "config.json",
+        "metrics.jsonl",
+        "samples",
+        "tensorboard",
+    }
     logged = rows(whole)
     assert [row["step"] for row in logged] == [4, 8]
     terms = {"image", "mask", "dice", "bce", "boundary", "consistency"}
@@ -288,9 +301,17 @@ def test_a_run_that_diverges_leaves_a_report_and_its_checkpoint(
     tmp_path: Path, phantom_data: Path, tiny_base: Path
 ) -> None:
     config = tiny_config(
-        phantom_data, tmp_path / "run", tiny_base, steps=40, learning_rate=1e30, weight_decay=0, max_grad_norm=1e30,
-        checkpoint_every=1, schedule="constant", ema_decay=0,
-    )  # fmt: skip
+        phantom_data,
+        tmp_path / "run",
+        tiny_base,
+        steps=40,
+        learning_rate=1e30,
+        weight_decay=0,
+        max_grad_norm=1e30,
+        checkpoint_every=1,
+        schedule="constant",
+        ema_decay=0,
+    )
     with pytest.raises(NonFiniteLossError) as caught:
         train(config)
     step = caught.value.report["step"]
@@ -304,9 +325,17 @@ def test_a_run_that_diverges_leaves_a_report_and_its_checkpoint(
 def test_the_loss_falls(tmp_path: Path, phantom_data: Path, tiny_v_base: Path) -> None:
     """Thirty-six steps on twelve phantoms: the validation loss and the mask's denoising error fall."""
     config = tiny_config(
-        phantom_data, tmp_path / "run", tiny_v_base, steps=36, batch_size=8, learning_rate=5e-3, warmup_steps=5,
-        ema_decay=0.8, validate_every=6, schedule="constant",
-    )  # fmt: skip
+        phantom_data,
+        tmp_path / "run",
+        tiny_v_base,
+        steps=36,
+        batch_size=8,
+        learning_rate=5e-3,
+        warmup_steps=5,
+        ema_decay=0.8,
+        validate_every=6,
+        schedule="constant",
+    )
     logged = [row for row in rows(train(config)) if "val_loss" in row]
     assert [row["step"] for row in logged] == list(range(6, 37, 6))
     assert logged[-1]["val_loss"] < 0.9 * logged[0]["val_loss"]
@@ -393,8 +422,9 @@ def test_training_goes_on_from_an_adapter(
     assert any(not torch.equal(weights(run)[name], saved[name]) for name in saved)
     recipe = read_header(run / "adapter")["recipe"]
     assert recipe["config"]["lora"] == {"rank": 2, "alpha": 4, "targets": "attention+ff", "dropout": 0.0} | {
-        "rslora": False, "dora": False
-    }  # fmt: skip
+        "rslora": False,
+        "dora": False,
+    }
     assert recipe["init_adapter_sha256"] == sha256_file(tiny_adapter / WEIGHTS_FILE)
     again = tiny_config(phantom_data, tmp_path / "again", tiny_base, init_adapter=str(run), steps=1, lora={"rank": 2})
     assert (train(again) / "adapter" / WEIGHTS_FILE).is_file()  # from a run folder
@@ -458,9 +488,16 @@ def test_the_learning_rate(schedule: str, expected: dict[int, float]) -> None:
 
 def test_groups_have_rates_and_warm_ups_of_their_own(tmp_path: Path, phantom_data: Path, tiny_base: Path) -> None:
     config = tiny_config(
-        phantom_data, tmp_path, tiny_base, learning_rate=1e-4, lora_plus_ratio=16, new_layer_learning_rate=1e-3,
-        warmup_steps=2, new_layer_warmup_steps=8, schedule="constant",
-    )  # fmt: skip
+        phantom_data,
+        tmp_path,
+        tiny_base,
+        learning_rate=1e-4,
+        lora_plus_ratio=16,
+        new_layer_learning_rate=1e-3,
+        warmup_steps=2,
+        new_layer_warmup_steps=8,
+        schedule="constant",
+    )
     trainer, batches = trainer_of(config)
     groups = trainer.optimizer.param_groups
     assert [group["initial_lr"] for group in groups] == pytest.approx([1e-4, 1.6e-3, 1e-3])

@@ -162,9 +162,17 @@ def test_the_best_by_hand() -> None:
 def test_a_run_ends_early_and_keeps_its_best(tmp_path: Path, phantom_data: Path, tiny_base: Path) -> None:
     """A learning rate that ruins the model: the first validation is the best, and two worse ones end the run."""
     settings: dict[str, Any] = {
-        "steps": 30, "validate_every": 2, "learning_rate": 0.1, "schedule": "constant", "patience": 2,
-        "result": "best", "ema_decay": 0, "checkpoint_every": 4, "warmup_steps": 8, "lora": {"rank": 2},
-    }  # fmt: skip
+        "steps": 30,
+        "validate_every": 2,
+        "learning_rate": 0.1,
+        "schedule": "constant",
+        "patience": 2,
+        "result": "best",
+        "ema_decay": 0,
+        "checkpoint_every": 4,
+        "warmup_steps": 8,
+        "lora": {"rank": 2},
+    }
     config = tiny_config(phantom_data, tmp_path / "run", tiny_base, **settings)
     run = train(config)
     logged = rows(run)

@@ -45,10 +45,19 @@ def write_pair(root: Path, index: int, *, signer: Signer | None = None) -> PairR
     phantom = draw_phantom(index, size=SIZE_PX)
     name = f"SDG_{index:07d}"
     record = PairRecord(
-        file_name=f"images/{name}.png", mask_file_name=f"masks/{name}.png", isic_id=name, prompt=f"a nevus {index}",
-        diagnosis="nevus", origin="synthetic", source="skindualgen 0.1.0", seed=index, guidance_scale=3.5,
-        adapter_sha256="a" * 64, base_sha256="b" * 64, scores={"mask_area_fraction": 0.25},
-    )  # fmt: skip
+        file_name=f"images/{name}.png",
+        mask_file_name=f"masks/{name}.png",
+        isic_id=name,
+        prompt=f"a nevus {index}",
+        diagnosis="nevus",
+        origin="synthetic",
+        source="skindualgen 0.1.0",
+        seed=index,
+        guidance_scale=3.5,
+        adapter_sha256="a" * 64,
+        base_sha256="b" * 64,
+        scores={"mask_area_fraction": 0.25},
+    )
     image = image_png(Image.fromarray(phantom.image), record)
     if signer is not None:
         image = signer.sign(image, record)
@@ -162,8 +171,11 @@ def test_swapped_masks_are_called_so(root: Path) -> None:
     (root / OTHER_MASK).write_bytes(first)
     deviations = list(verify_folder(root))
     assert [(d.kind, d.file) for d in deviations] == [
-        ("changed_file", MASK), ("mask_id", MASK), ("changed_file", OTHER_MASK), ("mask_id", OTHER_MASK)
-    ]  # fmt: skip
+        ("changed_file", MASK),
+        ("mask_id", MASK),
+        ("changed_file", OTHER_MASK),
+        ("mask_id", OTHER_MASK),
+    ]
     assert deviations[0].found == f"the content of {OTHER_MASK} (swapped or copied)"
     assert deviations[1].found == "the mask of SDG_0000002 (swapped)"
     assert deviations[3].expected == "the mask of SDG_0000002"
@@ -177,8 +189,9 @@ def test_swapped_masks_of_photographs_are_known_by_their_hash(root: Path) -> Non
     (root / second).write_bytes(data)
     deviations = list(verify_folder(root))
     assert [(d.kind, d.file, d.found.split()[3]) for d in deviations] == [
-        ("changed_file", first, second), ("changed_file", second, first)
-    ]  # fmt: skip
+        ("changed_file", first, second),
+        ("changed_file", second, first),
+    ]
 
 
 def test_masks_that_were_swapped_with_their_hashes(root: Path) -> None:
@@ -224,8 +237,9 @@ def test_an_edit_that_was_carried_through_to_the_manifest(root: Path) -> None:
     rewrite(root, "SDG_0000001", prompt="a melanoma", scores={"mask_area_fraction": 0.5})
     deviations = list(verify_folder(root))
     assert [d.found for d in deviations] == [
-        "prompt 'a nevus 1' in the file", "scores.mask_area_fraction 0.25 in the file"
-    ]  # fmt: skip
+        "prompt 'a nevus 1' in the file",
+        "scores.mask_area_fraction 0.25 in the file",
+    ]
 
 
 def test_what_was_added_later_is_no_deviation(root: Path) -> None:
@@ -272,8 +286,9 @@ def test_a_removed_record_leaves_files_that_nothing_names(root: Path) -> None:
     edit(root, "SDG_0000001", lambda line: None)
     deviations = found(root)
     assert deviations[-2:] == [("unnamed_file", IMAGE), ("unnamed_file", MASK)] or deviations[-2:] == [
-        ("unnamed_file", MASK), ("unnamed_file", IMAGE)
-    ]  # fmt: skip
+        ("unnamed_file", MASK),
+        ("unnamed_file", IMAGE),
+    ]
     assert set(deviations[:-2]) == {MANIFEST} and len(deviations) > 3
 
 

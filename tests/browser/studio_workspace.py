@@ -37,8 +37,11 @@ def write_twins(root: Path) -> None:
             Image.fromarray(pixels).save(root / kind / f"pair-{index}.png")
         records.append(
             PairRecord(
-                file_name=f"images/pair-{index}.png", mask_file_name=f"masks/pair-{index}.png",
-                isic_id=f"pair-{index}", diagnosis="nevus", split=split,
+                file_name=f"images/pair-{index}.png",
+                mask_file_name=f"masks/pair-{index}.png",
+                isic_id=f"pair-{index}",
+                diagnosis="nevus",
+                split=split,
             )
-        )  # fmt: skip
+        )
     write_dataset(root, records, made_by={"twins": 2})

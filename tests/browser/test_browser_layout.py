@@ -11,10 +11,18 @@ from playwright.sync_api import Page, expect
 
 PROBES = Path(__file__).with_name("probes.js").read_text(encoding="utf-8")
 TABS = (
-    ("Create",), ("Direct", "Mask to image"), ("Direct", "Image to mask"), ("Direct", "Edit"), ("Data", "Review"),
-    ("Data", "Balance"), ("Data", "Duplicates"), ("Train",), ("Evaluate", "Run"), ("Evaluate", "Reports"),
+    ("Create",),
+    ("Direct", "Mask to image"),
+    ("Direct", "Image to mask"),
+    ("Direct", "Edit"),
+    ("Data", "Review"),
+    ("Data", "Balance"),
+    ("Data", "Duplicates"),
+    ("Train",),
+    ("Evaluate", "Run"),
+    ("Evaluate", "Reports"),
     ("Evaluate", "Compare"),
-)  # fmt: skip
+)
 WIDTHS_PX = (360, 480, 768, 1024, 1920)
 
 
