@@ -8,9 +8,9 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
+from fuzzing import worker
+from fuzzing.target import Case, Outcome, Target, demand, refusal_admitted
 from skindualgen.contracts import InputError
-from skindualgen.testing import worker
-from skindualgen.testing.target import Case, Outcome, Target, demand, refusal_admitted
 
 worker.MAX_GROWTH = 24 << 20
 CASES = st.fixed_dictionaries({"number": st.integers(0, 1000)})

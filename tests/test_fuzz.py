@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from skindualgen.testing.fuzz import app
-from skindualgen.testing.rounds import Find, play, read_find, write_find
-from skindualgen.testing.target import Target
-from skindualgen.testing.targets import TARGETS
-from skindualgen.testing.worker import fuzz
+from fuzzing.command import app
+from fuzzing.rounds import Find, play, read_find, write_find
+from fuzzing.target import Target
+from fuzzing.targets import TARGETS
+from fuzzing.worker import fuzz
 
 SEED = 1
 CASES = {"photograph": 12, "damaged photograph": 12, "mask": 12, "folder": 5}
@@ -107,5 +107,5 @@ def test_without_hypothesis_the_command_says_what_to_install(monkeypatch: pytest
 
 
 def test_nothing_imports_hypothesis_before_it_fuzzes() -> None:
-    code = "import sys, skindualgen.cli, skindualgen.testing.fuzz; assert 'hypothesis' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    code = "import sys, skindualgen.cli, fuzzing.command; assert 'hypothesis' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=True, timeout=60)

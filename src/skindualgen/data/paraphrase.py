@@ -201,9 +201,10 @@ class _Endpoint:
             self.client = httpx2.Client(headers=headers, timeout=timeout_seconds)
         except (ImportError, ValueError, httpx2.InvalidURL) as error:
             raise InputError(
-                f"a proxy in the environment that cannot be used ({error})", "http://host:port",
+                f"a proxy in the environment that cannot be used ({error})",
+                "http://host:port",
                 "fix http_proxy, https_proxy and all_proxy, or unset them",
-            ) from error  # fmt: skip
+            ) from error
         self.stopped, self.lock = threading.Event(), threading.Lock()
         self.requested = self.failures_in_a_row = 0
         self.ever_answered = False

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from skindualgen.testing import annotations, folders, masks, pictures
-from skindualgen.testing.target import Target
+from fuzzing import annotations, folders, masks, pictures
+from fuzzing.target import Target
 
 TARGETS: Mapping[str, Target] = {
     target.name: target for room in (pictures, masks, folders, annotations) for target in room.TARGETS

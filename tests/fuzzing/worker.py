@@ -16,8 +16,8 @@ from pathlib import Path
 
 import psutil
 
-from skindualgen.testing.rounds import Find, play
-from skindualgen.testing.target import Case, Target
+from fuzzing.rounds import Find, play
+from fuzzing.target import Case, Target
 
 HANG_S = 20.0
 """Seconds that a case may take, of the process's time: other work on the machine is no fault of a reader."""
@@ -52,7 +52,7 @@ def fuzz(
     tell: Callable[[Find], None],
     most: int | None = None,
     hang_s: float = HANG_S,
-    table: str = "skindualgen.testing.targets",
+    table: str = "fuzzing.targets",
 ) -> Tally:
     """Play rounds of the targets in turn until the time is up.
 

@@ -16,7 +16,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import HypothesisException
 
-from skindualgen.testing.target import Case, Outcome, Target
+from fuzzing.target import Case, Outcome, Target
 
 MAX_SHRINKS = 150
 """Failing cases after which no smaller one is looked for."""
@@ -88,9 +88,14 @@ def play(
             raise
 
     rules = settings(
-        max_examples=cases, database=None, deadline=None, suppress_health_check=list(HealthCheck),
-        phases=(Phase.generate, Phase.shrink), report_multiple_bugs=False, print_blob=False,
-    )  # fmt: skip
+        max_examples=cases,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink),
+        report_multiple_bugs=False,
+        print_blob=False,
+    )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -114,8 +119,12 @@ def found(target: Target, case: Case, error: BaseException) -> Find:
     """Describe what a case ended in."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     text = re.sub(r"[0-9]+|'[^']*'", "_", str(error)).partition(", ")[0][:60]
-    return Find(target.name, f"{type(error).__name__} {Path(last.filename).name}:{last.name} {text}", case,
-                "".join(traceback.format_exception(error)))  # fmt: skip
+    return Find(
+        target.name,
+        f"{type(error).__name__} {Path(last.filename).name}:{last.name} {text}",
+        case,
+        "".join(traceback.format_exception(error)),
+    )
 
 
 def write_find(find: Find, folder: Path) -> Path:

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from PIL import Image
 
+from fuzzing.damage import wounded, wounds
+from fuzzing.drawn import HEIGHT, bilevel, draw, encoded
+from fuzzing.target import Case, Outcome, Target, demand, refusal_admitted
 from skindualgen.contracts import REJECTED_FILE, PairRecord
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.prepare import Summary, prepare
 from skindualgen.data.prepare_options import PrepareOptions
-from skindualgen.testing.damage import wounded, wounds
-from skindualgen.testing.drawn import HEIGHT, bilevel, draw, encoded
-from skindualgen.testing.target import Case, Outcome, Target, demand, refusal_admitted
 
 DIAGNOSES = ("nevus", "melanoma", "basal cell carcinoma", "seborrheic keratosis")
 SPLITS = {
@@ -85,9 +85,12 @@ def table(rows: Sequence[Mapping[str, str]], case: Case) -> bytes:
 
 
 TABLE: dict[str, SearchStrategy[Any]] = {
-    "delimiter": st.sampled_from((",", ";", "\t")), "newline": st.sampled_from(("\n", "\r\n")),
-    "encoding": st.sampled_from(("utf-8", "utf-8-sig", "utf-16")), "quoted": st.booleans(), "reversed": st.booleans(),
-}  # fmt: skip
+    "delimiter": st.sampled_from((",", ";", "\t")),
+    "newline": st.sampled_from(("\n", "\r\n")),
+    "encoding": st.sampled_from(("utf-8", "utf-8-sig", "utf-16")),
+    "quoted": st.booleans(),
+    "reversed": st.booleans(),
+}
 COMMON: dict[str, SearchStrategy[Any]] = {
     "number": st.integers(0, 30),
     "naming": st.sampled_from(("ISIC_000000{number}", "im{number}", "Bild {number} ä", "a.b-{number}")),
@@ -264,41 +267,90 @@ def _target(name: str, cases: Mapping[str, SearchStrategy[Any]], check: Callable
 
 
 MASKS = {"mask_name": st.sampled_from(MASK_NAMES), "mask_ending": MASK_ENDING}
-IMAGES_AND_MASKS = TABLE | SPLIT_FOLDERS | MASKS | {
-    "images": st.sampled_from(("images", "Images", "IMAGES", "image", "imgs", "img")),
-    "splits": st.sampled_from(("folders", "table", None)),
-    "table": st.sampled_from((None, "metadata.csv", "labels.csv")),
-    "id_column": st.sampled_from(("isic_id", "image_id", "image", "filename")),
-    "label_column": st.sampled_from(("diagnosis", "dx", "label")),
-}  # fmt: skip
+IMAGES_AND_MASKS = (
+    TABLE
+    | SPLIT_FOLDERS
+    | MASKS
+    | {
+        "images": st.sampled_from(("images", "Images", "IMAGES", "image", "imgs", "img")),
+        "splits": st.sampled_from(("folders", "table", None)),
+        "table": st.sampled_from((None, "metadata.csv", "labels.csv")),
+        "id_column": st.sampled_from(("isic_id", "image_id", "image", "filename")),
+        "label_column": st.sampled_from(("diagnosis", "dx", "label")),
+    }
+)
 CLASS_FOLDERS = SPLIT_FOLDERS | {
-    "case": st.sampled_from(("lower", "upper", "title")), "blank": st.sampled_from((" ", "_")),
+    "case": st.sampled_from(("lower", "upper", "title")),
+    "blank": st.sampled_from((" ", "_")),
     "above": st.sampled_from(([], ["data"], ["Dermoskopie ö", "v1"])),
-}  # fmt: skip
+}
 ORDERS = st.sampled_from((None, "split/class", "class/split"))
 TARGETS = [
-    _target("images and masks", IMAGES_AND_MASKS | {
-        "masks": st.sampled_from(("masks", "Masks", "MASKS", "mask", "segmentations", "groundtruth")),
-    }, _images_and_masks),
-    _target("images and masks by another name", IMAGES_AND_MASKS | {
-        "masks": st.sampled_from(("labels", "Labels", "annotations", "gt", "GT", "targets", "ground_truth")),
-    }, _images_and_masks),
+    _target(
+        "images and masks",
+        IMAGES_AND_MASKS
+        | {
+            "masks": st.sampled_from(("masks", "Masks", "MASKS", "mask", "segmentations", "groundtruth")),
+        },
+        _images_and_masks,
+    ),
+    _target(
+        "images and masks by another name",
+        IMAGES_AND_MASKS
+        | {
+            "masks": st.sampled_from(("labels", "Labels", "annotations", "gt", "GT", "targets", "ground_truth")),
+        },
+        _images_and_masks,
+    ),
     _target("classes", CLASS_FOLDERS | {"behaviours": st.just(False), "order": ORDERS}, _class_folders),
     _target("benign and malignant", CLASS_FOLDERS | {"behaviours": st.just(True), "order": ORDERS}, _class_folders),
-    _target("splits", SPLIT_FOLDERS | MASKS | {
-        "photographs": st.sampled_from(("{}", "data/{}")), "masks": st.none(),
-    }, _split_folders),
-    _target("splits with masks", SPLIT_FOLDERS | MASKS | {
-        "photographs": st.sampled_from(("{}", "{}/images")),
-        "masks": st.sampled_from(("{}_masks", "{}_mask", "{}-masks", "{}/masks", "masks/{}", "{}_gt")),
-    }, _split_folders),
-    _target("photographs and masks side by side", MASKS | {"folders": st.sampled_from((
-        ("train", "train_masks"), ("input", "target"), ("photos", "masks"), ("x", "y"), ("Images_orig", "Masks_orig"),
-        ("data/images", "data/labels"),
-    ))}, _two_folders),
-    _target("metadata file", TABLE | SPLIT_FOLDERS | {
-        "in_each": st.booleans(), "json": st.booleans(),
-        "captions": st.sampled_from((None, "text", "prompt", "caption")),
-    }, _metadata_file),
+    _target(
+        "splits",
+        SPLIT_FOLDERS
+        | MASKS
+        | {
+            "photographs": st.sampled_from(("{}", "data/{}")),
+            "masks": st.none(),
+        },
+        _split_folders,
+    ),
+    _target(
+        "splits with masks",
+        SPLIT_FOLDERS
+        | MASKS
+        | {
+            "photographs": st.sampled_from(("{}", "{}/images")),
+            "masks": st.sampled_from(("{}_masks", "{}_mask", "{}-masks", "{}/masks", "masks/{}", "{}_gt")),
+        },
+        _split_folders,
+    ),
+    _target(
+        "photographs and masks side by side",
+        MASKS
+        | {
+            "folders": st.sampled_from(
+                (
+                    ("train", "train_masks"),
+                    ("input", "target"),
+                    ("photos", "masks"),
+                    ("x", "y"),
+                    ("Images_orig", "Masks_orig"),
+                    ("data/images", "data/labels"),
+                )
+            )
+        },
+        _two_folders,
+    ),
+    _target(
+        "metadata file",
+        TABLE
+        | SPLIT_FOLDERS
+        | {
+            "in_each": st.booleans(),
+            "json": st.booleans(),
+            "captions": st.sampled_from((None, "text", "prompt", "caption")),
+        },
+        _metadata_file,
+    ),
     _target("damaged table", TABLE | {"json": st.booleans(), "wounds": wounds()}, _damaged_table),
-]  # fmt: skip
+]

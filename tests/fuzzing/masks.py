@@ -11,11 +11,11 @@ from hypothesis.strategies import SearchStrategy
 from numpy.typing import NDArray
 from PIL import Image
 
+from fuzzing.damage import wounded, wounds
+from fuzzing.drawn import bilevel, draw, encoded, stored
+from fuzzing.target import Case, Outcome, Target, demand, refusal_admitted
 from skindualgen.data.images import load_photograph
 from skindualgen.data.masks import load_mask
-from skindualgen.testing.damage import wounded, wounds
-from skindualgen.testing.drawn import bilevel, draw, encoded, stored
-from skindualgen.testing.target import Case, Outcome, Target, demand, refusal_admitted
 
 Lesion = NDArray[np.bool_]
 LOSSLESS = st.sampled_from(("PNG", "TIFF", "BMP", "GIF"))
@@ -25,9 +25,13 @@ SIDE = {"number": st.integers(0, 99)}
 
 
 def _target(
-    name: str, cases: dict[str, SearchStrategy[object]], made: Callable[[Case, Lesion], bytes], *,
-    refused: bool | None, agreement: float = 1.0,
-) -> Target:  # fmt: skip
+    name: str,
+    cases: dict[str, SearchStrategy[object]],
+    made: Callable[[Case, Lesion], bytes],
+    *,
+    refused: bool | None,
+    agreement: float = 1.0,
+) -> Target:
     """A kind of mask.
 
     Args:
@@ -107,9 +111,12 @@ def _few(case: Case, lesion: Lesion) -> bytes:
 def _soft(case: Case, lesion: Lesion) -> bytes:
     """An outline that scaling has smoothed."""
     big = bilevel(lesion).resize((lesion.shape[1] * 8, lesion.shape[0] * 8), Image.Resampling.NEAREST)
-    return encoded(big.resize((lesion.shape[1] * 4, lesion.shape[0] * 4), Image.Resampling.BOX).resize(
-        (lesion.shape[1] * case["scale"], lesion.shape[0] * case["scale"]), Image.Resampling.BICUBIC), "PNG",
-    )  # fmt: skip
+    return encoded(
+        big.resize((lesion.shape[1] * 4, lesion.shape[0] * 4), Image.Resampling.BOX).resize(
+            (lesion.shape[1] * case["scale"], lesion.shape[0] * case["scale"]), Image.Resampling.BICUBIC
+        ),
+        "PNG",
+    )
 
 
 def _lossy(case: Case, lesion: Lesion) -> bytes:
@@ -151,42 +158,106 @@ PLACES = st.lists(st.sampled_from((0, 1, 2, 7, 15, 254, 255)), min_size=2, max_s
 TARGETS = [
     _target("two levels", {"format": LOSSLESS, "level": st.integers(1, 255)}, _levels, refused=False),
     _target("one bit", {"format": LOSSLESS}, _bit, refused=False),
-    _target("palette of black and white", {
-        "format": LOSSLESS, "places": PLACES, "colour": st.just((255, 255, 255)),
-        "others": st.sampled_from(((0, 0, 0), (255, 255, 255), (9, 9, 9))),
-    }, _palette, refused=False),
-    _target("palette of black and a colour", {
-        "format": LOSSLESS, "places": PLACES, "colour": st.sampled_from(COLOURS), "others": st.just((224, 224, 192)),
-    }, _palette, refused=None),
+    _target(
+        "palette of black and white",
+        {
+            "format": LOSSLESS,
+            "places": PLACES,
+            "colour": st.just((255, 255, 255)),
+            "others": st.sampled_from(((0, 0, 0), (255, 255, 255), (9, 9, 9))),
+        },
+        _palette,
+        refused=False,
+    ),
+    _target(
+        "palette of black and a colour",
+        {
+            "format": LOSSLESS,
+            "places": PLACES,
+            "colour": st.sampled_from(COLOURS),
+            "others": st.just((224, 224, 192)),
+        },
+        _palette,
+        refused=None,
+    ),
     _target("equal channels", {"mode": st.sampled_from(("RGB", "RGBA", "LA"))}, _channels, refused=False),
-    _target("16 bits", {
-        "format": st.sampled_from(("PNG", "TIFF")), "level": st.sampled_from((1, 255, 4095, 65535)),
-    }, _sixteen, refused=False),
+    _target(
+        "16 bits",
+        {
+            "format": st.sampled_from(("PNG", "TIFF")),
+            "level": st.sampled_from((1, 255, 4095, 65535)),
+        },
+        _sixteen,
+        refused=False,
+    ),
     _target("a colour on black", {"colour": st.sampled_from(COLOURS)}, _colour, refused=None),
-    _target("three levels far apart", {
-        "format": LOSSLESS, "levels": st.sampled_from(((128, 255), (1, 2), (100, 200), (85, 170))),
-        "width": st.integers(3, 12), "rim": st.just(False), "swapped": st.booleans(),
-    }, _few, refused=True),
-    _target("an ignored rim", {
-        "format": LOSSLESS, "levels": st.sampled_from(((1, 255), (1, 254), (128, 255), (2, 255))), "width": st.just(0),
-        "rim": st.just(True), "swapped": st.just(True),
-    }, _few, refused=None),
+    _target(
+        "three levels far apart",
+        {
+            "format": LOSSLESS,
+            "levels": st.sampled_from(((128, 255), (1, 2), (100, 200), (85, 170))),
+            "width": st.integers(3, 12),
+            "rim": st.just(False),
+            "swapped": st.booleans(),
+        },
+        _few,
+        refused=True,
+    ),
+    _target(
+        "an ignored rim",
+        {
+            "format": LOSSLESS,
+            "levels": st.sampled_from(((1, 255), (1, 254), (128, 255), (2, 255))),
+            "width": st.just(0),
+            "rim": st.just(True),
+            "swapped": st.just(True),
+        },
+        _few,
+        refused=None,
+    ),
     _target("soft outline", {"scale": st.sampled_from((1, 2))}, _soft, refused=None, agreement=LOSSY_AGREEMENT),
-    _target("lossy", {
-        "format": st.sampled_from(("JPEG", "WEBP")), "quality": st.integers(60, 95),
-    }, _lossy, refused=None, agreement=LOSSY_AGREEMENT),
+    _target(
+        "lossy",
+        {
+            "format": st.sampled_from(("JPEG", "WEBP")),
+            "quality": st.integers(60, 95),
+        },
+        _lossy,
+        refused=None,
+        agreement=LOSSY_AGREEMENT,
+    ),
     _target("one value", {"format": LOSSLESS, "level": st.sampled_from((0, 1, 128, 255))}, _one_value, refused=True),
     _target("another aspect", {"cut": st.integers(3, 10)}, _other_aspect, refused=True),
-    _target("turned by 90 degrees", {
-        "format": st.sampled_from(("PNG", "TIFF")), "turned": st.integers(5, 8),
-        "how": st.sampled_from(("tag", "stored", "upright")),
-    }, _turned, refused=False),
-    _target("turned by 180 degrees or flipped", {
-        "format": st.sampled_from(("PNG", "TIFF")), "turned": st.integers(2, 4),
-        "how": st.sampled_from(("tag", "stored", "upright")),
-    }, _turned, refused=None),
-    Target("mask, damaged", st.fixed_dictionaries(SIDE | {
-        "format": st.sampled_from(("PNG", "TIFF", "BMP", "GIF", "JPEG", "WEBP")), "palette": st.just(False),
-        "wounds": wounds(),
-    }), _check_damaged),
-]  # fmt: skip
+    _target(
+        "turned by 90 degrees",
+        {
+            "format": st.sampled_from(("PNG", "TIFF")),
+            "turned": st.integers(5, 8),
+            "how": st.sampled_from(("tag", "stored", "upright")),
+        },
+        _turned,
+        refused=False,
+    ),
+    _target(
+        "turned by 180 degrees or flipped",
+        {
+            "format": st.sampled_from(("PNG", "TIFF")),
+            "turned": st.integers(2, 4),
+            "how": st.sampled_from(("tag", "stored", "upright")),
+        },
+        _turned,
+        refused=None,
+    ),
+    Target(
+        "mask, damaged",
+        st.fixed_dictionaries(
+            SIDE
+            | {
+                "format": st.sampled_from(("PNG", "TIFF", "BMP", "GIF", "JPEG", "WEBP")),
+                "palette": st.just(False),
+                "wounds": wounds(),
+            }
+        ),
+        _check_damaged,
+    ),
+]

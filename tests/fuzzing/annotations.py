@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from PIL import Image
 
+from fuzzing.damage import OTHER_KIND, replaced, wounded, wounds
+from fuzzing.drawn import bilevel, draw, encoded
+from fuzzing.target import Case, Outcome, Target, demand, refusal_admitted
 from skindualgen.contracts import METADATA_FILE, PairRecord
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.exchange.transfer import SIDECAR_FILE, export_data, import_data
-from skindualgen.testing.damage import OTHER_KIND, replaced, wounded, wounds
-from skindualgen.testing.drawn import bilevel, draw, encoded
-from skindualgen.testing.target import Case, Outcome, Target, demand, refusal_admitted
 
 PAIRS = (("ISIC_0000001", "nevus", "train"), ("ISIC_0000002", "melanoma", "val"), ("im 3 ä", "nevus", "train"))
 FORMATS: Mapping[str, tuple[str, ...]] = {
@@ -51,9 +51,15 @@ def _exported(format_name: str) -> Path:
     for number, (isic_id, diagnosis, split) in enumerate(PAIRS):
         drawn = draw(number)
         record = PairRecord.model_validate(
-            {"file_name": f"images/{number}.png", "mask_file_name": f"masks/{number}.png", "isic_id": isic_id,
-             "diagnosis": diagnosis, "split": split, "license": "CC0-1.0"}
-        )  # fmt: skip
+            {
+                "file_name": f"images/{number}.png",
+                "mask_file_name": f"masks/{number}.png",
+                "isic_id": isic_id,
+                "diagnosis": diagnosis,
+                "split": split,
+                "license": "CC0-1.0",
+            }
+        )
         for name, picture in ((record.file_name, drawn.image), (str(record.mask_file_name), bilevel(drawn.lesion))):
             (root / "data" / name).parent.mkdir(parents=True, exist_ok=True)
             (root / "data" / name).write_bytes(encoded(picture, "PNG"))

@@ -1,4 +1,4 @@
-"""``python -m skindualgen.testing.fuzz``: try drawn and damaged inputs for some minutes, and keep what goes wrong.
+"""``python tests/fuzzing``: try drawn and damaged inputs for some minutes, and keep what goes wrong.
 
 Exit codes: 0 nothing was found, 3 there are finds, 2 wrong options.
 """
@@ -39,7 +39,7 @@ def fuzz(
 def _run(minutes: float, seed: int, only: list[str], out: Path, replay: Path | None, list_kinds: bool) -> None:
     if importlib.util.find_spec("hypothesis") is None:
         raise InputError("no hypothesis", "the package that draws the inputs", "install it: pip install hypothesis")
-    from skindualgen.testing.targets import TARGETS
+    from fuzzing.targets import TARGETS
 
     names = [name for name in TARGETS if not only or any(part in name for part in only)]
     if not names:
@@ -54,8 +54,8 @@ def _run(minutes: float, seed: int, only: list[str], out: Path, replay: Path | N
 
 
 def _fuzz(names: list[str], minutes: float, seed: int, out: Path) -> None:
-    from skindualgen.testing.rounds import Find, write_find
-    from skindualgen.testing.worker import fuzz as play
+    from fuzzing.rounds import Find, write_find
+    from fuzzing.worker import fuzz as play
 
     told: set[tuple[str, str]] = set()
 
@@ -75,8 +75,8 @@ def _fuzz(names: list[str], minutes: float, seed: int, out: Path) -> None:
 
 def _tried_again(path: Path) -> str:
     """The outcome of a find's case now; what it raises is not caught, as its traceback is what is wanted."""
-    from skindualgen.testing.rounds import check_alone, read_find
-    from skindualgen.testing.targets import TARGETS
+    from fuzzing.rounds import check_alone, read_find
+    from fuzzing.targets import TARGETS
 
     try:
         kept = read_find(path)
@@ -88,6 +88,3 @@ def _tried_again(path: Path) -> str:
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 app.command()(fuzz)
-
-if __name__ == "__main__":
-    app(prog_name="python -m skindualgen.testing.fuzz")

@@ -11,10 +11,10 @@ import numpy as np
 from hypothesis import strategies as st
 from PIL import Image, features
 
+from fuzzing.damage import wounded, wounds
+from fuzzing.drawn import draw, encoded
+from fuzzing.target import Case, Outcome, Target, demand, refusal_admitted
 from skindualgen.data.images import MAX_PIXELS, load_photograph
-from skindualgen.testing.damage import wounded, wounds
-from skindualgen.testing.drawn import draw, encoded
-from skindualgen.testing.target import Case, Outcome, Target, demand, refusal_admitted
 
 
 class Container(NamedTuple):
@@ -38,12 +38,15 @@ class Container(NamedTuple):
 CONTAINERS = {
     "JPEG": Container(
         ("RGB", "L", "CMYK"),
-        ({"quality": 97, "subsampling": 0}, {"quality": 97, "subsampling": 0, "progressive": True}), True, 8.0,
+        ({"quality": 97, "subsampling": 0}, {"quality": 97, "subsampling": 0, "progressive": True}),
+        True,
+        8.0,
     ),
     "PNG": Container(("RGB", "L", "P", "RGBA", "LA", "1", "I;16"), ({}, {"optimize": True}), True),
     "TIFF": Container(
         ("RGB", "L", "P", "RGBA", "CMYK", "1", "I;16"),
-        ({}, {"compression": "tiff_lzw"}, {"compression": "tiff_adobe_deflate"}, {"compression": "packbits"}), True,
+        ({}, {"compression": "tiff_lzw"}, {"compression": "tiff_adobe_deflate"}, {"compression": "packbits"}),
+        True,
     ),
     "WEBP": Container(("RGB", "RGBA"), ({"lossless": True},), True),
     "BMP": Container(("RGB", "L", "P", "1")),
@@ -53,7 +56,7 @@ CONTAINERS = {
     "TGA": Container(("RGB", "L"), readable=False),
     "PCX": Container(("RGB", "L"), readable=False),
     "ICO": Container(("RGB",), readable=False),
-}  # fmt: skip
+}
 """What Pillow writes, and this build of it reads."""
 if not features.check("jpg_2000"):
     del CONTAINERS["JPEG2000"]
@@ -67,10 +70,12 @@ def whole(name: str) -> Target:
     """Files of one format as cameras and programs write them: pixels upright and as they were, or refused as a kind."""
     container = CONTAINERS[name]
     cases = {
-        "format": st.just(name), "number": st.integers(0, 99), "mode": st.sampled_from(container.modes),
+        "format": st.just(name),
+        "number": st.integers(0, 99),
+        "mode": st.sampled_from(container.modes),
         "option": st.integers(0, len(container.options) - 1),
         "orientation": st.integers(1, 8) if container.tag else st.just(1),
-    }  # fmt: skip
+    }
     return Target(f"photograph, {name}", st.fixed_dictionaries(cases), _check_whole)
 
 
@@ -78,10 +83,13 @@ def damaged(name: str) -> Target:
     """Files of one format with damage: any pixels that are a photograph's, or refused."""
     container = CONTAINERS[name]
     cases = {
-        "format": st.just(name), "number": st.integers(0, 9), "mode": st.sampled_from(container.modes),
+        "format": st.just(name),
+        "number": st.integers(0, 9),
+        "mode": st.sampled_from(container.modes),
         "option": st.integers(0, len(container.options) - 1),
-        "orientation": st.sampled_from((1, 6) if container.tag else (1,)), "wounds": wounds(),
-    }  # fmt: skip
+        "orientation": st.sampled_from((1, 6) if container.tag else (1,)),
+        "wounds": wounds(),
+    }
     return Target(f"damaged photograph, {name}", st.fixed_dictionaries(cases), _check_damaged)
 
 
