@@ -124,7 +124,7 @@ def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pyte
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """One more than cores: tests that wait for a process, a browser or a clock leave theirs to others."""
-    from skindualgen.doctor import usable_cores
+    from skindualgen.hardware import usable_cores
 
     return usable_cores() + 1
 

@@ -100,7 +100,9 @@ class TrainConfig(Settings):
         0.0, ge=0, le=1, description="strength of the colour augmentation: light and camera, not pigment"
     )
     balance: float = Field(0.5, ge=0, le=1, description="0 draws as the data are, 1 draws classes equally often")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field("auto", description="'auto' measures what is fast")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="'auto': bf16 if the hardware has it"
+    )
     base_dtype: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="of the frozen weights; 'auto': fp32 on a CPU, else the precision"
     )

@@ -1,19 +1,11 @@
-"""What this machine can do: devices, memory, measured speed for each precision, disk, extras, bundled weights.
-
-Precision is chosen by measurement, never by a device's name: bf16 on a CPU without matching instructions has been
-seen several hundred times slower than fp32.
-"""
+"""What `skindualgen doctor` looks at: software, devices, memory, disk, bundled weights, extras."""
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import shutil
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -22,9 +14,10 @@ import psutil
 import torch
 from packaging.requirements import Requirement
 
+from skindualgen.hardware import GIB, available_devices, training_precision, usable_cores
+
 State = Literal["ok", "limited", "missing"]
 
-GIB = 1024**3
 BUNDLED_DIR = Path(__file__).parent / "bundled"
 
 MICRO_MEMORY_GIB = 2.0
@@ -32,9 +25,6 @@ MICRO_MEMORY_GIB = 2.0
 
 DISK_GIB = 10.0
 """GiB of free disk that Stable Diffusion 2.0 in fp32 (5 GB), a run and its samples ask for."""
-
-MEASURE_SECONDS = 0.25
-"""Seconds each speed measurement repeats its operation for; one call is always completed."""
 
 EXTRA_PURPOSE = {
     "bench": "independent judges: features, segmenter, classifier",
@@ -45,116 +35,25 @@ EXTRA_PURPOSE = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: the topic, how it stands, what was found, and what to do about it (empty when nothing)."""
+    """One thing that was examined: the topic, its state, what was found, and what to do about it (empty: nothing)."""
 
     topic: str
     state: State
     found: str
     remedy: str = ""
 
-    def as_dict(self) -> dict[str, str]:
-        """Return the fields by name, for JSON."""
-        return asdict(self)
 
-
-@dataclass(frozen=True)
-class Speed:
-    """Measured arithmetic of one device at one precision, in 1e9 floating-point operations a second."""
-
-    device: str
-    dtype: str
-    matmul_gflops: float
-    conv_gflops: float
-
-
-def examine(*, measure: bool = True, folder: Path | None = None) -> list[Finding]:
-    """Look at everything.
-
-    Args:
-        measure: time matrix products and convolutions too (a few seconds).
-        folder: where runs will be written; its disk is looked at. Default: the working folder.
-    """
-    findings = [_software(), *_devices(), _memory(), _disk(folder or Path.cwd())]
-    if measure:
-        findings += [_judge_speeds(measure_speeds(device)) for device in available_devices()]
-    return [*findings, bundled_weights(), *extras()]
-
-
-def available_devices() -> list[str]:
-    """Return torch device names, the fastest kind first; ``cpu`` is always the last."""
-    found = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    if torch.backends.mps.is_available():
-        found.append("mps")
-    return [*found, "cpu"]
-
-
-def free_memory(device: str) -> int:
-    """Return the bytes that are free on a torch device; on a processor, and on Apple's shared memory, the machine's."""
-    if device.startswith("cuda"):
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
-
-
-def usable_cores() -> int:
-    """Return how many processors this process may run on, which in a container can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def measure_speeds(device: str, *, seconds: float = MEASURE_SECONDS) -> list[Speed]:
-    """Time a 512 x 512 matrix product and a 3 x 3 convolution over 64 channels of 64 x 64, at each precision.
-
-    A precision that the device refuses is left out. fp32 comes first.
-    """
-    precisions = [torch.float32, torch.bfloat16] + ([] if device == "cpu" else [torch.float16])
-    speeds = []
-    for dtype in precisions:
-        try:
-            matrix = torch.ones(512, 512, device=device, dtype=dtype)
-            picture = torch.ones(1, 64, 64, 64, device=device, dtype=dtype)
-            kernel = torch.ones(64, 64, 3, 3, device=device, dtype=dtype)
-            with torch.inference_mode():
-                matmul = _rate(partial(torch.mm, matrix, matrix), device, seconds)
-                conv = _rate(partial(torch.conv2d, picture, kernel, padding=1), device, seconds)
-        except (RuntimeError, TypeError):
-            continue
-        name = str(dtype).removeprefix("torch.")
-        # A multiplication and an addition for each product: 2 n^3, and 2 * pixels * channels^2 * kernel area.
-        speeds.append(Speed(device, name, 2 * 512**3 * matmul / 1e9, 2 * 64**2 * 64**2 * 9 * conv / 1e9))
-    return speeds
-
-
-def _rate(operation: Callable[[], torch.Tensor], device: str, seconds: float) -> float:
-    """Return calls a second, after one call to warm up."""
-    operation()
-    _synchronize(device)
-    calls, start = 0, time.perf_counter()
-    while calls == 0 or time.perf_counter() - start < seconds:
-        operation()
-        _synchronize(device)
-        calls += 1
-    return calls / (time.perf_counter() - start)
-
-
-def _synchronize(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-    elif device == "mps":
-        torch.mps.synchronize()
-
-
-def fastest_precision(speeds: list[Speed]) -> Speed:
-    """Return the entry whose slower operation is the fastest of all."""
-    return max(speeds, key=lambda speed: min(speed.matmul_gflops, speed.conv_gflops))
-
-
-def _judge_speeds(speeds: list[Speed]) -> Finding:
-    best = fastest_precision(speeds)
-    table = ", ".join(f"{s.dtype} {s.matmul_gflops:,.0f} / {s.conv_gflops:,.0f}" for s in speeds)
-    slower = [s.dtype for s in speeds[1:] if fastest_precision([speeds[0], s]) is speeds[0]]
-    verdict = f"fastest: {best.dtype}" + (
-        f"; slower than float32 and best avoided: {', '.join(slower)}" if slower else ""
-    )
-    return Finding(f"speed, {best.device}", "ok", f"{table} GFLOP/s (matrix product / convolution); {verdict}")
+def examine(folder: Path | None = None) -> list[Finding]:
+    """Examine everything; ``folder`` is where runs will be written (its disk counts), by default the working folder."""
+    return [
+        _software(),
+        *_devices(),
+        _precision(),
+        _memory(),
+        _disk(folder or Path.cwd()),
+        bundled_weights(),
+        *extras(),
+    ]
 
 
 def _software() -> Finding:
@@ -184,6 +83,11 @@ def _devices() -> list[Finding]:
         remedy = f"set OMP_NUM_THREADS={cores}: more threads than processors slow each other down"
         return [*findings, Finding("processor", "limited", f"{cores} cores, {threads} threads", remedy)]
     return [*findings, Finding("processor", "ok", f"{cores} cores, {threads} threads")]
+
+
+def _precision() -> Finding:
+    device = available_devices()[0]
+    return Finding("precision", "ok", f"{training_precision(device)} is what training takes on {device}, unless told")
 
 
 def _memory() -> Finding:

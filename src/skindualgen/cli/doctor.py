@@ -8,7 +8,7 @@ import typer
 
 
 def doctor(
-    quick: Annotated[bool, typer.Option("--quick", help="Leave the speed measurement out.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", hidden=True, help="Deprecated: nothing is timed any more.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, to paste into a bug report.")] = False,
 ) -> None:
     """Show what this machine can run, which bases fit and are on disk, what is missing, and what fixes it.
@@ -16,19 +16,22 @@ def doctor(
     Exit code 0 when the bundled model can run here, 1 when something it needs is missing.
     """
     import json
+    from dataclasses import asdict
 
     from rich import box
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    with Console(stderr=True).status("Looking at this machine ..."):
+    with Console(stderr=True).status("Examining this machine ..."):
         from skindualgen.doctor import examine
         from skindualgen.model.footprint import base_findings
 
-        findings = [*examine(measure=not quick), *base_findings()]
+        findings = [*examine(), *base_findings()]
+    if quick:
+        typer.echo("--quick is deprecated and does nothing: no speed is measured any more", err=True)
     if as_json:
-        typer.echo(json.dumps([finding.as_dict() for finding in findings], indent=2))
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
         marks = {"ok": "[green]✓[/]", "limited": "[yellow]●[/]", "missing": "[red]✗[/]"}
         table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)

@@ -28,7 +28,9 @@ def train(
     learning_rate: Annotated[float | None, typer.Option(help="AdamW's peak rate.  (default: 1e-4)")] = None,
     rank: Annotated[int | None, typer.Option(help="LoRA rank.  (default: 32)")] = None,
     size: Annotated[int | None, typer.Option(help="Side in px.  (default: the base's own)")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto (measured), fp32, bf16 or fp16.  (default: auto)")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto (bf16 where the hardware has it), fp32, bf16 or fp16.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.  (default: 0)")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings; options win over it.")] = None,
     assignments: Annotated[

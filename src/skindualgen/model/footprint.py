@@ -6,7 +6,8 @@ random weights, on a CPU in float32 (docs/bases.md has the table). Nothing of it
 
 from __future__ import annotations
 
-from skindualgen.doctor import GIB, Finding, available_devices, free_memory
+from skindualgen.doctor import Finding
+from skindualgen.hardware import GIB, available_devices, free_memory
 from skindualgen.model.hub import GB, first_cached, free_cache_bytes
 from skindualgen.model.registry import KNOWN_BASES, KnownBase
 

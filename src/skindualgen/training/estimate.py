@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from skindualgen.codec import CELL_PX, CODE_CHANNELS
 from skindualgen.config import TrainConfig
-from skindualgen.doctor import GIB
+from skindualgen.hardware import GIB
 from skindualgen.model.adapter import adapter_folder, attach_adapter, read_header, trainable_parameters
 from skindualgen.model.bases import base_folder
 from skindualgen.model.hub import first_cached

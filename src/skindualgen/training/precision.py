@@ -1,23 +1,13 @@
-"""Which precision trains fastest here: measured, not guessed from the device's name."""
+"""Names of precisions, and the type of the frozen weights that goes with each."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 import torch
 
 from skindualgen.config import TrainConfig
 from skindualgen.contracts import InputError
-from skindualgen.doctor import available_devices, fastest_precision, measure_speeds
 
-Precision = Literal["fp32", "bf16", "fp16"]
-NAMES: dict[str, Precision] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def measured_precision() -> Precision:
-    """Return the precision whose matrix products and convolutions are the fastest on the first device."""
-    return NAMES[fastest_precision(measure_speeds(available_devices()[0])).dtype]
 
 
 def frozen_dtype(config: TrainConfig, trained_in: str, *, on_cpu: bool) -> torch.dtype:

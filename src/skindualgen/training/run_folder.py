@@ -9,9 +9,9 @@ from typing import Any
 from skindualgen.config import FREE_TO_CHANGE, TrainConfig
 from skindualgen.contracts import InputError
 from skindualgen.files import atomic_write_json, atomic_write_text, run_record
+from skindualgen.hardware import available_devices, training_precision
 from skindualgen.model.adapter import ADAPTER_DIR
 from skindualgen.model.bases import Base
-from skindualgen.training.precision import measured_precision
 
 CHECKPOINT_DIR = "checkpoints"
 METRICS_FILE = "metrics.jsonl"
@@ -19,11 +19,11 @@ CONFIG_FILE = "config.json"
 
 
 def run_precision(config: TrainConfig) -> str:
-    """The asked precision; under "auto" what the run recorded, so that resuming does not change it, else measured."""
+    """The asked precision; under "auto" what the run recorded (resuming does not change it), else the device's."""
     if config.precision != "auto":
         return config.precision
     path = config.out / CONFIG_FILE
-    return _recorded(path)["precision_used"] if path.is_file() else measured_precision()
+    return _recorded(path)["precision_used"] if path.is_file() else training_precision(available_devices()[0])
 
 
 def claim_folder(config: TrainConfig, base: Base, manifest: str, precision: str, processes: int) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import psutil
 import torch
 
-from skindualgen.doctor import GIB
+from skindualgen.hardware import GIB
 from skindualgen.training.batches import Batch
 
 
