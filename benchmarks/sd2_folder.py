@@ -20,8 +20,8 @@ from safetensors import safe_open
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from skindualgen.contracts import InputError
+from skindualgen.folders import new_folder
 from skindualgen.model.base_files import WEIGHTS
-from skindualgen.model.export import new_folder
 
 TOKENS = 77
 

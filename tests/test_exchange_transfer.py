@@ -21,10 +21,10 @@ from skindualgen.cli import export_data as export_command
 from skindualgen.cli import import_data as import_command
 from skindualgen.contracts import InputError, Origin, PairRecord, Split
 from skindualgen.data.manifest import read_metadata
-from skindualgen.exchange.folders import new_folder
 from skindualgen.exchange.formats import FORMATS, ExchangeOptions, load_format, optional_package
 from skindualgen.exchange.pairs import PairWriter, encode_mask, export_names, recorded_inside
 from skindualgen.exchange.transfer import SIDECAR_FILE, export_data, import_data
+from skindualgen.folders import new_folder
 
 DISK_FORMATS = ("imagefolder", "classes")
 """Formats that need no package of their own."""

@@ -22,6 +22,7 @@ from skindualgen.cli import app
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.training_items import read_training_items, write_training_items
 from skindualgen.files import sha256_file
+from skindualgen.folders import new_folder
 from skindualgen.model.adapter import CONFIG_FILE, WEIGHTS_FILE, attach_adapter, load_adapter, read_header, save_adapter
 from skindualgen.model.bases import base_sha256, load_base
 from skindualgen.model.card import LICENCE_FILE
@@ -30,7 +31,6 @@ from skindualgen.model.export import (
     export_diffusers_lora,
     export_hub,
     export_kohya,
-    new_folder,
     public_header,
 )
 from skindualgen.model.export_keys import NEW_LAYERS, PEFT_PREFIX, kind_of, lora_layers, to_kohya

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -18,6 +19,9 @@ REJECTED_FILE = "rejected.csv"
 
 Split = Literal["train", "val", "test"]
 Origin = Literal["real", "synthetic"]
+
+Report = Callable[[int, int], None]
+"""Progress of long work: called with the number of items done and of all."""
 
 IMAGE_RANGE = (-1.0, 1.0)
 """Value range of an image tensor [b, 3, h, w] inside the library; mask tensors [b, 1, h, w] hold 0 or 1."""

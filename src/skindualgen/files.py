@@ -1,4 +1,4 @@
-"""Files and records of runs: content hashes, atomic writes, folders of results, versions, PNG records."""
+"""Files and records of runs: content hashes, atomic writes, versions, PNG records."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -77,18 +77,17 @@ def atomic_path(final: Path, *, durable: bool = True) -> Iterator[Path]:
         durable: force file and folder entry to disk before and after the renaming, so that not even a power
             failure leaves an empty file. ``False`` suits many small files whose hashes are checked later.
     """
-    shown = os.fsencode(final.name)[:MAX_NAME_BYTES].decode("utf-8", "ignore")
-    handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{shown}.", suffix=TEMPORARY_SUFFIX)
+    handle, name = tempfile.mkstemp(dir=final.parent, prefix=f".{cut_name(final.name)}.", suffix=TEMPORARY_SUFFIX)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         if durable:
-            _fsync(temporary)
+            sync([temporary])
         temporary.replace(final)
-        if durable and os.name == "posix":
-            _fsync(final.parent)
+        if durable:
+            sync([final.parent])
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -115,34 +114,21 @@ def atomic_write_json(path: Path, obj: Any) -> None:
     atomic_write_text(path, json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-@contextmanager
-def own_folder(
-    out: Path, own: Collection[str], expected: str, holds_earlier: Callable[[Path], bool] = lambda out: True
-) -> Iterator[None]:
-    """Make a folder of results, or take one that holds nothing but earlier ones; a failure leaves no new, empty folder.
+def cut_name(name: str) -> str:
+    """Return the beginning of a file's name that leaves room for more in the name of a temporary file."""
+    return os.fsencode(name)[:MAX_NAME_BYTES].decode("utf-8", "ignore")
 
-    Args:
-        out: the folder.
-        own: names of the results' files.
-        expected: what the folder should be, for the error.
-        holds_earlier: whether a folder of such names holds earlier results.
 
-    Raises:
-        InputError: it holds something else.
-    """
-    made = not out.exists()
-    out.mkdir(parents=True, exist_ok=True)
-    names = {path.name for path in out.iterdir() if not path.name.endswith(TEMPORARY_SUFFIX)}
-    foreign = sorted(names - set(own)) or sorted(names if names and not holds_earlier(out) else [])
-    if foreign:
-        raise InputError(f"{out}, which holds {foreign[0]!r}", expected, "give another --out")
-    try:
-        yield
-    except BaseException:
-        if made:
-            with suppress(OSError):  # something was written: it stays
-                out.rmdir()
-        raise
+def sync(paths: Iterable[Path]) -> None:
+    """Force files or folders to disk; folders only where the system has it."""
+    for path in paths:
+        if path.is_dir() and os.name != "posix":
+            continue
+        handle = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def home_folder() -> Path:
@@ -218,11 +204,3 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

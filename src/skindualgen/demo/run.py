@@ -28,6 +28,7 @@ from skindualgen.demo.results import Show
 from skindualgen.demo.show import Progress as Report
 from skindualgen.demo.show import draw_pairs, fill_masks, read_photographs
 from skindualgen.demo.training import train_briefly
+from skindualgen.folders import refuse_foreign
 from skindualgen.production.sampler import PipelineFactory
 from skindualgen.report.render import write_report
 from skindualgen.sample.pipeline import SkinDualGenPipeline
@@ -161,14 +162,8 @@ def open_in_browser(path: Path) -> bool:
 
 def _refuse_foreign_files(out: Path) -> None:
     """Refuse a folder that holds anything but an earlier show, known by its marker: it is the user's."""
-    own = OWN_NAMES if (out / MARKER).is_file() else frozenset()
-    unfinished = tuple(f".{name}." for name in OWN_NAMES)  # what a killed demo leaves of an atomic write
-    names = sorted(path.name for path in out.iterdir()) if out.exists() else []
-    foreign = [name for name in names if name not in own and not (own and name.startswith(unfinished))]
-    if foreign:
-        raise InputError(
-            f"{out}, which holds {foreign[0]!r}", "a new folder, or one of an earlier demo", "give another --out"
-        )
+    expected = "a new folder, or one of an earlier demo"
+    refuse_foreign(out, OWN_NAMES, expected, lambda folder: (folder / MARKER).is_file())
 
 
 def _empty_own_folder(out: Path) -> None:

@@ -1,48 +1,15 @@
-"""A folder that appears under its name only when it is complete, and what of a data set folder nothing names."""
+"""What of a data set folder no record names."""
 
 from __future__ import annotations
 
-import shutil
-import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord
+from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, PairRecord
 from skindualgen.data.sources.base import Tree
-from skindualgen.files import TEMPORARY_SUFFIX
 
 SHOWN = 5
 """Names of files in a line."""
-
-
-@contextmanager
-def new_folder(out: Path, *sources: Path) -> Iterator[Path]:
-    """Yield an empty folder beside ``out``, which takes that name when the block ends well; on an error it is removed.
-
-    Args:
-        out: new or empty; the folders above it are made.
-        sources: folders that are read, inside which ``out`` may not lie.
-
-    Raises:
-        InputError: ``out`` holds something, is a file, or lies inside a source.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}, which is not empty", "a new or empty folder", "choose another OUT")
-    for source in sources:
-        if out.resolve().is_relative_to(source.resolve()):
-            raise InputError(f"{out} inside {source}", "a folder outside of what is read", "choose another OUT")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.parent / f".{out.name[:80]}.{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}"
-    temporary.mkdir()
-    try:
-        yield temporary
-        if out.is_dir():
-            out.rmdir()
-        temporary.rename(out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def unnamed_files(root: Path, records: Iterable[PairRecord]) -> list[str]:

@@ -23,11 +23,12 @@ from skindualgen.data.training_items import (
     training_item,
     write_training_items,
 )
-from skindualgen.exchange.folders import new_folder, unnamed_files
+from skindualgen.exchange.folders import unnamed_files
 from skindualgen.exchange.formats import Report
 from skindualgen.exchange.pairs import put, read_pairs
 from skindualgen.exchange.pictures import decoded
 from skindualgen.files import atomic_write_bytes, run_record, sha256_file
+from skindualgen.folders import new_folder
 
 SHOWN = 5
 """Names in an error message."""
@@ -120,7 +121,7 @@ def merge(
         )
     merged = [_summary(part) for part in parts]
     respelt = _respelt({record.diagnosis for part in parts for record in part.records} - {None})
-    with new_folder(out, *sources) as folder:
+    with new_folder(out, *sources, remedy="choose another OUT") as folder:
         records = _write(folder, parts, link, report)
         for record in records:
             record.diagnosis = respelt.get(str(record.diagnosis), record.diagnosis)

@@ -12,12 +12,13 @@ from skindualgen.contracts import REJECTED_FILE, InputError, Origin, PairRecord,
 from skindualgen.data.manifest import counts, manifest_sha256, read_metadata, write_dataset
 from skindualgen.data.review import count_rejected, used
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE, read_training_items
-from skindualgen.exchange.folders import new_folder, unnamed_files
+from skindualgen.exchange.folders import unnamed_files
 from skindualgen.exchange.formats import ExchangeOptions, Renamed, load_format
 from skindualgen.exchange.pairs import FILE_FIELDS, checked_record, described, recorded_inside
 from skindualgen.exchange.pictures import decoded
 from skindualgen.exchange.source import Source, rejections_csv
 from skindualgen.files import atomic_write_bytes, atomic_write_text, run_record
+from skindualgen.folders import new_folder
 
 SIDECAR_FILE = "skindualgen_metadata.jsonl"
 """The records beside a format that cannot hold all of them; no tool needs it, and `import_data` reads it."""
@@ -88,7 +89,7 @@ def export_data(
         raise InputError(
             f"no such pair in {source}{besides}", "pairs to write", "choose another --only or no --require-masks"
         )
-    with new_folder(out, source) as folder:
+    with new_folder(out, source, remedy="choose another OUT") as folder:
         renamed = module.write(source, records, folder, options)
         if not module.HOLDS_ALL:
             _write_sidecar(folder, records, renamed)
@@ -125,7 +126,7 @@ def import_data(
         raise InputError(f"{source}, which is no folder", "a folder of the format", "check the path")
     files = Source(source)
     beside = _read_sidecar(files)
-    with new_folder(out, source) as folder:
+    with new_folder(out, source, remedy="choose another OUT") as folder:
         read = module.read(files, folder, options)
         if not read:
             raise InputError(f"no pair in {source}", f"pairs in the format {format_name}", "choose the folder's format")

@@ -18,6 +18,7 @@ from skindualgen.data.reading import read_pair
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE
 from skindualgen.files import atomic_path, atomic_write_bytes, atomic_write_text, run_record, sha256_file
+from skindualgen.folders import refuse_filled
 from skindualgen.gate.gate import GATE_FILE, Gate, Verdict
 from skindualgen.gate.lines import score_lines
 
@@ -109,8 +110,7 @@ def keep_accepted(application: Application, out: Path) -> int:
     Raises:
         InputError: ``out`` is not empty, or no pair is accepted.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}, which is not empty", "a new or empty folder", "choose another --keep")
+    refuse_filled(out, "choose another --keep")
     chosen = [
         record.model_copy(update={"scores": (record.scores or {}) | verdict.scores})
         for record, verdict in zip(application.records, application.verdicts, strict=True)

@@ -18,10 +18,10 @@ from skindualgen.files import (
     atomic_path,
     atomic_write_json,
     atomic_write_text,
-    own_folder,
     run_record,
     sha256_file,
 )
+from skindualgen.folders import own_folder
 from skindualgen.gate.gate import (
     CLASSIFIER_FILE,
     GATE_FILE,

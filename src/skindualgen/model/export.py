@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,8 @@ from torch import Tensor
 
 from skindualgen.contracts import InputError
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE
-from skindualgen.files import TEMPORARY_SUFFIX, atomic_write_json, atomic_write_text, sha256_file
+from skindualgen.files import atomic_write_json, atomic_write_text, sha256_file
+from skindualgen.folders import new_folder
 from skindualgen.model.adapter import CARD_FILE, CONFIG_FILE, RUN_FILE, WEIGHTS_FILE, read_header, write_weights
 from skindualgen.model.card import LICENCE_FILE, LICENCES, CardText, license_of, model_card
 from skindualgen.model.export_keys import Layers, attention_only, left_out, lora_layers, to_diffusers, to_kohya
@@ -161,32 +160,6 @@ def copy_papers(out: Path, folder: Path, header: Mapping[str, Any]) -> None:
     licence = LICENCES.get(header["license"])
     if licence is not None and licence.file is not None:
         shutil.copyfile(licence.file, out / LICENCE_FILE)
-
-
-@contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``out`` that takes its name when the block ends well, and else is removed.
-
-    Raises:
-        InputError: ``out`` is a file, or a folder with something in it.
-    """
-    out = out.resolve()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}, which is not empty", "a new or empty folder", "choose another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}")
-    temporary.mkdir()
-    try:
-        yield temporary
-        for path in temporary.rglob("*"):
-            if path.is_file():  # safetensors are written for this user alone; the folder's own mode follows the umask
-                path.chmod(temporary.stat().st_mode & 0o666)
-        if out.exists():
-            out.rmdir()
-        temporary.rename(out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def _read_lora(folder: Path, name: str) -> _Lora:

@@ -9,8 +9,8 @@ from typing import Any
 
 from skindualgen.contracts import PairRecord
 from skindualgen.files import atomic_write_text
+from skindualgen.folders import remove_leftovers
 from skindualgen.production.chunk import ChunkResult, Reject
-from skindualgen.production.folder import remove_leftovers
 
 CHUNKS_DIR = "chunks"
 SUFFIX = ".jsonl"

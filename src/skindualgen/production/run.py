@@ -15,7 +15,7 @@ from skindualgen.files import atomic_write_bytes, found_no_room
 from skindualgen.production.chunk import ChunkResult, ChunkSettings, Drew, Gate, Sampler
 from skindualgen.production.drawing import draw_chunks
 from skindualgen.production.finish import Outcome, finish_folder
-from skindualgen.production.folder import production_folder, remove_leftovers
+from skindualgen.production.folder import production_folder
 from skindualgen.production.journal import Journal
 from skindualgen.production.pictures import Finish, PictureFolder
 from skindualgen.production.shard_formats import ShardFormat
@@ -135,7 +135,6 @@ def produce(
         **_optional(settings), **described, "pairs": source.pairs, **layout.described(),
     }  # fmt: skip
     with production_folder(out, claimed) as work:
-        remove_leftovers(work)
         for name, content in (beside or {}).items():
             atomic_write_bytes(out / name, content)
         journal = Journal(work)

@@ -9,8 +9,8 @@ from typing import Any
 
 from skindualgen.contracts import InputError
 from skindualgen.files import atomic_path, atomic_write_json, sha256_file
+from skindualgen.folders import remove_leftovers
 from skindualgen.production.chunk import ChunkResult, FinishedPair
-from skindualgen.production.folder import remove_leftovers
 from skindualgen.production.journal import Journal, pair_line, refused_lines
 from skindualgen.production.pictures import Finish, hashed, write_thumbnails
 from skindualgen.production.shard_formats import WRITERS, ShardFormat, read_tar, write_tar
@@ -64,8 +64,7 @@ class ShardFolder:
         Raises:
             InputError: a file that no run has put there.
         """
-        for folder in (self._folder, self._buffer, self._records):
-            remove_leftovers(folder)
+        remove_leftovers(self._folder, self._buffer, self._records)
         self._refuse_foreign()
         finished = set(self._journal.chunks())
         for shard in range(self._shards):

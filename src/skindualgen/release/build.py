@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,7 +16,8 @@ from skindualgen.contracts import DATASET_FILE, METADATA_FILE, InputError, PairR
 from skindualgen.credentials.embed import image_png
 from skindualgen.credentials.verify import verify_folder
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE
-from skindualgen.files import TEMPORARY_SUFFIX, atomic_write_bytes, atomic_write_text, sha256_file
+from skindualgen.files import atomic_write_bytes, atomic_write_text, sha256_file
+from skindualgen.folders import new_folder
 from skindualgen.release.cards import (
     BENCHMARK_FILE,
     LICENCE_CARD,
@@ -113,7 +112,8 @@ def build_release(options: ReleaseOptions) -> Release:
         _refuse_other_adapter(options.adapter, contents)
     chain = licence_chain(contents, options.licence)
     marks = count_marks(options.data, contents.synthetic, watermark=bool(contents.settings.get("watermark")))
-    with _new_folder(options.out) as folder:
+    remedy = "choose another --out; to upload a release that is there, give --out and --push alone"
+    with new_folder(options.out, remedy=remedy) as folder:
         linked = _write_dataset(folder / DATASET_DIR, contents, chain, marks, options)
         if options.adapter is not None:
             _write_adapter(folder / ADAPTER_DIR, options.adapter, contents, chain)
@@ -240,29 +240,3 @@ def _write_adapter(folder: Path, adapter: Path, contents: Contents, chain: Licen
 
     export_hub(adapter, folder)
     atomic_write_text(folder / CARD_FILE, evaluated_adapter_card(public_header(adapter), contents, chain))
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder that takes the name ``out`` when the block ends well, and else is removed.
-
-    Not the one of exports: that opens the modes of all files, and hard links share theirs with the data set.
-    """
-    out = out.resolve()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(
-            f"{out.name}, which is not empty",
-            "a new or empty folder",
-            "choose another --out; to upload a release that is there, give --out and --push alone",
-        )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}")
-    temporary.mkdir()
-    try:
-        yield temporary
-        if out.exists():
-            out.rmdir()
-        temporary.rename(out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise

@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from skindualgen.evaluation.run import Evaluation
-from skindualgen.files import atomic_write_json, atomic_write_text, own_folder
+from skindualgen.files import atomic_write_json, atomic_write_text
+from skindualgen.folders import own_folder
 from skindualgen.report.evaluation import build_report
 from skindualgen.report.render import render
 

@@ -11,7 +11,8 @@ from skindualgen.data.review import read_used
 from skindualgen.evaluation.definitions import DEFINITIONS
 from skindualgen.evaluation.judges import default_cache
 from skindualgen.evaluation.run import FEATURES_DIR
-from skindualgen.files import atomic_write_json, atomic_write_text, own_folder
+from skindualgen.files import atomic_write_json, atomic_write_text
+from skindualgen.folders import own_folder
 from skindualgen.gate.application import REJECTS_FILE, SCORES_FILE, Application, write_application
 from skindualgen.gate.diversity import diversity
 from skindualgen.gate.gate import REAL_SCORES_FILE, GateFile, Verdict

@@ -9,9 +9,10 @@ import torch
 from safetensors import safe_open
 
 from skindualgen.files import atomic_write_json
+from skindualgen.folders import new_folder
 from skindualgen.model.adapter import adapter_folder
 from skindualgen.model.card import CardText
-from skindualgen.model.export import Exported, new_folder, public_header, write_papers
+from skindualgen.model.export import Exported, public_header, write_papers
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 UNET_FILE = "unet/diffusion_pytorch_model.safetensors"

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from PIL import Image
 
 from skindualgen.codec import CELL_PX, clean_mask, code_to_sdf
-from skindualgen.contracts import MASKS_DIR, InputError
+from skindualgen.contracts import MASKS_DIR, InputError, Report
 from skindualgen.data.images import SUFFIXES, ItemError, load_photograph
 from skindualgen.files import atomic_path
-from skindualgen.sample.output_folder import Report, claim
+from skindualgen.folders import claim, remove_leftovers
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 SEGMENT_FILE = "segment.json"
@@ -74,7 +74,9 @@ def segment_folder(
     paths, not_used = _photographs(images)
     steps = num_inference_steps or pipeline.config.default_segment_steps
     settings = {"steps": steps, "ensemble_size": ensemble_size, "clean": clean, "seed": seed}
-    claim(out, SEGMENT_FILE, settings | dict(pipeline.config.provenance or {}), (MASKS_DIR,))
+    claim(out, SEGMENT_FILE, settings | dict(pipeline.config.provenance or {}))
+    (out / MASKS_DIR).mkdir(exist_ok=True)
+    remove_leftovers(out / MASKS_DIR)
     summary = SegmentSummary(not_used=not_used)
 
     def size_of(item: tuple[Path, Image.Image]) -> tuple[int, int]:
