@@ -8,7 +8,7 @@
     python studies/downstream.py read  --data ../pairs --work ../downstream          # a lever, tried afterwards
     python studies/downstream.py chosen --data ../pairs --work ../downstream         # another lever
     python studies/downstream.py sweep --data ../pairs --work ../downstream          # guidance and steps
-    python studies/downstream.py overview --readme README.md                         # all results in one table
+    python studies/downstream.py overview                                            # all results in one table
 
 Every command can be stopped and run again; each goes through the ordinary commands of skindualgen. The data folder is
 the real pairs as prepared by scripts/train_micro.py (WORK/pairs). Its part "val", which the bundled generator has not
@@ -21,7 +21,7 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from downstream_few import MASKS_GUIDANCE, arms, chosen, few, for_masks, read
@@ -36,7 +36,7 @@ from downstream_options import (
     WorkersOption,
     WorkOption,
 )
-from downstream_overview import fill_readme, overview_page, read_mixtures
+from downstream_overview import fill_overview, overview_page, read_mixtures
 from downstream_runs import (
     DRAWN,
     PAIR_STEPS,
@@ -159,14 +159,11 @@ def sweep_settings() -> list[tuple[int, float]]:
 
 
 @app.command()
-def overview(
-    out: OutOption = RESULTS, readme: Annotated[Path | None, typer.Option(help="whose table is renewed too")] = None
-) -> None:
-    """Put what all studies found of their mixtures into one table; in a README, of the longest trainings alone."""
+def overview(out: OutOption = RESULTS) -> None:
+    """Put what all studies found into downstream.md, and the longest trainings into the table of overview.md."""
     studies = read_mixtures(out)
     atomic_write_text(out / "downstream.md", overview_page(studies))
-    if readme is not None:
-        fill_readme(readme, studies)
+    fill_overview(out / "overview.md", studies)
 
 
 @app.command()

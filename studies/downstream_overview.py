@@ -1,4 +1,4 @@
-"""One table of all downstream studies: mixtures of real and generated pairs beside real pairs alone."""
+"""One table of all downstream studies: mixtures of real and generated pairs against real pairs alone."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from downstream_few import MASKS_GUIDANCE
 from downstream_sweep import METRICS
 from study_text import fill_block, interval, table
 
-README_MARK = "<!-- table of docs/results/downstream_*.json -->"
+PAGE_MARK = "<!-- table of docs/results/downstream_*.json -->"
 OVERVIEW_RATIOS = (0.25, 0.5, 1.0, 2.0, 5.0, 12.0)
-README_RATIOS = (1.0, 5.0, 12.0)
+PAGE_RATIOS = (1.0, 5.0, 12.0)
 ADDED = {
-    "segment": "drawn pairs",
-    "segment_low": f"drawn pairs, guidance {MASKS_GUIDANCE:g}",
-    "few": "drawn pairs",
-    "chosen": "drawn pairs, the best fifth by its own reading",
-    "read": "photographs, masks read",
-    "classify_even": "drawn pairs, as many for each real one in every class",
-    "classify": "drawn pairs, rare classes first",
+    "segment": "generated pairs",
+    "segment_low": f"generated pairs, guidance {MASKS_GUIDANCE:g}",
+    "few": "generated pairs",
+    "chosen": "generated pairs, the fifth that agrees best with its own predicted mask",
+    "read": "photographs with predicted masks",
+    "classify_even": "generated pairs, as many for each real one in every class",
+    "classify": "generated pairs, rare classes first",
 }
 """What is added to the real pairs in each study, in the order of the table."""
 NAME = re.compile(r"downstream_(?P<study>[a-z]+(?:_[a-z]+)??)(?:_\d+_steps)?(?:_\d+)?")
@@ -64,13 +64,12 @@ def read_mixtures(results: Path) -> list[Mixtures]:
     return sorted(found, key=lambda each: (order.index(each.study), each.steps, each.real_pairs))
 
 
-def overview_table(studies: Sequence[Mixtures], ratios: Sequence[float], folder: str = "") -> str:
+def overview_table(studies: Sequence[Mixtures], ratios: Sequence[float]) -> str:
     """Return the table: a line for each study, a column for each ratio; bold where the interval excludes 0.
 
     Args:
         studies: the lines.
         ratios: the columns; a study without any of them has no line.
-        folder: of the linked pages, with a slash.
     """
     heads = ["real pairs", "added", "steps", *(f"{ratio:g} x" for ratio in ratios)]
     lines = []
@@ -78,7 +77,7 @@ def overview_table(studies: Sequence[Mixtures], ratios: Sequence[float], folder:
         gains = [_gain(study.gains[ratio]) if ratio in study.gains else "" for ratio in ratios]
         if any(gains):
             metric = "" if study.task == "segment" else " (diagnosis)"
-            linked = f"[{ADDED[study.study]}]({folder}{study.name}.md){metric}"
+            linked = f"[{ADDED[study.study]}]({study.name}.md){metric}"
             lines.append([f"{study.real_pairs:,}", linked, study.steps, *gains])
     return "\n".join(table(heads, lines))
 
@@ -110,9 +109,9 @@ def overview_page(studies: Sequence[Mixtures]) -> str:
     return "\n".join(lines)
 
 
-def fill_readme(readme: Path, studies: Sequence[Mixtures]) -> None:
-    """Put the table of the longest trainings between the two marks in the README."""
-    fill_block(readme, README_MARK, overview_table(longest(studies), README_RATIOS, "docs/results/"))
+def fill_overview(page: Path, studies: Sequence[Mixtures]) -> None:
+    """Put the table of the longest trainings between the two marks of docs/results/overview.md."""
+    fill_block(page, PAGE_MARK, overview_table(longest(studies), PAGE_RATIOS))
 
 
 def _mixtures(study: str, name: str, task: Mapping[str, Any]) -> Mixtures:

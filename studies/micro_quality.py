@@ -32,7 +32,7 @@ from micro_measures import (
     segmenter_agreement,
     summary,
 )
-from micro_report import fill_readme, write_report
+from micro_report import fill_overview, write_report
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
@@ -169,7 +169,7 @@ def main(
     adapter: Annotated[str, typer.Option(help="the adapter to measure: builtin, or a folder")] = "builtin",
     generated: Annotated[Path | None, typer.Option(help="a generated data set folder; none: generate one")] = None,
     predicted: Annotated[Path | None, typer.Option(help="masks of the val photographs; none: segment them")] = None,
-    readme: Annotated[Path | None, typer.Option(help="a README whose table of goals is renewed")] = None,
+    overview: Annotated[Path | None, typer.Option(help="a page whose table of goals is renewed")] = None,
     seed: Annotated[int, typer.Option(help="of judges, generation and resampling")] = 0,
 ) -> None:
     """Measure the micro model and write docs/results/micro.md."""
@@ -198,8 +198,8 @@ def main(
     adapters = sorted({str(record.adapter_sha256) for record in made_records})
     results["run"] = run_record(seed=seed, adapter=adapters, cores=os.cpu_count())
     write_report(out, results, made, closest)
-    if readme is not None:
-        fill_readme(readme, results)
+    if overview is not None:
+        fill_overview(overview, results)
     console.print(f"wrote {out / 'micro.md'}; closest pairs with their real neighbours: {work / 'closest_pairs.png'}")
 
 

@@ -18,7 +18,7 @@ from skindualgen.files import atomic_path, atomic_write_json, atomic_write_text
 from skindualgen.judges.novelty import picture_grid
 
 SAMPLES_PER_CLASS = 8
-README_MARK = "<!-- table of docs/results/micro.md -->"
+PAGE_MARK = "<!-- table of docs/results/micro.md -->"
 
 
 @dataclass(frozen=True)
@@ -208,9 +208,9 @@ def weak_spot(results: dict[str, Any]) -> str:
     )
 
 
-def fill_readme(readme: Path, results: dict[str, Any]) -> None:
-    """Put the table of goals, and the weak spot, between the two marks in the README."""
-    fill_block(readme, README_MARK, f"{goals_table(results)}\n\n{weak_spot(results)}")
+def fill_overview(page: Path, results: dict[str, Any]) -> None:
+    """Put the table of goals, and the weak spot, between the two marks of docs/results/overview.md."""
+    fill_block(page, PAGE_MARK, f"{goals_table(results)}\n\n{weak_spot(results)}")
 
 
 def markdown(results: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What pages of results are made of: estimates, tables, and the block of a README that a command writes."""
+"""What pages of results are made of: estimates, tables, and the block of a page that a command writes."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def interval(score: Mapping[str, float | None], *, sign: bool = False) -> str:
     return f"{value} ({low} to {high})"
 
 
-def fill_block(readme: Path, mark: str, text: str) -> None:
+def fill_block(page: Path, mark: str, text: str) -> None:
     """Put a text between a mark and ``END``, each on a line of its own, in place of what is there.
 
     Raises:
         InputError: one of the two is missing.
     """
-    before, _, rest = readme.read_text(encoding="utf-8").partition(mark)
+    before, _, rest = page.read_text(encoding="utf-8").partition(mark)
     _, _, after = rest.partition(END)
     if not after:
-        raise InputError(f"{readme} without {mark} and {END}", "both marks", "put them where the text goes")
-    atomic_write_text(readme, f"{before}{mark}\n{text}\n{END}{after}")
+        raise InputError(f"{page} without {mark} and {END}", "both marks", "put them where the text goes")
+    atomic_write_text(page, f"{before}{mark}\n{text}\n{END}{after}")

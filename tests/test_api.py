@@ -1,36 +1,17 @@
-"""The stable face: every example of docs/api.md, and what the functions refuse."""
+"""The stable face: what it loads, the data set, and what the functions refuse. Its examples run in test_docs.py."""
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import torch
 from torch.utils.data import DataLoader
 
 import skindualgen
 from skindualgen import Dataset
 from skindualgen.contracts import InputError
-
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "api.md"
-
-
-@pytest.mark.slow
-def test_every_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    threads = torch.get_num_threads()
-    names: dict[str, object] = {}
-    try:
-        for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL):
-            exec(compile(block, str(PAGE), "exec"), names)
-    finally:
-        torch.set_num_threads(threads)
-    assert repr(names["data"]).endswith("40 pairs, train 20, val 10, test 10)")
-    assert len(names["pairs"]) == 12  # type: ignore[arg-type]
-    assert Path("report/report.html").is_file() and Path("benchmark/benchmark.html").is_file()
 
 
 def test_the_package_loads_nothing_until_a_name_is_used() -> None:

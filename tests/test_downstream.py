@@ -19,7 +19,7 @@ from downstream_few import few_folder, few_names
 from downstream_overview import (
     ADDED,
     Mixtures,
-    fill_readme,
+    fill_overview,
     longest,
     overview_page,
     overview_table,
@@ -231,17 +231,19 @@ def test_the_table_says_what_each_setting_gave() -> None:
     assert "| 10 | 1.5 | +0.020 (+0.010 to +0.030) | 0.020 (0.010 to 0.030) | +0.300" in text
 
 
-def test_the_readme_and_the_overview_say_what_was_found(tmp_path: Path) -> None:
+def test_the_pages_and_the_readme_say_what_was_found(tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[1]
     results = root / "docs" / "results"
     studies = read_mixtures(results)
     named = {path.stem for path in results.glob("downstream_*.json")} - {"downstream_sweep"}
     assert {study.name for study in studies} == named
     assert (results / "downstream.md").read_text(encoding="utf-8") == overview_page(studies)
-    readme = (root / "README.md").read_text(encoding="utf-8")
-    (tmp_path / "README.md").write_text(readme, encoding="utf-8")
-    fill_readme(tmp_path / "README.md", studies)
-    assert (tmp_path / "README.md").read_text(encoding="utf-8") == readme
+    page = (results / "overview.md").read_text(encoding="utf-8")
+    (tmp_path / "overview.md").write_text(page, encoding="utf-8")
+    fill_overview(tmp_path / "overview.md", studies)
+    assert (tmp_path / "overview.md").read_text(encoding="utf-8") == page
+    assert "added to real ones, they never beat repetition and augmentation" in (root / "README.md").read_text("utf-8")
+    assert not [study.name for study in studies if study.helped and study.study != "read"]
 
 
 def test_the_overview_tells_gains_from_ties() -> None:
@@ -251,8 +253,8 @@ def test_the_overview_tells_gains_from_ties() -> None:
 
     short, tie, loss = found("few", 200, 0.5), found("few", 400, 0.004), found("read", 200, -0.02, helped=["HD95"])
     assert longest([short, tie, loss]) == [tie, loss]
-    lines = overview_table([tie, loss], (1.0, 5.0), "x/").splitlines()[2:]
-    assert lines[0] == f"| 1,000 | [{ADDED['few']}](x/few_400.md) | 400 | +0.004 (-0.006 to +0.014) |  |"
+    lines = overview_table([tie, loss], (1.0, 5.0)).splitlines()[2:]
+    assert lines[0] == f"| 1,000 | [{ADDED['few']}](few_400.md) | 400 | +0.004 (-0.006 to +0.014) |  |"
     assert lines[1].endswith("| **-0.020 (-0.030 to -0.010)** |  |")
     assert len(overview_table([tie], (5.0,)).splitlines()) == 2
     assert "* read_200: HD95" in overview_page([tie, loss]) and "* none" in overview_page([tie])

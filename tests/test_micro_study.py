@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "studies"))
 from micro_judges import real_records
 from micro_measures import Photographs, class_fidelity, class_matched, mask_shapes, set_distances
 from micro_quality import wanted_records
-from micro_report import Target, fill_readme
+from micro_report import Target, fill_overview
 
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.metrics.fidelity import frechet_distance
@@ -86,29 +86,33 @@ def test_a_target_knows_its_direction():
     assert not Target("KID", 0.2, "", 0.1, False, "").reached
 
 
-def test_the_readme_says_what_was_measured(tmp_path):
+def test_the_overview_and_the_readme_say_what_was_measured(tmp_path):
     """The table is what the last measurement wrote, and renewing it changes nothing else."""
     root = Path(__file__).resolve().parents[1]
-    readme = (root / "README.md").read_text(encoding="utf-8")
+    page = (root / "docs" / "results" / "overview.md").read_text(encoding="utf-8")
     results = json.loads((root / "docs" / "results" / "micro.json").read_text())
-    (tmp_path / "README.md").write_text(readme, encoding="utf-8")
-    fill_readme(tmp_path / "README.md", results)
-    assert (tmp_path / "README.md").read_text(encoding="utf-8") == readme
+    (tmp_path / "overview.md").write_text(page, encoding="utf-8")
+    fill_overview(tmp_path / "overview.md", results)
+    assert (tmp_path / "overview.md").read_text(encoding="utf-8") == page
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    agreement = results["agreement"]
+    for dice in (results["image_to_mask"], agreement["generated"], agreement["real_val"]):
+        assert f"{dice['dice']['mean']['value']:.3f}" in readme
     results["speed"]["cpu_seconds_per_pair"] = 123.0
     results["classifier"]["generated"] |= {
         "recall": {"melanoma": 0.25, "nevus": 0.9, "seborrheic_keratosis": 0.5},
         "confusion": [[1, 0, 3], [1, 9, 0], [2, 3, 5]],
     }
-    fill_readme(tmp_path / "README.md", results)
-    changed = (tmp_path / "README.md").read_text(encoding="utf-8")
+    fill_overview(tmp_path / "overview.md", results)
+    changed = (tmp_path / "overview.md").read_text(encoding="utf-8")
     assert (
         "weak spot is melanoma: the classifier recognises 25% of 4 pictures drawn for it, and takes 75% for seborr"
         in changed
     )
-    assert "| 123.00 |" in changed and changed.count("\n") == readme.count("\n")
-    (tmp_path / "README.md").write_text("no marks")
+    assert "| 123.00 |" in changed and changed.count("\n") == page.count("\n")
+    (tmp_path / "overview.md").write_text("no marks")
     with pytest.raises(InputError, match="both marks"):
-        fill_readme(tmp_path / "README.md", results)
+        fill_overview(tmp_path / "overview.md", results)
 
 
 @pytest.mark.real_data

@@ -28,7 +28,7 @@ from skindualgen import SkinDualGenPipeline
 pipe = SkinDualGenPipeline.from_pretrained("FOLDER")
 ```
 
-`torch_dtype=` loads in half precision. The UNet has input and output channels for the mask that the base has not, so a
+`dtype=` loads in half precision. The UNet has input and output channels for the mask that the base has not, so a
 plain `StableDiffusionPipeline` cannot use it.""",
     changes="low-rank updates, trained on image-mask pairs, are merged into the UNet; its first and last layer are\n"
     "  widened for the mask, and it has a new timestep embedding; the other parts are those of the base",
