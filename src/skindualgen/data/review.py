@@ -20,7 +20,7 @@ UNDECIDED = "undecided"
 
 
 def decision_of(record: PairRecord) -> str:
-    """ "accepted", "rejected" or "undecided"; what is none of a reviewer's decisions counts as undecided."""
+    """Return "accepted", "rejected" or "undecided"; anything else that a record holds counts as undecided."""
     review = (record.model_extra or {}).get(REVIEW)
     decision = review.get("decision") if isinstance(review, dict) else None
     return str(decision) if decision in get_args(Decision) else UNDECIDED

@@ -1,0 +1,1 @@
+"""The show behind `make demo`: every room once, on phantoms and the bundled model."""

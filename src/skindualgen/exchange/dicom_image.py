@@ -200,7 +200,7 @@ def _add_pixels(dataset: Any, picture: Image.Image, *, lossy: str) -> None:
 
 
 def _lossy(record: PairRecord, picture: Image.Image) -> str:
-    """ "01": once compressed with losses; "00": never; empty: not known, as a PNG may have been made from a JPEG."""
+    """Return "01": once compressed with losses; "00": never; empty: not known, as a PNG may come from a JPEG."""
     if picture.format == "JPEG":
         return "01"
     return "00" if record.origin == "synthetic" else ""

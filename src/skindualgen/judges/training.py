@@ -140,8 +140,10 @@ def _bfloat16_is_emulated() -> bool:
 def bfloat16_is_faster(
     network: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], batch: tuple[Tensor, Tensor]
 ) -> bool:
-    """Time a training step of a copy in each precision, on the network's device: by machine, bfloat16 is 2 times
-    faster or far slower. It is not tried on a processor that says it has no instructions for it.
+    """Time a training step of a copy in each precision, on the network's device.
+
+    By machine, bfloat16 is 2 times faster or far slower. It is not tried on a processor that says it has no
+    instructions for it.
     """
     if next(network.parameters()).device.type == "cpu" and _bfloat16_is_emulated():
         return False

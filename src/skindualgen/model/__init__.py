@@ -1,0 +1,1 @@
+"""Bases, the joint UNet, adapters, and their files for other programs."""

@@ -28,6 +28,7 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.conv2.weight)
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Keep the shape, [b, channels, h, w]."""
         residual = self.conv1(F.silu(self.norm1(hidden)))
         return hidden + self.conv2(F.silu(self.norm2(residual)))
 
@@ -50,6 +51,7 @@ class PatchDecoder(nn.Module):
         nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
 
     def forward(self, latents: Tensor) -> Tensor:
+        """See the class."""
         hidden = self.stages(self.conv_in(latents))  # [b, widths[-1], 8h, 8w]
         return self.conv_out(F.silu(self.norm_out(hidden)))
 

@@ -61,7 +61,7 @@ class Base:
 
     @property
     def prediction_type(self) -> str:
-        """ "epsilon" or "v_prediction"."""
+        """What the base predicts: "epsilon" or "v_prediction"."""
         return self.scheduler.config.prediction_type
 
     @property

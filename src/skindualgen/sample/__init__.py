@@ -1,0 +1,1 @@
+"""The pipeline: denoising, guidance, kept regions, and reading masks of photographs."""

@@ -1,0 +1,1 @@
+"""Training an adapter: objective, steps, cache, checkpoints with exact resume."""
