@@ -16,7 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from exchange_data import write_exchange_data
-from skindualgen.cli import CommandGroup
+from skindualgen.cli import CommandGroup, options
 from skindualgen.cli import export_data as export_command
 from skindualgen.cli import import_data as import_command
 from skindualgen.contracts import InputError, Origin, PairRecord, Split
@@ -229,9 +229,9 @@ def test_commands_there_and_back(data: Path, tmp_path: Path) -> None:
 
 
 def test_names_of_choices_are_those_of_the_library() -> None:
-    assert [str(name) for name in export_command.FormatName] == list(FORMATS)
-    assert tuple(str(name) for name in export_command.SplitName) == get_args(Split)
-    assert tuple(str(name) for name in export_command.OriginName) == get_args(Origin)
+    assert get_args(options.FormatName) == tuple(FORMATS)
+    assert get_args(options.SplitName) == get_args(Split)
+    assert get_args(options.OriginName) == get_args(Origin)
     defaults = {name: getattr(ExchangeOptions(), name) for name in ("shard_size", "dataset_id", "name", "link")}
     parameters = {name: part.default for name, part in inspect.signature(export_command.export_data).parameters.items()}
     assert {name: parameters[name] for name in defaults} == defaults

@@ -13,7 +13,7 @@ from skindualgen.contracts import InputError, PairRecord
 from skindualgen.planning.labels import contradiction, states
 from skindualgen.planning.rows import SEEDS_OF_A_ROW, PlanRow
 from skindualgen.planning.sampling import PlannedSet, plan_pairs
-from skindualgen.planning.targets import BY, Balanced, Ratio, Uniform, Wish
+from skindualgen.planning.targets import BY, RatioFile, balanced, uniform
 from skindualgen.planning.templates import read_templates
 
 PEOPLE: list[dict[str, Any]] = [
@@ -77,7 +77,7 @@ def came_from(row: PlanRow, people: Sequence[PairRecord]) -> list[str]:
 @pytest.mark.parametrize("by", [("diagnosis",), ("diagnosis", "sex"), ("site",), ("diagnosis", "tone"), tuple(BY)])
 def test_rows_are_real_combinations_and_say_what_they_are_grouped_by(by: tuple[str, ...]) -> None:
     people = records()
-    planned = plan_pairs(people, Uniform(400), by=by, max_ratio=1000)
+    planned = plan_pairs(people, uniform(400), by=by, max_ratio=1000)
     assert by_group(planned) == {group.group: group.planned for group in planned.groups if group.planned}
     assert planned.pairs == sum(row.count for row in planned.rows) == 400
     for row in planned.rows:
@@ -93,7 +93,7 @@ def test_rows_are_real_combinations_and_say_what_they_are_grouped_by(by: tuple[s
 def test_each_record_is_used_equally_often(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("{age_approx} year old with {a_diagnosis}\n")
     people = records([PEOPLE[0] | {"age_approx": age} for age in range(20, 50)])
-    planned = plan_pairs(people, Uniform(65), templates=read_templates(tmp_path / "mine.txt"))
+    planned = plan_pairs(people, uniform(65), templates=read_templates(tmp_path / "mine.txt"))
     counts = {row.attributes["age_approx"]: row.count for row in planned.rows}
     assert sorted(counts) == list(range(20, 50)), "65 draws of 30 records: two rounds and five more"
     assert Counter(counts.values()) == {2: 25, 3: 5}
@@ -101,21 +101,21 @@ def test_each_record_is_used_equally_often(tmp_path: Path) -> None:
 
 
 def test_rows_are_disjoint_merged_and_reproducible() -> None:
-    planned = plan_pairs(records(), Uniform(400), max_ratio=1000, seed=3)
+    planned = plan_pairs(records(), uniform(400), max_ratio=1000, seed=3)
     keys = [(row.prompt, tuple(row.attributes.items())) for row in planned.rows]
     assert len(set(keys)) == len(keys) < 400
     assert [row.row for row in planned.rows] == list(range(len(keys)))
     first = planned.rows[0].seed_first
     assert [row.seed_first for row in planned.rows] == [first + i * SEEDS_OF_A_ROW for i in range(len(keys))]
-    assert plan_pairs(records(), Uniform(400), max_ratio=1000, seed=3) == planned
-    other = plan_pairs(records(), Uniform(400), max_ratio=1000, seed=4)
+    assert plan_pairs(records(), uniform(400), max_ratio=1000, seed=3) == planned
+    other = plan_pairs(records(), uniform(400), max_ratio=1000, seed=4)
     assert other.rows[0].seed_first != first and [row.prompt for row in other.rows] != [key[0] for key in keys]
 
 
 def test_a_group_does_not_depend_on_what_others_get() -> None:
     def prompts(melanoma: int) -> list[tuple[str, int]]:
-        wishes = {("nevus",): Wish("synthetic", 9), ("melanoma",): Wish("synthetic", melanoma)}
-        planned = plan_pairs(records(), Ratio(("diagnosis",), wishes, path=Path("ratio.toml")), max_ratio=9)
+        numbers = {("nevus",): ("synthetic", 9), ("melanoma",): ("synthetic", melanoma)}
+        planned = plan_pairs(records(), RatioFile(numbers, path=Path("ratio.toml")), max_ratio=9)
         return [(row.prompt, row.count) for row in planned.rows if row.attributes["diagnosis"] == "nevus"]
 
     assert prompts(2) == prompts(5)
@@ -126,7 +126,7 @@ def test_only_the_training_split_is_read() -> None:
         PairRecord(file_name=f"images/v{split}.png", isic_id=split, diagnosis="angioma", split=split)
         for split in ("val", "test")
     ]
-    planned = plan_pairs([*records(), *held_out], Balanced())
+    planned = plan_pairs([*records(), *held_out], balanced)
     assert {group.group for group in planned.groups} == {("nevus",), ("melanoma",)}
     assert planned.rows[0].attributes["diagnosis"] == "melanoma" and planned.pairs == 2
 
@@ -138,7 +138,7 @@ def test_synthetic_records_count_but_are_not_drawn_from() -> None:
         )
         for i in range(3)
     ]
-    planned = plan_pairs([*records(), *made], Uniform(60), by=("diagnosis",), max_ratio=1000)
+    planned = plan_pairs([*records(), *made], uniform(60), by=("diagnosis",), max_ratio=1000)
     melanoma = planned.groups[0]
     assert (melanoma.real, melanoma.synthetic, melanoma.planned) == (1, 3, 30)
     assert {row.attributes.get("sex") for row in planned.rows if row.attributes["diagnosis"] == "melanoma"} <= {
@@ -149,14 +149,14 @@ def test_synthetic_records_count_but_are_not_drawn_from() -> None:
 
 def test_records_without_the_attribute_form_no_group() -> None:
     people = [*records(), *records(PEOPLE[:2], sex=None), *records(PEOPLE[:1], sex="unknown")]
-    planned = plan_pairs(people, Balanced(), by=("sex",))
+    planned = plan_pairs(people, balanced, by=("sex",))
     assert planned.ungrouped == 3 and {group.group for group in planned.groups} == {("female",), ("male",)}
 
 
 def test_unseen_combinations_are_planned_only_on_request_and_marked() -> None:
     by = ("diagnosis", "sex")
-    assert ("melanoma", "female") not in by_group(plan_pairs(records(), Uniform(12), by=by))
-    planned = plan_pairs(records(), Uniform(12), by=by, allow_novel=True)
+    assert ("melanoma", "female") not in by_group(plan_pairs(records(), uniform(12), by=by))
+    planned = plan_pairs(records(), uniform(12), by=by, allow_novel=True)
     marked = [row for row in planned.rows if row.extrapolation]
     assert {(row.attributes["diagnosis"], row.attributes["sex"]) for row in marked} == {("melanoma", "female")}
     assert sum(row.count for row in marked) == 3
@@ -167,28 +167,28 @@ def test_unseen_combinations_are_planned_only_on_request_and_marked() -> None:
 
 
 def test_a_diagnosis_that_is_nowhere() -> None:
-    target = Ratio(("diagnosis",), {("dermatofibroma",): Wish("synthetic", 5)}, path=Path("ratio.toml"))
+    target = RatioFile({("dermatofibroma",): ("synthetic", 5)}, path=Path("ratio.toml"))
     planned = plan_pairs(records(), target, allow_novel=True)
     assert by_group(planned) == {("dermatofibroma",): 5}
     assert all(row.extrapolation and "benign_malignant" not in row.attributes for row in planned.rows)
-    misspelt = Ratio(("diagnosis",), {("dermatofibrom",): Wish("synthetic", 5)}, path=Path("ratio.toml"))
+    misspelt = RatioFile({("dermatofibrom",): ("synthetic", 5)}, path=Path("ratio.toml"))
     with pytest.raises(InputError, match="write 'dermatofibroma'"):
         plan_pairs(records(), misspelt, allow_novel=True)
 
 
 def test_a_class_of_ones_own() -> None:
-    planned = plan_pairs(records(PEOPLE[:1], diagnosis="Porokeratosis"), Uniform(5))
+    planned = plan_pairs(records(PEOPLE[:1], diagnosis="Porokeratosis"), uniform(5))
     assert {row.attributes["diagnosis"] for row in planned.rows} == {"porokeratosis"}
     assert all("porokeratosis" in row.prompt for row in planned.rows)
 
 
 def test_what_cannot_be_planned() -> None:
     with pytest.raises(InputError, match="4 real training pairs, none of which has diagnosis and sex"):
-        plan_pairs(records(sex=None), Balanced(), by=("diagnosis", "sex"))
+        plan_pairs(records(sex=None), balanced, by=("diagnosis", "sex"))
     with pytest.raises(InputError, match="0 real training pairs"):
-        plan_pairs(records(origin="synthetic"), Balanced())
+        plan_pairs(records(origin="synthetic"), balanced)
     for ratio in (0, -1, float("inf"), float("nan")):
         with pytest.raises(InputError, match="--max-ratio"):
-            plan_pairs(records(), Balanced(), max_ratio=ratio)
+            plan_pairs(records(), balanced, max_ratio=ratio)
     with pytest.raises(InputError, match="a plan of 20,000,000 pairs"):
-        plan_pairs(records(), Uniform(20_000_000), max_ratio=1e9)
+        plan_pairs(records(), uniform(20_000_000), max_ratio=1e9)

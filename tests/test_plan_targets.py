@@ -10,15 +10,15 @@ from skindualgen.contracts import InputError, PairRecord
 from skindualgen.metrics.skin_tone import CATEGORIES
 from skindualgen.planning.labels import TONES
 from skindualgen.planning.targets import (
-    Balanced,
     Group,
     GroupPlan,
     Target,
-    Uniform,
+    balanced,
     group_of,
     parse_by,
     plan_groups,
     read_ratio_file,
+    uniform,
 )
 
 REAL: dict[Group, int] = {("nevus",): 90, ("melanoma",): 30, ("angioma",): 4}
@@ -33,10 +33,10 @@ def planned(
     novel: bool = False,
     max_ratio: float = 5,
 ) -> dict[Group, tuple[int, int]]:
-    """Wished and planned pairs of each group."""
+    """Requested and planned pairs of each group."""
     groups = plan_groups(real, synthetic or {}, target, max_ratio=max_ratio, novel=novel)
     assert [group.group for group in groups] == sorted(group.group for group in groups)
-    return {group.group: (group.wished, group.planned) for group in groups}
+    return {group.group: (group.requested, group.planned) for group in groups}
 
 
 def ratio(folder: Path, text: str, *by: str) -> Target:
@@ -46,33 +46,33 @@ def ratio(folder: Path, text: str, *by: str) -> Target:
 
 
 def test_balanced_fills_up_to_the_largest_within_the_limit() -> None:
-    assert planned(Balanced()) == {("nevus",): (0, 0), ("melanoma",): (60, 60), ("angioma",): (86, 20)}
-    assert planned(Balanced(), max_ratio=1.5)[("melanoma",)] == (60, 45)
-    assert planned(Balanced(), max_ratio=100)[("angioma",)] == (86, 86)
+    assert planned(balanced) == {("nevus",): (0, 0), ("melanoma",): (60, 60), ("angioma",): (86, 20)}
+    assert planned(balanced, max_ratio=1.5)[("melanoma",)] == (60, 45)
+    assert planned(balanced, max_ratio=100)[("angioma",)] == (86, 86)
 
 
 def test_synthetic_pairs_that_are_there_count() -> None:
-    found = planned(Balanced(), synthetic={("melanoma",): 40, ("angioma",): 15})
+    found = planned(balanced, synthetic={("melanoma",): 40, ("angioma",): 15})
     assert found == {("nevus",): (0, 0), ("melanoma",): (20, 20), ("angioma",): (71, 5)}
-    assert planned(Balanced(), synthetic={("angioma",): 33})[("angioma",)] == (53, 0), "already above 5 : 1"
+    assert planned(balanced, synthetic={("angioma",): 33})[("angioma",)] == (53, 0), "already above 5 : 1"
 
 
 def test_after_is_real_and_synthetic_and_planned() -> None:
-    (group,) = plan_groups({("a",): 4}, {("a",): 2}, Uniform(3), max_ratio=5, novel=False)
-    assert group == GroupPlan(("a",), real=4, synthetic=2, wished=3, planned=3)
+    (group,) = plan_groups({("a",): 4}, {("a",): 2}, uniform(3), max_ratio=5, novel=False)
+    assert group == GroupPlan(("a",), real=4, synthetic=2, requested=3, planned=3)
     assert (group.now, group.after) == (6, 9)
 
 
 def test_uniform_gives_each_group_as_many() -> None:
-    assert planned(Uniform(32)) == {("angioma",): (11, 11), ("melanoma",): (11, 11), ("nevus",): (10, 10)}
-    assert sum(wished for wished, _ in planned(Uniform(32)).values()) == 32
+    assert planned(uniform(32)) == {("angioma",): (11, 11), ("melanoma",): (11, 11), ("nevus",): (10, 10)}
+    assert sum(requested for requested, _ in planned(uniform(32)).values()) == 32
 
 
 def test_combinations_without_a_real_pair() -> None:
-    assert planned(Balanced(), JOINT)[("melanoma", "female")] == (0, 0)
-    found = planned(Balanced(), JOINT, novel=True)
+    assert planned(balanced, JOINT)[("melanoma", "female")] == (0, 0)
+    found = planned(balanced, JOINT, novel=True)
     assert found[("melanoma", "female")] == (9, 9), "not above what the smallest group may have: 5 x 2"
-    assert planned(Balanced(), JOINT, novel=True, max_ratio=3)[("melanoma", "female")] == (9, 6)
+    assert planned(balanced, JOINT, novel=True, max_ratio=3)[("melanoma", "female")] == (9, 6)
     assert set(found) == {(d, s) for d in ("nevus", "melanoma") for s in ("female", "male")}
 
 
@@ -112,7 +112,7 @@ def test_shares_that_cannot_be_had(tmp_path: Path, shares: str) -> None:
 def test_joint_groups_of_a_ratio_file(tmp_path: Path) -> None:
     text = '[[group]]\nsex = "male"\ndiagnosis = "melanoma"\ntimes = 3\n'
     found = planned(ratio(tmp_path, text, "diagnosis", "sex"), JOINT)
-    assert found[("melanoma", "male")] == (6, 6) and sum(wished for wished, _ in found.values()) == 6
+    assert found[("melanoma", "male")] == (6, 6) and sum(requested for requested, _ in found.values()) == 6
     with pytest.raises(InputError, match=r"by sex,diagnosis.*--by sex,diagnosis"):
         ratio(tmp_path, text, "diagnosis")
 

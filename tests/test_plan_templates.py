@@ -9,7 +9,7 @@ import pytest
 
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.planning.sampling import plan_pairs
-from skindualgen.planning.targets import Uniform
+from skindualgen.planning.targets import uniform
 from skindualgen.planning.templates import DynamicTemplates, read_templates
 
 RECORDS = [
@@ -38,7 +38,7 @@ def samples(found: DynamicTemplates, seed: int = 0, count: int = 200) -> set[str
 
 def prompts(found: DynamicTemplates, by: tuple[str, ...] = ("diagnosis",)) -> dict[str, set[str]]:
     """Prompts of a plan, by diagnosis."""
-    rows = plan_pairs(RECORDS, Uniform(120), by=by, max_ratio=100, templates=found).rows
+    rows = plan_pairs(RECORDS, uniform(120), by=by, max_ratio=100, templates=found).rows
     return {name: {row.prompt for row in rows if row.attributes["diagnosis"] == name} for name in ("nevus", "melanoma")}
 
 
@@ -145,7 +145,7 @@ def test_words_of_ones_own_do_not_contradict_the_record(tmp_path: Path) -> None:
     """Grouped by sex, a template need not state the diagnosis; but "a mole" must not be drawn from a melanoma."""
     found = templates(tmp_path, "a mole of {patient}\n{patient} under a dermatoscope\n")
     men = [record.model_copy(update={"sex": "male"}) for record in RECORDS]
-    rows = plan_pairs(men, Uniform(60), by=("sex",), max_ratio=100, templates=found).rows
+    rows = plan_pairs(men, uniform(60), by=("sex",), max_ratio=100, templates=found).rows
     labels = {row.prompt: row.attributes for row in rows}
     assert labels == {
         "a mole of a man": {"diagnosis": "nevus", "benign_malignant": "benign", "sex": "male"},

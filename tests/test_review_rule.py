@@ -25,7 +25,7 @@ from skindualgen.evaluation.inputs import read_inputs
 from skindualgen.exchange.merge import merge
 from skindualgen.planning.requests import requests_like
 from skindualgen.planning.sampling import plan_pairs
-from skindualgen.planning.targets import Balanced
+from skindualgen.planning.targets import balanced
 from skindualgen.release.contents import read_contents
 from skindualgen.training.loop import train
 from tiny import tiny_config, write_phantom_data
@@ -218,7 +218,7 @@ def test_plan_and_prompts_like_others(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert f"Left out, as rejected in review: 2 pairs of {tmp_path}\n" in done.stdout
     assert "3 pairs in" in done.stdout
-    (group,) = [g for g in plan_pairs(read_metadata(tmp_path), Balanced()).groups if g.group == ("melanoma",)]
+    (group,) = [g for g in plan_pairs(read_metadata(tmp_path), balanced).groups if g.group == ("melanoma",)]
     assert (group.real, group.planned) == (1, 3)  # the studio plans from all records
     likes = [request.attributes["diagnosis"] for request in requests_like(tmp_path, 50, 0)]
     assert likes.count("melanoma") == 10

@@ -459,9 +459,11 @@ def test_unknown_layout_and_missing_folder_are_refused(tmp_path: Path) -> None:
 
 
 def test_command_line_names_the_same_layouts() -> None:
+    from typing import get_args
+
     from skindualgen.cli.prepare import LayoutName
 
-    assert [name.value for name in LayoutName] == ["auto", *LAYOUTS]
+    assert get_args(LayoutName) == ("auto", *LAYOUTS)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from skindualgen.cli.options import AdapterOption, GuidanceOption, OpenOption, SeedOption, StepsOption
+
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the report; new, or of an earlier demo.")] = Path("demo"),
@@ -14,20 +16,14 @@ def demo(
         Path | None,
         typer.Option(help="Your own folder of photographs (any layout of `prepare`); phantoms if not given."),
     ] = None,
-    adapter: Annotated[str, typer.Option(help="'builtin', or a run or adapter folder.")] = "builtin",
+    adapter: AdapterOption = "builtin",
     per_diagnosis: Annotated[int, typer.Option(min=1, max=1000, help="Pairs of each of three diagnoses.")] = 8,
     photographs: Annotated[int, typer.Option(min=1, max=1000, help="Photographs to read masks from.")] = 6,
     train_steps: Annotated[int, typer.Option(min=0, help="Steps of the short training; 0 leaves it out.")] = 160,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other pairs.")] = 0,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Denoising steps; the adapter's own default if not given.")
-    ] = None,
-    guidance: Annotated[
-        float | None, typer.Option(min=0, help="Guidance; the adapter's own default if not given.")
-    ] = None,
-    show: Annotated[
-        bool, typer.Option("--open/--no-open", help="Open the report when a desktop browser is there.")
-    ] = True,
+    seed: SeedOption = 0,
+    steps: StepsOption = None,
+    guidance: GuidanceOption = None,
+    show: OpenOption = True,
 ) -> None:
     """Draw pairs, read masks, fill masks, train a little, and write it all into OUT/report.html."""
     import sys

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from skindualgen.cli.options import JudgeEncoderOption, JudgeSizeOption, JudgesOption, JudgeStepsOption, SeedOption
 
 EXIT_CONDITION_FAILED = 3
 
@@ -39,29 +36,26 @@ def evaluate(
         list[str] | None,
         typer.Option(help="Feature extractor, NAME or NAME=WEIGHTS.  Repeatable; the first searches for copies."),
     ] = None,
-    judges: Annotated[
-        Path | None, typer.Option(help="Folder that keeps trained judges.  (default: the user's cache folder)")
-    ] = None,
+    judges: JudgesOption = None,
     segmenter: Annotated[Path | None, typer.Option(help="A trained segmenter's file; none: train one.")] = None,
     classifier: Annotated[Path | None, typer.Option(help="A trained classifier's file; none: train one.")] = None,
     site_classifier: Annotated[
         bool, typer.Option("--site-classifier", help="Train one for body sites too, to judge prompted sites.")
     ] = False,
-    judge_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of each judge.")] = 1000,
-    judge_encoder: Annotated[str, typer.Option(help="The judges' encoder, a name of timm.")] = "tf_efficientnet_lite0",
-    judge_size: Annotated[int, typer.Option(min=32, help="Side in px at which judges see, a multiple of 32.")] = 128,
+    judge_steps: JudgeStepsOption = 1000,
+    judge_encoder: JudgeEncoderOption = "tf_efficientnet_lite0",
+    judge_size: JudgeSizeOption = 128,
     device: Annotated[str, typer.Option(help="Where features are computed: cpu, cuda, mps.")] = "cpu",
-    seed: Annotated[int, typer.Option(min=0, help="Of judges, subsets and resampling.")] = 0,
+    seed: SeedOption = 0,
 ) -> None:
     """Measure fidelity, masks, diagnoses, copies and skin tones of generated pairs; write OUT/report.html.
 
     Also OUT/report.json and OUT/pictures.csv. The judges are trained on the real train split only, and kept for the
     next evaluation. Exit code 3: a --fail-if condition holds.
     """
-    from rich.console import Console
+    from skindualgen.cli.running import loading, stage_progress
 
-    console = Console(stderr=True)
-    with console.status("Loading ..."):
+    with loading("Loading ..."):
         from skindualgen.evaluation.conditions import parse_condition
         from skindualgen.evaluation.judges import JudgeRecipe
         from skindualgen.evaluation.run import EvaluateOptions, section_names
@@ -84,7 +78,7 @@ def evaluate(
         device=device,
         seed=seed,
     )
-    with claim_folder(out), _stages(console) as progress:
+    with claim_folder(out), stage_progress() as progress:
         evaluation = run(options, progress)
         path = write_evaluation(evaluation, out)
     if evaluation.inputs.left_out is not None:
@@ -95,20 +89,3 @@ def evaluate(
         typer.secho(f"Failed: {outcome.condition} ({outcome.reason})", fg=typer.colors.RED, err=True)
     if failed:
         raise typer.Exit(EXIT_CONDITION_FAILED)
-
-
-@contextmanager
-def _stages(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a function that shows (stage, done, total) on stderr, a line a stage, with the time that is left."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-    tasks: dict[str, TaskID] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bars:
-
-        def show(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-            bars.update(tasks[stage], completed=done, total=total)
-
-        yield show

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from skindualgen.cli.pipeline import MismatchOption
+from skindualgen.cli.options import AdapterOption, MismatchOption
 
 Format = Literal["diffusers-lora", "kohya", "merged", "hub"]
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -22,7 +22,7 @@ def export(
             "'merged': all in one folder; 'hub': the adapter, to upload."
         ),
     ],
-    adapter: Annotated[str, typer.Option(help="'builtin', a run folder, or an adapter folder.")] = "builtin",
+    adapter: AdapterOption = "builtin",
     base: Annotated[
         str | None, typer.Option(help="To merge: name or path of the base; as recorded in the adapter if not given.")
     ] = None,
@@ -41,7 +41,7 @@ def export(
         raise InputError(f"--base with --format {format}", "it with merged, as nothing else needs it", "leave it out")
     if dtype is not None and format == "hub":
         raise InputError("--dtype with --format hub", "none, as the adapter's tensors are copied", "leave it out")
-    from skindualgen.cli.progress import loading
+    from skindualgen.cli.running import loading
 
     with loading():
         import torch

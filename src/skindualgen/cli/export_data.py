@@ -2,52 +2,22 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-class FormatName(StrEnum):
-    """Names of the formats; they stand here as well so that ``--help`` loads none of them (a test compares)."""
-
-    IMAGEFOLDER = "imagefolder"
-    PARQUET = "parquet"
-    WEBDATASET = "webdataset"
-    NNUNET = "nnunet"
-    COCO = "coco"
-    YOLO = "yolo"
-    ISIC = "isic"
-    CLASSES = "classes"
-    DICOM = "dicom"
-
-
-class SplitName(StrEnum):
-    """Splits of a data set folder."""
-
-    TRAIN = "train"
-    VAL = "val"
-    TEST = "test"
-
-
-class OriginName(StrEnum):
-    """Origins of pairs."""
-
-    REAL = "real"
-    SYNTHETIC = "synthetic"
+from skindualgen.cli.options import FormatOption, LinkOption, MasksOption, OriginName, SplitName
 
 
 def export_data(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Data set folder of real or synthetic pairs.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="New folder; it appears when all is written.")],
-    format_name: Annotated[FormatName, typer.Option("--format", help="Whose format; docs/formats.md describes them.")],
+    format_name: FormatOption,
     split: Annotated[SplitName | None, typer.Option(help="This split only.")] = None,
     only: Annotated[OriginName | None, typer.Option(help="Pairs of this origin only.")] = None,
-    require_masks: Annotated[bool, typer.Option("--require-masks", help="Leave out pairs without a mask.")] = False,
-    link: Annotated[
-        bool, typer.Option("--link", help="Hard links instead of copies, where files are taken as they are.")
-    ] = False,
+    require_masks: MasksOption = False,
+    link: LinkOption = False,
     shard_size: Annotated[int, typer.Option(min=1, help="Pairs of one tar or Parquet file.")] = 1000,
     dataset_id: Annotated[int, typer.Option(min=1, max=999, help="Number of the nnU-Net data set.")] = 500,
     name: Annotated[str, typer.Option(help="Name of the data set, in formats that hold one.")] = "SkinDualGen",
@@ -56,7 +26,7 @@ def export_data(
 
     Pairs that were rejected in review are left out.
     """
-    from skindualgen.cli.progress import item_progress
+    from skindualgen.cli.running import item_progress
     from skindualgen.data.review import left_out_line
     from skindualgen.exchange.folders import unnamed_line
     from skindualgen.exchange.formats import ExchangeOptions
@@ -66,11 +36,8 @@ def export_data(
     with item_progress("writing") as report:
         options = ExchangeOptions(link=link, shard_size=shard_size, dataset_id=dataset_id, name=name, report=report)
         written = export_folder(
-            source, out, format_name.value, options=options,
-            split=split.value if split is not None else None,
-            only=only.value if only is not None else None,
-            require_masks=require_masks,
-        )  # fmt: skip
+            source, out, format_name, options=options, split=split, only=only, require_masks=require_masks
+        )
     typer.echo(f"{written.counts['records']} pairs in {out}")
     if (line := left_out_line({str(source): written.rejected})) is not None:
         typer.echo(line)
@@ -78,6 +45,6 @@ def export_data(
         typer.echo(f"{written.without_mask} photographs without a mask were left out")
     if (line := unnamed_line(source, written.unnamed)) is not None:
         typer.echo(line)
-    typer.echo(f"{format_name.value} does not hold: {written.loses}")
+    typer.echo(f"{format_name} does not hold: {written.loses}")
     if written.sidecar:
         typer.echo(f"{out / SIDECAR_FILE} holds the rest for `skindualgen import-data`")

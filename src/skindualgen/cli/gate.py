@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from skindualgen.cli.pipeline import BaseOption, load_pipeline
+from skindualgen.cli.options import (
+    BaseOption,
+    JudgeEncoderOption,
+    JudgeSizeOption,
+    JudgesOption,
+    JudgeStepsOption,
+    SeedOption,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,9 +24,6 @@ app = typer.Typer(
 
 AdapterOption = Annotated[
     str, typer.Option(help="Whose reading of masks is compared: 'builtin', a run folder, or an adapter folder.")
-]
-CacheOption = Annotated[
-    Path | None, typer.Option("--judges", help="Folder of trained judges and features.  (default: the user's cache)")
 ]
 
 
@@ -48,10 +52,10 @@ def calibrate(
             "--train-judges", help="Train those that are not given on the train split, or take them from --judges."
         ),
     ] = False,
-    judges: CacheOption = None,
-    judge_steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of each judge.")] = 1000,
-    judge_encoder: Annotated[str, typer.Option(help="The judges' encoder, a name of timm.")] = "tf_efficientnet_lite0",
-    judge_size: Annotated[int, typer.Option(min=32, help="Side in px at which judges see, a multiple of 32.")] = 128,
+    judges: JudgesOption = None,
+    judge_steps: JudgeStepsOption = 1000,
+    judge_encoder: JudgeEncoderOption = "tf_efficientnet_lite0",
+    judge_size: JudgeSizeOption = 128,
     without: Annotated[list[str] | None, typer.Option(help="Score to leave out. Repeatable.")] = None,
     size: Annotated[
         int | None, typer.Option(min=32, help="Side in px of the pairs to judge.  (default: the adapter's)")
@@ -64,7 +68,7 @@ def calibrate(
     """
     from dataclasses import replace
 
-    from skindualgen.cli.progress import item_progress, loading
+    from skindualgen.cli.running import item_progress, load_pipeline, loading
 
     with loading():
         from skindualgen.data.training_items import read_training_items
@@ -74,7 +78,7 @@ def calibrate(
         from skindualgen.gate.judges import trained_classifier, trained_segmenter
         from skindualgen.sample.reading import mask_predictor
 
-        pipeline = load_pipeline(adapter, base, allow_base_mismatch=False)
+        pipeline = load_pipeline(adapter, base)
     options = CalibrateOptions(
         real, size or pipeline.native_px, accept, split, use_test, tuple(without or []), segmenter, classifier
     )
@@ -89,12 +93,13 @@ def calibrate(
                     options = replace(options, classifier=trained_classifier(real, recipe, cache, report))
         with item_progress("scoring held-out real pairs") as report:
             file = run(
-                options, out,
+                options,
+                out,
                 read_masks=mask_predictor(pipeline),
                 adapter=pipeline.config.provenance,
                 trained_on=read_training_items(Path(pipeline.name_or_path)),
                 report=report,
-            )  # fmt: skip
+            )
     for caveat in file.caveats:
         typer.echo(f"note: {caveat}", err=True)
     for rule in file.rules:
@@ -122,11 +127,11 @@ def apply(
     extractor: Annotated[
         str, typer.Option(help="Feature extractor of the variety, NAME or NAME=WEIGHTS.")
     ] = "efficientnet-lite0",
-    judges: CacheOption = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random parts that accepted pairs are compared with.")] = 0,
+    judges: JudgesOption = None,
+    seed: SeedOption = 0,
 ) -> None:
     """Judge the pairs of a folder: OUT/report.html, gate_report.json, gate.csv (all scores) and rejected.jsonl."""
-    from skindualgen.cli.progress import item_progress, loading
+    from skindualgen.cli.running import item_progress, load_pipeline, loading
 
     with loading():
         from skindualgen.gate.application import apply_gate, keep_accepted
@@ -140,7 +145,7 @@ def apply(
             if file.adapter is None:
                 loaded = load_gate(gate)
             else:
-                pipeline = load_pipeline(adapter, base, allow_base_mismatch=False)
+                pipeline = load_pipeline(adapter, base)
                 made_of = pipeline.config.provenance or {}
                 loaded = load_gate(gate, mask_predictor(pipeline), adapter_sha256=made_of.get("adapter_sha256"))
         with item_progress("judging") as report:

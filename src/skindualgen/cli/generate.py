@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from skindualgen.cli.pipeline import BaseOption, MismatchOption
+from skindualgen.cli.options import (
+    AdapterOption,
+    BaseOption,
+    BatchSizeOption,
+    GuidanceOption,
+    MismatchOption,
+    StepsOption,
+)
 from skindualgen.production import DEFAULT_COUNT
 
 if TYPE_CHECKING:
@@ -19,7 +26,7 @@ EXIT_UNMET = 3
 
 def generate(
     out: Annotated[Path, typer.Option(help="New folder, or that of an interrupted run.")],
-    adapter: Annotated[str, typer.Option(help="'builtin', a run folder, or an adapter folder.")] = "builtin",
+    adapter: AdapterOption = "builtin",
     base: BaseOption = None,
     allow_base_mismatch: MismatchOption = False,
     plan: Annotated[
@@ -40,10 +47,8 @@ def generate(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Another seed draws other pairs, without a plan.  (default: 0)")
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.  (default: the adapter's)")] = None,
-    guidance: Annotated[
-        float | None, typer.Option(min=0, help="Classifier-free guidance; 1 is off.  (default: the adapter's)")
-    ] = None,
+    steps: StepsOption = None,
+    guidance: GuidanceOption = None,
     guidance_rescale: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Share to which guided contrast is taken back.  (default: the adapter's)"),
@@ -62,7 +67,7 @@ def generate(
         Path | None,
         typer.Option(help="Weaker adapter of the same base to lead away from, instead of the empty prompt."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pairs drawn together.")] = 8,
+    batch_size: BatchSizeOption = 8,
     size: Annotated[
         int | None, typer.Option(min=64, help="Side in px, a multiple of 8.  (default: the base's)")
     ] = None,
@@ -114,7 +119,7 @@ def generate(
     Exactly one of --plan, --prompt, --prompts and --like. Interrupted in any way: run it again. Exit code 3: the gate
     refused every draw of some pair.
     """
-    from skindualgen.cli.progress import item_progress, loading
+    from skindualgen.cli.running import item_progress, loading
     from skindualgen.production.source import Sources
 
     sources = Sources(plan, tuple(prompt or ()) or None, prompts, like, count, seed)  # refuses before torch is loaded
@@ -125,15 +130,34 @@ def generate(
         from skindualgen.production.stopping import ProductionStopped
 
         factory = PipelineFactory(
-            adapter if adapter == "builtin" else Path(adapter), base, allow_base_mismatch=allow_base_mismatch,
-            steps=steps, guidance=guidance, size=size, gate=gate, threads=threads,
-            precision=precision, guidance_rescale=guidance_rescale, guidance_interval=guidance_interval,
-            prompt_noise=prompt_noise, guide=guide,
-        )  # fmt: skip
+            adapter if adapter == "builtin" else Path(adapter),
+            base,
+            allow_base_mismatch=allow_base_mismatch,
+            steps=steps,
+            guidance=guidance,
+            size=size,
+            gate=gate,
+            threads=threads,
+            precision=precision,
+            guidance_rescale=guidance_rescale,
+            guidance_interval=guidance_interval,
+            prompt_noise=prompt_noise,
+            guide=guide,
+        )
         options = GenerateOptions(
-            factory, batch_size, attempts, engine, workers, gpus, Layout(*_part(part), shards, shard_pairs),
-            keep_rejected, sign, watermark, license, id_prefix,
-        )  # fmt: skip
+            factory,
+            batch_size,
+            attempts,
+            engine,
+            workers,
+            gpus,
+            Layout(*_part(part), shards, shard_pairs),
+            keep_rejected,
+            sign,
+            watermark,
+            license,
+            id_prefix,
+        )
     with item_progress("generating") as report:
         try:
             outcome = generate_dataset(options, partial(sources.open, tell=typer.echo), out, report)

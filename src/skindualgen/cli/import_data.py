@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skindualgen.cli.export_data import FormatName, OriginName
+from skindualgen.cli.options import FormatOption, LinkOption, OriginName
 
 if TYPE_CHECKING:
     from skindualgen.exchange.source import Account
@@ -19,11 +19,11 @@ SHOWN = 10
 def import_data(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder in the format; only read.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="New data set folder; it appears when all is written.")],
-    format_name: Annotated[FormatName, typer.Option("--format", help="Whose format; docs/formats.md describes them.")],
+    format_name: FormatOption,
     origin: Annotated[
         OriginName | None, typer.Option(help="Of pairs for which none is recorded.  (default: real)")
     ] = None,
-    link: Annotated[bool, typer.Option("--link", help="Hard links instead of copies (imagefolder).")] = False,
+    link: LinkOption = False,
     boxes: Annotated[
         bool,
         typer.Option("--boxes", help="Where a lesion has a box and no outline, take the photograph without a mask."),
@@ -34,17 +34,14 @@ def import_data(
     What was not used stands in OUT/rejected.csv with its reason. Damaged files and annotations that contradict
     themselves are refused.
     """
-    from skindualgen.cli.progress import item_progress
+    from skindualgen.cli.running import item_progress
     from skindualgen.exchange.formats import ExchangeOptions
     from skindualgen.exchange.transfer import import_data as import_folder
 
     accounts: list[Account] = []
     with item_progress("reading") as report:
         options = ExchangeOptions(link=link, boxes=boxes, report=report, told=accounts.append)
-        records = import_folder(
-            source, out, format_name.value, options=options,
-            origin=origin.value if origin is not None else None,
-        )  # fmt: skip
+        records = import_folder(source, out, format_name, options=options, origin=origin)
     with_mask = sum(record.mask_file_name is not None for record in records)
     typer.echo(f"{len(records)} pairs in {out}, {with_mask} with a mask")
     for account in accounts:

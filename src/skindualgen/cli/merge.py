@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from skindualgen.cli.options import LinkOption
+
 
 def merge(
     sources: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Data set folders.")],
     out: Annotated[Path, typer.Option(help="New data set folder; it appears when all is written.")],
-    link: Annotated[bool, typer.Option("--link", help="Hard links instead of copies.")] = False,
+    link: LinkOption = False,
     i_know: Annotated[
         bool, typer.Option("--i-know", help="Go on although a generator has seen val or test pairs; recorded.")
     ] = False,
@@ -22,7 +24,7 @@ def merge(
 
     Refused: a pair in two folders, a patient or lesion in two splits, held-out pairs that a generator has seen.
     """
-    from skindualgen.cli.progress import item_progress
+    from skindualgen.cli.running import item_progress
     from skindualgen.data.review import left_out_line
     from skindualgen.exchange.folders import unnamed_line
     from skindualgen.exchange.merge import merge as merge_folders

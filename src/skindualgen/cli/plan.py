@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from skindualgen.cli.options import SeedOption
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -35,7 +37,7 @@ def plan(
     target: Annotated[
         str,
         typer.Option(
-            help="balanced: fill every group up; uniform: as many for each (--count); or a TOML file of wishes."
+            help="balanced: fill every group up; uniform: as many for each (--count); or a TOML file of ratios."
         ),
     ] = "balanced",
     by: Annotated[str, typer.Option(help="Groups: diagnosis, sex, site, tone, or several, with commas.")] = "diagnosis",
@@ -51,7 +53,7 @@ def plan(
     wildcards: Annotated[
         Path | None, typer.Option(help="Folder of the wildcards' .txt files.  (default: the templates' folder)")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed draws other prompts and pairs.")] = 0,
+    seed: SeedOption = 0,
 ) -> None:
     """Plan synthetic pairs for DATA: counts now and after, and OUT with prompts, labels, numbers and seeds.
 
@@ -71,7 +73,7 @@ def plan(
     from skindualgen.planning.templates import read_templates
 
     attributes = parse_by(by)
-    wanted = _target(target, count, attributes)
+    goal = _target(target, count, attributes)
     check_plan_path(out)
     if wildcards is not None and templates is None:
         raise InputError("--wildcards without --templates", "both", "name the file of templates")
@@ -81,7 +83,7 @@ def plan(
     if "tone" in attributes:
         records = _measured(data, records)
     planned = plan_pairs(
-        records, wanted, by=attributes, max_ratio=max_ratio, seed=seed, allow_novel=allow_novel, templates=own
+        records, goal, by=attributes, max_ratio=max_ratio, seed=seed, allow_novel=allow_novel, templates=own
     )
     Console().print(_table(planned))
     if (line := left_out_line({str(data): len(everything) - len(records)})) is not None:
@@ -98,7 +100,7 @@ def plan(
 
 def _measured(data: Path, records: list[PairRecord]) -> list[PairRecord]:
     """The records with measured tones; see `skindualgen.planning.tones.measure_tones`."""
-    from skindualgen.cli.progress import item_progress
+    from skindualgen.cli.running import item_progress
     from skindualgen.metrics.skin_tone import category, skin_tone
     from skindualgen.planning.tones import measure_tones
 
@@ -112,14 +114,14 @@ def _measured(data: Path, records: list[PairRecord]) -> list[PairRecord]:
 
 def _target(target: str, count: int | None, by: tuple[str, ...]) -> Target:
     from skindualgen.contracts import InputError
-    from skindualgen.planning.targets import Balanced, Uniform, read_ratio_file
+    from skindualgen.planning.targets import balanced, read_ratio_file, uniform
 
     if (target == "uniform") != (count is not None):
         got = "--target uniform without --count" if count is None else f"--count {count} with --target {target}"
         raise InputError(got, "a number of pairs for uniform, and for nothing else", "fix --count")
     if count is not None:
-        return Uniform(count)
-    return Balanced() if target == "balanced" else read_ratio_file(Path(target), by)
+        return uniform(count)
+    return balanced if target == "balanced" else read_ratio_file(Path(target), by)
 
 
 def _table(planned: PlannedSet) -> Table:
@@ -146,7 +148,7 @@ def _table(planned: PlannedSet) -> Table:
 def _mark(group: GroupPlan) -> str:
     if not group.real:
         return "extrapolation" if group.planned else "no real pair"
-    return f"{group.wished - group.planned} short" if group.planned < group.wished else ""
+    return f"{group.requested - group.planned} short" if group.planned < group.requested else ""
 
 
 def _remarks(planned: PlannedSet, max_ratio: float, *, allow_novel: bool) -> list[str]:
@@ -161,7 +163,7 @@ def _remarks(planned: PlannedSet, max_ratio: float, *, allow_novel: bool) -> lis
     if empty and not allow_novel:
         names = [", ".join(group.group) for group in empty[:SHOWN_EMPTY]] + ["..."] * (len(empty) > SHOWN_EMPTY)
         lines.append(f"Left out, without a real pair ({len(empty)}; --allow-novel plans them): {'; '.join(names)}")
-    if short := sum(group.wished - group.planned for group in planned.groups):
+    if short := sum(group.requested - group.planned for group in planned.groups):
         lines.append(f"{short} pairs short of the target: --max-ratio {max_ratio:g} synthetic pairs for each real one.")
     if none := _never_generated(planned):
         lines.append(ORIGIN_CAUTION.format(", ".join(none)))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from skindualgen.cli.options import MasksOption
 
 if TYPE_CHECKING:
     from skindualgen.data.audit import Audit
@@ -16,41 +17,24 @@ if TYPE_CHECKING:
 SHOWN_NEAR_DUPLICATES = 5
 
 
-class LayoutName(StrEnum):
-    """Names of the layouts; they stand here as well so that ``--help`` loads none of the readers (a test compares)."""
-
-    AUTO = "auto"
-    ISIC2016 = "isic2016"
-    ISIC2017 = "isic2017"
-    ISIC2018 = "isic2018"
-    ISIC2019 = "isic2019"
-    ISIC2020 = "isic2020"
-    ISIC2024 = "isic2024"
-    HAM10000 = "ham10000"
-    PH2 = "ph2"
-    BCN20000 = "bcn20000"
-    PAD_UFES_20 = "pad-ufes-20"
-    DERM7PT = "derm7pt"
-    ISIC_ARCHIVE = "isic-archive"
-    IMAGEFOLDER = "imagefolder"
-    FOLDER = "folder"
-
-
-class CropName(StrEnum):
-    """Ways to bring a photograph to size."""
-
-    CENTRE = "centre"
-    PAD = "pad"
-    NONE = "none"
-
-
-class AnnotatorName(StrEnum):
-    """Rules for several masks of one photograph."""
-
-    FIRST = "first"
-    MAJORITY = "majority"
-    RANDOM = "random"
-    STAPLE = "staple"
+# Written out here, as --help must not load the readers; a test compares.
+LayoutName = Literal[
+    "auto",
+    "isic2016",
+    "isic2017",
+    "isic2018",
+    "isic2019",
+    "isic2020",
+    "isic2024",
+    "ham10000",
+    "ph2",
+    "bcn20000",
+    "pad-ufes-20",
+    "derm7pt",
+    "isic-archive",
+    "imagefolder",
+    "folder",
+]
 
 
 def prepare(
@@ -59,12 +43,12 @@ def prepare(
         Path | None,
         typer.Argument(metavar="OUT", help="New data set folder. Without it, --audit checks SRC, a data set folder."),
     ] = None,
-    layout: Annotated[LayoutName, typer.Option(help="How SRC is laid out.")] = LayoutName.AUTO,
+    layout: Annotated[LayoutName, typer.Option(help="How SRC is laid out.")] = "auto",
     size: Annotated[int, typer.Option(help="Side of the new pictures in pixels.")] = 512,
     crop: Annotated[
-        CropName,
+        Literal["centre", "pad", "none"],
         typer.Option(help="centre: cut the middle square; pad: add black; none: short side to size, aspect kept."),
-    ] = CropName.CENTRE,
+    ] = "centre",
     split: Annotated[str, typer.Option(help="Shares of train/val/test.")] = "70/15/15",
     split_file: Annotated[
         Path | None, typer.Option(help="Table with isic_id and split: use those items and splits only.")
@@ -103,9 +87,9 @@ def prepare(
     license_name: Annotated[
         str | None, typer.Option("--license", help="Licence of items for which SRC names none.")
     ] = None,
-    require_masks: Annotated[bool, typer.Option("--require-masks", help="Reject photographs without a mask.")] = False,
+    require_masks: MasksOption = False,
     annotator: Annotated[
-        AnnotatorName | None,
+        Literal["first", "majority", "random", "staple"] | None,
         typer.Option(help="Which of several masks of one photograph is used; all are kept in masks_annotators/."),
     ] = None,
     max_pixels: Annotated[
@@ -133,9 +117,9 @@ def prepare(
         _report_audit(audit_folder(source), source)
         return
     options = PrepareOptions(
-        layout=layout.value,  # type: ignore[arg-type]  # the same names, as a test shows
+        layout=layout,
         size=size,
-        crop=crop.value,  # type: ignore[arg-type]
+        crop=crop,
         split=split,
         split_file=split_file,
         keep_split=keep_split,
@@ -151,7 +135,7 @@ def prepare(
         llm_cache=llm_cache,
         license=license_name,
         require_masks=require_masks,
-        annotator=annotator.value if annotator is not None else None,  # type: ignore[arg-type]
+        annotator=annotator,
         max_pixels=max_pixels,
     )
     summary = prepare_folder(source, out, options, strict=strict, workers=workers, with_audit=audit, show_progress=True)

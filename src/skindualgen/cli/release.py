@@ -42,7 +42,37 @@ def release(
     if data is None and push is None:
         raise InputError("neither --data nor --push", "a data set to release, or a release to upload", "give --data")
     if data is not None:
-        _build(out, data, adapter, evaluation, benchmark, real, plan, license_id, title, push, with_held_out)
+        from skindualgen.cli.running import loading
+
+        with loading("Checking and writing ..."):
+            from skindualgen.release.build import ReleaseOptions, build_release
+
+            folder = None
+            if adapter is not None:
+                from skindualgen.model.adapter import adapter_folder
+
+                folder = adapter_folder(adapter)
+            done = build_release(
+                ReleaseOptions(
+                    data=data,
+                    out=out,
+                    adapter=folder,
+                    evaluation=evaluation,
+                    benchmark=benchmark,
+                    real=real,
+                    plan=plan,
+                    licence=license_id,
+                    title=title,
+                    repository=push,
+                    with_held_out=with_held_out,
+                )
+            )
+        copied = "" if done.linked else ", pictures copied"
+        typer.echo(f"release of {len(done.contents.records)} records in {out}{copied}")
+        if done.marks.unmarked:
+            typer.echo(f"{done.marks.unmarked} generated photographs carry no machine-readable mark")
+        if done.contents.evaluation is None:
+            typer.echo("the card says that nothing was measured: --evaluation report.json")
     elif any((adapter, evaluation, benchmark, real, plan, license_id, title, with_held_out)):
         raise InputError(
             "options of a new release without --data", "--data, or --out and --push alone", "give --data, or leave them"
@@ -52,48 +82,3 @@ def release(
 
         for address in push_release(out, push, private=private):
             typer.echo(f"uploaded: {address}")
-
-
-def _build(
-    out: Path,
-    data: Path,
-    adapter: str | None,
-    evaluation: Path | None,
-    benchmark: Path | None,
-    real: Path | None,
-    plan: Path | None,
-    license_id: str | None,
-    title: str | None,
-    push: str | None,
-    with_held_out: bool,
-) -> None:
-    from rich.console import Console
-
-    with Console(stderr=True).status("Checking and writing ..."):
-        from skindualgen.release.build import ReleaseOptions, build_release
-
-        folder = None
-        if adapter is not None:
-            from skindualgen.model.adapter import adapter_folder
-
-            folder = adapter_folder(adapter)
-        done = build_release(
-            ReleaseOptions(
-                data=data,
-                out=out,
-                adapter=folder,
-                evaluation=evaluation,
-                benchmark=benchmark,
-                real=real,
-                plan=plan,
-                licence=license_id,
-                title=title,
-                repository=push,
-                with_held_out=with_held_out,
-            )
-        )
-    typer.echo(f"release of {len(done.contents.records)} records in {out}{'' if done.linked else ', pictures copied'}")
-    if done.marks.unmarked:
-        typer.echo(f"{done.marks.unmarked} generated photographs carry no machine-readable mark")
-    if done.contents.evaluation is None:
-        typer.echo("the card says that nothing was measured: --evaluation report.json")

@@ -7,28 +7,35 @@ from typing import Annotated
 
 import typer
 
-from skindualgen.cli.pipeline import BaseOption, MismatchOption, load_pipeline
+from skindualgen.cli.options import (
+    AdapterOption,
+    BaseOption,
+    BatchSizeOption,
+    MismatchOption,
+    SeedOption,
+    StepsOption,
+)
 
 
 def segment(
     images: Annotated[Path, typer.Option(help="Folder of photographs, any size and aspect.")],
     out: Annotated[Path, typer.Option(help="New folder, or that of an interrupted run; masks go to OUT/masks.")],
-    adapter: Annotated[str, typer.Option(help="'builtin', a run folder, or an adapter folder.")] = "builtin",
+    adapter: AdapterOption = "builtin",
     base: BaseOption = None,
     allow_base_mismatch: MismatchOption = False,
-    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps.  (default: the adapter's)")] = None,
+    steps: StepsOption = None,
     ensemble: Annotated[int, typer.Option(min=1, help="Draws over flips that are averaged.")] = 4,
     clean: Annotated[
         bool, typer.Option("--clean/--no-clean", help="Keep the largest region and fill its holes.")
     ] = True,
-    batch_size: Annotated[int, typer.Option(min=1, help="Photographs read together.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
+    batch_size: BatchSizeOption = 8,
+    seed: SeedOption = 0,
 ) -> None:
     """Read the lesion's mask from photographs: OUT/masks/<stem>.png (0 / 255) at each photograph's own size.
 
     Masks that are there already stay. Interrupted: run it again. A research tool, not a medical device.
     """
-    from skindualgen.cli.progress import item_progress, loading
+    from skindualgen.cli.running import item_progress, load_pipeline, loading
     from skindualgen.contracts import InputError
 
     with loading():
@@ -37,10 +44,16 @@ def segment(
         pipeline = load_pipeline(adapter, base, allow_base_mismatch=allow_base_mismatch)
     with item_progress("segmenting") as report:
         summary = segment_folder(
-            pipeline, images, out,
-            num_inference_steps=steps, ensemble_size=ensemble, clean=clean, batch_size=batch_size, seed=seed,
+            pipeline,
+            images,
+            out,
+            num_inference_steps=steps,
+            ensemble_size=ensemble,
+            clean=clean,
+            batch_size=batch_size,
+            seed=seed,
             report=report,
-        )  # fmt: skip
+        )
     for name, reason in summary.not_used.items():
         typer.echo(f"not used {name}: {reason}", err=True)
     for name, reason in summary.refused.items():

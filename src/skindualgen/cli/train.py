@@ -61,10 +61,19 @@ def train(
     from skindualgen.config import load_train_config, parse_assignment
 
     named: dict[str, Any] = {
-        "data": data, "out": out, "base": base, "init_adapter": init_adapter, "steps": steps, "size": size,
-        "batch_size": batch_size, "learning_rate": learning_rate, "lora.rank": rank, "precision": precision,
-        "seed": seed, "cache": cache,
-    }  # fmt: skip
+        "data": data,
+        "out": out,
+        "base": base,
+        "init_adapter": init_adapter,
+        "steps": steps,
+        "size": size,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "lora.rank": rank,
+        "precision": precision,
+        "seed": seed,
+        "cache": cache,
+    }
     overrides = {name: value for name, value in named.items() if value is not None}
     overrides |= {"allow_base_mismatch": True} if allow_base_mismatch else {}
     overrides |= dict(parse_assignment(text) for text in assignments or [])
@@ -75,7 +84,7 @@ def train(
     if resume:
         _insist(settings.out)
 
-    from skindualgen.cli.progress import loading
+    from skindualgen.cli.running import loading
 
     with loading():
         from skindualgen.model.bases import hide_loading_bars
@@ -117,7 +126,7 @@ def _show(settings: TrainConfig) -> None:
 
     typer.echo(tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True)))
 
-    from skindualgen.cli.progress import loading
+    from skindualgen.cli.running import loading
 
     with loading():
         from skindualgen.training.estimate import estimate

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from skindualgen.cli.options import AdapterOption, OpenOption
+
 
 def ui(
     workspace: Annotated[
         Path, typer.Option(help="Folder of data sets, runs and reports: all that the page can read and write.")
     ] = Path("studio"),
-    adapter: Annotated[str, typer.Option(help="'builtin', a run folder, or an adapter folder.")] = "builtin",
+    adapter: AdapterOption = "builtin",
     host: Annotated[str, typer.Option(help="Address to listen on; any but this machine's own needs a password.")] = (
         "127.0.0.1"
     ),
@@ -23,7 +25,7 @@ def ui(
         Path | None,
         typer.Option(help="File of user:password lines. Or one such line in the variable SKINDUALGEN_UI_AUTH."),
     ] = None,
-    open_page: Annotated[bool, typer.Option("--open/--no-open", help="Show the page in the browser.")] = True,
+    open_page: OpenOption = True,
 ) -> None:
     """Open the studio: draw, direct, review, train and evaluate in the browser, on this machine alone by default.
 

@@ -27,7 +27,7 @@ def verify(
 
     Exit code 0: all as recorded; 3: deviations; 2: DIR is no data set folder.
     """
-    from skindualgen.cli.progress import item_progress
+    from skindualgen.cli.running import item_progress
     from skindualgen.credentials.deviations import Tally, recorded
     from skindualgen.credentials.verify import verify_folder
     from skindualgen.production.shard_check import in_shards, verify_shards
@@ -50,10 +50,14 @@ def _print_summary(tally: Tally) -> None:
     from skindualgen.credentials.deviations import KINDS
 
     looked_at = {
-        "records": tally.records, "of generated pairs": tally.synthetic, "images": tally.images, "masks": tally.masks,
-        "files with the recorded hash": tally.hashes, "images with the mark of generated media": tally.marked,
+        "records": tally.records,
+        "of generated pairs": tally.synthetic,
+        "images": tally.images,
+        "masks": tally.masks,
+        "files with the recorded hash": tally.hashes,
+        "images with the mark of generated media": tally.marked,
         **{f"content credentials: {state}": number for state, number in sorted(tally.credentials.items())},
-    }  # fmt: skip
+    }
     table = Table("what", "number", title="Looked at")
     for name, number in looked_at.items():
         table.add_row(name, str(number))

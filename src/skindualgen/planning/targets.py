@@ -6,10 +6,10 @@ import difflib
 import itertools
 import math
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.planning.labels import TONE, label_value
@@ -25,19 +25,19 @@ Group = tuple[str, ...]
 
 @dataclass(frozen=True)
 class GroupPlan:
-    """Pairs of one group: there already, wished for, and planned.
+    """Pairs of one group: there already, requested, and planned.
 
     Attributes:
         group: its values, in the order of the attributes that are grouped by.
         real, synthetic: training pairs that the data hold.
-        wished: synthetic pairs that the target asks for beyond these.
+        requested: synthetic pairs that the target asks for beyond these.
         planned: of them, those within the limits.
     """
 
     group: Group
     real: int
     synthetic: int
-    wished: int = 0
+    requested: int = 0
     planned: int = 0
 
     @property
@@ -51,95 +51,69 @@ class GroupPlan:
         return self.now + self.planned
 
 
-class Target(Protocol):
-    """What a data set shall look like."""
-
-    def wished(self, groups: Sequence[GroupPlan]) -> list[int]:
-        """Synthetic pairs to add to each group."""
+Target = Callable[[Sequence[GroupPlan]], list[int]]
+"""What a data set shall look like: groups -> synthetic pairs to add to each."""
 
 
-@dataclass(frozen=True)
-class Balanced:
-    """Every group filled up to the largest one."""
-
-    def wished(self, groups: Sequence[GroupPlan]) -> list[int]:
-        """Synthetic pairs to add to each group."""
-        largest = max(group.now for group in groups)
-        return [largest - group.now for group in groups]
+def balanced(groups: Sequence[GroupPlan]) -> list[int]:
+    """The target that fills every group up to the largest one."""
+    largest = max(group.now for group in groups)
+    return [largest - group.now for group in groups]
 
 
-@dataclass(frozen=True)
-class Uniform:
-    """The same number of synthetic pairs in each group; what does not divide goes to the first ones.
+def uniform(count: int) -> Target:
+    """The target of ``count`` pairs in all, the same in each group; what does not divide goes to the first ones."""
 
-    Args:
-        count: synthetic pairs in all.
-    """
-
-    count: int
-
-    def wished(self, groups: Sequence[GroupPlan]) -> list[int]:
-        """Synthetic pairs to add to each group."""
-        share, rest = divmod(self.count, len(groups))
+    def requested(groups: Sequence[GroupPlan]) -> list[int]:
+        share, rest = divmod(count, len(groups))
         return [share + (place < rest) for place in range(len(groups))]
 
-
-@dataclass(frozen=True)
-class Wish:
-    """One group's line of a ratio file: a number, and what it counts (one of ``MEASURES``)."""
-
-    measure: str
-    number: float
+    return requested
 
 
 @dataclass(frozen=True)
-class Ratio:
-    """The wishes of a ratio file: groups that it does not name get nothing.
+class RatioFile:
+    """The target of a ratio file; groups that it does not name get nothing.
 
     Args:
-        by: attributes that are grouped by, keys of ``BY``.
-        wishes: group -> wish.
+        numbers: group -> (one of ``MEASURES``, number).
         path: the file, for messages.
     """
 
-    by: tuple[str, ...]
-    wishes: Mapping[Group, Wish]
+    numbers: Mapping[Group, tuple[str, float]]
     path: Path
 
-    def wished(self, groups: Sequence[GroupPlan]) -> list[int]:
+    def __call__(self, groups: Sequence[GroupPlan]) -> list[int]:
         """Synthetic pairs to add to each group.
 
         Raises:
             InputError: shares that cannot be had by adding pairs.
         """
-        wished = [self._number(group) for group in groups]
-        shared = {
-            place: wish.number
-            for place, group in enumerate(groups)
-            if (wish := self.wishes.get(group.group)) is not None and wish.measure == "share"
-        }
+        requested, shared = [0] * len(groups), {}
+        for place, group in enumerate(groups):
+            measure, number = self.numbers.get(group.group, ("synthetic", 0))
+            if measure == "share":
+                shared[place] = number
+            elif measure == "times":
+                requested[place] = max(0, round(number * group.real) - group.synthetic)
+            else:
+                there = group.now if measure == "total" else group.synthetic
+                requested[place] = max(0, round(number) - there)
         if not shared:
-            return wished
-        others = sum(group.now + wished[place] for place, group in enumerate(groups) if place not in shared)
+            return requested
+        others = sum(group.now + requested[place] for place, group in enumerate(groups) if place not in shared)
         left = 1 - math.fsum(shared.values())
         if left < -1e-9 or (others > 0) != (left > 1e-9):
             raise InputError(
                 f"{self.path} with shares that sum to {1 - left:g}, and {others} pairs of groups without a share",
-                "less than 1, or 1 where every group has a share", "fix the shares",
-            )  # fmt: skip
+                "less than 1, or 1 where every group has a share",
+                "fix the shares",
+            )
         # The smallest data set that has these shares and every pair that is there.
         total = others / left if others else max(groups[place].now / share for place, share in shared.items())
         for place, share in shared.items():
-            wished[place] = max(0, round(share * total) - groups[place].now)
-        return wished
-
-    def _number(self, group: GroupPlan) -> int:
-        wish = self.wishes.get(group.group)
-        if wish is None or wish.measure == "share":
-            return 0
-        if wish.measure == "times":
-            return max(0, round(wish.number * group.real) - group.synthetic)
-        return max(0, round(wish.number) - (group.now if wish.measure == "total" else group.synthetic))
+            requested[place] = max(0, round(share * total) - groups[place].now)
+        return requested
 
 
 def group_of(record: PairRecord, by: Iterable[str]) -> Group | None:
@@ -177,14 +151,14 @@ def plan_groups(
 
     Args:
         real, synthetic: training pairs of each group.
-        target: what is wished for.
+        target: how many pairs each group shall get.
         max_ratio: synthetic pairs, old and new, for each real one of a group, at most.
         novel: plan for groups without any real pair.
 
     Raises:
         InputError: a ratio file names a group without any real pair, and not ``novel``; or its shares cannot be had.
     """
-    named = set(target.wishes) if isinstance(target, Ratio) else set()
+    named = set(target.numbers) if isinstance(target, RatioFile) else set()
     if (unseen := sorted(named - set(real))) and not novel:
         near = difflib.get_close_matches(", ".join(unseen[0]), [", ".join(group) for group in real], n=1)
         raise InputError(
@@ -195,18 +169,18 @@ def plan_groups(
     every = sorted(set(real) | set(synthetic) | named | _combinations(real))
     groups = [GroupPlan(group, real.get(group, 0), synthetic.get(group, 0)) for group in every]
     open_groups = [group for group in groups if group.real or novel]
-    wished = dict(zip((group.group for group in open_groups), target.wished(open_groups), strict=True))
+    requested = dict(zip((group.group for group in open_groups), target(open_groups), strict=True))
     smallest = min(real.values())
     planned = []
     for group in groups:
-        wish = wished.get(group.group, 0)
+        number = requested.get(group.group, 0)
         limit = math.floor(max_ratio * (group.real or smallest)) - group.synthetic
-        planned.append(replace(group, wished=wish, planned=min(wish, max(0, limit))))
+        planned.append(replace(group, requested=number, planned=min(number, max(0, limit))))
     return planned
 
 
-def read_ratio_file(path: Path, by: Sequence[str]) -> Ratio:
-    """Read a TOML file of wishes.
+def read_ratio_file(path: Path, by: Sequence[str]) -> RatioFile:
+    """Read a TOML file of how many pairs are requested of which group.
 
     One table for each attribute, for plans by one attribute::
 
@@ -235,20 +209,18 @@ def read_ratio_file(path: Path, by: Sequence[str]) -> Ratio:
         raise InputError(got, "balanced, uniform, or a ratio file", "check the path") from error
     except ValueError as error:  # no UTF-8, no TOML
         raise InputError(f"{path}: {error}", "a TOML file", "see docs/planning.md for its form") from None
-    wishes: dict[Group, Wish] = {}
-    for values, wish in _wishes(path, content):
+    numbers: dict[Group, tuple[str, float]] = {}
+    for values, entry in _entries(path, content):
         if set(values) != set(by):
-            raise InputError(
-                f"{path} with a group by {','.join(values)}, and --by {','.join(by)}", "the same attributes in both",
-                f"give --by {','.join(values)}, or fix the file",
-            )  # fmt: skip
+            got = f"{path} with a group by {','.join(values)}, and --by {','.join(by)}"
+            raise InputError(got, "the same attributes in both", f"give --by {','.join(values)}, or fix the file")
         group = tuple(_term(path, name, values[name]) for name in by)
-        if group in wishes:
+        if group in numbers:
             raise InputError(f"{path} with {', '.join(group)} twice", "each group once", "remove one")
-        wishes[group] = _wish(path, group, wish)
-    if not wishes:
-        raise InputError(f"{path} without any group", "a wish for one group at least", "see docs/planning.md")
-    return Ratio(tuple(by), wishes, path)
+        numbers[group] = _measured(path, group, entry)
+    if not numbers:
+        raise InputError(f"{path} without any group", "a number for one group at least", "see docs/planning.md")
+    return RatioFile(numbers, path)
 
 
 def _combinations(real: Mapping[Group, int]) -> set[Group]:
@@ -256,15 +228,15 @@ def _combinations(real: Mapping[Group, int]) -> set[Group]:
     return set(itertools.product(*(sorted(set(values)) for values in zip(*real, strict=True))))
 
 
-def _wishes(path: Path, content: Mapping[str, Any]) -> Iterable[tuple[dict[str, Any], Any]]:
+def _entries(path: Path, content: Mapping[str, Any]) -> Iterable[tuple[dict[str, Any], Any]]:
     for name, table in content.items():
         if name == "group" and isinstance(table, list) and all(isinstance(entry, dict) for entry in table):
             for entry in table:
                 values = {key: value for key, value in entry.items() if key not in MEASURES}
                 yield values, {key: value for key, value in entry.items() if key in MEASURES}
         elif name in BY and isinstance(table, dict):
-            for value, wish in table.items():
-                yield {name: value}, wish
+            for value, entry in table.items():
+                yield {name: value}, entry
         else:
             raise InputError(
                 f"{path} with {name!r}", f"tables [{'], ['.join(BY)}], or [[group]]", "see docs/planning.md"
@@ -279,16 +251,17 @@ def _term(path: Path, name: str, text: Any) -> str:
     return str(value)
 
 
-def _wish(path: Path, group: Group, wish: Any) -> Wish:
-    named = f"{path}: {', '.join(group)} = {wish!r}"
-    if isinstance(wish, int | float) and not isinstance(wish, bool):
-        wish = {"times": wish}
-    if not isinstance(wish, dict) or len(wish) != 1 or not set(wish) <= set(MEASURES):
+def _measured(path: Path, group: Group, entry: Any) -> tuple[str, float]:
+    """A group's entry as (measure, number)."""
+    named = f"{path}: {', '.join(group)} = {entry!r}"
+    if isinstance(entry, int | float) and not isinstance(entry, bool):
+        entry = {"times": entry}
+    if not isinstance(entry, dict) or len(entry) != 1 or not set(entry) <= set(MEASURES):
         raise InputError(named, f"a number, or one of {', '.join(MEASURES)}", "write for example {total = 1000}")
-    ((measure, number),) = wish.items()
+    ((measure, number),) = entry.items()
     whole = measure in ("synthetic", "total")
     if isinstance(number, bool) or not isinstance(number, int if whole else int | float) or not 0 <= number < math.inf:
         raise InputError(named, "a whole number, 0 or more" if whole else "a number, 0 or more", "fix the file")
     if measure == "share" and not 0 < number < 1:
         raise InputError(named, "a share above 0 and below 1", "write 0.3 for 30 %")
-    return Wish(measure, float(number))
+    return measure, float(number)

@@ -55,7 +55,7 @@ def make_plan(library: Library, wanted: PlanRequest, name: str) -> tuple[str, Pl
     """
     from skindualgen.planning.plan import write_plan
     from skindualgen.planning.sampling import plan_pairs
-    from skindualgen.planning.targets import Balanced, Uniform
+    from skindualgen.planning.targets import balanced, uniform
 
     if not wanted.by:
         raise InputError("nothing to group by", "one attribute at least", "choose one")
@@ -63,7 +63,7 @@ def make_plan(library: Library, wanted: PlanRequest, name: str) -> tuple[str, Pl
         raise InputError(f"{wanted.count} pairs", "1 or more", "raise the number")
     path = library.workspace.new_folder(PLANS_DIR, f"{name}.csv")
     plan = plan_pairs(
-        library.records(wanted.data), Balanced() if wanted.count is None else Uniform(wanted.count),
+        library.records(wanted.data), balanced if wanted.count is None else uniform(wanted.count),
         by=wanted.by, max_ratio=wanted.max_ratio, seed=wanted.seed, allow_novel=wanted.allow_novel,
     )  # fmt: skip
     if plan.rows:
