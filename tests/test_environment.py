@@ -178,11 +178,11 @@ def test_without_utf8_and_without_a_home(tmp_path: Path) -> None:
 
 
 def test_windows_line_ends_and_marks_change_no_prompt(tmp_path: Path) -> None:
-    from skindualgen.planning.requests import read_prompt_file
+    from skindualgen.planning.prompt_files import read_prompts
 
     for encoding in ("utf-8", "utf-8-sig"):
         path = windows(tmp_path / "w.txt", "a nevus\n\na melanoma\n", encoding=encoding)
-        assert [text for text, _ in read_prompt_file(path)] == ["a nevus", "a melanoma"]
+        assert [row.prompt for row in read_prompts(path).rows] == ["a nevus", "a melanoma"]
 
 
 def test_settings_with_a_byte_order_mark(tmp_path: Path) -> None:

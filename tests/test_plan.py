@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skindualgen.contracts import InputError
-from skindualgen.planning.labels import contradiction, label_problem, own_term, stated_labels, states
+from skindualgen.planning.labels import check_labels, contradiction, own_term, stated_labels, states
 from skindualgen.planning.plan import check_plan_path, read_plan, write_plan
 from skindualgen.planning.requests import PairRequest
 from skindualgen.planning.rows import COLUMNS, MAX_PAIRS, SEEDS_OF_A_ROW, PlanRow, read_rows, seed_of_row
@@ -132,7 +132,7 @@ FAULTS: list[tuple[str, str]] = [
     ("prompt,count\na nevus,10000001\n", "line 2, count: 10000001; expected 1 to 10,000,000 pairs"),
     ("prompt,count\na nevus,9000000\na nevus,9000000\n", "line 3, count: more than 10,000,000 pairs up to here"),
     ("prompt,count,seed_first,seed_last\na nevus,3,1,4\n", "line 2, seed_last: 4 seeds, 1 to 4, for 3 pairs"),
-    ("prompt,count,seed_last\na nevus,3,4\n", "line 2, seed_first: nothing beside a seed_last"),
+    ("prompt,count,seed_last\na nevus,3,4\n", "line 2, seed_first: nothing, with a seed_last"),
     ("prompt,count,seed_first\na nevus,3,-1\n", "line 2, seed_first: -1"),
     ("prompt,count,seed_first\na nevus,3,9223372036854775807\n", r"9223372036854775807; expected 0 to 2\^63"),
     ("prompt,count,seed_first\na nevus,3,1\na nevus,3,4\na nevus,1,3\n", "line 4, seed_first: seeds that line 2 has"),
@@ -140,14 +140,14 @@ FAULTS: list[tuple[str, str]] = [
     ("prompt,count,seed_first\na nevus,1,50\na nevus,9,45\n", "line 3, seed_first: seeds that line 2 has too"),
     ("prompt,count,diagnosis\na melonoma,3,melonoma\n", "line 2, diagnosis: 'melonoma'.*write 'melanoma'"),
     ("prompt,count,diagnosis\na lesion,3,wolf\n", "line 2, diagnosis: 'wolf', which is not known.*of your own"),
-    ("prompt,count,diagnosis\na melanoma,3,nevus\n", "line 2, diagnosis: 'nevus' beside.*asks for melanoma"),
-    ("prompt,count,sex\na nevus of a woman,3,male\n", "line 2, sex: 'male' beside.*asks for female"),
+    ("prompt,count,diagnosis\na melanoma,3,nevus\n", "line 2, diagnosis: 'nevus' with.*asks for melanoma"),
+    ("prompt,count,sex\na nevus of a woman,3,male\n", "line 2, sex: 'male' with.*asks for female"),
     ("prompt,count,sex\na nevus,3,femal\n", "line 2, sex: 'femal'.*write 'female'"),
     ("prompt,count,age_approx\na nevus,3,old\n", "line 2, age_approx: invalid literal"),
     ("prompt,count,age_approx\na nevus,3,130\n", "line 2, age_approx: 130 is not from 0 to 120"),
-    ("prompt,count,age_approx\na 50 year old man,3,60\n", "line 2, age_approx: 60 beside.*asks for 50"),
+    ("prompt,count,age_approx\na 50 year old man,3,60\n", "line 2, age_approx: 60 with.*asks for 50"),
     ("prompt,count,anatom_site_general\na nevus on the back,3,anterior torso\n", "asks for posterior torso"),
-    ('prompt,count,skin_tone\n"a nevus, very light skin",3,light\n', "line 2, skin_tone: 'light' beside.*very light"),
+    ('prompt,count,skin_tone\n"a nevus, very light skin",3,light\n', "line 2, skin_tone: 'light' with.*very light"),
     ("prompt,count,skin_tone\na nevus,3,lihgt\n", "line 2, skin_tone: 'lihgt'.*write 'light'"),
     ("prompt,count,extrapolation\na nevus,3,perhaps\n", "line 2, extrapolation: 'perhaps'"),
     (f"prompt,count\n{'a very long nevus ' * 20},3\n", "line 2, prompt: a prompt which may need .* CLIP tokens"),
@@ -249,5 +249,5 @@ def test_what_a_prompt_states() -> None:
     assert not states("a nevus, very light skin", "skin_tone", "light")
     assert stated_labels("a mole, dark skin") == {"diagnosis": "nevus", "skin_tone": "dark"}
     assert own_term("diagnosis", "porokeratosis") and not own_term("diagnosis", "hemangioma")
-    assert label_problem("a hemangioma", {"diagnosis": "hemangioma"}) is None
-    assert label_problem("dermoscopy", {"benign_malignant": "indeterminate/benign"}) is None
+    check_labels("a hemangioma", {"diagnosis": "hemangioma"})
+    check_labels("dermoscopy", {"benign_malignant": "indeterminate/benign"})

@@ -9,7 +9,12 @@ import pytest
 from skindualgen.contracts import InputError
 from skindualgen.planning.plan import read_plan
 from skindualgen.planning.prompt_files import PromptRow, read_prompts
-from skindualgen.planning.requests import pair_seed, read_prompt_file, requests_from_file, requests_from_prompts
+from skindualgen.planning.requests import pair_seed, requests_from_file, requests_from_prompts
+
+
+def labelled(path: Path) -> list[tuple[str, dict[str, object]]]:
+    """Prompts of a file with their labels."""
+    return [(row.prompt, row.labels) for row in read_prompts(path).rows]
 
 
 def written(folder: Path, name: str, text: str) -> Path:
@@ -61,7 +66,7 @@ def test_seeds_are_used_and_count_up_from_turn_to_turn(tmp_path: Path) -> None:
     path = written(tmp_path, "p.csv", "prompt,seed\na melanoma,7\na nevus,\n")
     requests = requests_from_file(read_prompts(path), 5, 3)
     assert [request.seed for request in requests] == [7, pair_seed(3, 1), 8, pair_seed(3, 3), 9]
-    plain = requests_from_prompts(read_prompt_file(path), 5, 3)
+    plain = requests_from_prompts(labelled(path), 5, 3)
     assert [(r.prompt, r.attributes) for r in requests] == [(r.prompt, r.attributes) for r in plain]
     path = written(tmp_path, "p.jsonl", '{"prompt": "a melanoma", "seed": 7}\n{"prompt": "a nevus", "seed": 8}\n')
     assert [request.seed for request in requests_from_file(read_prompts(path), 2, 0)] == [7, 8]
@@ -93,11 +98,11 @@ FAULTS = [
     ("p.json", '[{"prompt": "a melanoma"}]', "save it as one of these"),
     ("p.xlsx", "PK", "save it as one of these"),
     ("p.csv", "prompt\na nevus, brown\n", "line 2: not 1 values.*in quotes"),
-    ("p.csv", "prompt,diagnosis\na melanoma,nevus\n", "line 2, diagnosis: 'nevus' beside.*asks for melanoma"),
-    ("p.csv", "prompt,diagnosis\na melanoma,NV\n", "line 2, diagnosis: 'nevus' beside"),
-    ("p.csv", "prompt,sex\na nevus of a woman,M\n", "line 2, sex: 'male' beside"),
+    ("p.csv", "prompt,diagnosis\na melanoma,nevus\n", "line 2, diagnosis: 'nevus' with.*asks for melanoma"),
+    ("p.csv", "prompt,diagnosis\na melanoma,NV\n", "line 2, diagnosis: 'nevus' with"),
+    ("p.csv", "prompt,sex\na nevus of a woman,M\n", "line 2, sex: 'male' with"),
     ("p.csv", "prompt,sex\na nevus,X\n", "line 2, sex: 'x', which is not known"),
-    ("p.csv", "prompt,age\na 50 year old man,60.0\n", "line 2, age_approx: 60 beside"),
+    ("p.csv", "prompt,age\na 50 year old man,60.0\n", "line 2, age_approx: 60 with"),
     ("p.csv", "prompt,age\na nevus,inf\n", "line 2, age_approx"),
     ("p.csv", "prompt,diagnosis\na lesion,melonoma\n", "write 'melanoma'"),
     ("p.csv", "prompt,negative_prompt\na nevus,hair\n", "column 'negative_prompt'"),

@@ -12,15 +12,20 @@ from hypothesis import strategies as st
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.data.prompts import prompt_for
+from skindualgen.planning.prompt_files import read_prompts
 from skindualgen.planning.requests import (
     SEED_BITS,
     PairRequest,
     labels_of,
     pair_seed,
-    read_prompt_file,
     requests_from_prompts,
     requests_like,
 )
+
+
+def labelled(path: Path) -> list[tuple[str, dict[str, object]]]:
+    """Prompts of a file with their labels."""
+    return [(row.prompt, row.labels) for row in read_prompts(path).rows]
 
 
 @settings(max_examples=100, deadline=None)
@@ -117,13 +122,13 @@ def test_requests_like_need_training_records(tmp_path: Path) -> None:
 def test_prompt_files(tmp_path: Path) -> None:
     text = tmp_path / "p.txt"
     text.write_text("\ufeffa nevus\n\n  a melanoma  \n", encoding="utf-8")
-    assert read_prompt_file(text) == [("a nevus", {}), ("a melanoma", {})]
+    assert labelled(text) == [("a nevus", {}), ("a melanoma", {})]
     table = tmp_path / "p.csv"
     table.write_text('prompt,diagnosis,age_approx,other\n"a, b",nevus,55,x\nc,,,y\n')
-    assert read_prompt_file(table) == [("a, b", {"diagnosis": "nevus", "age_approx": 55}), ("c", {})]
+    assert labelled(table) == [("a, b", {"diagnosis": "nevus", "age_approx": 55}), ("c", {})]
     lines = tmp_path / "p.jsonl"
     lines.write_text('{"prompt": "a\\u2028b", "sex": "male"}\n\n{"prompt": "é"}\n')
-    assert read_prompt_file(lines) == [("a\u2028b", {"sex": "male"}), ("é", {})]
+    assert labelled(lines) == [("a\u2028b", {"sex": "male"}), ("é", {})]
 
 
 @pytest.mark.parametrize(
@@ -143,9 +148,9 @@ def test_prompt_files(tmp_path: Path) -> None:
 def test_prompt_files_that_cannot_be_used(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=message):
-        read_prompt_file(tmp_path / name)
+        read_prompts(tmp_path / name)
 
 
 def test_a_missing_prompt_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.txt"):
-        read_prompt_file(tmp_path / "none.txt")
+        read_prompts(tmp_path / "none.txt")

@@ -6,8 +6,9 @@ import difflib
 import re
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
+from skindualgen.contracts import InputError
 from skindualgen.data.terms import (
     BEHAVIOURS,
     DIAGNOSES,
@@ -43,15 +44,6 @@ SIMILAR = 0.6
 """Similarity from which on a known term is named as what may be meant."""
 _SPELLINGS = {"diagnosis": diagnosis_term, "sex": sex_term, "anatom_site_general": site_term}
 _TONE = re.compile(rf"\b({'|'.join(sorted(TONES, key=len, reverse=True))}) skin\b")
-
-
-class LabelProblem(NamedTuple):
-    """Why a label cannot stand beside its prompt: its column, and the three parts of an `InputError`."""
-
-    column: str
-    got: str
-    expected: str
-    remedy: str
 
 
 def label_value(name: str, text: str | int | None) -> str | int | None:
@@ -106,8 +98,8 @@ def states(prompt: str, name: str, value: str | int) -> bool:
 def contradiction(prompt: str, name: str, value: str | int) -> str | None:
     """What a prompt asks for instead of what a label says; None if it asks for the same, for nothing, or vaguely.
 
-    A narrower or wider name ("atypical nevus" beside "nevus") does not contradict, nor do words that are no term of
-    the vocabulary ("scalp" beside "head/neck").
+    A narrower or wider name ("atypical nevus" for "nevus") does not contradict, nor do words that are no term of
+    the vocabulary ("scalp" for "head/neck").
     """
     if name == "age_approx":
         said = stated(prompt)[name] if re.search(r"\b(years?|aged?)\b", prompt.lower()) else frozenset()
@@ -125,17 +117,24 @@ def contradiction(prompt: str, name: str, value: str | int) -> str | None:
     return " and ".join(sorted(said))
 
 
-def label_problem(prompt: str, labels: Mapping[str, Any]) -> LabelProblem | None:
-    """Find the first label that contradicts the prompt, or is neither a known term nor stated by the prompt.
+def check_labels(prompt: str, labels: Mapping[str, Any], where: str = "") -> None:
+    """Refuse a label that contradicts the prompt, or is neither a known term nor stated by the prompt.
 
     So a class of one's own is taken where the prompt names it too, unless it looks like a known term misspelt.
+
+    Args:
+        prompt: the text.
+        labels: keys out of ``LABELS``.
+        where: the place of prompt and labels, for the message.
+
+    Raises:
+        InputError: the first such label.
     """
+    place = f"{where}, " if where else ""
     for name, value in labels.items():
         if (other := contradiction(prompt, name, value)) is not None:
-            return LabelProblem(
-                name, f"{value!r} beside the prompt {prompt!r}, which asks for {other}",
-                "a label and a prompt that agree", "fix either, or leave the label blank",
-            )  # fmt: skip
+            got = f"{place}{name}: {value!r} with the prompt {prompt!r}, which asks for {other}"
+            raise InputError(got, "a label and a prompt that agree", "fix either, or leave the label blank")
         if name == "age_approx" or value in VOCABULARY[name] or _terms(name, value):
             continue
         misspelt = difflib.get_close_matches(value, VOCABULARY[name], n=1, cutoff=MISSPELT)
@@ -143,8 +142,8 @@ def label_problem(prompt: str, labels: Mapping[str, Any]) -> LabelProblem | None
             near = misspelt or difflib.get_close_matches(value, VOCABULARY[name], n=1, cutoff=SIMILAR)
             own = "if it is a term of your own, name it in the prompt too"
             remedy = f"write {near[0]!r}, if that is meant" if near else own
-            return LabelProblem(name, f"{value!r}, which is not known", f"one of {', '.join(VOCABULARY[name])}", remedy)
-    return None
+            got = f"{place}{name}: {value!r}, which is not known"
+            raise InputError(got, f"one of {', '.join(VOCABULARY[name])}", remedy)
 
 
 def own_term(name: str, value: str) -> bool:

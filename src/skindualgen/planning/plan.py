@@ -16,9 +16,9 @@ import numpy as np
 from skindualgen.contracts import InputError
 from skindualgen.data.prompts import MAX_CLIP_TOKENS, clip_token_bound
 from skindualgen.files import atomic_path
-from skindualgen.planning.labels import label_problem, own_term
+from skindualgen.planning.labels import check_labels, own_term
 from skindualgen.planning.requests import PairRequest
-from skindualgen.planning.rows import COLUMNS, MAX_PAIRS, PlanRow, read_rows, row_error, row_to_cells
+from skindualgen.planning.rows import COLUMNS, MAX_PAIRS, PlanRow, read_rows, row_to_cells
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Plan:
 
 
 def check_plan_path(path: Path) -> None:
-    """Refuse a path under which no plan can be written, or something else than a plan stands.
+    """Refuse a path under which no plan can be written, or where something else than a plan is.
 
     Raises:
         InputError: as said.
@@ -81,7 +81,7 @@ def check_plan_path(path: Path) -> None:
 
 
 def write_plan(path: Path, rows: Iterable[PlanRow]) -> None:
-    """Write a plan, entirely or not at all, streaming; whatever stood there is replaced."""
+    """Write a plan, entirely or not at all, streaming; an earlier file is replaced."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -106,16 +106,17 @@ def read_plan(path: Path, *, count_tokens: Callable[[str], int] = clip_token_bou
     digest = hashlib.sha256()
     rows = pairs = 0
     last_seed, ascending, own = -1, True, set()
-    for line, row in read_rows(path, digest):
-        _check_row(path, line, row, count_tokens)
+    for line, row in read_rows(path, digest.update):
+        check_labels(row.prompt, row.attributes, f"{path}, line {line}")
+        _check_length(f"{path}, line {line}", row.prompt, count_tokens)
         if (diagnosis := row.attributes.get("diagnosis")) is not None and own_term("diagnosis", diagnosis):
             own.add(diagnosis)
         ascending &= row.seed_first > last_seed
         last_seed = row.seed_last
         rows, pairs = rows + 1, pairs + row.count
         if pairs > MAX_PAIRS:
-            got = f"more than {MAX_PAIRS:,} pairs up to here"
-            raise row_error(path, line, "count", got, f"at most {MAX_PAIRS:,}", "split the plan")
+            got = f"{path}, line {line}, count: more than {MAX_PAIRS:,} pairs up to here"
+            raise InputError(got, f"at most {MAX_PAIRS:,}", "split the plan")
     if not rows:
         raise InputError(f"{path} without any row", "one row at least", "write one with `skindualgen plan`")
     if not ascending:
@@ -123,14 +124,11 @@ def read_plan(path: Path, *, count_tokens: Callable[[str], int] = clip_token_bou
     return Plan(path, digest.hexdigest(), rows, pairs, tuple(sorted(own)), size_bytes, modified_ns)
 
 
-def _check_row(path: Path, line: int, row: PlanRow, count_tokens: Callable[[str], int]) -> None:
-    if (problem := label_problem(row.prompt, row.attributes)) is not None:
-        raise row_error(path, line, *problem)
-    if clip_token_bound(row.prompt) > MAX_CLIP_TOKENS and (tokens := count_tokens(row.prompt)) > MAX_CLIP_TOKENS:
+def _check_length(where: str, prompt: str, count_tokens: Callable[[str], int]) -> None:
+    if clip_token_bound(prompt) > MAX_CLIP_TOKENS and (tokens := count_tokens(prompt)) > MAX_CLIP_TOKENS:
         may = "which may need" if count_tokens is clip_token_bound else "of"
-        got = f"a prompt {may} {tokens} CLIP tokens: '{row.prompt[:40]} ...'"
-        expected = f"at most {MAX_CLIP_TOKENS}, or the text encoder cuts the end off"
-        raise row_error(path, line, "prompt", got, expected, "shorten it")
+        got = f"{where}, prompt: a prompt {may} {tokens} CLIP tokens: '{prompt[:40]} ...'"
+        raise InputError(got, f"at most {MAX_CLIP_TOKENS}, or the text encoder cuts the end off", "shorten it")
 
 
 def _check_seeds(path: Path) -> None:
@@ -142,10 +140,9 @@ def _check_seeds(path: Path) -> None:
     (shared,) = np.nonzero(first[1:] <= last[:-1])
     if len(shared):
         one, other = sorted((int(line[shared[0]]), int(line[shared[0] + 1])))
-        raise row_error(
-            path, other, "seed_first", f"seeds that line {one} has too", "each seed once, or the same pair comes twice",
-            "leave the seeds blank for new ones",
-        )  # fmt: skip
+        got = f"{path}, line {other}, seed_first: seeds that line {one} has too"
+        expected = "each seed once, or the same pair comes twice"
+        raise InputError(got, expected, "leave the seeds blank for new ones")
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:

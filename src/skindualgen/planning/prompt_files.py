@@ -11,8 +11,8 @@ from typing import Any
 
 from skindualgen.contracts import InputError
 from skindualgen.data.sources.tables import ALIASES, DELIMITERS, read_table, read_text
-from skindualgen.planning.labels import LABELS, label_problem
-from skindualgen.planning.rows import COLUMNS, MAX_PAIRS, MAX_SEED, read_labels, read_whole, row_error
+from skindualgen.planning.labels import LABELS, check_labels
+from skindualgen.planning.rows import COLUMNS, MAX_PAIRS, MAX_SEED, QUOTE, read_labels, read_whole
 from skindualgen.planning.templates import COMMENT
 
 PROMPT, SEED = "prompt", "seed"
@@ -85,28 +85,26 @@ def read_prompts(path: Path) -> PromptFile:
     columns = _columns(path, rows)
     without = sum(not row.get(columns.get(PROMPT, PROMPT), "").strip() for _, row in rows)
     if not rows or without:
-        raise InputError(
-            f"{path} with {len(rows)} rows and {without} without a prompt",
-            "at least one row, and a 'prompt' in each",
-            "name the column 'prompt', or use a text file with one prompt a line",
-        )
+        got = f"{path} with {len(rows)} rows and {without} without a prompt"
+        remedy = "name the column 'prompt', or use a text file with one prompt a line"
+        raise InputError(got, "at least one row, and a 'prompt' in each", remedy)
     used = {*columns.values(), ""}
     unused = dict.fromkeys(name for _, row in rows for name, value in row.items() if value and name not in used)
     return PromptFile(path, [_row(path, line, row, columns) for line, row in rows], tuple(unused))
 
 
 def _row(path: Path, line: int, row: Mapping[str, str], columns: Mapping[str, str]) -> PromptRow:
-    given = {name: row.get(column, "") for name, column in columns.items()}
+    given, where = {name: row.get(column, "") for name, column in columns.items()}, f"{path}, line {line}"
     prompt = given[PROMPT].strip()
     if _CONTROL.search(prompt):
-        got = "a line break or control character in the prompt"
-        raise row_error(path, line, PROMPT, got, "one line of text", "write it in one line")
-    labels = read_labels(path, line, given)
-    if (problem := label_problem(prompt, labels)) is not None:
-        raise row_error(path, line, *problem)
-    seed = read_whole(path, line, SEED, given.get(SEED, "").strip())
+        got = f"{where}, {PROMPT}: a line break or control character in the prompt"
+        raise InputError(got, "one line of text", "write it in one line")
+    labels = read_labels(where, given)
+    check_labels(prompt, labels, where)
+    seed = read_whole(where, SEED, given.get(SEED, "").strip())
     if seed is not None and not 0 <= seed <= MAX_SEED - MAX_PAIRS:
-        raise row_error(path, line, SEED, str(seed), f"0 to {MAX_SEED - MAX_PAIRS}", "fix it, or leave it blank")
+        expected = f"0 to {MAX_SEED - MAX_PAIRS}"
+        raise InputError(f"{where}, {SEED}: {seed}", expected, "fix it, or leave it blank")
     return PromptRow(line, prompt, labels, seed)
 
 
@@ -134,7 +132,7 @@ def _text_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         if first and any(PROMPT in _cells(prompt, sign) for sign in DELIMITERS):
             got = f"{path}, line {line}: {prompt[:60]!r}, which is a table's header"
             raise InputError(got, "one prompt a line", "name the file .csv or .tsv, or remove the line")
-        if prompt.startswith("{") and _object(prompt) is not None:
+        if prompt.startswith("{") and _is_object(prompt):
             raise InputError(f"{path}, line {line}: a JSON object", "one prompt a line", "name the file .jsonl")
         first = False
         yield line, {PROMPT: prompt}
@@ -147,10 +145,8 @@ def _cells(line: str, sign: str) -> list[str]:
 def _table_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     table = read_table(path, comment=COMMENT)
     if table.bad_lines:
-        raise InputError(
-            f"{path}, line {table.bad_lines[0]}: not {len(table.columns)} values", "as many values as columns",
-            'put text with a comma in it in quotes: "..."',
-        )  # fmt: skip
+        got = f"{path}, line {table.bad_lines[0]}: not {len(table.columns)} values"
+        raise InputError(got, "as many values as columns", QUOTE)
     return [(row.line, dict(row.values)) for row in table.rows]
 
 
@@ -158,32 +154,25 @@ def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     for number, text in enumerate(read_text(path).split("\n"), 1):  # JSON strings may hold U+2028
         if not text.strip():
             continue
-        row = _json_row(path, number, text)
+        where = f"{path}, line {number}"
+        try:
+            row = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"{where}: {error}", "one JSON object a line", "fix the line") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{where}: {type(row).__name__}", "one JSON object a line", "fix the line")
         if PROMPT in row and not isinstance(row[PROMPT], str):
-            raise row_error(path, number, PROMPT, repr(row[PROMPT]), "text, and no row without a prompt", "quote it")
-        yield number, {name: _cell(path, number, name, value) for name, value in row.items()}
+            got = f"{where}, {PROMPT}: {row[PROMPT]!r}"
+            raise InputError(got, "text, and no row without a prompt", "quote it")
+        for name, value in row.items():
+            if isinstance(value, list | dict) and name.strip().lower() in (PROMPT, SEED, *LABELS):
+                got = f"{where}, {name}: {type(value).__name__}"
+                raise InputError(got, "text or a number", "one value a row")
+        yield number, {name: "" if value is None else str(value) for name, value in row.items()}
 
 
-def _json_row(path: Path, number: int, line: str) -> dict[str, Any]:
+def _is_object(text: str) -> bool:
     try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{path}, line {number}: {error}", "one JSON object a line", "fix the line") from None
-    if not isinstance(row, dict):
-        raise InputError(f"{path}, line {number}: {type(row).__name__}", "one JSON object a line", "fix the line")
-    return row
-
-
-def _cell(path: Path, line: int, name: str, value: Any) -> str:
-    """A value as a table would hold it; lists and objects are none."""
-    if isinstance(value, list | dict) and name.strip().lower() in (PROMPT, SEED, *LABELS):
-        raise row_error(path, line, name, type(value).__name__, "text or a number", "one value a row")
-    return "" if value is None else str(value)
-
-
-def _object(text: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(text)
+        return isinstance(json.loads(text), dict)
     except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
+        return False

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from skindualgen.contracts import InputError
 from skindualgen.data.prompts import prompt_for
 from skindualgen.data.review import read_used
 from skindualgen.planning.labels import ATTRIBUTES, labels_of
-from skindualgen.planning.prompt_files import PromptFile, read_prompts
-from skindualgen.planning.rows import row_error
+from skindualgen.planning.prompt_files import PromptFile
 
 SEED_BITS = 62
 
@@ -56,9 +56,11 @@ def requests_from_prompts(prompts: Sequence[tuple[str, dict[str, Any]]], count: 
         seed: of the run.
     """
     labelled = [(text, labels or labels_of(text)) for text, labels in prompts]
-    return [
-        PairRequest(index, *_item(labelled[index % len(labelled)], pair_seed(seed, index))) for index in range(count)
-    ]
+    requests = []
+    for index in range(count):
+        text, labels = labelled[index % len(labelled)]
+        requests.append(PairRequest(index, text, pair_seed(seed, index), labels))
+    return requests
 
 
 def requests_like(root: Path, count: int, seed: int) -> list[PairRequest]:
@@ -99,24 +101,9 @@ def requests_from_file(file: PromptFile, count: int, seed: int) -> list[PairRequ
             continue
         own = row.seed + turn
         if own in lines:
-            raise row_error(
-                file.path, row.line, "seed", f"seed {own}, which line {lines[own]} has too",
-                "each seed once, or the same pair comes twice", "fix the seed, or leave it blank",
-            )  # fmt: skip
+            got = f"{file.path}, line {row.line}, seed: seed {own}, which line {lines[own]} has too"
+            expected = "each seed once, or the same pair comes twice"
+            raise InputError(got, expected, "fix the seed, or leave it blank")
         lines[own] = row.line
         requests[request.index] = replace(request, seed=own)
     return requests
-
-
-def read_prompt_file(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Prompts of a file with their labels; see `skindualgen.planning.prompt_files.read_prompts` for its seeds as well.
-
-    Raises:
-        InputError: as there.
-    """
-    return [(row.prompt, row.labels) for row in read_prompts(path).rows]
-
-
-def _item(prompt: tuple[str, dict[str, Any]], seed: int) -> tuple[str, int, dict[str, Any]]:
-    text, labels = prompt
-    return text, seed, labels

@@ -6,10 +6,10 @@ import csv
 import difflib
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 from skindualgen.contracts import InputError
 from skindualgen.planning.labels import LABELS, label_value, stated_labels
@@ -26,6 +26,7 @@ SEED_BASE_BITS = 61
 MAX_SEED = (1 << 63) - 1
 SIMILAR_NAME = 0.45
 """Similarity (`difflib`'s ratio) from which on a column is named as what may be meant; "age" has 0.46 to its own."""
+QUOTE = 'put text with a comma in it in quotes: "..."'
 _WHOLE = re.compile(r"[+-]?\d{1,20}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": None}
@@ -57,13 +58,6 @@ class PlanRow:
         return self.seed_first + self.count - 1
 
 
-class Digest(Protocol):
-    """What takes in bytes, as the objects of `hashlib` do."""
-
-    def update(self, data: bytes, /) -> None:
-        """Take in more."""
-
-
 def seed_of_row(plan_seed: int, row: int) -> int:
     """First seed of a row: a function of the plan's seed and the row's place, apart from those of all other rows."""
     digest = hashlib.sha256(f"plan:{plan_seed}".encode()).digest()
@@ -77,20 +71,20 @@ def row_to_cells(row: PlanRow) -> list[str]:
     return [row.prompt, *labels, str(row.count), str(row.seed_first), str(row.seed_last), marked]
 
 
-def read_rows(path: Path, digest: Digest | None = None) -> Iterator[tuple[int, PlanRow]]:
+def read_rows(path: Path, take: Callable[[bytes], object] = lambda line: None) -> Iterator[tuple[int, PlanRow]]:
     """Stream the rows of a plan with their line in the file; each value is checked by itself.
 
     Args:
         path: a CSV with a header, UTF-8. Only ``prompt`` and ``count`` are needed: a row without any label takes those
             that its prompt states, one without seeds those of its place.
-        digest: takes in the file's bytes.
+        take: is given the file's bytes, line by line.
 
     Raises:
         InputError: unreadable, a column missing or unknown, or a value that cannot be used.
     """
     try:
         with path.open("rb") as file:
-            reader = csv.reader(_lines(path, file, digest), strict=True)
+            reader = csv.reader(_lines(path, file, take), strict=True)
             header = next(reader, None)
             if header is None:
                 raise InputError(f"{path}, an empty file", "a plan", "write one with `skindualgen plan`")
@@ -98,25 +92,18 @@ def read_rows(path: Path, digest: Digest | None = None) -> Iterator[tuple[int, P
             row = 0
             for cells in reader:
                 if cells:
-                    yield reader.line_num, _row(path, reader.line_num, row, columns, cells)
+                    yield reader.line_num, _row(f"{path}, line {reader.line_num}", row, columns, cells)
                     row += 1
     except csv.Error as error:
-        raise InputError(
-            f"{path}, line {reader.line_num}: {error}", "a CSV", 'put text with a " in it in quotes'
-        ) from None
+        got = f"{path}, line {reader.line_num}: {error}"
+        raise InputError(got, "a CSV", 'put text with a " in it in quotes') from None
     except OSError as error:
         raise InputError(f"{path} ({error.strerror})", "a plan that can be read", "check the path") from error
 
 
-def row_error(path: Path, line: int, column: str, got: str, expected: str, remedy: str) -> InputError:
-    """The error of one value of a plan or prompt file, which names its line and column."""
-    return InputError(f"{path}, line {line}, {column}: {got}", expected, remedy)
-
-
-def _lines(path: Path, file: BinaryIO, digest: Digest | None) -> Iterator[str]:
+def _lines(path: Path, file: BinaryIO, take: Callable[[bytes], object]) -> Iterator[str]:
     for number, line in enumerate(file, 1):
-        if digest is not None:
-            digest.update(line)
+        take(line)
         try:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
@@ -128,10 +115,9 @@ def _columns(path: Path, header: Sequence[str]) -> list[str]:
     for name in columns:
         if name not in COLUMNS:
             near = difflib.get_close_matches(name, COLUMNS, n=1, cutoff=SIMILAR_NAME)
-            raise InputError(
-                f"{path} with the column {name!r}", f"columns out of {', '.join(COLUMNS)}, parted by commas",
-                f"name it {near[0]!r}, if that is meant" if near else "remove it",
-            )  # fmt: skip
+            remedy = f"name it {near[0]!r}, if that is meant" if near else "remove it"
+            expected = f"columns out of {', '.join(COLUMNS)}, parted by commas"
+            raise InputError(f"{path} with the column {name!r}", expected, remedy)
         if columns.count(name) > 1:
             raise InputError(f"{path} with the column {name!r} twice", "each column once", "remove one")
     missing = [name for name in REQUIRED if name not in columns]
@@ -140,37 +126,34 @@ def _columns(path: Path, header: Sequence[str]) -> list[str]:
     return columns
 
 
-def _row(path: Path, line: int, row: int, columns: Sequence[str], cells: Sequence[str]) -> PlanRow:
+def _row(where: str, row: int, columns: Sequence[str], cells: Sequence[str]) -> PlanRow:
     if len(cells) != len(columns):
-        raise InputError(
-            f"{path}, line {line}: {len(cells)} values for {len(columns)} columns", "as many values as columns",
-            'put text with a comma in it in quotes: "..."',
-        )  # fmt: skip
+        got = f"{where}: {len(cells)} values for {len(columns)} columns"
+        raise InputError(got, "as many values as columns", QUOTE)
     given = {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
     prompt = given["prompt"]
     if not prompt or _CONTROL.search(prompt):
         what = "a line break or control character in the prompt" if prompt else "no prompt"
-        raise row_error(path, line, "prompt", what, "one line of text", "write the prompt, or remove the row")
+        raise InputError(f"{where}, prompt: {what}", "one line of text", "write the prompt, or remove the row")
     if prompt.startswith(COMMENT):
-        raise row_error(path, line, "prompt", f"{prompt[:40]!r}, a comment", "a prompt", "remove the row")
-    count = read_whole(path, line, "count", given["count"])
+        raise InputError(f"{where}, prompt: {prompt[:40]!r}, a comment", "a prompt", "remove the row")
+    count = read_whole(where, "count", given["count"])
     if count is None or not 1 <= count <= MAX_PAIRS:
-        got = "nothing" if count is None else str(count)
-        raise row_error(path, line, "count", got, f"1 to {MAX_PAIRS:,} pairs", "fix the count, or remove the row")
-    labels = read_labels(path, line, given)
+        got = f"{where}, count: {'nothing' if count is None else count}"
+        raise InputError(got, f"1 to {MAX_PAIRS:,} pairs", "fix the count, or remove the row")
+    labels = read_labels(where, given)
     marked = given.get("extrapolation", "").lower()
     if marked not in _TRUTH:
-        raise row_error(path, line, "extrapolation", repr(marked), "true, false or nothing", "fix the value")
-    first = _seed_first(path, line, row, count, given)
+        raise InputError(f"{where}, extrapolation: {marked!r}", "true, false or nothing", "fix the value")
+    first = _seed_first(where, row, count, given)
     return PlanRow(row, prompt, count, first, labels or stated_labels(prompt), _TRUTH[marked])
 
 
-def read_labels(path: Path, line: int, given: Mapping[str, str | None]) -> dict[str, Any]:
+def read_labels(where: str, given: Mapping[str, str | None]) -> dict[str, Any]:
     """The labels of a row as records have them, without those that are not known.
 
     Args:
-        path: of the plan or prompt file.
-        line: of the row in it.
+        where: file and line, for messages.
         given: label -> what the row says.
 
     Raises:
@@ -181,34 +164,31 @@ def read_labels(path: Path, line: int, given: Mapping[str, str | None]) -> dict[
         try:
             value = label_value(name, given.get(name))
         except ValueError as error:
-            raise row_error(
-                path, line, name, str(error), "a whole number of years", "fix it, or leave it blank"
-            ) from None
+            got = f"{where}, {name}: {error}"
+            raise InputError(got, "a whole number of years", "fix it, or leave it blank") from None
         if value is not None:
             labels[name] = value
     return labels
 
 
-def _seed_first(path: Path, line: int, row: int, count: int, given: Mapping[str, str]) -> int:
-    first, last = (read_whole(path, line, name, given.get(name, "")) for name in ("seed_first", "seed_last"))
+def _seed_first(where: str, row: int, count: int, given: Mapping[str, str]) -> int:
+    first, last = (read_whole(where, name, given.get(name, "")) for name in ("seed_first", "seed_last"))
     if first is None:
         if last is not None:
-            raise row_error(path, line, "seed_first", "nothing beside a seed_last", "both, or none", "leave both blank")
+            raise InputError(f"{where}, seed_first: nothing, with a seed_last", "both, or none", "leave both blank")
         return seed_of_row(0, row)
     if not 0 <= first <= MAX_SEED - count:
-        raise row_error(path, line, "seed_first", str(first), "0 to 2^63 - 1", "leave both seeds blank for new ones")
+        raise InputError(f"{where}, seed_first: {first}", "0 to 2^63 - 1", "leave both seeds blank for new ones")
     if last is not None and last - first + 1 != count:
-        raise row_error(
-            path, line, "seed_last", f"{last - first + 1} seeds, {first} to {last}, for {count} pairs",
-            "a seed for each pair", "leave seed_last blank, or fix the count",
-        )  # fmt: skip
+        got = f"{where}, seed_last: {last - first + 1} seeds, {first} to {last}, for {count} pairs"
+        raise InputError(got, "a seed for each pair", "leave seed_last blank, or fix the count")
     return first
 
 
-def read_whole(path: Path, line: int, column: str, text: str) -> int | None:
+def read_whole(where: str, column: str, text: str) -> int | None:
     """The whole number of a cell, None for an empty one; raises InputError for anything else."""
     if not text:
         return None
     if not _WHOLE.fullmatch(text):
-        raise row_error(path, line, column, repr(text[:40]), "a whole number in digits", "fix the value")
+        raise InputError(f"{where}, {column}: {text[:40]!r}", "a whole number in digits", "fix the value")
     return int(text)

@@ -13,7 +13,7 @@ import numpy as np
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.prompts import MAX_CLIP_TOKENS, TEMPLATES, clip_token_bound, fields_of, parse_template, prompt_for
 from skindualgen.data.review import used
-from skindualgen.planning.labels import LABELS, TONE, contradiction, label_problem, label_value, stated, states
+from skindualgen.planning.labels import LABELS, TONE, check_labels, contradiction, label_value, stated, states
 from skindualgen.planning.rows import MAX_PAIRS, PlanRow, seed_of_row
 from skindualgen.planning.targets import BY, Group, GroupPlan, Target, group_of, plan_groups
 from skindualgen.planning.templates import DynamicTemplates
@@ -81,10 +81,9 @@ def plan_pairs(
             members.setdefault(group_of(record, by), []).append(record)
     ungrouped = len(members.pop(None, []))
     if not members:
-        raise InputError(
-            f"{ungrouped} real training pairs, none of which has {' and '.join(by)}", "one that has these attributes",
-            "group by other attributes (--by), or prepare the data with them",
-        )  # fmt: skip
+        got = f"{ungrouped} real training pairs, none of which has {' and '.join(by)}"
+        remedy = "group by other attributes (--by), or prepare the data with them"
+        raise InputError(got, "one that has these attributes", remedy)
     real = {group: len(found) for group, found in members.items() if group is not None}
     synthetic = Counter(
         group for record in train if record.origin == "synthetic" and (group := group_of(record, by)) is not None
@@ -171,10 +170,9 @@ class _Writer:
             if (found := self.written[key]) is not None:
                 return found
         have = ", ".join(f"{name} {getattr(record, BY[name])}" for name in self.by)
-        raise InputError(
-            f"no template that fits {record.isic_id} and states its {have}", f"one that states {' and '.join(self.by)}",
-            "name the fields in a template, those that may be missing in [brackets], or leave them out of --by",
-        )  # fmt: skip
+        got = f"no template that fits {record.isic_id} and states its {have}"
+        remedy = "name the fields in a template, those that may be missing in [brackets], or leave them out of --by"
+        raise InputError(got, f"one that states {' and '.join(self.by)}", remedy)
 
     def _candidates(self) -> Iterable[str]:
         if self.templates is None:
@@ -198,8 +196,7 @@ def _written(record: PairRecord, template: str, by: tuple[str, ...]) -> tuple[st
         labels["benign_malignant"] = behaviour
     if any(contradiction(prompt, name, value) for name, value in known.items()):
         return None  # words of the template's own, such as "a mole" for a melanoma
-    if (problem := label_problem(prompt, labels)) is not None:
-        raise InputError(f"{problem.column} {problem.got}", problem.expected, problem.remedy)
+    check_labels(prompt, labels)
     if (tokens := clip_token_bound(prompt)) > MAX_CLIP_TOKENS:
         raise InputError(f"a prompt that may need {tokens} CLIP tokens: {prompt!r}", f"{MAX_CLIP_TOKENS}", "shorten it")
     return prompt, tuple((name, labels[name]) for name in LABELS if name in labels)

@@ -39,7 +39,7 @@ class DynamicTemplates:
 
     Attributes:
         path: the file.
-        templates: line in the file -> template, as it stands there.
+        templates: line in the file -> template, as it is there.
         wildcards: name -> values, of all that the templates name, with fields as dynamicprompts' variables.
     """
 
@@ -62,10 +62,9 @@ class DynamicTemplates:
             for sample in found:
                 yield str(sample)
         except (ParseException, ValueError, KeyError, RecursionError) as error:
-            raise InputError(
-                f"{self.path}, line {line}: {template!r} ({str(error) or type(error).__name__})",
-                "a template in dynamicprompts' syntax", "close every brace, and define every ${variable}",
-            ) from error  # fmt: skip
+            got = f"{self.path}, line {line}: {template!r} ({str(error) or type(error).__name__})"
+            remedy = "close every brace, and define every ${variable}"
+            raise InputError(got, "a template in dynamicprompts' syntax", remedy) from error
 
 
 def read_templates(path: Path, wildcards: Path | None = None) -> DynamicTemplates:
