@@ -43,7 +43,7 @@ from skindualgen.benchmarking.trials import TrialRecord, write_record
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.metrics.intervals import Estimate
-from skindualgen.planning.requests import read_prompt_file
+from skindualgen.planning.prompt_files import read_prompts
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
 
@@ -85,8 +85,9 @@ def test_captions_have_the_asked_classes_and_real_attributes(records: list[PairR
     ages = {(record.diagnosis, record.age_approx) for record in records}
     assert all((row["diagnosis"], row["age_approx"]) in ages for row in rows)
     assert rows == captions(records, counts, seed=0) != captions(records, counts, seed=1)
-    read = read_prompt_file(write_captions(tmp_path / "captions.jsonl", rows))
-    assert [(text, labels["diagnosis"]) for text, labels in read] == [(row["prompt"], row["diagnosis"]) for row in rows]
+    read = read_prompts(write_captions(tmp_path / "captions.jsonl", rows)).rows
+    asked = [(row["prompt"], row["diagnosis"]) for row in rows]
+    assert [(row.prompt, row.labels["diagnosis"]) for row in read] == asked
 
 
 def test_any_start_of_the_captions_has_all_classes(records: list[PairRecord]) -> None:
