@@ -34,6 +34,8 @@ FOLDER_PX = 256
 PACK_PX, PACK_QUALITY = 160, 90
 MIN_ZOOM = 0.7
 """smallest side of a random crop, as a share of the picture"""
+CROP_SIDES = 8
+"""different sides of crops in a batch that is made at once"""
 TEXT_FIELDS = ("diagnosis", "benign_malignant", "age", "sex", "site")
 
 
@@ -187,6 +189,43 @@ def random_views(
     chosen = generator.integers(len(images), size=count)
     views = torch.stack([random_view(images[i], size_px, generator, min_zoom) for i in chosen])
     return views.float() / 127.5 - 1
+
+
+def device_views(
+    images: Tensor,
+    count: int,
+    size_px: int,
+    generator: np.random.Generator,
+    zoom: tuple[float, float] = (MIN_ZOOM, 1.0),
+    chosen: Tensor | None = None,
+) -> Tensor:
+    """What :func:`random_views` draws, in few large operations on the device of the photographs.
+
+    The side of a crop is drawn for an eighth of the batch, not for each view; places, flips and turns are each view's
+    own, and come from torch's generator of that device.
+
+    Args:
+        images: [n, h, w, 3] uint8, square.
+        zoom: least and most side of a crop, as a share of the picture.
+        chosen: which photographs [count]; random ones if not given.
+
+    Returns:
+        [count, 3, size, size] float32 in [-1, 1].
+    """
+    device, side = images.device, images.shape[1]
+    chosen = torch.randint(len(images), (count,), device=device) if chosen is None else chosen
+    views = []
+    for part in chosen.chunk(CROP_SIDES):
+        crop = int(generator.integers(int(zoom[0] * side), int(zoom[1] * side) + 1))
+        top, left = torch.randint(side - crop + 1, (2, len(part), 1), device=device)
+        flipped_rows, flipped_columns, turned = torch.randint(2, (3, len(part), 1), device=device).bool()
+        line = torch.arange(crop, device=device)
+        rows = top + torch.where(flipped_rows, crop - 1 - line, line)  # [b, crop]
+        columns = left + torch.where(flipped_columns, crop - 1 - line, line)
+        view = images[part[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        view = torch.where(turned[:, :, None, None], view.transpose(2, 3), view).float()  # [b, 3, crop, crop]
+        views.append(F.interpolate(view, size_px, mode="bilinear", antialias=True, align_corners=False))
+    return torch.cat(views) / 127.5 - 1
 
 
 def main() -> None:

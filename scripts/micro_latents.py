@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from micro_data import random_view
+from micro_data import device_views, random_view
 from micro_device import save_state
 from micro_nets import CROPPED, SIZE_PX
 from skindualgen.contracts import PairRecord
@@ -19,7 +19,8 @@ from skindualgen.model.autoencoder import PatchAutoencoder
 
 WHOLE_VIEWS = 8
 """the whole photograph, in all flips and quarter turns"""
-CROPPED_VIEWS = 8
+CROPPED_VIEWS, DEVICE_CROPPED_VIEWS = 8, 64
+"""of a photograph; a GPU makes and holds many more, and is through with few of them within minutes"""
 CROPPED_SHARE = 0.4
 CROPPED_LEAST, CROPPED_MOST = 0.7, 0.95
 """side of a crop, as a share of the photograph's"""
@@ -47,6 +48,28 @@ def latent_views(autoencoder: PatchAutoencoder, images: Tensor, seed: int = 0) -
             views.append(view)
         batches = (torch.stack(views[i : i + 256]).float() / 127.5 - 1 for i in range(0, len(views), 256))
         result.append(torch.cat([autoencoder.encode(x).latent_dist.mode().half() for x in batches]))
+    return torch.stack(result)
+
+
+@torch.no_grad()
+def device_latents(autoencoder: PatchAutoencoder, images: Tensor, cropped_views: int = DEVICE_CROPPED_VIEWS) -> Tensor:
+    """What :func:`latent_views` gives, with more cropped views, in large operations on the device of both arguments."""
+
+    def encode(views: Tensor) -> Tensor:
+        return autoencoder.encode(views).latent_dist.mode().half()
+
+    wholes = [
+        F.interpolate(part.permute(0, 3, 1, 2).float(), SIZE_PX, mode="bilinear", antialias=True, align_corners=False)
+        for part in images.split(512)
+    ]
+    whole = torch.cat(wholes) / 127.5 - 1
+    sides = [(whole.flip(-1) if turn >= 4 else whole).rot90(turn % 4, (2, 3)) for turn in range(WHOLE_VIEWS)]
+    generator, every = np.random.default_rng(0), torch.arange(len(images), device=images.device)
+    result = [encode(view) for view in sides]
+    for _ in range(cropped_views):
+        order = every[torch.randperm(len(every), device=images.device)]
+        views = device_views(images, len(every), SIZE_PX, generator, (CROPPED_LEAST, CROPPED_MOST), order)
+        result.append(encode(views)[order.argsort()])
     return torch.stack(result)
 
 
@@ -95,21 +118,45 @@ class Batches:
     """
 
     def __init__(
-        self, latents: Tensor, records: list[PairRecord], tokenizer: CLIPTokenizer, *, labelled: bool, balance: float,
+        self,
+        latents: Tensor,
+        records: list[PairRecord],
+        tokenizer: CLIPTokenizer,
+        *,
+        labelled: bool,
+        balance: float,
         device: str,
-    ) -> None:  # fmt: skip
+    ) -> None:
         rng = np.random.default_rng(0)
         captions = [[caption(r, rng, labelled=labelled) for _ in range(CAPTION_VARIANTS)] for r in records]
-        ids = [
-            token_ids(tokenizer, [said + text for texts in captions for text in [*texts, ""]]) for said in ("", CROPPED)
-        ]
-        self.ids = torch.stack(ids).view(2, len(records), CAPTION_VARIANTS + 1, -1).to(device)  # last variant: dropped
+        texts = [said + text for said in ("", CROPPED) for variants in captions for text in [*variants, ""]]
+        places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        ids = token_ids(tokenizer, list(places))[torch.tensor([places[text] for text in texts])]
+        self.ids = ids.view(2, len(records), CAPTION_VARIANTS + 1, -1).to(device)  # last variant: dropped
         self.latents = latents.to(device)
         names = [r.diagnosis for r in records]
         counts = {name: names.count(name) for name in names}
         rare = sum(count for count in counts.values() if count < RARE)
         weights = np.array([(rare if counts[name] < RARE else counts[name]) ** -balance for name in names])
         self.probability = weights / weights.sum()
+        self.cumulative = torch.from_numpy(self.probability.cumsum()).to(device)
+
+    def draw_on_device(self, count: int) -> tuple[Tensor, Tensor]:
+        """The same as :meth:`draw`, by torch's generator of the device, which nobody has to wait for."""
+        device = self.latents.device
+
+        def below(limit: int) -> Tensor:
+            return torch.randint(limit, (count,), device=device)
+
+        def share(value: float) -> Tensor:
+            return torch.rand(count, device=device) < value
+
+        place = torch.rand(count, device=device, dtype=torch.float64)
+        chosen = torch.searchsorted(self.cumulative, place).clamp(max=len(self.cumulative) - 1)
+        cropped = share(CROPPED_SHARE)
+        view = torch.where(cropped, WHOLE_VIEWS + below(len(self.latents) - WHOLE_VIEWS), below(WHOLE_VIEWS))
+        variant = torch.where(share(CAPTION_DROPOUT), CAPTION_VARIANTS, below(CAPTION_VARIANTS))
+        return self.latents[view, chosen].float(), self.ids[cropped.long(), chosen, variant]
 
     def draw(self, rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
         """Latents [b, c, h, w] float32 and token ids [b, 77]."""

@@ -13,7 +13,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from skindualgen.data.prompts import caption_corpus
 
 SIZE_PX = 128
-LEARNING_RATE = 1e-3
+LEARNING_RATE, RATE_BATCH, MOST_RATE = 1e-3, 32, 2e-3
+"""of a batch of 32, with the root of the batch for larger ones; at most, where an update is 2 % of a weight"""
 VOCABULARY = 1200
 TEXT_WIDTH = 128
 CROPPED = "cropped, "
@@ -97,6 +98,11 @@ ADAMW_RMS = 0.2
 """root mean square of AdamW's updates, to which Muon's are scaled (Liu et al. 2025, arXiv 2502.16982)"""
 
 
+def learning_rate(batch: int) -> float:
+    """Peak rate for a batch: Adam's noise falls with its root (Malladi et al. 2022, arXiv 2205.10287)."""
+    return min(MOST_RATE, LEARNING_RATE * max(1.0, (batch / RATE_BATCH) ** 0.5))
+
+
 def orthogonalised(matrix: Tensor) -> Tensor:
     """Nearest semi-orthogonal matrix, roughly, of [out, in], in the matrix's own precision.
 
@@ -116,6 +122,22 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     return x.T if tall else x
 
 
+def orthogonalised_stack(matrices: Tensor) -> Tensor:
+    """The same for [n, out, in] on a GPU, in bfloat16 and by the iteration as published.
+
+    The short cut of :func:`orthogonalised` is not for it: rounding makes small eigenvalues of the square matrix
+    negative, which the polynomial then drives to minus infinity, in bfloat16 and in TF32 alike.
+    """
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = (matrices.mT if tall else matrices).float()
+    x = (x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)).bfloat16()
+    for _ in range(MUON_STEPS):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=MUON_B, alpha=MUON_C), x, beta=MUON_A)
+    x = x.to(matrices.dtype)
+    return x.mT if tall else x
+
+
 class MuonAdamW:
     """Muon for the hidden matrices and convolutions (as matrices [out, in * k * k]), AdamW for everything else.
 
@@ -130,6 +152,10 @@ class MuonAdamW:
         chosen = {id(p) for p in self.hidden}
         self.rest = [p for p in named.values() if id(p) not in chosen]
         self.momentum = [torch.zeros_like(p) for p in self.hidden]
+        self.alike: dict[torch.Size, list[int]] = {}
+        """places of the hidden matrices of one shape, which a GPU treats at once"""
+        for place, parameter in enumerate(self.hidden):
+            self.alike.setdefault(parameter.flatten(1).shape, []).append(place)
         self.weight_decay, self.rate = weight_decay, LEARNING_RATE
         self.adamw = torch.optim.AdamW(
             self.rest, LEARNING_RATE, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
@@ -148,11 +174,18 @@ class MuonAdamW:
         torch._foreach_lerp_(self.momentum, gradients, 1 - MUON_MOMENTUM)
         torch._foreach_lerp_(gradients, self.momentum, MUON_MOMENTUM)  # Nesterov
         torch._foreach_mul_(self.hidden, 1 - self.rate * self.weight_decay)
-        for parameter, gradient in zip(self.hidden, gradients, strict=True):
-            update = orthogonalised(gradient.flatten(1))
-            scale = ADAMW_RMS * max(update.shape) ** 0.5
-            parameter.add_(update.view_as(parameter), alpha=-self.rate * scale)
+        for shape, places in self.alike.items():
+            flat = [gradients[place].flatten(1) for place in places]
+            together = gradients[0].device.type != "cpu"
+            updates = orthogonalised_stack(torch.stack(flat)) if together else [orthogonalised(each) for each in flat]
+            scale = ADAMW_RMS * max(shape) ** 0.5
+            for place, update in zip(places, updates, strict=True):
+                self.hidden[place].add_(update.reshape(self.hidden[place].shape), alpha=-self.rate * scale)
         self.adamw.step()
+        self.drop_gradients()
+
+    def drop_gradients(self) -> None:
+        """Forget the gradients of all parameters."""
         for parameter in [*self.hidden, *self.rest]:
             parameter.grad = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,33 +31,78 @@ BATCH = 39
 SHEET_COLUMNS, SHEET_ROWS = 10, 6
 
 
-def denoise(unet: nn.Module, config: Mapping[str, Any], z: Tensor, text: Tensor) -> Tensor:
-    """Latents that a UNet makes from noise by DPM-Solver++ in STEPS steps, without guidance.
+def denoise(
+    unet: nn.Module,
+    config: Mapping[str, Any],
+    z: Tensor,
+    text: Tensor,
+    *,
+    guidance: float = 1.0,
+    guide: nn.Module | None = None,
+    guide_text: Tensor | None = None,
+) -> Tensor:
+    """Latents that a UNet makes from noise by DPM-Solver++ in STEPS steps.
 
     Args:
         unet: predicts velocity.
         config: of its scheduler.
         z: noise [b, c, h, w], on the device that computes.
         text: states of the prompts [b, 77, width].
+        guidance: w in weak + w (strong - weak); 1 is without.
+        guide: weaker UNet; this one if not given.
+        guide_text: states that the weak prediction is made from.
     """
     scheduler = DPMSolverMultistepScheduler.from_config(config)
     scheduler.set_timesteps(STEPS)
     for t in scheduler.timesteps:
+        at = t.expand(len(z)).to(z.device)
         with autocast(z.device.type):
-            v = unet(z, t, text).sample.float()
+            v = unet(z, at, text).sample.float()
+            if guidance != 1:
+                weak = (guide or unet)(z, at, guide_text).sample.float()
+                v = weak + guidance * (v - weak)
         z = scheduler.step(v, t, z).prev_sample
     return z
+
+
+def to_pictures(made: Tensor) -> np.ndarray:
+    """[n, 3, s, s] in [-1, 1] as [n, s, s, 3] uint8."""
+    return ((made.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def save_sheet(pictures: np.ndarray, file: Path, columns: int = SHEET_COLUMNS) -> None:
+    """Write pictures [n, s, s, 3] uint8 as one, in full rows."""
+    rows = [pictures[i : i + columns] for i in range(0, len(pictures) - columns + 1, columns)] or [pictures]
+    Image.fromarray(np.concatenate([np.concatenate(list(row), axis=1) for row in rows])).save(file, quality=90)
 
 
 class Measure:
     """Draws one picture for the caption of each val photograph, without guidance, and compares them."""
 
-    def __init__(self, images: Tensor, records: list[PairRecord], tokenizer: CLIPTokenizer, *, labelled: bool) -> None:
-        self.judge = ImageNetFeatures()
+    def __init__(
+        self,
+        images: Tensor,
+        records: list[PairRecord],
+        tokenizer: CLIPTokenizer,
+        *,
+        labelled: bool,
+        device: str = "cpu",
+    ) -> None:
+        self.device = device
         small = F.interpolate(images.permute(0, 3, 1, 2).float(), SIZE_PX, mode="area").round().to(torch.uint8)
-        self.real = self.judge(small.permute(0, 2, 3, 1).numpy())
+        self.pictures = small.permute(0, 2, 3, 1).cpu().numpy()
         rng = np.random.default_rng(0)
         self.ids = token_ids(tokenizer, [caption(r, rng, labelled=labelled) for r in records])
+
+    @cached_property
+    def judge(self) -> ImageNetFeatures:
+        """What pictures are compared by; made when it is first asked for."""
+        return ImageNetFeatures(device=self.device)
+
+    @cached_property
+    def real(self) -> np.ndarray:
+        """Features of the val photographs."""
+        return self.judge(self.pictures)
 
     @torch.no_grad()
     def draw(self, base: Base, nets: nn.ModuleDict, decoder: PatchAutoencoder) -> np.ndarray:
@@ -67,15 +113,17 @@ class Measure:
             shape = (len(ids), nets["unet"].config.in_channels, SIZE_PX // 8, SIZE_PX // 8)
             z = torch.randn(shape, generator=noise).to(base.device)
             text = nets["text_encoder"](ids.to(base.device)).last_hidden_state
-            made = decoder.decode(denoise(nets["unet"], base.scheduler.config, z, text)).sample.clamp(-1, 1)
-            pictures.append(((made + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+            pictures.append(to_pictures(decoder.decode(denoise(nets["unet"], base.scheduler.config, z, text)).sample))
         return np.concatenate(pictures)
 
     def __call__(self, base: Base, nets: nn.ModuleDict, decoder: PatchAutoencoder, sheet: Path) -> dict[str, float]:
         """Kernel and Frechet distance, precision, recall and coverage; writes a contact sheet."""
         pictures = self.draw(base, nets, decoder)
-        shown = pictures[: SHEET_COLUMNS * SHEET_ROWS].reshape(SHEET_ROWS, SHEET_COLUMNS, SIZE_PX, SIZE_PX, 3)
-        Image.fromarray(np.concatenate(np.concatenate(shown, axis=1), axis=1)).save(sheet, quality=90)
+        save_sheet(pictures[: SHEET_COLUMNS * SHEET_ROWS], sheet)
+        return self.scores(pictures)
+
+    def scores(self, pictures: np.ndarray) -> dict[str, float]:
+        """Of pictures [n, s, s, 3] uint8, one for each caption, against the val photographs."""
         made = self.judge(pictures)
         scores = manifold_scores(real=self.real, generated=made)
         return {

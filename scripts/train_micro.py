@@ -1,7 +1,12 @@
 """Train everything that is bundled: autoencoder, base in two stages, decoder, adapter. One command, resumable:
 
     python scripts/train_micro.py --minutes 400                       # on a CPU, stage by stage
-    python scripts/train_micro.py --device cuda --minutes 9 --data runs/micro2_pack.npz
+    python scripts/train_micro.py --device cuda --minutes 9 --data runs/micro2_pack.npz --start none
+
+On a GPU --minutes bound the whole call (--by-the-clock): each stage gets its share of the time that is left when it
+begins, its start-up included, writes what it has every half minute, and is ended if it overruns; one that fails leaves
+its time to the others, which go on from the newest that there is. scripts/device_run.sh has the commands for a machine
+that has neither the packages nor a network.
 
 Data are the photographs that docs/results/micro2_split.csv calls "train" (ISIC Archive, CC0); "val" chooses, "test" is
 seen by no stage. Run it again with the same --work to go on; with --stages to do a part. Needs the extra "bench"
@@ -17,34 +22,68 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-import torch
-
 from micro_data import FOLDER_PX, PACK_PX, ROOT, write_source
-from micro_device import add_device_options
+from micro_device import add_device_options, on_gpu
+from micro_results import ADAPTER_FILES, collect
 from skindualgen.data.manifest import read_metadata
-from skindualgen.data.training_items import TRAINING_ITEMS_FILE, write_training_items
+from skindualgen.data.training_items import write_training_items
 from skindualgen.files import atomic_write_json
-from skindualgen.model.adapter import CARD_FILE, RUN_FILE, WEIGHTS_FILE
+from skindualgen.model.adapter import WEIGHTS_FILE
 
 HERE = Path(__file__).resolve().parent
 BUNDLED = ROOT / "src" / "skindualgen" / "bundled"
 START = ROOT / "checkpoints" / "micro2"
-ADAPTER_FILES = (WEIGHTS_FILE, "adapter_config.json", RUN_FILE, TRAINING_ITEMS_FILE, CARD_FILE)
 BUNDLE_LIMIT_BYTES = 40_000_000
 SHARES = {"autoencoder": 0.2, "unlabelled": 0.4, "labelled": 0.15, "decoder": 0.1, "adapter": 0.15}
 """of --minutes; the adapter's training counts steps and not minutes, so its share is what is left for it"""
 STAGES = tuple(SHARES)
-GPU_BATCH = 512
+CLOCK_SHARES = {
+    "autoencoder": 0.16,
+    "unlabelled": 0.36,
+    "labelled": 0.19,
+    "decoder": 0.08,
+    "adapter": 0.16,
+    "report": 0.05,
+}
+"""of --minutes by the clock, each with about 20 s in which packages are imported and data made ready"""
+SAVING_SECONDS = 4
+"""before a stage's time is over, in which it writes its result"""
+CHECKPOINT_SECONDS, LOG_SECONDS = 25, 10
+RETRY_SHARE = 0.4
+"""of a stage's time; a stage that fails with as much left is tried again, uncompiled"""
+GPU_BATCH, GPU_THREADS = 512, 8
+GUIDE_AT = 0.15
+"""share of a stage after which its guide is written"""
+ADAPTER_STEPS = 2600
+ADAPTER_START_SECONDS, ADAPTER_STEP_SECONDS, ADAPTER_VALIDATIONS = 40, 0.06, 3
+"""on a GPU, guessed high: what is not done by the end is lost, but for the last validated weights"""
+ADAPTER_GPU = {"batch_size": 256, "learning_rate": 2e-3, "warmup_steps": 40, "views": 8, "channels_last": "true"}
+WORKERS, WORKERS_BYTES = 12, 2**32
+"""processes that encode pairs, where /dev/shm has room for what they hand over"""
 FAST_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "67108864"}
 """glibc keeps freed memory: else half of a step on a CPU is spent on page faults of new tensors"""
+ENVIRONMENT = FAST_MALLOC | dict(os.environ)
 
 
 def run(*command: str | Path) -> None:
     """Run a stage; a stage that fails ends everything."""
     print("+", *command, flush=True)
-    subprocess.run([str(part) for part in command], check=True, env=FAST_MALLOC | os.environ)
+    subprocess.run([str(part) for part in command], check=True, env=ENVIRONMENT)
+
+
+def try_to_run(*command: str | Path, seconds: float) -> bool:
+    """Run a stage that is ended after its time; whether it has done what it should."""
+    print("+", *command, flush=True)
+    start = time.monotonic()
+    try:
+        code: int | str = subprocess.run([str(p) for p in command], env=ENVIRONMENT, timeout=seconds).returncode
+    except subprocess.TimeoutExpired:
+        code = "overran and was ended"
+    print(f"= {code} after {time.monotonic() - start:.0f} of {seconds:.0f} s", flush=True)
+    return code == 0
 
 
 def prepare(data: Path, work: Path) -> Path:
@@ -82,14 +121,241 @@ def bundle_adapter(run_folder: Path) -> None:
         raise SystemExit(f"bundled files take {size / 1e6:.1f} MB; at most {BUNDLE_LIMIT_BYTES / 1e6:.0f} are allowed")
 
 
+def adapter_settings(seconds: float | None, steps: int | None, *, gpu: bool) -> dict[str, object]:
+    """Settings of the adapter that differ from micro_adapter.toml, for a training of so many seconds.
+
+    A GPU gets batches that fill it, and as many steps as fit.
+    """
+    room = (seconds or 0) - ADAPTER_START_SECONDS
+    steps = steps or (ADAPTER_STEPS if seconds is None else max(100, int(room / ADAPTER_STEP_SECONDS)))
+    if not gpu:
+        return {"steps": steps}
+    shared = Path("/dev/shm")
+    workers = WORKERS if shared.is_dir() and shutil.disk_usage(shared).free > WORKERS_BYTES else 0
+    every = max(1, steps // ADAPTER_VALIDATIONS)
+    return {"steps": steps, "workers": workers, "validate_every": every, "checkpoint_every": every} | ADAPTER_GPU
+
+
+def rescue_adapter(run_folder: Path) -> None:
+    """Take the best validated weights of a run that was ended, as its adapter."""
+    if not (run_folder / "adapter" / WEIGHTS_FILE).exists() and (run_folder / "best" / WEIGHTS_FILE).exists():
+        shutil.copytree(run_folder / "best", run_folder / "adapter", dirs_exist_ok=True)
+        print("adapter: the best validated weights of the run that was ended", flush=True)
+
+
+class Chain:
+    """The stages of one call, in order, with what they start from and what they may take."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.work, self.gpu = args, args.work.resolve(), on_gpu(args.device)
+        self.clock = self.gpu if args.by_the_clock is None else args.by_the_clock
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.end = time.time() + args.minutes * 60
+        self.common = ["--data", args.data, "--device", args.device, "--threads", str(args.threads)]
+        self.shares = {stage: share for stage, share in CLOCK_SHARES.items() if stage in (*args.stages, "report")}
+        self.seconds = 0.0
+        """of the stage that is running, by the clock"""
+        self.started: list[subprocess.Popen[bytes]] = []
+        """what runs beside the first stages, the preparation of the pairs last"""
+
+    def out(self, stage: str) -> Path:
+        """Where a stage writes."""
+        return self.work / stage / "out"
+
+    def newest(self, stage: str) -> Path:
+        """What the stage has written here, or else what it starts from."""
+        written = self.out(stage)
+        start = self.args.start / stage
+        if self.clock and not written.exists() and not start.exists():
+            start = START / stage  # its stage has failed: better than nothing
+        return written if written.exists() else start
+
+    @property
+    def base(self) -> Path:
+        """The base that is labelled; by the clock whichever there is."""
+        labelled, unlabelled = self.out("labelled"), self.out("unlabelled")
+        return labelled if labelled.exists() or not self.clock or not unlabelled.exists() else unlabelled
+
+    def allot(self, stage: str) -> None:
+        """Give a stage its share of the time that is left."""
+        left = self.end - time.time()
+        self.seconds = left * self.shares[stage] / sum(self.shares.values())
+        del self.shares[stage]
+
+    def options(self, stage: str) -> list[str | Path]:
+        """Options that all stages but the adapter's take."""
+        folders = [*self.common, "--work", self.work / stage, "--out", self.out(stage)]
+        start = self.args.start / stage
+        if start.exists():
+            folders += ["--init", start]
+        if not self.clock:
+            whole = sum(SHARES[each] for each in self.args.stages)
+            return [*folders, "--minutes", str(self.args.minutes * SHARES[stage] / whole)]
+        times = {"deadline": time.time() + self.seconds - SAVING_SECONDS, "minutes": self.args.minutes}
+        times |= {"checkpoint-seconds": CHECKPOINT_SECONDS, "log-seconds": LOG_SECONDS}
+        return [*folders, *(part for name, value in times.items() for part in (f"--{name}", str(value)))]
+
+    def stage(self, name: str, *further: str | Path, script: str, launch: tuple[str, ...] = ()) -> None:
+        """Run a stage; by the clock within its time, once more without compiling if it soon fails."""
+        program = [sys.executable, *launch, HERE / script]
+        if not self.clock:
+            run(*program, *self.options(name), *further)
+            return
+        self.allot(name)
+        begun, whole = time.time(), self.seconds
+        done = try_to_run(*program, *self.options(name), *further, seconds=whole + self.args.grace)
+        self.seconds = whole - (time.time() - begun)
+        if not done and self.seconds > RETRY_SHARE * whole:
+            again = ["--no-compile"] if script == "micro_base.py" else []
+            try_to_run(*program, *self.options(name), *further, *again, seconds=self.seconds + self.args.grace)
+
+    def base_stage(self, name: str, *further: str | Path) -> None:
+        """Train the base on captions of one kind."""
+        args, processes = self.args, self.args.processes
+        several = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
+        options: list[str | Path] = ["--stage", name, "--autoencoder", self.newest("autoencoder")]
+        options += ["--latents", self.work / "latents.pt"]
+        if args.batch or self.gpu:
+            options += ["--batch", str(args.batch or GPU_BATCH)]
+        if args.compile is not None:
+            options += ["--compile" if args.compile else "--no-compile"]
+        if self.clock:
+            options += ["--keep", "lowest", "--guide-at", str(GUIDE_AT), "--measure-every", str(10**9)]
+        launch = several if processes > 1 else ()
+        self.stage(name, *options, *further, script="micro_base.py", launch=launch)
+
+    def start_background(self) -> None:
+        """Compile the base and prepare the pairs while the autoencoder trains."""
+        args = self.args
+        commands: list[list[str | Path]] = []
+        if self.gpu and args.compile is not False and {"unlabelled", "labelled"} & set(args.stages):
+            batch = ["--batch", str(args.batch or GPU_BATCH), "--work", self.work, "--out", self.work]
+            commands.append([HERE / "micro_base.py", "--compile-only", "--device", args.device, *batch])
+        if "adapter" in args.stages:
+            commands.append([HERE / "train_micro.py", "--stages", "pairs", "--data", args.data, "--work", self.work])
+        for command in commands:
+            self.started.append(subprocess.Popen([sys.executable, *map(str, command)], env=ENVIRONMENT))
+
+    def go(self) -> None:
+        """Run the stages that are asked for."""
+        args = self.args
+        if self.clock:
+            self.start_background()
+        made = ["--made", str(args.made)] if args.made else []
+        if "autoencoder" in args.stages:
+            self.stage("autoencoder", "--final-decay", script="micro_autoencoder.py")
+            self.collect()
+        if "unlabelled" in args.stages:
+            self.base_stage("unlabelled")
+            self.collect()
+        if "labelled" in args.stages:
+            newest = self.newest("unlabelled")
+            init = ["--init", newest] if newest.exists() or not self.clock else []
+            self.base_stage("labelled", *init, "--final-decay")
+            self.collect()
+        if "decoder" in args.stages:
+            self.stage(
+                "decoder",
+                "--final-decay",
+                "--init",
+                self.newest("autoencoder"),
+                "--base",
+                self.base,
+                *made,
+                script="micro_autoencoder.py",
+            )
+            if self.out("decoder").exists() or not self.clock:
+                shutil.copytree(self.out("decoder"), self.base / "vae", dirs_exist_ok=True)
+        if "adapter" in args.stages:
+            if not self.clock:
+                self.adapter()
+                return
+            self.allot("adapter")
+            try:
+                self.adapter()
+            except subprocess.CalledProcessError as error:
+                print(f"no adapter: {error}", flush=True)
+            self.collect()
+        if self.clock:
+            self.allot("report")
+            guides = [self.out(stage).with_name("out-guide") for stage in ("labelled", "unlabelled")]
+            guides = [guide for guide in guides if guide.exists()]
+            try_to_run(
+                sys.executable,
+                HERE / "micro_report.py",
+                *self.common,
+                "--base",
+                self.base,
+                *(["--guides", *guides] if guides else []),
+                "--out",
+                self.work / "report",
+                "--deadline",
+                str(time.time() + self.seconds - SAVING_SECONDS),
+                seconds=self.seconds + args.grace,
+            )
+            self.collect()
+        for process in self.started:
+            process.terminate()
+
+    def adapter(self) -> None:
+        """Train the adapter on pairs, and put base and adapter into the package if they are to be bundled."""
+        args, folder = self.args, self.work / "adapter"
+        begun = time.time()
+        for process in self.started[-1:]:
+            process.wait()
+        pairs = prepare(args.data, self.work)
+        if args.bundle:
+            bundle_base(self.base, pairs)  # first: the adapter records the hash of the base that it was trained on
+        left = self.seconds - (time.time() - begun) if self.clock else None
+        settings = adapter_settings(left, args.adapter_steps, gpu=self.gpu)
+        settings |= {"threads": GPU_THREADS if self.gpu else args.threads}
+        assignments = [f"{name}={value}" for name, value in settings.items()] + args.adapter_set
+        command = [
+            sys.executable,
+            "-m",
+            "skindualgen",
+            "train",
+            "--config",
+            HERE / "micro_adapter.toml",
+            "--base",
+            "micro" if args.bundle else self.base,
+            "--data",
+            pairs,
+            "--out",
+            folder,
+            *(part for each in assignments for part in ("--set", each)),
+        ]
+        if self.clock:
+            shutil.rmtree(folder, ignore_errors=True)  # of another base
+            try_to_run(*command, seconds=self.seconds - (time.time() - begun) + args.grace)
+            rescue_adapter(folder)
+        else:
+            run(*command)
+        if args.bundle:
+            bundle_adapter(folder)
+
+    def collect(self) -> None:
+        """Write what there is as files that a lent machine hands back."""
+        if self.args.results:
+            collect(self.work, self.args.results)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="data folders, or a pack")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "micro2", help="checkpoints; kept between calls")
-    parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=STAGES)
+    parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=[*STAGES, "pairs"])
     parser.add_argument("--minutes", type=float, default=400, help="of all stages together; each gets its share")
-    parser.add_argument("--adapter-steps", type=int, default=2600)
-    parser.add_argument("--batch", type=int, help="of the base; 32 on a CPU, 512 on a GPU if not given")
+    parser.add_argument(
+        "--by-the-clock", action=argparse.BooleanOptionalAction, help="--minutes bound this call; on a GPU if not given"
+    )
+    parser.add_argument("--grace", type=float, default=15, help="seconds that a stage may overrun by the clock")
+    parser.add_argument("--results", type=Path, help="folder for files of 16 MB that hold what is made, and the report")
+    parser.add_argument("--adapter-steps", type=int, help=f"{ADAPTER_STEPS}, or as many as fit, if not given")
+    parser.add_argument("--adapter-set", action="append", default=[], help="further NAME=VALUE of the adapter")
+    parser.add_argument("--batch", type=int, help=f"of the base; 32 on a CPU, {GPU_BATCH} on a GPU if not given")
+    parser.add_argument("--made", type=int, help="latents that the base makes for the decoder")
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, help="the base; on a GPU if not given")
     parser.add_argument("--processes", type=int, default=1, help="that train the base together; one a core, or a GPU")
     parser.add_argument(
         "--start",
@@ -100,92 +366,10 @@ def main() -> None:
     parser.add_argument("--bundle", action="store_true", help="copy the result into the package")
     add_device_options(parser)
     args = parser.parse_args()
-    work, gpu = args.work.resolve(), torch.device(args.device).type == "cuda"
-    work.mkdir(parents=True, exist_ok=True)
-    whole = sum(SHARES[stage] for stage in args.stages)
-    minutes = {stage: str(args.minutes * SHARES[stage] / whole) for stage in args.stages}
-    common = ["--data", args.data, "--device", args.device, "--threads", str(args.threads)]
-    base, decoder = work / "labelled" / "out", work / "decoder" / "out"
-
-    def newest(stage: str) -> Path:
-        """What the stage has written here, or else what it starts from."""
-        written = work / stage / "out"
-        return written if written.exists() else args.start / stage
-
-    def folders(stage: str) -> list[str | Path]:
-        start = args.start / stage
-        init = ["--init", start] if start.exists() else []
-        return [*common, *init, "--work", work / stage, "--out", work / stage / "out", "--minutes", minutes[stage]]
-
-    several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(args.processes)]
-    launch = [sys.executable, *(several if args.processes > 1 else [])]
-    latents = ["--latents", work / "latents.pt"]
-    batch = ["--batch", str(args.batch or GPU_BATCH)] if args.batch or gpu else []
-    if "autoencoder" in args.stages:
-        run(sys.executable, HERE / "micro_autoencoder.py", *folders("autoencoder"), "--final-decay")
-    if "unlabelled" in args.stages:
-        run(
-            *launch,
-            HERE / "micro_base.py",
-            *folders("unlabelled"),
-            *batch,
-            *latents,
-            "--autoencoder",
-            newest("autoencoder"),
-            "--stage",
-            "unlabelled",
-        )
-    if "labelled" in args.stages:
-        run(
-            *launch,
-            HERE / "micro_base.py",
-            *folders("labelled"),
-            *batch,
-            *latents,
-            "--autoencoder",
-            newest("autoencoder"),
-            "--stage",
-            "labelled",
-            "--init",
-            newest("unlabelled"),
-            "--final-decay",
-        )
-    if "decoder" in args.stages:
-        run(
-            sys.executable,
-            HERE / "micro_autoencoder.py",
-            *folders("decoder"),
-            "--final-decay",
-            "--init",
-            newest("autoencoder"),
-            "--base",
-            base,
-        )
-        shutil.copytree(decoder, base / "vae", dirs_exist_ok=True)
-    if "adapter" in args.stages:
-        pairs = prepare(args.data, work)
-        if args.bundle:
-            bundle_base(base, pairs)  # first: the adapter records the hash of the base that it was trained on
-        run(
-            sys.executable,
-            "-m",
-            "skindualgen",
-            "train",
-            "--config",
-            HERE / "micro_adapter.toml",
-            "--base",
-            "micro" if args.bundle else base,
-            "--data",
-            pairs,
-            "--out",
-            work / "adapter",
-            "--steps",
-            str(args.adapter_steps),
-            "--set",
-            f"threads={args.threads}",
-        )
-        if args.bundle:
-            bundle_adapter(work / "adapter")
+    if args.stages == ["pairs"]:
+        prepare(args.data, args.work.resolve())
+        return
+    Chain(args).go()
 
 
 if __name__ == "__main__":

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import csv
 import json
 import subprocess
 import sys
+import tarfile
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -18,11 +21,13 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 import micro_data
-from micro_base import Base
-from micro_data import FIRST_SPLIT_FILE, SPLIT_FILE, load_part, write_pack, write_source
-from micro_device import Processes
-from micro_latents import CROPPED_SHARE, WHOLE_VIEWS, Batches, cached_latents, caption, latent_views
-from micro_nets import CROPPED, make_tokenizer, orthogonalised
+import micro_results
+import train_micro
+from micro_base import KEPT, LOWEST, Base
+from micro_data import FIRST_SPLIT_FILE, SPLIT_FILE, device_views, load_part, write_pack, write_source
+from micro_device import Clock, Processes, replace_folder
+from micro_latents import CROPPED_SHARE, WHOLE_VIEWS, Batches, cached_latents, caption, device_latents, latent_views
+from micro_nets import CROPPED, MOST_RATE, learning_rate, make_tokenizer, orthogonalised, orthogonalised_stack
 from micro_winograd import WinogradConv2d, use_winograd
 from skindualgen.contracts import PairRecord
 from skindualgen.data.phantom import draw_phantom
@@ -151,18 +156,24 @@ def test_latents_are_kept_for_one_analysis_only(folders: Path, tmp_path: Path) -
 
 
 @pytest.fixture(scope="module")
-def batches(folders: Path) -> Batches:
-    images, records = load_part(folders, "train")
+def autoencoder(folders: Path) -> PatchAutoencoder:
     torch.manual_seed(0)
     autoencoder = PatchAutoencoder(latent_channels=16, decoder_widths=(16,) * 4, decoder_depths=(1, 0, 0, 0))
-    autoencoder.fit_analysis(images.permute(0, 3, 1, 2).float() / 127.5 - 1)
+    autoencoder.fit_analysis(load_part(folders, "train")[0].permute(0, 3, 1, 2).float() / 127.5 - 1)
+    return autoencoder
+
+
+@pytest.fixture(scope="module")
+def batches(folders: Path, autoencoder: PatchAutoencoder) -> Batches:
+    images, records = load_part(folders, "train")
     latents = latent_views(autoencoder, images)
     return Batches(latents, records, make_tokenizer(), labelled=True, balance=0.5, device="cpu")
 
 
-def test_a_cropped_view_is_called_that_and_whole_ones_are_not(batches: Batches) -> None:
+@pytest.mark.parametrize("on_device", [False, True])
+def test_a_cropped_view_is_called_that_and_whole_ones_are_not(batches: Batches, on_device: bool) -> None:
     tokenizer = make_tokenizer()
-    latents, ids = batches.draw(np.random.default_rng(0), 400)
+    latents, ids = batches.draw_on_device(400) if on_device else batches.draw(np.random.default_rng(0), 400)
     texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
     word = CROPPED.strip(" ,")
     called = np.array([word in text for text in texts])
@@ -180,6 +191,113 @@ def test_muon_turns_gradients_into_nearly_orthogonal_updates() -> None:
         found = u.T @ orthogonalised(each) @ v.T
         assert found.diagonal().min() > 0.6 and found.diagonal().max() < 1.3
         assert (found - torch.diag(found.diagonal())).abs().max() < 1e-4
+
+
+def test_a_gpu_orthogonalises_matrices_of_one_shape_at_once() -> None:
+    """In bfloat16, small singular values included: the way for a CPU would send those to infinity there."""
+    generator = torch.Generator().manual_seed(0)
+    u, _ = torch.linalg.qr(torch.randn(12, 12, generator=generator))
+    v, _ = torch.linalg.qr(torch.randn(40, 12, generator=generator))
+    values = torch.logspace(0, -4, 12)
+    matrices = torch.stack([u @ values.diag() @ v.T, torch.randn(12, 40, generator=generator)])
+    for each in (matrices, matrices.mT.contiguous()):
+        found = orthogonalised_stack(each)
+        assert found.shape == each.shape and found.dtype == each.dtype
+        assert torch.linalg.matrix_norm(found, 2).max() < 1.3
+        assert torch.linalg.svdvals(found[1]).min() > 0.6
+    for one, expected in zip(orthogonalised_stack(matrices), map(orthogonalised, matrices), strict=True):
+        assert (one - expected).norm() < 0.15 * expected.norm()
+
+
+def test_the_learning_rate_follows_the_root_of_the_batch_to_a_limit() -> None:
+    assert [learning_rate(batch) for batch in (8, 32, 64)] == pytest.approx([1e-3, 1e-3, 2**0.5 * 1e-3])
+    assert learning_rate(4096) == MOST_RATE
+
+
+def test_views_made_at_once_are_crops_flipped_and_turned() -> None:
+    """A picture that holds its own coordinates: neighbours differ by one, along either axis and in either direction."""
+    line = torch.arange(40, dtype=torch.uint8)
+    picture = torch.stack([line[:, None].expand(40, 40), line.expand(40, 40), torch.zeros(40, 40)], dim=-1)
+    torch.manual_seed(0)
+    views = device_views(picture[None].to(torch.uint8), 200, 20, np.random.default_rng(0), (0.5, 0.5))
+    levels = ((views + 1) * 127.5).round()
+    down, along = levels.diff(dim=2)[:, :2], levels.diff(dim=3)[:, :2]
+    steps = torch.stack([down[:, :, 0, 0], along[:, :, 0, 0]], dim=1)  # [n, axis, coordinate]
+    assert views.shape == (200, 3, 20, 20)
+    assert (down == steps[:, 0, :, None, None]).all() and (along == steps[:, 1, :, None, None]).all()
+    assert len({tuple(step.flatten().tolist()) for step in steps}) == 8  # the symmetries of a square
+    assert (steps.abs().sum(dim=(1, 2)) == 2).all() and levels[:, :2].amin() == 0 and levels[:, :2].amax() == 39
+    zoomed = device_views(picture[None].to(torch.uint8), 16, 24, np.random.default_rng(0))
+    assert zoomed.shape == (16, 3, 24, 24) and zoomed.min() >= -1 and zoomed.max() <= 1
+
+
+def test_latents_made_at_once_are_those_made_one_by_one(folders: Path, autoencoder: PatchAutoencoder) -> None:
+    images, _ = load_part(folders, "train")
+    slow, fast = latent_views(autoencoder, images).float(), device_latents(autoencoder, images, 3).float()
+    assert fast.shape == (WHOLE_VIEWS + 3, *slow.shape[1:])
+    difference = (slow[:WHOLE_VIEWS] - fast[:WHOLE_VIEWS]).abs().mean()
+    assert difference < 0.02 * slow[:WHOLE_VIEWS].abs().mean()  # the slow ones are rounded to grey levels
+    near, far = ((fast[WHOLE_VIEWS:] - fast[0].roll(by, 0)).square().mean() for by in (0, 1))
+    assert near < far  # each crop stands where its photograph does
+
+
+def test_every_stage_makes_a_step_on_a_gpu_that_is_not_there() -> None:
+    """Devices, precisions, and no number that is waited for: with tensors that have shapes but no numbers."""
+    script = Path(micro_data.__file__).with_name("micro_check.py")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [f"step of {name} passes" in done.stdout for name in ("base", "decoder", "adapter")] == [True] * 3
+
+
+def test_a_stage_gets_its_share_of_the_time_that_is_left(tmp_path: Path) -> None:
+    arguments = argparse.Namespace(
+        work=tmp_path,
+        device="cpu",
+        by_the_clock=True,
+        minutes=10.0,
+        data=tmp_path,
+        threads=1,
+        stages=["labelled"],
+        start=tmp_path / "none",
+    )
+    chain = train_micro.Chain(arguments)
+    shares = train_micro.CLOCK_SHARES
+    chain.allot("labelled")
+    assert chain.seconds == pytest.approx(600 * shares["labelled"] / (shares["labelled"] + shares["report"]), rel=0.01)
+    chain.allot("report")
+    assert chain.seconds == pytest.approx(600, rel=0.01)  # nothing was used
+    options = chain.options("labelled")
+    deadline = float(options[options.index("--deadline") + 1])
+    assert deadline == pytest.approx(time.time() + 600 - train_micro.SAVING_SECONDS, abs=5)
+    assert Clock(100, time.time() + 30).seconds == pytest.approx(30, abs=1) and Clock(0.5).seconds == 30
+    assert chain.base == tmp_path / "labelled" / "out"
+    (tmp_path / "unlabelled" / "out").mkdir(parents=True)
+    assert chain.base == tmp_path / "unlabelled" / "out"  # as nothing is labelled
+
+
+def test_what_a_lent_machine_brings_back_is_cut_into_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = {"labelled/out/unet/a": 5000, "adapter/adapter/b": 3000, "labelled/out-guide/unet/c": 9000}
+    for name, size in sizes.items():
+        (tmp_path / "work" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "work" / name).write_bytes(np.random.default_rng(0).bytes(size))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "result.tar.09").write_text("of an earlier call")
+    monkeypatch.setattr(micro_results, "PART_BYTES", 8192)
+    for most, left in ((10**6, 3), (14_000, 2)):
+        monkeypatch.setattr(micro_results, "MOST_BYTES", most)
+        parts = micro_results.collect(tmp_path / "work", tmp_path / "out")
+        assert len(parts) > 1 and sorted((tmp_path / "out").glob("result.tar.*")) == parts
+        (tmp_path / "whole.tar").write_bytes(b"".join(part.read_bytes() for part in parts))
+        with tarfile.open(tmp_path / "whole.tar") as archive:
+            assert {member.name: member.size for member in archive} == dict(list(sizes.items())[:left])
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    for name in ("new", "target"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_text(name)
+    replace_folder(tmp_path / "new", tmp_path / "target")
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["target", "target/new"]
 
 
 @pytest.mark.parametrize("shape", [(2, 64, 16, 16), (3, 80, 4, 8), (1, 64, 6, 6)])
@@ -248,9 +366,15 @@ def test_a_base_learns_and_goes_on_where_it_was(batches: Batches, tmp_path: Path
     again.samples = halves.samples
     assert losses + steps(again, 2, 4) == straight
     autoencoder = PatchAutoencoder(latent_channels=16, decoder_widths=(16,) * 4, decoder_depths=(1, 0, 0, 0))
-    again.export(tmp_path / "base", autoencoder, "short", {"stage": "unlabelled"})
+    again.note(0.5)
+    kept = copy.deepcopy(again.averages[KEPT].state_dict())
+    steps(again, 0, 1)
+    again.note(0.6)  # higher
+    again.export(tmp_path / "base", autoencoder, LOWEST, {"stage": "unlabelled"})
     loaded = Base(16, "cpu", Processes("cpu"))
     loaded.load(tmp_path / "base")
-    assert loaded.samples == 16
-    for name, value in loaded.models.state_dict().items():
-        torch.testing.assert_close(value, again.averages["short"].state_dict()[name], rtol=1e-3, atol=1e-4)
+    assert loaded.samples == 20
+    again.go_back()
+    for nets in (loaded.models, again.models):
+        for name, value in nets.state_dict().items():
+            torch.testing.assert_close(value, kept[name], rtol=1e-3, atol=1e-4)

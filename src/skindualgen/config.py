@@ -108,7 +108,7 @@ class TrainConfig(Settings):
     )
     adapter_dtype: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of the finished adapter's file")
     threads: int | None = Field(None, ge=1, description="CPU threads; torch's choice if not given")
-    workers: int = Field(0, ge=0, description="processes that fetch batches ahead")
+    workers: int = Field(0, ge=0, description="processes that encode pairs and fetch batches ahead")
     cache: Path | None = Field(None, description="folder of encoded pairs, shared by runs; OUT/cache if not given")
     gradient_checkpointing: bool = Field(False, description="less memory, about a third more time")
     compile: bool = Field(False, description="torch.compile the UNet")

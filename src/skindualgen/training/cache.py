@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from skindualgen.codec import CODE_CHANNELS, DEFAULT_CODEC, mask_to_code
+from skindualgen.codec import CELL_PX, CODE_CHANNELS, DEFAULT_CODEC, mask_to_code
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.pairs import draw_view, load_pair
 from skindualgen.data.prompts import prompt_for
@@ -120,6 +122,7 @@ def open_cache(
     options: EncodeOptions,
     *,
     report: Report = silent,
+    workers: int = 0,
 ) -> PairCache:
     """Open the cache of these pairs, and encode them first where there is none, or a damaged one.
 
@@ -127,6 +130,7 @@ def open_cache(
         cache_root: folder of all caches.
         root: data set folder of the records.
         report: told how many pairs of how many are encoded.
+        workers: processes that load pictures and encode masks; 0 does so in this one.
 
     Raises:
         InputError: a file of a pair is missing or cannot be used, or the disk is full.
@@ -140,7 +144,7 @@ def open_cache(
         shutil.rmtree(folder)
     if not folder.is_dir():
         try:
-            _write(folder, key, root, records, base, options, prompts, report)
+            _write(folder, key, root, records, base, options, prompts, report, workers)
         except OSError as error:
             if not found_no_room(error):
                 raise
@@ -183,6 +187,7 @@ def _write(
     options: EncodeOptions,
     prompts: Sequence[str],
     report: Report,
+    workers: int,
 ) -> None:
     temporary = folder.parent / f".{folder.name}.{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -191,7 +196,7 @@ def _write(
         shapes = _shapes(records, base, options, prompts)
         arrays = {name: _reserve(temporary / f"{name}.npy", shape) for name, shape in shapes.items()}
         _fill_text(arrays["text"], base, prompts)
-        _fill_pairs(arrays["latents"], arrays["codes"], root, records, base, options, report)
+        _fill_pairs(arrays["latents"], arrays["codes"], root, records, base, options, report, workers)
         for array in arrays.values():
             array.flush()
         hashes = {name: sha256_file(temporary / f"{name}.npy") for name in ARRAYS}
@@ -234,6 +239,31 @@ def _fill_text(array: np.ndarray, base: Base, prompts: Sequence[str]) -> None:
         array[start : start + len(part)] = base.embed(part).half().cpu().numpy()
 
 
+class _Views(Dataset[tuple[list[tuple[int, int]], Tensor, Tensor]]):
+    """All views of all pairs, ``at_once`` an item: (pair, view) of each, images [b, 3, h, w], codes [b, 4, h/8, w/8]."""
+
+    def __init__(self, root: Path, records: Sequence[PairRecord], options: EncodeOptions, at_once: int) -> None:
+        self.root, self.records, self.options, self.at_once = root, records, options, at_once
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.records) * self.options.views / self.at_once)
+
+    def __getitem__(self, number: int) -> tuple[list[tuple[int, int]], Tensor, Tensor]:
+        o, last = self.options, len(self.records) * self.options.views
+        first = number * self.at_once
+        places = [divmod(place, o.views) for place in range(first, min(first + self.at_once, last))]
+        loaded = [
+            load_pair(
+                self.root, self.records[i], o.size,
+                draw_view(i, v, seed=o.seed, min_zoom=o.min_zoom, colour=o.colour),
+            )
+            for i, v in places
+        ]  # fmt: skip
+        nothing = torch.zeros(CODE_CHANNELS, o.size // CELL_PX, o.size // CELL_PX)
+        codes = [nothing if mask is None else mask_to_code(mask[None])[0] for _, mask in loaded]
+        return places, torch.stack([image for image, _ in loaded]), torch.stack(codes).half()
+
+
 @torch.no_grad()
 def _fill_pairs(
     latents: np.ndarray,
@@ -243,28 +273,17 @@ def _fill_pairs(
     base: Base,
     options: EncodeOptions,
     report: Report,
+    workers: int,
 ) -> None:
-    at_once = max(1, ENCODE_PX // options.size**2)
-    device, dtype = base.vae.device, base.vae.dtype
-    for places in _batched([(i, v) for i in range(len(records)) for v in range(options.views)], at_once):
-        loaded = [
-            load_pair(
-                root, records[i], options.size,
-                draw_view(i, v, seed=options.seed, min_zoom=options.min_zoom, colour=options.colour),
-            )
-            for i, v in places
-        ]  # fmt: skip
-        images = torch.stack([image for image, _ in loaded]).to(device, dtype)  # [b, 3, h, w]
-        encoded = base.vae.encode(images).latent_dist.mode() * base.vae.config.scaling_factor
-        for (i, v), latent, (_, mask) in zip(places, encoded.half().cpu().numpy(), loaded, strict=True):
-            latents[i, v] = latent
-            codes[i, v] = 0 if mask is None else mask_to_code(mask[None])[0].half().numpy()
+    views = _Views(root, records, options, max(1, ENCODE_PX // options.size**2))
+    # A generator of its own: a loader draws from the global one, which other numbers hang on.
+    loader = DataLoader(views, batch_size=None, num_workers=workers, generator=torch.Generator())
+    for places, images, masks in loader:
+        posterior = base.vae.encode(images.to(base.vae.device, base.vae.dtype)).latent_dist
+        encoded = (posterior.mode() * base.vae.config.scaling_factor).half().cpu().numpy()
+        for (i, v), latent, code in zip(places, encoded, masks.numpy(), strict=True):
+            latents[i, v], codes[i, v] = latent, code
         report(places[-1][0] + (places[-1][1] == options.views - 1), len(records))
-
-
-def _batched(items: Sequence[tuple[int, int]], size: int) -> Iterator[Sequence[tuple[int, int]]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def _prompts(record: PairRecord, variants: int) -> list[str]:

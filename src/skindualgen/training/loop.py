@@ -159,7 +159,8 @@ class Run:
             trainer.size, config.views, config.min_zoom, config.colour, config.prompt_variants, config.seed
         )
         cache = open_cache(
-            root, config.data, self.records, trainer.base, options, report=_counter(progress, "encoding")
+            root, config.data, self.records, trainer.base, options, report=_counter(progress, "encoding"),
+            workers=config.workers,
         )  # fmt: skip
         process, processes = self.accelerator.process_index, self.accelerator.num_processes
         batches = Batches(cache, config, len(trainer.alphas_cumprod), process, processes)
