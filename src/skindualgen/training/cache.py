@@ -240,7 +240,7 @@ def _fill_text(array: np.ndarray, base: Base, prompts: Sequence[str]) -> None:
 
 
 class _Views(Dataset[tuple[list[tuple[int, int]], Tensor, Tensor]]):
-    """All views of all pairs, ``at_once`` an item: (pair, view) of each, images [b, 3, h, w], codes [b, 4, h/8, w/8]."""
+    """Views of all pairs, ``at_once`` an item: (pair, view) of each, images [b, 3, h, w], codes [b, 4, h/8, w/8]."""
 
     def __init__(self, root: Path, records: Sequence[PairRecord], options: EncodeOptions, at_once: int) -> None:
         self.root, self.records, self.options, self.at_once = root, records, options, at_once
