@@ -282,7 +282,7 @@ class Chain:
             guides = [guide for guide in guides if guide.exists()]
             try_to_run(
                 sys.executable,
-                HERE / "micro_report.py",
+                HERE / "micro_guidance.py",
                 *self.common,
                 "--base",
                 self.base,

@@ -1,6 +1,6 @@
 """What a trained base draws for the captions of the val photographs: numbers and a contact sheet, for ways of guidance.
 
-    python scripts/micro_report.py --base RUN/labelled/out --guides RUN/labelled/out-guide --out RUN/report
+    python scripts/micro_guidance.py --base RUN/labelled/out --guides RUN/labelled/out-guide --out RUN/report
 
 Writes OUT/measures.json and OUT/sheet.jpg, anew after each way: for every ten captions a row of the photographs, then a
 row of each way in the order of measures.json. A guide is a weaker base, such as the same one early in its training.
