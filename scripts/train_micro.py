@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -27,11 +26,11 @@ from pathlib import Path
 
 from micro_data import FOLDER_PX, PACK_PX, ROOT, write_source
 from micro_device import add_device_options, on_gpu
+from micro_programs import ADAPTER_STEPS, ENVIRONMENT, GPU_THREADS, adapter_settings, rescue_adapter, run, try_to_run
 from micro_results import ADAPTER_FILES, collect
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.training_items import write_training_items
 from skindualgen.files import atomic_write_json
-from skindualgen.model.adapter import WEIGHTS_FILE
 
 HERE = Path(__file__).resolve().parent
 BUNDLED = ROOT / "src" / "skindualgen" / "bundled"
@@ -54,36 +53,9 @@ SAVING_SECONDS = 4
 CHECKPOINT_SECONDS, LOG_SECONDS = 25, 10
 RETRY_SHARE = 0.4
 """of a stage's time; a stage that fails with as much left is tried again, uncompiled"""
-GPU_BATCH, GPU_THREADS = 512, 8
+GPU_BATCH = 512
 GUIDE_AT = 0.15
 """share of a stage after which its guide is written"""
-ADAPTER_STEPS = 2600
-ADAPTER_START_SECONDS, ADAPTER_STEP_SECONDS, ADAPTER_VALIDATIONS = 40, 0.06, 3
-"""on a GPU, guessed high: what is not done by the end is lost, but for the last validated weights"""
-ADAPTER_GPU = {"batch_size": 256, "learning_rate": 2e-3, "warmup_steps": 40, "views": 8, "channels_last": "true"}
-WORKERS, WORKERS_BYTES = 12, 2**32
-"""processes that encode pairs, where /dev/shm has room for what they hand over"""
-FAST_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "67108864"}
-"""glibc keeps freed memory: else half of a step on a CPU is spent on page faults of new tensors"""
-ENVIRONMENT = FAST_MALLOC | dict(os.environ)
-
-
-def run(*command: str | Path) -> None:
-    """Run a stage; a stage that fails ends everything."""
-    print("+", *command, flush=True)
-    subprocess.run([str(part) for part in command], check=True, env=ENVIRONMENT)
-
-
-def try_to_run(*command: str | Path, seconds: float) -> bool:
-    """Run a stage that is ended after its time; whether it has done what it should."""
-    print("+", *command, flush=True)
-    start = time.monotonic()
-    try:
-        code: int | str = subprocess.run([str(p) for p in command], env=ENVIRONMENT, timeout=seconds).returncode
-    except subprocess.TimeoutExpired:
-        code = "overran and was ended"
-    print(f"= {code} after {time.monotonic() - start:.0f} of {seconds:.0f} s", flush=True)
-    return code == 0
 
 
 def prepare(data: Path, work: Path) -> Path:
@@ -119,28 +91,6 @@ def bundle_adapter(run_folder: Path) -> None:
     print(f"bundled: {size / 1e6:.1f} MB")
     if size > BUNDLE_LIMIT_BYTES:
         raise SystemExit(f"bundled files take {size / 1e6:.1f} MB; at most {BUNDLE_LIMIT_BYTES / 1e6:.0f} are allowed")
-
-
-def adapter_settings(seconds: float | None, steps: int | None, *, gpu: bool) -> dict[str, object]:
-    """Settings of the adapter that differ from micro_adapter.toml, for a training of so many seconds.
-
-    A GPU gets batches that fill it, and as many steps as fit.
-    """
-    room = (seconds or 0) - ADAPTER_START_SECONDS
-    steps = steps or (ADAPTER_STEPS if seconds is None else max(100, int(room / ADAPTER_STEP_SECONDS)))
-    if not gpu:
-        return {"steps": steps}
-    shared = Path("/dev/shm")
-    workers = WORKERS if shared.is_dir() and shutil.disk_usage(shared).free > WORKERS_BYTES else 0
-    every = max(1, steps // ADAPTER_VALIDATIONS)
-    return {"steps": steps, "workers": workers, "validate_every": every, "checkpoint_every": every} | ADAPTER_GPU
-
-
-def rescue_adapter(run_folder: Path) -> None:
-    """Take the best validated weights of a run that was ended, as its adapter."""
-    if not (run_folder / "adapter" / WEIGHTS_FILE).exists() and (run_folder / "best" / WEIGHTS_FILE).exists():
-        shutil.copytree(run_folder / "best", run_folder / "adapter", dirs_exist_ok=True)
-        print("adapter: the best validated weights of the run that was ended", flush=True)
 
 
 class Chain:
