@@ -241,6 +241,7 @@ def test_latents_made_at_once_are_those_made_one_by_one(folders: Path, autoencod
     assert near < far  # each crop stands where its photograph does
 
 
+@pytest.mark.slow
 def test_every_stage_makes_a_step_on_a_gpu_that_is_not_there() -> None:
     """Devices, precisions, and no number that is waited for: with tensors that have shapes but no numbers."""
     script = Path(micro_data.__file__).with_name("micro_check.py")
