@@ -9,15 +9,20 @@ COMPILE := $(BIN)/python -m compileall -qq -j 0 -x '/(tests?|transformers/models
 # The first interpreter on the path that is new enough; `make PYTHON=/path/to/python` overrules.
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; do \
 	if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$name; break; fi; done)
+OLDEST_VENV := .venv-oldest
+OLDEST_PYTHON ?= python3.11
+OLDEST_INSTALL := $(OLDEST_VENV)/bin/uv pip install --quiet --python $(OLDEST_VENV)/bin/python
 # A photograph folder of your own for `make demo DATA=path`; empty = the built-in show only.
 DATA ?=
 
-# What `make quick` runs: the parts that everything else stands on, and the whole chain on phantoms.
+# What `make quick` runs: the parts that everything else rests on, and the whole chain on phantoms.
 QUICK := codec losses joint_unet pipeline manifest splits benchmark_metrics
 QUICK_CHAIN := tests/test_chain.py::test_phantom_pairs
+# What `make test-oldest` runs besides.
+OLDEST := adapter api cli config guidance masks objective prepare prompts segmentation train
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test suite quick lint style types check clean
+.PHONY: help install demo test test-oldest suite quick lint style types check clean
 
 help:
 	@echo "make install          the package in $(VENV)"
@@ -25,6 +30,7 @@ help:
 	@echo "make demo DATA=path   the same, and on your own folder of photographs"
 	@echo "make test             install with the test tools; ruff, mypy, import-linter and every test"
 	@echo "make quick            under 90 s: codec, losses, joint UNet, pipeline, manifest, splits, metrics, one chain on phantoms"
+	@echo "make test-oldest      the core's tests against the oldest releases that pyproject.toml allows, in $(OLDEST_VENV)"
 	@echo "make lint             ruff, mypy, import-linter"
 	@echo "make check            the same as make test: what the continuous integration runs"
 	@echo "make clean            remove what these targets made"
@@ -69,7 +75,20 @@ suite: $(VENV)/.installed-dev
 	@$(PYTEST) --cov $(PARALLEL)
 
 quick: $(VENV)/.installed-dev
-	@$(PYTEST) $(PARALLEL) $(QUICK_CHAIN) $(QUICK:%=tests/test_%.py)
+	@$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder $(QUICK_CHAIN) $(QUICK:%=tests/test_%.py)
+
+# The oldest releases that pyproject.toml allows, in an environment of their own. They were made for Python 3.11.
+$(OLDEST_VENV)/.installed: pyproject.toml
+	@"$(OLDEST_PYTHON)" -m venv $(OLDEST_VENV)
+	@$(OLDEST_VENV)/bin/python -m pip --disable-pip-version-check --no-input install --quiet uv
+	@$(OLDEST_INSTALL) --resolution lowest-direct -e '.[bench,scale]'
+	@$(OLDEST_INSTALL) 'pytest>=8.3' 'pytest-cov>=6.0' 'pytest-randomly>=5.1' 'pytest-timeout>=2.3' 'pytest-xdist>=3.6' 'hypothesis>=6.120'
+	@touch $@
+
+# Old releases warn of Python and of each other: warnings are no errors here.
+test-oldest: $(OLDEST_VENV)/.installed
+	@env -u PYTHONDONTWRITEBYTECODE $(OLDEST_VENV)/bin/python -m pytest -W default $(PARALLEL) $(QUICK_CHAIN) \
+		$(QUICK:%=tests/test_%.py) $(OLDEST:%=tests/test_%.py)
 
 lint: $(VENV)/.installed-dev
 	@$(MAKE) --no-print-directory -j 2 types style
@@ -85,6 +104,6 @@ types: $(VENV)/.installed-dev
 check: test
 
 clean:
-	@rm -rf $(VENV) demo build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	@rm -rf $(VENV) $(OLDEST_VENV) demo build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 		.import_linter_cache
 	@find src tests scripts examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -39,11 +39,7 @@ LIBRARIES = (
     "torchmetrics",
     "transformers.models.clip.modeling_clip",
 )
-"""Large ones that tests import. Workers, which collect every test, import them before coverage is measured."""
-if "PYTEST_XDIST_WORKER" in os.environ:
-    for library in LIBRARIES:
-        with suppress(ImportError):
-            import_module(library)
+"""Large ones that tests import."""
 
 if TYPE_CHECKING:
     from skindualgen.sample.pipeline import SkinDualGenPipeline
@@ -55,6 +51,14 @@ REAL_DATA = Path(os.environ.get("SKINDUALGEN_REAL_DATA", REPOSITORY.parent / "sh
 def pytest_report_header() -> str:
     state = "found" if (REAL_DATA / "metadata.csv").is_file() else "NOT found: the tests that read it are skipped"
     return f"real dermoscopy data: {state} (SKINDUALGEN_REAL_DATA or ../shared/data/dermoscopy)"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where coverage is measured, import large libraries before it begins: workers collect every test anyway."""
+    if "PYTEST_XDIST_WORKER" in os.environ and config.pluginmanager.hasplugin("_cov"):
+        for library in LIBRARIES:
+            with suppress(ImportError):
+                import_module(library)
 
 
 def _no_forks(event: str, _: tuple[object, ...]) -> None:

@@ -184,3 +184,10 @@ def test_links_inside_the_repository_lead_somewhere() -> None:
             if not (page.parent / target).exists():
                 lost.append(f"{page.name}: {target}")
     assert not lost
+
+
+def test_the_walks_through_the_architecture_name_files_that_are_there() -> None:
+    walks = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## Four walks")[2]
+    named = re.findall(r"`([a-z_0-9/]+\.py)`", walks)
+    assert len(named) > 20
+    assert not [name for name in named if not (ROOT / "src" / "skindualgen" / name).is_file()]
