@@ -14,10 +14,10 @@ import numpy as np
 from micro_quality import run_command
 
 from skindualgen.contracts import DATASET_FILE, InputError, PairRecord
+from skindualgen.data.dataset import Dataset
 from skindualgen.data.manifest import write_dataset
 from skindualgen.data.prompts import prompt_for
 from skindualgen.files import atomic_write_text
-from skindualgen.judges.folder import load_masks
 from skindualgen.metrics.outcomes import SegmentationOutcome, segmentation_outcome
 from skindualgen.planning.requests import ATTRIBUTES
 
@@ -67,7 +67,7 @@ def reading_outcomes(
     data: Path, records: Sequence[PairRecord], read: Path, paired: Sequence[PairRecord], size_px: int
 ) -> dict[str, SegmentationOutcome]:
     """Return, for each split, how the read masks agree with those of the records, in the order of ``records``."""
-    truth, found = load_masks(data, records, size_px), load_masks(read, paired, size_px)
+    truth, found = Dataset(data, records).masks(size_px), Dataset(read, paired).masks(size_px)
     splits = np.array([record.split for record in records])
     parts = {str(split): splits == split for split in np.unique(splits)}
     return {split: segmentation_outcome(predicted=found[of], truth=truth[of]) for split, of in parts.items()}

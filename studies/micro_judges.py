@@ -13,10 +13,10 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.evaluation.judges import judge_file
+from skindualgen.data.dataset import Dataset
 from skindualgen.judges.classifier import Classifier, ClassifierConfig, train_classifier
-from skindualgen.judges.folder import content_sha256
 from skindualgen.judges.segmenter import Segmenter, SegmenterConfig, train_segmenter
+from skindualgen.judges.trained import judge_file
 from skindualgen.judges.training import Budget
 
 REPOSITORY = Path(__file__).parents[1]
@@ -64,8 +64,8 @@ def real_records(real: Path, split: str) -> list[PairRecord]:
 
 def load_judges(real: Path, cache: Path, *, seed: int = 0) -> tuple[Segmenter, Classifier]:
     """Return both judges for a seed, training those that the cache folder does not hold."""
-    records = real_records(real, "train")
-    content = content_sha256(real, records)
+    data = Dataset(real, real_records(real, "train"))
+    content = data.content_sha256()
     segmenter_config = SegmenterConfig(budget=Budget(steps=SEGMENTER_STEPS, seed=seed))
     classifier_config = ClassifierConfig(
         budget=Budget(steps=CLASSIFIER_STEPS, learning_rate=CLASSIFIER_RATE, seed=seed)
@@ -73,11 +73,11 @@ def load_judges(real: Path, cache: Path, *, seed: int = 0) -> tuple[Segmenter, C
     segmenter_file = judge_file(cache, "segmenter", segmenter_config, content)
     if not segmenter_file.is_file():
         with _progress("training the segmenter", SEGMENTER_STEPS) as progress:
-            train_segmenter(real, records, segmenter_file, segmenter_config, progress=progress)
+            train_segmenter(data, segmenter_file, segmenter_config, progress=progress)
     classifier_file = judge_file(cache, "classifier", classifier_config, content)
     if not classifier_file.is_file():
         with _progress("training the classifier", CLASSIFIER_STEPS) as progress:
-            train_classifier(real, records, classifier_file, classifier_config, progress=progress)
+            train_classifier(data, classifier_file, classifier_config, progress=progress)
     return Segmenter(segmenter_file), Classifier(classifier_file)
 
 

@@ -34,15 +34,17 @@ from micro_measures import (
 )
 from micro_report import fill_overview, write_report
 from numpy.typing import NDArray
+from picture_sheets import closest_pairs_sheet
 from PIL import Image
 from rich.console import Console
 
 from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord
+from skindualgen.data.dataset import Dataset
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.files import run_record
 from skindualgen.judges.features import CachedFeatures, ImageNetFeatures
-from skindualgen.judges.folder import load_images, load_masks
-from skindualgen.judges.novelty import closest_pairs_sheet, novelty
+from skindualgen.judges.novelty import novelty
+from skindualgen.judges.pictures import PictureSet
 
 SIZE_PX = 128
 CAPTION_REPEATS = 2
@@ -128,7 +130,8 @@ def photographs(root: Path, records: list[PairRecord]) -> Photographs:
     if any(record.diagnosis is None for record in records):
         raise InputError(f"records without a diagnosis in {root}", "the prompted one for each", "generate with --like")
     diagnoses = [str(record.diagnosis) for record in records]
-    return Photographs(load_images(root, records, SIZE_PX), load_masks(root, records, SIZE_PX), diagnoses)
+    data = Dataset(root, records)
+    return Photographs(data.images(SIZE_PX), data.masks(SIZE_PX), diagnoses)
 
 
 def measure(
@@ -153,11 +156,15 @@ def measure(
     results["fidelity"] = fidelity(extractor, train=train, val=val, generated=matched, seed=seed)
     console.print("searching for copies ...")
     searched = matched[np.random.default_rng(seed).permutation(len(matched.images))[:NOVELTY_COUNT]]
-    found = novelty(generated=searched.images, held_out=val.images, train=train.images, extractor=extractor)
+    compared = {"generated": searched, "held_out": val, "train": train}
+    sets = {name: PictureSet.of_arrays(part.images, part.diagnoses) for name, part in compared.items()}
+    found = novelty(**sets, extractor=extractor)
     results["memorisation"] = memorisation(found)
-    sheet = closest_pairs_sheet(generated=searched.images, train=train.images, neighbours=found.generated, pairs=32)
+    sheet = closest_pairs_sheet(
+        generated=searched.images, train=train.images, neighbours=found.generated.features, pairs=32
+    )
     sheet.save(work / "closest_pairs.png")
-    closest = searched.images[np.argsort(found.generated.distance, kind="stable")[:CLOSEST_SHOWN]]
+    closest = searched.images[np.argsort(found.generated.features.distance, kind="stable")[:CLOSEST_SHOWN]]
     return results, closest
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from micro_measures import Photographs
 from numpy.typing import NDArray
+from picture_sheets import picture_grid
 from PIL import Image
 from study_text import fill_block, interval
 
 from skindualgen.files import atomic_path, atomic_write_json, atomic_write_text
-from skindualgen.judges.novelty import picture_grid
 
 SAMPLES_PER_CLASS = 8
 PAGE_MARK = "<!-- table of docs/results/micro.md -->"

@@ -4,7 +4,7 @@ import pytest
 
 from skindualgen.contracts import InputError
 from skindualgen.evaluation.conditions import judge_conditions, parse_condition, refuse_unknown
-from skindualgen.evaluation.results import Measure, measure_key
+from skindualgen.metrics.measures import Measure, measure_key
 
 
 def measure(name: str, value: float | None, group: str | None = None) -> Measure:

@@ -202,7 +202,7 @@ def test_no_home_folder_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for name in ("XDG_CACHE_HOME", "SKINDUALGEN_CACHE"):
         monkeypatch.delenv(name, raising=False)
     from skindualgen.contracts import InputError
-    from skindualgen.evaluation.judges import default_cache
+    from skindualgen.judges.trained import default_cache
 
     with pytest.raises(InputError, match="no home folder"):
         default_cache()

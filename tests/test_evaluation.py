@@ -17,17 +17,11 @@ from skindualgen.evaluation.conditions import parse_condition
 from skindualgen.evaluation.definitions import DEFINITIONS
 from skindualgen.evaluation.diagnosis import Readings, measure_diagnoses
 from skindualgen.evaluation.inputs import read_inputs
-from skindualgen.evaluation.judges import JudgeRecipe, Judges, default_cache
-from skindualgen.evaluation.results import (
-    SECTIONS,
-    EvaluationReport,
-    Measure,
-    Reference,
-    evaluation_schema,
-    measure_key,
-)
+from skindualgen.evaluation.results import SECTIONS, EvaluationReport, evaluation_schema
 from skindualgen.evaluation.run import EvaluateOptions, evaluate, section_names
+from skindualgen.judges.trained import JudgeRecipe, Judges, default_cache
 from skindualgen.metrics.intervals import Estimate
+from skindualgen.metrics.measures import Measure, Reference, measure_key
 from skindualgen.metrics.outcomes import ClassificationOutcome
 from skindualgen.report.evaluation_tables import caveats_of, groups_table
 from tiny import write_phantom_data
@@ -130,26 +124,24 @@ def test_the_record_says_what_was_compared(whole, real, generated):
 
 
 def test_judges_come_from_the_cache_until_recipe_or_photographs_change(real, generated, cache, whole):
-    def stages_of(inputs, recipe):
+    def stages_of(train, recipe):
         stages = set()
-        judges = Judges(inputs, recipe, cache, lambda stage, done, total: stages.add(stage))
-        assert judges.segmenter.header["train_ids"] == sorted(inputs.train.ids)
+        judges = Judges(train.data, [], recipe, cache, lambda stage, done, total: stages.add(stage))
+        assert judges.segmenter.header["train_ids"] == sorted(train.ids)
         return stages
 
     assert "training the segmenter" in {stage for stage, _, _ in whole[1]}
-    inputs = read_inputs(real, generated)
-    assert stages_of(inputs, RECIPE) == set()
-    assert stages_of(inputs, replace(RECIPE, seed=1)) == {"training the segmenter"}
-    fewer = replace(inputs, train=inputs.train[np.arange(24) < 20])
-    assert stages_of(fewer, RECIPE) == {"training the segmenter"}
+    train = read_inputs(real, generated).train
+    assert stages_of(train, RECIPE) == set()
+    assert stages_of(train, replace(RECIPE, seed=1)) == {"training the segmenter"}
+    assert stages_of(train.take(np.arange(24) < 20), RECIPE) == {"training the segmenter"}
 
 
 def test_a_judge_that_has_seen_held_out_photographs_is_refused(real, generated, cache, whole):
     inputs = read_inputs(real, generated)
-    swapped = replace(inputs, train=inputs.held_out, held_out=inputs.train)
     file = next(cache.glob("segmenter-*.safetensors"))
     with pytest.raises(InputError, match=r"trained on .* held-out photographs, first PHANTOM"):
-        Judges(swapped, RECIPE, cache, print, segmenter_file=file).segmenter  # noqa: B018
+        Judges(inputs.train.data, inputs.train.ids, RECIPE, cache, print, segmenter_file=file).segmenter  # noqa: B018
 
 
 def test_prompted_sizes_and_sites_are_scored_where_there_are_enough(tmp_path, cache):

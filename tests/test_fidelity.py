@@ -10,10 +10,8 @@ from torchmetrics.image.kid import KernelInceptionDistance
 from skindualgen.contracts import InputError
 from skindualgen.metrics.fidelity import (
     frechet_distance,
-    jackknife_error,
     kernel_distance,
     manifold_scores,
-    real_to_real,
 )
 from skindualgen.metrics.intervals import bootstrap, difference_of_means, mean_of_means, rate
 
@@ -102,34 +100,6 @@ def test_manifold_scores_tell_real_from_generated():
     """Guards against swapped arguments: a generator that is wider than reality keeps recall and loses precision."""
     scores = manifold_scores(real=gaussian(200, 0), generated=gaussian(200, 1, scale=2.0))
     assert scores.precision < 0.3 < 0.9 < scores.recall
-
-
-def test_floor_uses_disjoint_parts_of_the_sizes_asked_for():
-    seen = []
-
-    def spy(*, real, generated):
-        assert not set(map(float, real[:, 0])) & set(map(float, generated[:, 0]))
-        seen.append((len(real), len(generated)))
-        return frechet_distance(real=real, generated=generated)
-
-    features = gaussian(50, 0)
-    values = real_to_real(features, (20, 30), spy, repeats=4)
-    assert seen == [(30, 20)] * 4
-    assert len(set(values)) == 4
-    assert (values == real_to_real(features, (20, 30), frechet_distance, repeats=4)).all()
-    with pytest.raises(InputError, match="disjoint"):
-        real_to_real(features, (20, 31), frechet_distance)
-
-
-def test_jackknife_error_matches_the_spread_over_fresh_samples():
-    values = [
-        kernel_distance(real=gaussian(60, 2 * i), generated=gaussian(60, 2 * i + 1, shift=0.4)) for i in range(60)
-    ]
-    errors = [
-        jackknife_error(kernel_distance, real=gaussian(60, 2 * i), generated=gaussian(60, 2 * i + 1, shift=0.4))
-        for i in range(8)
-    ]
-    assert np.mean(errors) == pytest.approx(np.std(values), rel=0.35)
 
 
 @pytest.mark.parametrize("distance", [frechet_distance, kernel_distance, manifold_scores])

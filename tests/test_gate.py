@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,15 +11,16 @@ from scipy import ndimage
 
 from gate_data import SIDE_PX, TRAIN, VAL, darkness, judge, phantom_pairs, refused, write_pairs, write_real
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.dataset import Dataset
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.data.phantom import CLASSES
 from skindualgen.data.training_items import read_training_items, write_training_items
-from skindualgen.evaluation.judges import JudgeRecipe
 from skindualgen.gate.calibration import calibrate
 from skindualgen.gate.gate import Verdict, load_gate
-from skindualgen.gate.judges import trained_classifier, trained_segmenter
 from skindualgen.gate.lines import read_score_lines
 from skindualgen.gate.real_pairs import CalibrateOptions
+from skindualgen.judges.pictures import in_terms
+from skindualgen.judges.trained import JudgeRecipe, trained_judge
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
 
@@ -222,12 +224,11 @@ def test_real_pairs_that_cannot_calibrate_are_refused(real, tmp_path):
 def judges(real, tmp_path_factory):
     cache = tmp_path_factory.mktemp("judges")
     done = []
-    segmenter = trained_segmenter(real, JudgeRecipe(40, TINY, SIDE_PX), cache, lambda *steps: done.append(steps))
+    train, recipe = in_terms(Dataset.open(real, "train")), JudgeRecipe(40, TINY, SIDE_PX)
+    segmenter = trained_judge("segmenter", train, recipe, cache, lambda *steps: done.append(steps))
     assert done[-1] == (40, 40)
-    classifier = trained_classifier(real, JudgeRecipe(160, TINY, SIDE_PX), cache, lambda *steps: None)
-    assert (
-        trained_segmenter(real, JudgeRecipe(40, TINY, SIDE_PX), cache, lambda *_: pytest.fail("trained")) == segmenter
-    )
+    classifier = trained_judge("classifier", train, replace(recipe, steps=160), cache, lambda *steps: None)
+    assert trained_judge("segmenter", train, recipe, cache, lambda *_: pytest.fail("trained")) == segmenter
     return segmenter, classifier
 
 
@@ -265,7 +266,7 @@ def test_a_judge_that_has_seen_the_held_out_pairs_is_refused(real, judges, tmp_p
     ]
     write_dataset(other, records, made_by={})
     for name, path in zip(("segmenter", "classifier"), judges, strict=True):
-        with pytest.raises(InputError, match=f"a {name} that was trained on {TRAIN} of the held-out pairs"):
+        with pytest.raises(InputError, match=f"a {name} that was trained on {TRAIN} held-out photographs"):
             calibrate(CalibrateOptions(other, SIDE_PX, **{name: path}), tmp_path / "gate", read_masks=None)
 
 

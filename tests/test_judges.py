@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.dataset import Dataset
 from skindualgen.data.phantom import draw_phantom
 from skindualgen.judges.classifier import Classifier, ClassifierConfig, balanced_accuracy, train_classifier
-from skindualgen.judges.folder import content_sha256, load_images, load_masks
 from skindualgen.judges.segmenter import Segmenter, SegmenterConfig, train_segmenter
 from skindualgen.judges.training import Augmentation, Budget, fit
 from skindualgen.metrics.masks import dice
@@ -54,19 +54,23 @@ def pairs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def segmenter(pairs, tmp_path_factory):
     root, train, _ = pairs
-    return Segmenter(train_segmenter(root, train, tmp_path_factory.mktemp("judge") / "s.safetensors", SEGMENTER))
+    return Segmenter(
+        train_segmenter(Dataset(root, train), tmp_path_factory.mktemp("judge") / "s.safetensors", SEGMENTER)
+    )
 
 
 @pytest.fixture(scope="module")
 def classifier(pairs, tmp_path_factory):
     root, train, _ = pairs
-    return Classifier(train_classifier(root, train, tmp_path_factory.mktemp("judge") / "c.safetensors", CLASSIFIER))
+    return Classifier(
+        train_classifier(Dataset(root, train), tmp_path_factory.mktemp("judge") / "c.safetensors", CLASSIFIER)
+    )
 
 
 def test_segmenter_learns_to_outline_unseen_lesions(pairs, segmenter):
     root, _, unseen = pairs
-    predicted = segmenter.masks(load_images(root, unseen, SIDE_PX))
-    truth = load_masks(root, unseen, SIDE_PX)
+    predicted = segmenter.masks(Dataset(root, unseen).images(SIDE_PX))
+    truth = Dataset(root, unseen).masks(SIDE_PX)
     assert np.mean([dice(p, t) for p, t in zip(predicted, truth, strict=True)]) > 0.85
 
 
@@ -80,7 +84,7 @@ def test_segmenter_file_says_how_it_was_made(pairs, segmenter):
 def test_segmenter_treats_every_orientation_alike(pairs, segmenter):
     """Guards against a view that is turned forth but not back before averaging."""
     root, _, unseen = pairs
-    images = load_images(root, unseen[:2], SIDE_PX)
+    images = Dataset(root, unseen[:2]).images(SIDE_PX)
     upright = segmenter.probabilities(images)
     turned = segmenter.probabilities(np.ascontiguousarray(np.rot90(images, axes=(1, 2))))
     np.testing.assert_allclose(np.rot90(upright, axes=(1, 2)), turned, atol=1e-3)
@@ -89,7 +93,7 @@ def test_segmenter_treats_every_orientation_alike(pairs, segmenter):
 
 def test_segmenter_takes_photographs_of_another_size(pairs, segmenter):
     root, _, unseen = pairs
-    small, large = (load_images(root, unseen[:1], side) for side in (SIDE_PX, 2 * SIDE_PX))
+    small, large = (Dataset(root, unseen[:1]).images(side) for side in (SIDE_PX, 2 * SIDE_PX))
     mask = segmenter.masks(large)
     assert mask.shape == (1, 2 * SIDE_PX, 2 * SIDE_PX)
     assert dice(mask[0, ::2, ::2], segmenter.masks(small)[0]) > 0.9
@@ -99,7 +103,7 @@ def test_segmenter_takes_photographs_of_another_size(pairs, segmenter):
 def test_classifier_learns_the_rare_class_too(pairs, classifier):
     root, _, unseen = pairs
     truth = [record.diagnosis for record in unseen]
-    images = load_images(root, unseen, SIDE_PX)
+    images = Dataset(root, unseen).images(SIDE_PX)
     assert classifier.classes == sorted(DIAGNOSES)
     assert balanced_accuracy(truth=truth, predicted=classifier.diagnoses(images)) > 0.9
     np.testing.assert_allclose(classifier.probabilities(images).sum(1), 1, atol=1e-5)
@@ -119,7 +123,7 @@ def test_balanced_accuracy_weighs_classes_alike():
 def test_model_files_are_not_mixed_up(pairs, tmp_path):
     root, train, _ = pairs
     config = replace(SEGMENTER, pretrained=False, budget=Budget(steps=1, batch_size=2))
-    file = train_segmenter(root, train[:2], tmp_path / "s.safetensors", config)
+    file = train_segmenter(Dataset(root, train[:2]), tmp_path / "s.safetensors", config)
     with pytest.raises(InputError, match="a segmenter model"):
         Classifier(file)
     with pytest.raises(InputError, match="train one first"):
@@ -193,37 +197,40 @@ def test_augmentation_changes_colour_within_range_and_repeats_for_a_seed():
 
 def test_folder_is_read_at_one_size_and_bad_files_are_refused(tmp_path):
     record = write_pairs(tmp_path, 1)[0]
-    assert load_images(tmp_path, [record], 32).shape == (1, 32, 32, 3)
-    full, half = load_masks(tmp_path, [record], SIDE_PX), load_masks(tmp_path, [record], 32)
+    data = Dataset(tmp_path, [record])
+    assert data.images(32).shape == (1, 32, 32, 3)
+    full, half = data.masks(SIDE_PX), data.masks(32)
     assert abs(full.mean() - half.mean()) < 0.02
-    with pytest.raises(InputError, match="leave this record out"):
-        load_masks(tmp_path, [record.model_copy(update={"mask_file_name": None})], 32)
+    assert not Dataset(tmp_path, [record.model_copy(update={"mask_file_name": None})]).masks(32).any()
     with pytest.raises(InputError, match="no file"):
-        load_images(tmp_path, [record.model_copy(update={"file_name": "images/x.png"})], 32)
+        Dataset(tmp_path, [record.model_copy(update={"file_name": "images/x.png"})]).images(32)
     Image.new("RGB", (8, 9)).save(tmp_path / "images/wide.png")
     with pytest.raises(InputError, match="square"):
-        load_images(tmp_path, [record.model_copy(update={"file_name": "images/wide.png"})], 32)
+        Dataset(tmp_path, [record.model_copy(update={"file_name": "images/wide.png"})]).images(32)
 
 
 def test_content_hash_sees_every_byte_and_no_order(tmp_path):
     records = write_pairs(tmp_path, 3)
-    before = content_sha256(tmp_path, records)
-    assert content_sha256(tmp_path, records[::-1]) == before
-    assert content_sha256(tmp_path, records[:2]) != before
+    before = Dataset(tmp_path, records).content_sha256()
+    assert Dataset(tmp_path, records[::-1]).content_sha256() == before
+    assert Dataset(tmp_path, records[:2]).content_sha256() != before
     relabelled = [records[0].model_copy(update={"diagnosis": "x"}), *records[1:]]
-    assert content_sha256(tmp_path, relabelled) != before
+    assert Dataset(tmp_path, relabelled).content_sha256() != before
     mask = tmp_path / "masks/0.png"
     mask.write_bytes(mask.read_bytes() + b"\0")
-    assert content_sha256(tmp_path, records) != before
+    assert Dataset(tmp_path, records).content_sha256() != before
 
 
 def test_training_refuses_unusable_records(pairs, tmp_path):
     root, train, _ = pairs
     with pytest.raises(InputError, match="check the split"):
-        train_segmenter(root, [], tmp_path / "s.safetensors", SEGMENTER)
+        train_segmenter(Dataset(root, []), tmp_path / "s.safetensors", SEGMENTER)
+    unmasked = [train[0].model_copy(update={"mask_file_name": None}), *train[1:]]
+    with pytest.raises(InputError, match="leave this record out"):
+        train_segmenter(Dataset(root, unmasked), tmp_path / "s.safetensors", SEGMENTER)
     with pytest.raises(InputError, match="unlabelled"):
-        train_classifier(root, train[1:2], tmp_path / "c.safetensors", CLASSIFIER)
+        train_classifier(Dataset(root, train[1:2]), tmp_path / "c.safetensors", CLASSIFIER)
     unlabelled = [train[0].model_copy(update={"diagnosis": None}), *train[1:]]
     with pytest.raises(InputError, match="unlabelled"):
-        train_classifier(root, unlabelled, tmp_path / "c.safetensors", CLASSIFIER)
+        train_classifier(Dataset(root, unlabelled), tmp_path / "c.safetensors", CLASSIFIER)
     assert not list(tmp_path.iterdir())

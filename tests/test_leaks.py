@@ -13,27 +13,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from skindualgen.benchmarking import leaks
-from skindualgen.benchmarking.leaks import (
+from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.dataset import Dataset
+from skindualgen.data.journal import perceptual_hash
+from skindualgen.data.manifest import read_metadata
+from skindualgen.data.phantom import draw_phantom
+from skindualgen.data.training_items import TrainingItem, TrainingItems, read_training_items, write_training_items
+from skindualgen.files import sha256_file
+from skindualgen.judges import leaks
+from skindualgen.judges.leaks import (
     NEAR_DUPLICATE_BITS,
-    DatasetPart,
     Leak,
     find_leaks,
     knowledge_caveats,
     provenance_caveats,
     refuse_leaks,
 )
-from skindualgen.contracts import InputError, PairRecord
-from skindualgen.data.journal import perceptual_hash
-from skindualgen.data.manifest import read_metadata
-from skindualgen.data.phantom import draw_phantom
-from skindualgen.data.training_items import TrainingItem, TrainingItems, read_training_items, write_training_items
-from skindualgen.files import sha256_file
 
 PHANTOMS = 8
 
 
-def write_part(root: Path, first: int, **pictures: Image.Image) -> DatasetPart:
+def write_part(root: Path, first: int, **pictures: Image.Image) -> Dataset:
     """Phantoms number first to first + 7 under the ids "p<number>", and the given pictures under their names."""
     root.mkdir(parents=True)
     shown = {f"p{i}": Image.fromarray(draw_phantom(i, size=64).image) for i in range(first, first + PHANTOMS)}
@@ -41,35 +41,35 @@ def write_part(root: Path, first: int, **pictures: Image.Image) -> DatasetPart:
     for name, picture in (shown | pictures).items():
         picture.save(root / f"{name}.png")
         records.append(PairRecord(file_name=f"{name}.png", isic_id=name))
-    return DatasetPart(root, records)
+    return Dataset(root, records)
 
 
 @pytest.fixture(scope="module")
-def test_part(tmp_path_factory: pytest.TempPathFactory) -> DatasetPart:
+def test_part(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return write_part(tmp_path_factory.mktemp("leaks") / "test", 100)
 
 
 @pytest.fixture(scope="module")
-def train_part(tmp_path_factory: pytest.TempPathFactory) -> DatasetPart:
+def train_part(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return write_part(tmp_path_factory.mktemp("leaks") / "train", 0)
 
 
-def photograph(part: DatasetPart, index: int) -> Image.Image:
+def photograph(part: Dataset, index: int) -> Image.Image:
     return Image.open(part.root / part.records[index].file_name).convert("RGB")
 
 
-def with_fields(part: DatasetPart, index: int, **fields: str) -> DatasetPart:
+def with_fields(part: Dataset, index: int, **fields: str) -> Dataset:
     """The part with other fields of one record."""
     records = [record.model_copy(deep=True) for record in part.records]
     records[index] = PairRecord.model_validate(records[index].model_dump() | fields)
-    return DatasetPart(part.root, records)
+    return Dataset(part.root, records)
 
 
 def kinds(found: list[Leak]) -> list[tuple[str, str, str, str]]:
     return [(leak.kind, leak.where, leak.test_id, leak.other_id) for leak in found]
 
 
-def test_a_clean_split_is_clean(test_part: DatasetPart, train_part: DatasetPart, tmp_path: Path) -> None:
+def test_a_clean_split_is_clean(test_part: Dataset, train_part: Dataset, tmp_path: Path) -> None:
     write_training_items(tmp_path, train_part.records, root=train_part.root)
     items = read_training_items(tmp_path)
     generated = write_part(tmp_path / "generated", 200)
@@ -78,19 +78,19 @@ def test_a_clean_split_is_clean(test_part: DatasetPart, train_part: DatasetPart,
 
 
 @pytest.mark.parametrize("field", ["lesion_id", "patient_id", "split_group"])
-def test_shared_fields_are_found(test_part: DatasetPart, train_part: DatasetPart, field: str) -> None:
+def test_shared_fields_are_found(test_part: Dataset, train_part: Dataset, field: str) -> None:
     test, train = with_fields(test_part, 2, **{field: "X1"}), with_fields(train_part, 5, **{field: "X1"})
     found = find_leaks(test=test, train=train, generated=None, generator_items=None)
     assert found == [Leak(field, "training split", "p102", "p5", "X1")]
 
 
-def test_the_same_id_in_another_folder_is_found(test_part: DatasetPart, train_part: DatasetPart) -> None:
+def test_the_same_id_in_another_folder_is_found(test_part: Dataset, train_part: Dataset) -> None:
     train = with_fields(train_part, 0, isic_id="p103")
     found = find_leaks(test=test_part, train=train, generated=None, generator_items=None)
     assert kinds(found) == [("isic_id", "training split", "p103", "p103")]
 
 
-def test_a_group_named_by_an_item_is_found(test_part: DatasetPart, train_part: DatasetPart) -> None:
+def test_a_group_named_by_an_item_is_found(test_part: Dataset, train_part: Dataset) -> None:
     """`split_group` may be the id of the group's first member, which itself then has none."""
     test = with_fields(test_part, 1, split_group="p3")
     found = find_leaks(test=test, train=train_part, generated=None, generator_items=None)
@@ -121,7 +121,7 @@ COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
 @pytest.mark.parametrize("name", COPIES)
 @pytest.mark.parametrize("side", ["train", "generated", "recorded"])
 def test_copies_are_found_however_they_were_made(
-    test_part: DatasetPart, train_part: DatasetPart, tmp_path: Path, name: str, side: str
+    test_part: Dataset, train_part: Dataset, tmp_path: Path, name: str, side: str
 ) -> None:
     """Among training photographs, generated ones, and those of which the generator's record holds but a hash."""
     copy = COPIES[name](photograph(test_part, 4))
@@ -141,7 +141,7 @@ def test_copies_are_found_however_they_were_made(
 
 @pytest.mark.parametrize("side", ["train", "generated"])
 def test_exact_copies_are_told_from_near_ones(
-    test_part: DatasetPart, train_part: DatasetPart, tmp_path: Path, side: str
+    test_part: Dataset, train_part: Dataset, tmp_path: Path, side: str
 ) -> None:
     """The same file, and the same pixels in another file (a PNG of another compression, a BMP)."""
     part = write_part(tmp_path / "part", 0, file=photograph(test_part, 0), pixels=photograph(test_part, 1))
@@ -149,7 +149,7 @@ def test_exact_copies_are_told_from_near_ones(
     photograph(test_part, 1).save(part.root / "pixels.png", compress_level=0)
     photograph(test_part, 2).save(part.root / "third.bmp")
     records = [*part.records, PairRecord(file_name="third.bmp", isic_id="third")]
-    sides = {"train": train_part, "generated": None} | {side: DatasetPart(part.root, records)}
+    sides = {"train": train_part, "generated": None} | {side: Dataset(part.root, records)}
     found = find_leaks(test=test_part, train=sides["train"], generated=sides["generated"], generator_items=None)
     assert [(kind, test_id, other) for kind, _, test_id, other in kinds(found)] == [
         ("file", "p100", "file"),
@@ -158,13 +158,13 @@ def test_exact_copies_are_told_from_near_ones(
     ]
 
 
-def test_ids_of_generated_pairs_mean_nothing(test_part: DatasetPart, train_part: DatasetPart, tmp_path: Path) -> None:
+def test_ids_of_generated_pairs_mean_nothing(test_part: Dataset, train_part: Dataset, tmp_path: Path) -> None:
     generated = with_fields(write_part(tmp_path / "generated", 200), 0, isic_id="p100", lesion_id="X")
     test = with_fields(test_part, 0, lesion_id="X")
     assert find_leaks(test=test, train=train_part, generated=generated, generator_items=None) == []
 
 
-def test_what_the_generator_was_trained_on_is_found(test_part: DatasetPart, train_part: DatasetPart) -> None:
+def test_what_the_generator_was_trained_on_is_found(test_part: Dataset, train_part: Dataset) -> None:
     """By id, by the file's hash under another id, by patient, lesion and group."""
     test = with_fields(with_fields(test_part, 2, lesion_id="L"), 3, patient_id="P", split_group="G")
     items = TrainingItems(
@@ -189,10 +189,10 @@ def test_what_the_generator_was_trained_on_is_found(test_part: DatasetPart, trai
 
 
 def test_a_generator_trained_on_the_test_split_is_refused(
-    phantom_data: Path, tmp_path: Path, train_part: DatasetPart
+    phantom_data: Path, tmp_path: Path, train_part: Dataset
 ) -> None:
     """By the file that `train` writes, with all test ids counted."""
-    test = DatasetPart(phantom_data, read_metadata(phantom_data, "train"))
+    test = Dataset(phantom_data, read_metadata(phantom_data, "train"))
     write_training_items(tmp_path, test.records, root=phantom_data)
     found = find_leaks(test=test, train=train_part, generated=None, generator_items=read_training_items(tmp_path))
     with pytest.raises(InputError, match=rf"{len(test.records)} test photographs have the same isic_id in the gen"):
@@ -230,7 +230,7 @@ def test_a_generator_that_knows_more_than_the_arms_is_pointed_out() -> None:
     assert knowledge_caveats(seen, [12]) == [] == knowledge_caveats(None, [5])
 
 
-def test_unreadable_photographs_are_refused(test_part: DatasetPart, tmp_path: Path) -> None:
+def test_unreadable_photographs_are_refused(test_part: Dataset, tmp_path: Path) -> None:
     part = write_part(tmp_path / "part", 0)
     (part.root / "p3.png").write_bytes((part.root / "p3.png").read_bytes()[:100])
     with pytest.raises(InputError, match=r"p3\.png"):
@@ -264,5 +264,5 @@ def test_real_photographs_of_different_lesions_are_no_duplicates(real_data: Path
     with (real_data / "metadata.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split_group"] == row["image_id"]][:180]
     records = [PairRecord(file_name=f"images/{row['image_id']}.jpg", isic_id=row["image_id"]) for row in rows]
-    test, train = DatasetPart(real_data, records[:60]), DatasetPart(real_data, records[60:])
+    test, train = Dataset(real_data, records[:60]), Dataset(real_data, records[60:])
     assert find_leaks(test=test, train=train, generated=None, generator_items=None) == []

@@ -11,12 +11,23 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "studies"))
 
 from micro_judges import real_records
-from micro_measures import Photographs, class_fidelity, class_matched, mask_shapes, set_distances
+from micro_measures import (
+    Photographs,
+    class_fidelity,
+    class_matched,
+    jackknife_error,
+    mask_shapes,
+    real_to_real,
+    set_distances,
+)
 from micro_quality import wanted_records
 from micro_report import Target, fill_overview
+from picture_sheets import closest_pairs_sheet, picture_grid
+from PIL import Image
 
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.metrics.fidelity import frechet_distance
+from skindualgen.judges.neighbours import nearest
+from skindualgen.metrics.fidelity import frechet_distance, kernel_distance, kernel_of_products, products
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
 
@@ -123,3 +134,64 @@ def test_parts_of_the_split_share_no_photograph_and_no_lesion(real_data):
     lesions = [{record.lesion_id for record in part if record.lesion_id} for part in (train, val)]
     assert all(lesions)
     assert not lesions[0] & lesions[1]
+
+
+def test_sheet_shows_the_closest_couple_first():
+    side = 16
+    generated, train = (np.random.default_rng(0).integers(0, 256, (n, side, side, 3), np.uint8) for n in (3, 2))
+    found = nearest([np.array([[5.0], [1.0], [3.0]])], np.array([[0.0], [100.0]]))
+    sheet = closest_pairs_sheet(generated=generated, train=train, neighbours=found, pairs=2, columns=1)
+    assert sheet.size == (2 * side + 4, 2 * side + 4)
+    pixels = np.asarray(sheet)
+    assert (pixels[:side, :side] == generated[1]).all()
+    assert (pixels[:side, side + 4 :] == train[0]).all()
+    assert (pixels[side + 4 :, :side] == generated[2]).all()
+
+
+def test_grid_shows_masks_in_white_and_refuses_mixed_sizes():
+    mask = np.zeros((8, 8), bool)
+    mask[2:4] = True
+    grid = picture_grid([[np.zeros((8, 8, 3), np.uint8), mask]], gap_px=1)
+    assert isinstance(grid, Image.Image)
+    pixels = np.asarray(grid)
+    assert pixels.shape == (8, 17, 3)
+    assert (pixels[2:4, 9:] == 255).all()
+    assert (pixels[4:, 9:] == 0).all()
+    assert (pixels[:, 8] == 255).all()
+    with pytest.raises(InputError, match="one size"):
+        picture_grid([[mask, mask[:4]]])
+
+
+def gaussian(n: int, seed: int, *, shift: float = 0.0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(shift, 1, (n, 12))
+
+
+def test_floor_uses_disjoint_parts_of_the_sizes_asked_for():
+    seen = []
+
+    def spy(*, real, generated):
+        assert not set(map(float, real[:, 0])) & set(map(float, generated[:, 0]))
+        seen.append((len(real), len(generated)))
+        return frechet_distance(real=real, generated=generated)
+
+    features = gaussian(50, 0)
+    values = real_to_real(features, (20, 30), spy, repeats=4)
+    assert seen == [(30, 20)] * 4
+    assert len(set(values)) == 4
+    assert (values == real_to_real(features, (20, 30), frechet_distance, repeats=4)).all()
+    with pytest.raises(InputError, match="disjoint"):
+        real_to_real(features, (20, 31), frechet_distance)
+
+
+def test_jackknife_error_matches_the_spread_over_fresh_samples():
+    values = [
+        kernel_distance(real=gaussian(60, 2 * i), generated=gaussian(60, 2 * i + 1, shift=0.4)) for i in range(60)
+    ]
+    errors = [
+        jackknife_error(kernel_distance, real=gaussian(60, 2 * i), generated=gaussian(60, 2 * i + 1, shift=0.4))
+        for i in range(8)
+    ]
+    assert np.mean(errors) == pytest.approx(np.std(values), rel=0.35)
+    both = {"real": gaussian(20, 0), "generated": gaussian(25, 1, shift=0.5)}
+    exact = kernel_of_products(products(**both)).standard_error
+    assert exact == pytest.approx(jackknife_error(kernel_distance, **both), rel=0.5)

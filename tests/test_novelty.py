@@ -14,7 +14,8 @@ from skindualgen.judges import novelty as novelty_module
 from skindualgen.judges.alignment import nearest_aligned
 from skindualgen.judges.features import ImageNetFeatures, dihedral_views
 from skindualgen.judges.neighbours import Neighbours, distance_to, nearest
-from skindualgen.judges.novelty import closest_pairs_sheet, novelty, perceptual_hashes, picture_grid
+from skindualgen.judges.novelty import Novelty, novelty, perceptual_hashes
+from skindualgen.judges.pictures import PictureSet
 
 SIDE_PX = 64
 
@@ -36,6 +37,12 @@ class GreyCells:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         cells = images.mean(3).reshape(len(images), 8, images.shape[1] // 8, 8, images.shape[2] // 8)
         return cells.mean((2, 4)).reshape(len(images), self.dim).astype(np.float32)
+
+
+def searched(generated: np.ndarray, *, held_out: np.ndarray, train: np.ndarray, extractor=None) -> Novelty:
+    sets = {"generated": generated, "held_out": held_out, "train": train}
+    pictures = {name: PictureSet.of_arrays(images) for name, images in sets.items()}
+    return novelty(**pictures, extractor=extractor or GreyCells())
 
 
 @pytest.fixture(scope="module")
@@ -147,11 +154,9 @@ def test_a_training_set_that_repeats_one_photograph_still_shows_its_copy():
 def test_planted_copies_are_listed_with_their_originals_and_fresh_pictures_are_not():
     train, fresh = phantoms(0, 12), phantoms(500, 8)
     turned = np.concatenate([dihedral_views(train[i : i + 1])[i] for i in range(8)])
-    result = novelty(
-        generated=np.concatenate([turned, fresh]), held_out=phantoms(900, 10), train=train, extractor=GreyCells()
-    )
-    assert result.generated.index[:8].tolist() == list(range(8))
-    assert result.generated.distance[:8] == pytest.approx(0, abs=0.05)
+    result = searched(np.concatenate([turned, fresh]), held_out=phantoms(900, 10), train=train)
+    assert result.generated.features.index[:8].tolist() == list(range(8))
+    assert result.generated.features.distance[:8] == pytest.approx(0, abs=0.05)
     assert result.is_near_copy[:8].all()
     assert result.is_near_copy[8:].sum() <= 2
     listed = {match.index: match for match in result.near_copies}
@@ -162,7 +167,7 @@ def test_planted_copies_are_listed_with_their_originals_and_fresh_pictures_are_n
         assert (match.feature_distance, match.misfit_ratio) == pytest.approx((0, 0), abs=0.05)
         assert match.hash_bits <= 2
     assert result.near_copy_rate.value == result.is_near_copy.mean()
-    assert result.generated_bits.distance[8:].min() > 2
+    assert result.generated.bits.distance[8:].min() > 2
     # of the couples with a held-out picture all 8 x 10 copies win, and about half of the fresh ones
     assert 0.55 < result.closer_than_held_out < 0.95
     assert 0.55 < result.fits_better_than_held_out < 0.95
@@ -171,7 +176,7 @@ def test_planted_copies_are_listed_with_their_originals_and_fresh_pictures_are_n
 def test_compressed_copies_are_found_though_the_feature_space_loses_them(extractor):
     train = phantoms(0, 12)
     copies = compressed(np.rot90(train[:3], axes=(1, 2)))
-    result = novelty(generated=copies, held_out=phantoms(900, 6), train=train, extractor=extractor)
+    result = searched(copies, held_out=phantoms(900, 6), train=train, extractor=extractor)
     assert result.is_near_copy.all()
     assert {match.index: match.other for match in result.near_copies} == {i: i for i in range(3)}
     assert all(match.by_alignment for match in result.near_copies)
@@ -180,7 +185,7 @@ def test_compressed_copies_are_found_though_the_feature_space_loses_them(extract
 def test_repeats_within_the_generated_set_are_listed_once_each():
     generated = phantoms(500, 3)
     doubled = np.concatenate([generated, generated[:, :, ::-1]])
-    result = novelty(generated=doubled, held_out=phantoms(900, 4), train=phantoms(0, 4), extractor=GreyCells())
+    result = searched(doubled, held_out=phantoms(900, 4), train=phantoms(0, 4))
     assert result.duplicate_rate.value == 1.0
     assert {frozenset((match.index, match.other)) for match in result.duplicates} == {
         frozenset((i, i + 3)) for i in range(3)
@@ -203,33 +208,8 @@ def test_unseen_real_photographs_are_flagged_as_rarely_as_stated(held_out):
 
 
 def test_the_stated_rate_is_that_of_both_rules():
-    result = novelty(generated=phantoms(500, 3), held_out=phantoms(900, 9), train=phantoms(0, 4), extractor=GreyCells())
+    result = searched(phantoms(500, 3), held_out=phantoms(900, 9), train=phantoms(0, 4))
     assert result.expected_rate == pytest.approx(2 / 10)
-    assert result.threshold == result.held_out.distance.min()
-    assert result.fit_threshold == result.held_out_fit.distance.min()
+    assert result.threshold == result.held_out.features.distance.min()
+    assert result.fit_threshold == result.held_out.fit.distance.min()
     assert not math.isnan(result.near_copy_rate.high)
-
-
-def test_sheet_shows_the_closest_couple_first():
-    generated, train = phantoms(0, 3), phantoms(10, 2)
-    found = nearest([np.array([[5.0], [1.0], [3.0]])], np.array([[0.0], [100.0]]))
-    sheet = closest_pairs_sheet(generated=generated, train=train, neighbours=found, pairs=2, columns=1)
-    assert sheet.size == (2 * SIDE_PX + 4, 2 * SIDE_PX + 4)
-    pixels = np.asarray(sheet)
-    assert (pixels[:SIDE_PX, :SIDE_PX] == generated[1]).all()
-    assert (pixels[:SIDE_PX, SIDE_PX + 4 :] == train[0]).all()
-    assert (pixels[SIDE_PX + 4 :, :SIDE_PX] == generated[2]).all()
-
-
-def test_grid_shows_masks_in_white_and_refuses_mixed_sizes():
-    mask = np.zeros((8, 8), bool)
-    mask[2:4] = True
-    grid = picture_grid([[np.zeros((8, 8, 3), np.uint8), mask]], gap_px=1)
-    assert isinstance(grid, Image.Image)
-    pixels = np.asarray(grid)
-    assert pixels.shape == (8, 17, 3)
-    assert (pixels[2:4, 9:] == 255).all()
-    assert (pixels[4:, 9:] == 0).all()
-    assert (pixels[:, 8] == 255).all()
-    with pytest.raises(InputError, match="one size"):
-        picture_grid([[mask, mask[:4]]])

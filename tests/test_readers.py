@@ -14,6 +14,7 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image, ImageDraw
 
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.dataset import Dataset
 from skindualgen.data.decoding import EXIF_TRANSPOSE
 from skindualgen.data.images import ItemError, load_photograph
 from skindualgen.data.manifest import read_metadata, write_dataset
@@ -24,7 +25,6 @@ from skindualgen.data.prepare_options import PrepareOptions
 from skindualgen.exchange.pairs import read_pairs
 from skindualgen.files import sha256_file
 from skindualgen.gate.application import open_pair
-from skindualgen.judges.folder import load_images, load_masks
 from skindualgen.planning.tones import _pictures as tone_pictures
 from skindualgen.sample.inputs import image_to_tensor, mask_to_tensor
 from skindualgen.studio.uploads import Limits, read_mask, read_photograph
@@ -196,8 +196,8 @@ def test_everyone_reads_the_files_of_a_folder_alike(folder: Path) -> None:
     """Training, judges, gate, plan, exchange and the page."""
     records = read_metadata(folder)
     assert len(records) > 70
-    assert (load_images(folder, records, SIDE) == colours()).all()
-    assert (load_masks(folder, records, SIDE) == MASK).all()
+    assert (Dataset(folder, records).images(SIDE) == colours()).all()
+    assert (Dataset(folder, records).masks(SIDE) == MASK).all()
     hashed = [
         each.model_copy(
             update={

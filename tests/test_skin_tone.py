@@ -1,7 +1,4 @@
-"""Skin tone: patches of known CIELAB colour, what lies over skin in dermoscopy, and tables counted by hand."""
-
-import json
-from dataclasses import asdict
+"""Skin tone: patches of known CIELAB colour, what lies over skin in dermoscopy, and sets counted by hand."""
 
 import numpy as np
 import pytest
@@ -11,16 +8,17 @@ from skimage.draw import disk, line
 
 from skindualgen.contracts import InputError
 from skindualgen.metrics.skin_tone import (
-    CALIBRATION_NOTE,
     CATEGORIES,
     LEAST_SKIN,
     THIN,
-    SkinTone,
     category,
-    compare_tones,
+    category_counts,
     skin_tone,
-    skin_tones,
+    thin_categories,
+    tone_measures,
+    tone_share_name,
     typology_angle,
+    typology_angles,
 )
 
 SIDE_PX = 128
@@ -157,74 +155,55 @@ def test_photograph_and_mask_of_two_sizes_are_refused():
         skin_tone(as_bytes(photograph(SKINS[0])), LESION[:-1])
 
 
-def tones(*angles: float | None) -> list[SkinTone]:
-    return [SkinTone(angle, 0.0 if angle is None else 0.5) for angle in angles]
+REAL = np.array([60.0] * 40 + [45.0] * 30 + [0.0, 0.0, np.nan, 100.0])
+GENERATED = np.array([60.0] * 10 + [0.0] * 9 + [-45.0])
 
 
 @pytest.fixture(scope="module")
-def table():
-    real = tones(*[60.0] * 40, *[45.0] * 30, 0.0, 0.0, None, 100.0)
-    generated = tones(*[60.0] * 10, *[0.0] * 9, -45.0)
-    return compare_tones(
-        real=real,
-        generated=generated,
-        real_diagnoses=["nevus"] * 70 + ["melanoma"] * 3 + [None],
-        generated_diagnoses=["nevus"] * 19 + ["angioma"],
-        seed=0,
-    )
+def measures():
+    return {measure.name: measure for measure in tone_measures(real=REAL, generated=GENERATED, seed=0)}
 
 
-def test_categories_are_counted(table):
-    counts = {name: (share.real, share.generated) for name, share in table.overall.categories.items()}
-    assert counts == {
-        "dark": (0, 1),
-        "brown": (2, 9),
-        "tan": (0, 0),
-        "intermediate": (0, 0),
-        "light": (30, 0),
-        "very light": (41, 10),
-    }
-    light = table.overall.categories["light"]
-    assert light.real_share.value == pytest.approx(30 / 73)
-    assert light.real_share.low < 30 / 73 < light.real_share.high
-    assert (table.overall.real_unmeasured, table.overall.real_bluish, table.overall.generated_bluish) == (1, 1, 0)
+def test_categories_are_counted(measures):
+    real, generated = (category_counts(angles[np.isfinite(angles)]) for angles in (REAL, GENERATED))
+    assert list(real.values()) == [0, 2, 0, 0, 30, 41] and list(real) == list(CATEGORIES)
+    assert list(generated.values()) == [1, 9, 0, 0, 0, 10]
+    light = measures[tone_share_name("light")]
+    assert (light.value, light.reference.value) == (0, pytest.approx(30 / 73))
+    assert light.reference.low < 30 / 73 < light.reference.high
+    unmeasured = measures["skin_unmeasured"]
+    assert (unmeasured.value, unmeasured.reference.value) == (0, 1 / 74)
+    assert (unmeasured.n_generated, unmeasured.n_real) == (20, 74)
 
 
-def test_distance_is_in_degrees_and_above_its_floor_for_darker_skin(table):
-    distance = table.overall.wasserstein_degrees
+def test_distance_is_in_degrees_and_above_real_against_real_for_darker_skin(measures):
     # both sorted and laid over each other, in shares of 73 and of 20
-    real, generated = np.sort(table.overall.real_degrees), np.sort(table.overall.generated_degrees)
+    real, generated = np.sort(REAL[np.isfinite(REAL)]), np.sort(GENERATED)
     expected = np.mean(np.abs(np.repeat(real, 20) - np.repeat(generated, 73)))
-    assert distance.value == pytest.approx(expected)
-    assert distance.matched > distance.floor_high
+    distance = measures["ita_distance"]
+    assert distance.value == pytest.approx(expected, rel=0.1)  # of parts of the sets
+    assert distance.value > distance.reference.high
+    assert measures["ita_mean"].value == pytest.approx(GENERATED.mean())
 
 
-def test_a_class_is_compared_by_itself_and_one_without_real_photographs_has_no_distance(table):
-    assert list(table.by_diagnosis) == ["angioma", "melanoma", "nevus"]
-    nevus, angioma = table.by_diagnosis["nevus"], table.by_diagnosis["angioma"]
-    assert (len(nevus.real_degrees), len(nevus.generated_degrees)) == (70, 19)
-    assert angioma.wasserstein_degrees is None
-    assert angioma.categories["dark"].real_share is None
-    assert angioma.thin == CATEGORIES
+def test_a_class_has_distance_and_mean_alone_and_neither_without_real_photographs():
+    nevi = tone_measures(real=REAL[:70], generated=GENERATED[:19], seed=0, group="nevus")
+    assert [measure.key for measure in nevi] == ["ita_distance[nevus]", "ita_mean[nevus]"]
+    assert (nevi[1].n_real, nevi[1].n_generated) == (70, 19)
+    assert tone_measures(real=REAL[70:73], generated=GENERATED, seed=0, group="melanoma") == []
+    with pytest.raises(InputError, match="add photographs"):
+        tone_measures(real=REAL[:0], generated=GENERATED, seed=0)
 
 
-def test_thin_data_are_stated_in_words(table):
-    assert table.overall.thin == ("dark", "brown", "tan", "intermediate")
-    assert table.statements[0] == CALIBRATION_NOTE
-    dark, brown = table.statements[1:3]
-    assert dark.startswith(f"Dark skin (ITA -30 degrees or less): 0 of 73 real photographs, fewer than {THIN}")
-    assert "the 1 generated ones extrapolate" in dark
-    assert brown.startswith("Brown skin (ITA above -30 to 10 degrees): 2 of 73")
-    assert not any(line.startswith(("Light skin", "Very light")) for line in table.statements[1:])
-    assert any(line.startswith("melanoma: too thin in dark (0), brown (2)") for line in table.statements)
-
-
-def test_table_is_plain_numbers_and_unmatched_lengths_are_refused(table):
-    assert json.loads(json.dumps(asdict(table), allow_nan=False))["overall"]["real_bluish"] == 1
-    with pytest.raises(InputError, match="match them"):
-        compare_tones(real=tones(1.0), generated=tones(1.0), real_diagnoses=[], generated_diagnoses=[None], seed=0)
+def test_thin_data_are_pointed_out(measures):
+    assert thin_categories(REAL[np.isfinite(REAL)]) == ["dark", "brown", "tan", "intermediate"]
+    assert measures[tone_share_name("brown")].caveat == "2 real photographs: too thin to judge by"
+    assert measures[tone_share_name("light")].caveat is None
+    assert THIN == 30 and thin_categories(np.array([])) == list(CATEGORIES)
 
 
 def test_a_set_is_measured_photograph_by_photograph():
     images = [as_bytes(photograph(skin)) for skin in SKINS[:2]]
-    assert skin_tones(images, [LESION, LESION]) == [skin_tone(image, LESION) for image in images]
+    found = typology_angles([*images, np.zeros_like(images[0])], [LESION] * 3)
+    assert found[:2].tolist() == [skin_tone(image, LESION).ita_degrees for image in images]
+    assert np.isnan(found[2])

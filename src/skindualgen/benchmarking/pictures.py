@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skindualgen.contracts import PairRecord
+from skindualgen.data.dataset import Dataset
 from skindualgen.data.splits import connected_components
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.files import sha256_bytes, sha256_file
-from skindualgen.judges.folder import load_images, load_masks
 
 TIES = ("lesion_id", "patient_id", "split_group")
 """Fields of a record that tie photographs together; the last is what `skindualgen prepare` found to belong together."""
@@ -61,13 +61,12 @@ def load_pictures(root: Path, records: Sequence[PairRecord], size_px: int) -> Pi
     Raises:
         InputError: a file is missing or not square.
     """
+    data = Dataset(root, records)
     has_mask = np.array([record.mask_file_name is not None for record in records], bool)
-    masks = np.zeros((len(records), size_px, size_px), bool)
-    masks[has_mask] = load_masks(root, [record for record in records if record.mask_file_name], size_px)
     diagnoses = [diagnosis_term(record.diagnosis) for record in records]
     return Pictures(
-        images=load_images(root, records, size_px),
-        masks=masks,
+        images=data.images(size_px),
+        masks=data.masks(size_px),
         has_mask=has_mask,
         diagnoses=diagnoses,
         ids=[record.isic_id for record in records],

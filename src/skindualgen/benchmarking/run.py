@@ -9,17 +9,18 @@ from pathlib import Path
 from skindualgen.benchmarking.arms import Task
 from skindualgen.benchmarking.comparison import metrics_of, regime_result, undefined_of
 from skindualgen.benchmarking.execution import Done, Job, read_records, run_jobs
-from skindualgen.benchmarking.leaks import DatasetPart, find_leaks, knowledge_caveats, provenance_caveats, refuse_leaks
 from skindualgen.benchmarking.options import FILLS, BenchmarkOptions
 from skindualgen.benchmarking.pictures import load_pictures
 from skindualgen.benchmarking.plan import Regime, origin_caveats, plan, task_data
 from skindualgen.benchmarking.results import BenchmarkResult, MetricInfo, TaskResult
 from skindualgen.benchmarking.trials import Recipe, TaskData, TrialRecord, build_network, measure_bfloat16, trial_key
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.dataset import Dataset
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.review import count_rejected, left_out_line, read_used
 from skindualgen.data.training_items import read_training_items
 from skindualgen.files import atomic_write_json, run_record, sha256_bytes
+from skindualgen.judges.leaks import find_leaks, knowledge_caveats, provenance_caveats, refuse_leaks
 
 TRIALS_DIR = "trials"
 PRECISION_FILE = "precision.json"
@@ -104,7 +105,7 @@ def run_benchmark(
     return result
 
 
-def _parts(options: BenchmarkOptions) -> dict[str, DatasetPart]:
+def _parts(options: BenchmarkOptions) -> dict[str, Dataset]:
     train = read_used(options.real, "train")
     split = options.test_split
     if split is None:
@@ -115,13 +116,13 @@ def _parts(options: BenchmarkOptions) -> dict[str, DatasetPart]:
     test = read_used(options.real, split)
     generated: list[PairRecord] = read_used(options.generated) if options.generated else []
     return {
-        "train": DatasetPart(options.real, train),
-        "test": DatasetPart(options.real, test),
-        "generated": DatasetPart(options.generated or options.real, generated),
+        "train": Dataset(options.real, train),
+        "test": Dataset(options.real, test),
+        "generated": Dataset(options.generated or options.real, generated),
     }
 
 
-def _rejected_line(options: BenchmarkOptions, parts: dict[str, DatasetPart]) -> str | None:
+def _rejected_line(options: BenchmarkOptions, parts: dict[str, Dataset]) -> str | None:
     """The line that says how many pairs of the splits that are used, and of the generated ones, were rejected."""
     splits = {parts[name].records[0].split for name in ("train", "test")}
     real = [record for record in read_metadata(options.real) if record.split in splits]

@@ -29,14 +29,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 from skindualgen.contracts import InputError
-from skindualgen.metrics.intervals import CONFIDENCE, RESAMPLES, Estimate
+from skindualgen.metrics.intervals import CONFIDENCE, RESAMPLES, Estimate, cluster_resamples
 from skindualgen.metrics.outcomes import ClassificationOutcome, Metric, Outcome, value
 
 LEAST_DEFINED = 0.5
@@ -228,21 +227,8 @@ def resampled_scores(
     outcomes = [arm.outcomes[key] for key in sorted(arm.outcomes)]
     if len(groups) != len(outcomes[0]):
         raise InputError(f"{len(groups)} groups", f"{len(outcomes[0])}, one an item", "name every item's lesion")
-    weights = _item_counts(tuple(groups), seed, resamples)
+    weights = cluster_resamples(tuple(groups), seed, resamples)
     return np.stack([metric.score(outcome, weights) for outcome in outcomes], axis=1)
-
-
-@lru_cache(maxsize=4)
-def _item_counts(groups: tuple[str, ...], seed: int, resamples: int) -> Floats:
-    """How often each item is in each resample of whole groups [r, n]; items vary slowest in memory, for sorting."""
-    names, member = np.unique(groups, return_inverse=True)
-    if len(names) < 2:
-        raise InputError(f"{len(names)} group of test items", "2 or more", "test on more lesions")
-    shares = np.full(len(names), 1 / len(names))
-    counts = np.random.default_rng(seed).multinomial(len(names), shares, size=resamples)
-    result = np.ascontiguousarray(counts.T.astype(np.float64))[member].T
-    result.flags.writeable = False
-    return np.asarray(result)
 
 
 def _infer(scores: Floats, resampled: Floats, groups: Sequence[str]) -> _Inference:

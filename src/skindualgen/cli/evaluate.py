@@ -57,10 +57,10 @@ def evaluate(
 
     with loading("Loading ..."):
         from skindualgen.evaluation.conditions import parse_condition
-        from skindualgen.evaluation.judges import JudgeRecipe
         from skindualgen.evaluation.run import EvaluateOptions, section_names
         from skindualgen.evaluation.run import evaluate as run
         from skindualgen.judges.extractors import OFFLINE_DEFAULT
+        from skindualgen.judges.trained import JudgeRecipe
         from skindualgen.report.evaluation_folder import claim_folder, write_evaluation
     options = EvaluateOptions(
         real=real,

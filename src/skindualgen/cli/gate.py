@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -71,11 +71,12 @@ def calibrate(
     from skindualgen.cli.running import item_progress, load_pipeline, loading
 
     with loading():
+        from skindualgen.data.dataset import Dataset
         from skindualgen.data.training_items import read_training_items
-        from skindualgen.evaluation.judges import JudgeRecipe, default_cache
         from skindualgen.gate.calibration import CalibrateOptions, claim_gate_folder
         from skindualgen.gate.calibration import calibrate as run
-        from skindualgen.gate.judges import trained_classifier, trained_segmenter
+        from skindualgen.judges.pictures import in_terms
+        from skindualgen.judges.trained import JudgeRecipe, default_cache, trained_judge
         from skindualgen.sample.reading import mask_predictor
 
         pipeline = load_pipeline(adapter, base)
@@ -85,12 +86,12 @@ def calibrate(
     with claim_gate_folder(out):
         if train_judges:
             recipe = JudgeRecipe(judge_steps, judge_encoder, judge_size).within(options.size_px)
-            cache = judges or default_cache()
+            cache, train = judges or default_cache(), in_terms(Dataset.open(real, "train"))
             with item_progress("training judges") as report:
                 if segmenter is None and "segmenter_agreement" not in options.without:
-                    options = replace(options, segmenter=trained_segmenter(real, recipe, cache, report))
+                    options = replace(options, segmenter=trained_judge("segmenter", train, recipe, cache, report))
                 if classifier is None and "class_probability" not in options.without:
-                    options = replace(options, classifier=trained_classifier(real, recipe, cache, report))
+                    options = replace(options, classifier=trained_judge("classifier", train, recipe, cache, report))
         with item_progress("scoring held-out real pairs") as report:
             file = run(
                 options,
@@ -136,6 +137,7 @@ def apply(
     with loading():
         from skindualgen.gate.application import apply_gate, keep_accepted
         from skindualgen.gate.gate import load_gate, read_gate_file
+        from skindualgen.judges.trained import cached_extractor, default_cache
         from skindualgen.report.gate import claim_folder, gate_report, real_pictures
         from skindualgen.sample.reading import mask_predictor
 
@@ -150,8 +152,11 @@ def apply(
                 loaded = load_gate(gate, mask_predictor(pipeline), adapter_sha256=made_of.get("adapter_sha256"))
         with item_progress("judging") as report:
             application = apply_gate(loaded, pairs, report)
-        beside = real_pictures(real, file, extractor, judges) if real is not None else None
-        results, page = gate_report(application, out, real=beside, seed=seed)
+        compared: dict[str, Any] = {}
+        if real is not None:
+            features = cached_extractor(extractor, judges or default_cache())
+            compared = {"real": real_pictures(real, file), "extractor": features}
+        results, page = gate_report(application, out, **compared, seed=seed)
     share = results.accepted
     typer.echo(f"accepted {round(share.value * share.n)} of {share.n} pairs ({share.low:.1%} to {share.high:.1%})")
     for reason in results.reasons:

@@ -6,12 +6,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import manifest_sha256, read_dataset_info, read_metadata
-from skindualgen.data.reading import read_pair, read_photograph
+from skindualgen.data.reading import check_files, read_pair, read_photograph, resized_square
 from skindualgen.data.review import read_used
+from skindualgen.files import sha256_bytes, sha256_file
 
 if TYPE_CHECKING:
     from skindualgen.data.tensors import TensorPairs
@@ -110,6 +113,50 @@ class Dataset(Sequence[PairRecord]):
             InputError: a file is missing or damaged, or the sizes differ.
         """
         return read_pair(self.root, self.records[index])[1]
+
+    def images(self, size_px: int) -> NDArray[np.uint8]:
+        """All photographs at one size, larger ones reduced with Pillow's (antialiased) Lanczos filter.
+
+        Returns:
+            RGB uint8 [n, size_px, size_px, 3].
+
+        Raises:
+            InputError: a file is missing, damaged or not square.
+        """
+        images = np.empty((len(self), size_px, size_px, 3), np.uint8)
+        for image, record in zip(images, self.records, strict=True):
+            picture = read_photograph(self.root / record.file_name).image
+            image[:] = np.asarray(resized_square(picture, size_px, record.file_name))
+        return images
+
+    def masks(self, size_px: int) -> NDArray[np.bool_]:
+        """All masks at one size, resized by nearest neighbour: bool [n, size_px, size_px], True is lesion.
+
+        The mask of a record without one is empty here.
+
+        Raises:
+            InputError: a file is missing, damaged or not square.
+        """
+        masks = np.zeros((len(self), size_px, size_px), bool)
+        for mask, record in zip(masks, self.records, strict=True):
+            picture = read_pair(self.root, record)[1] if record.mask_file_name is not None else None
+            if picture is not None:
+                mask[:] = np.asarray(resized_square(picture, size_px, str(record.mask_file_name))) > 0
+        return masks
+
+    def content_sha256(self) -> str:
+        """One hash over ids, diagnoses and the bytes of all files, whatever the order of the records.
+
+        Raises:
+            InputError: a file is missing.
+        """
+        check_files(self.root, self.records)
+        lines = []
+        for record in self.records:
+            names = [name for name in (record.file_name, record.mask_file_name) if name is not None]
+            hashes = [sha256_file(self.root / name) for name in names]
+            lines.append("|".join([record.isic_id, str(record.diagnosis), *hashes]))
+        return sha256_bytes("\n".join(sorted(lines)).encode())
 
     def torch(self, size: int, *, diagnoses: Sequence[str] | None = None) -> TensorPairs:
         """These pairs as a ``torch.utils.data.Dataset``.

@@ -49,6 +49,23 @@ def read_pair(root: Path, record: PairRecord) -> tuple[Image.Image, Image.Image 
     return photograph.image, mask
 
 
+def resized_square(picture: Image.Image, side_px: int, name: str) -> Image.Image:
+    """Bring a square photograph (by antialiased Lanczos) or mask (L, by nearest neighbour) to a side in px.
+
+    Real and generated pictures all go through it, so that neither holds other traces of resizing.
+
+    Raises:
+        InputError: it is not square; the message says ``name``.
+    """
+    if picture.width != picture.height:
+        got = f"{Path(name).name} of {picture.width} x {picture.height} px"
+        raise InputError(got, "a square picture", "run `skindualgen prepare`")
+    if picture.width == side_px:
+        return picture
+    how = Image.Resampling.NEAREST if picture.mode == "L" else Image.Resampling.LANCZOS
+    return picture.resize((side_px, side_px), how)
+
+
 def smallest_side(root: Path, records: Iterable[PairRecord]) -> int:
     """Return the smallest side in px of the photographs of the records, from the headers of the files; 0 if none.
 

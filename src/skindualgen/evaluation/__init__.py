@@ -1,1 +1,1 @@
-"""Everything that can be said about a generated data set folder beside a real one: measured, judged, recorded."""
+"""Everything that can be said about a generated data set folder next to a real one: measured, judged, recorded."""

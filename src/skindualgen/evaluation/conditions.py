@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from skindualgen.contracts import InputError
-from skindualgen.evaluation.results import ConditionOutcome, Measure
+from skindualgen.evaluation.results import ConditionOutcome
+from skindualgen.metrics.measures import Measure
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,

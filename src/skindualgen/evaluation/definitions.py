@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from skindualgen.evaluation.adherence import word_measure_name
-from skindualgen.evaluation.masks import DISTANCE, SHIFT
 from skindualgen.evaluation.results import Definition
-from skindualgen.evaluation.skin_tone import tone_share_name
 from skindualgen.judges.novelty import NEAR_COPY_QUANTILE
 from skindualgen.metrics.adherence import ORDERED_WORDS
 from skindualgen.metrics.fidelity import NEIGHBOURS
+from skindualgen.metrics.mask_tables import DISTANCE, SHIFT
 from skindualgen.metrics.masks import BOUNDARY_TOLERANCE
 from skindualgen.metrics.outcomes import CLASSIFICATION_METRICS
-from skindualgen.metrics.skin_tone import CATEGORIES
+from skindualgen.metrics.skin_tone import CATEGORIES, tone_share_name
 
 FIDELITY: Mapping[str, Definition] = {
     "frechet": Definition(
@@ -21,7 +20,7 @@ FIDELITY: Mapping[str, Definition] = {
         short="Fréchet",
         text="Squared distance of two Gaussians fitted to the features of generated and of real photographs. 0 is "
         "best. It is called FID on Inception's features only, and depends on the numbers of photographs: read it "
-        "beside real against real at the same numbers.",
+        "next to real against real at the same numbers.",
         better="lower",
     ),
     "kid": Definition(
@@ -124,7 +123,7 @@ DIAGNOSIS: Mapping[str, Definition] = {
         title="Train on generated, test on real",
         short="Accuracy taught",
         text="Balanced accuracy on held-out real photographs of a logistic regression on frozen features, trained on "
-        "generated photographs, the same number of each diagnosis; read it beside one trained on as many real ones. "
+        "generated photographs, the same number of each diagnosis; read it next to one trained on as many real ones. "
         "Fidelity, diagnosis and variety all enter it: it tells best what the pictures are good for.",
         better="higher",
     ),
@@ -290,8 +289,8 @@ DEFINITIONS: dict[str, Definition] = {
     **FIDELITY,
     **{f"{name}_against_train": _against_train(definition) for name, definition in FIDELITY.items()},
     "frechet_ratio_to_floor": Definition(
-        title="Fréchet distance / floor",
-        short="Fréchet / floor",
+        title="Fréchet distance / real against real",
+        short="Fréchet / real",
         text="Fréchet distance in multiples of that of two disjoint real sets of the same numbers.",
         better="lower",
     ),

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skindualgen.benchmarking.statistics import ArmOutcomes, resampled_scores
 from skindualgen.contracts import InputError
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.evaluation.evidence import Evidence
-from skindualgen.evaluation.inputs import Inputs, Part
-from skindualgen.evaluation.judges import Judges, at_side, judge_name
-from skindualgen.evaluation.measures import held_out_reference, measured
-from skindualgen.evaluation.results import Confusion, DiagnosisSection, Measure, Reference
+from skindualgen.evaluation.inputs import Inputs
+from skindualgen.evaluation.results import Confusion, DiagnosisSection
 from skindualgen.judges.classifier import Classifier
 from skindualgen.judges.features import FeatureExtractor
-from skindualgen.metrics.intervals import CONFIDENCE, Estimate, rate
-from skindualgen.metrics.outcomes import CLASSIFICATION_METRICS, ClassificationOutcome, Metric, value
+from skindualgen.judges.pictures import PictureSet, at_side
+from skindualgen.judges.trained import Judges, judge_name
+from skindualgen.metrics.intervals import CONFIDENCE, Estimate, cluster_resamples, rate
+from skindualgen.metrics.measures import HELD_OUT, Measure, Reference
+from skindualgen.metrics.outcomes import CLASSIFICATION_METRICS, ClassificationOutcome, value
 from skindualgen.metrics.teaching import teaching
 
 FEW_OF_CLASS = 20
@@ -53,24 +54,17 @@ class Readings:
         return self.outcome.probabilities[np.arange(len(self.ids)), self.outcome.truth]
 
 
-def read_labels(classifier: Classifier, part: Part, labels: Sequence[str | None]) -> Readings | None:
-    """Let the classifier read the photographs whose label it knows; None if there are none.
-
-    Args:
-        classifier: trained on the real train split.
-        part: the photographs, brought to the classifier's own side here.
-        labels: of the photographs, in the ISIC Archive's terms.
-    """
+def read_diagnoses(classifier: Classifier, pictures: PictureSet) -> Readings | None:
+    """Let a classifier read the photographs whose diagnosis it knows; None if there are none."""
     classes = [diagnosis_term(name) or name for name in classifier.classes]
-    known = np.array([label in classes for label in labels], bool)
-    if not known.any():
+    chosen = pictures.take(np.array([name in classes for name in pictures.diagnoses], bool))
+    if not len(chosen):
         return None
-    chosen = part[known]
     images = at_side(chosen.images, classifier.header["image_size_px"])
     probabilities = classifier.probabilities(images).astype(np.float64)
-    truth = np.array([classes.index(str(label)) for label in labels if label in classes], np.int64)
+    truth = np.array([classes.index(str(name)) for name in chosen.diagnoses], np.int64)
     outcome = ClassificationOutcome(classes, truth, probabilities / probabilities.sum(1, keepdims=True))
-    return Readings(outcome, chosen.ids, chosen.pictures.groups)
+    return Readings(outcome, chosen.ids, chosen.groups)
 
 
 def diagnosis_section(
@@ -87,9 +81,7 @@ def diagnosis_section(
     if not any(name in labelled for name in inputs.generated.diagnoses):
         return DiagnosisSection(left_out="No generated photograph states a diagnosis that the train split has.")
     classifier = judges.classifier
-    held_out, generated = (
-        read_labels(classifier, part, part.diagnoses) for part in (inputs.held_out, inputs.generated)
-    )
+    held_out, generated = (read_diagnoses(classifier, part) for part in (inputs.held_out, inputs.generated))
     if held_out is None or generated is None:
         return DiagnosisSection(left_out="The classifier knows none of the diagnoses of one of the sets.")
     evidence.add_column("read_diagnosis", generated.ids, generated.predicted)
@@ -105,7 +97,7 @@ def diagnosis_section(
 
 
 def measure_diagnoses(*, held_out: Readings, generated: Readings, judge: str, seed: int) -> DiagnosisSection:
-    """Measure accuracy, confusion and AUROC of generated photographs, beside held-out real ones.
+    """Measure accuracy, confusion and AUROC of generated photographs, next to held-out real ones.
 
     Args:
         held_out, generated: readings of one classifier.
@@ -119,13 +111,22 @@ def measure_diagnoses(*, held_out: Readings, generated: Readings, judge: str, se
             f"Generated photographs are of {', '.join(sorted(set(generated.truth)))}; held-out real ones of "
             f"{', '.join(sorted(set(held_out.truth)))}: means over the classes are not means over the same ones."
         )
-    measures = [
-        _of_all("class_balanced_accuracy", "balanced_accuracy", held_out, generated, judge, seed),
-        _of_all("class_auroc", "macro_auroc", held_out, generated, judge, seed),
-    ]
+    measures: list[Measure] = []
+
+    def measure(name: str, score: Callable[[Readings], Estimate], group: str | None = None) -> None:
+        made, real = score(generated), score(held_out)
+        sizes = [len(each.truth) if group is None else each.truth.count(group) for each in (generated, held_out)]
+        caveat = None if np.isfinite(made.value) else "all generated photographs are of one diagnosis"
+        reference = Reference.of(HELD_OUT, real)
+        measures.append(
+            Measure.of(name, made, reference, (sizes[0], sizes[1]), group=group, judge=judge, caveat=caveat)
+        )
+
+    measure("class_balanced_accuracy", lambda each: _score("balanced_accuracy", each, seed))
+    measure("class_auroc", lambda each: _score("macro_auroc", each, seed))
     for name in sorted(set(generated.truth)):
-        measures.append(_recall(name, held_out, generated, judge))
-        measures.append(_one_against_rest(name, held_out, generated, judge, seed))
+        measure("class_accuracy", partial(_recall, name), name)
+        measure("class_auroc", partial(_one_against_rest, name, seed=seed), name)
     thin = [name for name in shared if held_out.truth.count(name) < FEW_OF_CLASS]
     if thin:
         caveats.append(
@@ -141,38 +142,29 @@ def measure_diagnoses(*, held_out: Readings, generated: Readings, judge: str, se
 
 
 def taught(inputs: Inputs, extractor: FeatureExtractor, *, seed: int) -> list[Measure]:
-    """Measure what a plain classifier learns from generated photographs, beside as many real ones."""
-    sizes = len(inputs.generated), len(inputs.held_out)
+    """Measure what a plain classifier learns from generated photographs, next to as many real ones."""
+
+    def measure(
+        name: str, made: Estimate, real: Estimate, sizes: tuple[int, int], caveat: str | None = None
+    ) -> Measure:
+        return Measure.of(name, made, Reference.of(AS_MANY_REAL, real), sizes, judge=extractor.name, caveat=caveat)
+
     try:
         found = teaching(
-            generated=(extractor(inputs.generated.images), inputs.generated.diagnoses),
-            train=(extractor(inputs.train.images), inputs.train.diagnoses),
-            held_out=(extractor(inputs.held_out.images), inputs.held_out.diagnoses),
+            generated=(inputs.generated.features(extractor), inputs.generated.diagnoses),
+            train=(inputs.train.features(extractor), inputs.train.diagnoses),
+            held_out=(inputs.held_out.features(extractor), inputs.held_out.diagnoses),
             seed=seed,
         )
     except InputError as error:
+        sizes, nothing = (len(inputs.generated), len(inputs.held_out)), Estimate(float("nan"))
         caveat = f"not measured: {error.got}"
-        none = Estimate(float("nan"), float("nan"), float("nan"))
-        reference = Reference(kind=AS_MANY_REAL, value=None)
-        return [
-            measured(name, none, reference, sizes, judge=extractor.name, caveat=caveat)
-            for name in ("taught_accuracy", "taught_share")
-        ]
+        return [measure(name, nothing, nothing, sizes, caveat) for name in ("taught_accuracy", "taught_share")]
     sizes = found.per_class * len(found.classes), found.n_test
-    real, chance = found.real, found.chance
-    gain = real.value - chance
-    share = Estimate(
-        found.share,
-        (found.generated.low - chance) / gain if gain > 0 else float("nan"),
-        (found.generated.high - chance) / gain if gain > 0 else float("nan"),
-    )
-    weak = None if gain > 0 else "real photographs teach nothing either, so there is no share of it"
-    accuracy_reference = Reference(kind=AS_MANY_REAL, value=real.value, low=real.low, high=real.high)
+    weak = None if found.gain > 0 else "real photographs teach nothing either, so there is no share of it"
     return [
-        measured("taught_accuracy", found.generated, accuracy_reference, sizes, judge=extractor.name),
-        measured(
-            "taught_share", share, Reference(kind=AS_MANY_REAL, value=1.0), sizes, judge=extractor.name, caveat=weak
-        ),
+        measure("taught_accuracy", found.generated, found.real, sizes),
+        measure("taught_share", found.share, Estimate(1.0), sizes, weak),
     ]
 
 
@@ -183,51 +175,27 @@ def confusion(outcome: ClassificationOutcome) -> Confusion:
     return Confusion(classes=outcome.classes, counts=counts.reshape(size, size).tolist())
 
 
-def _estimate(metric: Metric, readings: Readings, seed: int) -> Estimate:
+def _score(name: str, readings: Readings, seed: int) -> Estimate:
     """Score with a percentile interval over lesions; NaN where the score or its interval is undefined."""
+    metric = CLASSIFICATION_METRICS[name]
     score = value(metric, readings.outcome)
     if not np.isfinite(score) or len(set(readings.lesions)) < 2:
-        return Estimate(score, float("nan"), float("nan"))
-    resampled = resampled_scores(metric, ArmOutcomes({seed: readings.outcome}), groups=readings.lesions, seed=seed)
+        return Estimate(score)
+    resampled = metric.score(readings.outcome, cluster_resamples(tuple(readings.lesions), seed))
     if np.isnan(resampled).mean() > MOST_UNDEFINED:
-        return Estimate(score, float("nan"), float("nan"))
+        return Estimate(score)
     low, high = np.nanquantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Estimate(score, float(low), float(high))
 
 
-def _of_all(name: str, metric: str, held_out: Readings, generated: Readings, judge: str, seed: int) -> Measure:
-    made, real = (_estimate(CLASSIFICATION_METRICS[metric], part, seed) for part in (generated, held_out))
-    sizes = len(generated.outcome), len(held_out.outcome)
-    return measured(name, made, held_out_reference(real), sizes, judge=judge, caveat=_why_undefined(made))
+def _recall(name: str, readings: Readings) -> Estimate:
+    hits = [read == name for read, truth in zip(readings.predicted, readings.truth, strict=True) if truth == name]
+    return rate(sum(hits), len(hits)) if hits else Estimate(float("nan"))
 
 
-def _recall(name: str, held_out: Readings, generated: Readings, judge: str) -> Measure:
-    estimates, sizes = [], []
-    for part in (generated, held_out):
-        right = [read == name for read, truth in zip(part.predicted, part.truth, strict=True) if truth == name]
-        sizes.append(len(right))
-        nan = float("nan")
-        estimates.append(rate(sum(right), len(right)) if right else Estimate(nan, nan, nan))
-    made, real = estimates
-    reference = held_out_reference(real)
-    return measured("class_accuracy", made, reference, (sizes[0], sizes[1]), group=name, judge=judge)
-
-
-def _one_against_rest(name: str, held_out: Readings, generated: Readings, judge: str, seed: int) -> Measure:
-    estimates = []
-    for part in (generated, held_out):
-        index = part.outcome.classes.index(name)
-        truth = (part.outcome.truth == index).astype(np.int64)
-        share = part.outcome.probabilities[:, index].clip(0, 1)
-        outcome = ClassificationOutcome(["rest", name], truth, np.stack([1 - share, share], 1))
-        estimates.append(
-            _estimate(CLASSIFICATION_METRICS["macro_auroc"], Readings(outcome, part.ids, part.lesions), seed)
-        )
-    sizes = generated.truth.count(name), held_out.truth.count(name)
-    made, real = estimates
-    reference, caveat = held_out_reference(real), _why_undefined(made)
-    return measured("class_auroc", made, reference, sizes, group=name, judge=judge, caveat=caveat)
-
-
-def _why_undefined(made: Estimate) -> str | None:
-    return None if np.isfinite(made.value) else "all generated photographs are of one diagnosis"
+def _one_against_rest(name: str, readings: Readings, seed: int) -> Estimate:
+    index = readings.outcome.classes.index(name)
+    truth = (readings.outcome.truth == index).astype(np.int64)
+    share = readings.outcome.probabilities[:, index].clip(0, 1)
+    outcome = ClassificationOutcome(["rest", name], truth, np.stack([1 - share, share], 1))
+    return _score("macro_auroc", Readings(outcome, readings.ids, readings.lesions), seed)

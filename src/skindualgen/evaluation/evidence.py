@@ -1,4 +1,4 @@
-"""What a report shows beside its numbers: the values behind the plots, pictures, and a line for each photograph."""
+"""What a report shows next to its numbers: the values behind the plots, pictures, and a line for each photograph."""
 
 from __future__ import annotations
 
@@ -12,22 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from skindualgen.evaluation.inputs import Part
+from skindualgen.judges.pictures import PictureSet
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """Values of generated [m] and of real photographs [n]; ``real_is`` says which real ones."""
+    """Values of generated [m] and of held-out real photographs [n]."""
 
     generated: NDArray[np.float64]
     real: NDArray[np.float64]
-    real_is: str = "held-out real"
-    unit: str = ""
 
 
 @dataclass(frozen=True)
 class Couple:
-    """A generated photograph beside the training photograph that it is nearest to."""
+    """A generated photograph next to the training photograph that it is nearest to."""
 
     generated: Image.Image
     train: Image.Image
@@ -79,21 +77,21 @@ class Evidence:
         """Add a column of ``pictures.csv``."""
         self.columns[name] = dict(zip(ids, values, strict=True))
 
-    def pictures_csv(self, generated: Part) -> str:
+    def pictures_csv(self, generated: PictureSet) -> str:
         """Return a line for each generated photograph: what every judge said of it, empty where none did."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(["file_name", "isic_id", "diagnosis", *self.columns])
-        for record in generated.records:
+        for record in generated.data:
             cells = [column.get(record.isic_id) for column in self.columns.values()]
             writer.writerow([record.file_name, record.isic_id, record.diagnosis, *map(_cell, cells)])
         return buffer.getvalue()
 
 
-def first_samples(generated: Part, count: int) -> dict[str, list[Sample]]:
+def first_samples(generated: PictureSet, count: int) -> dict[str, list[Sample]]:
     """Return the first ``count`` photographs of each diagnosis, with their masks."""
     samples: dict[str, list[Sample]] = {}
-    for index, record in enumerate(generated.records):
+    for index, record in enumerate(generated.data):
         row = samples.setdefault(record.diagnosis or "no diagnosis", [])
         if len(row) < count:
             mask = Image.fromarray(generated.masks[index].astype(np.uint8) * 255) if generated.has_mask[index] else None

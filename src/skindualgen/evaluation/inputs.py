@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from skindualgen.benchmarking.leaks import DatasetPart, find_leaks, provenance_caveats, refuse_leaks
-from skindualgen.benchmarking.pictures import Pictures, load_pictures
-from skindualgen.contracts import InputError, PairRecord
-from skindualgen.data.manifest import counts, manifest_sha256, read_metadata
+from skindualgen.contracts import InputError
+from skindualgen.data.dataset import Dataset
+from skindualgen.data.manifest import counts, read_metadata
 from skindualgen.data.reading import smallest_side
 from skindualgen.data.review import left_out_line, used
-from skindualgen.data.terms import diagnosis_term, known
+from skindualgen.data.terms import known
 from skindualgen.data.training_items import read_training_items
 from skindualgen.evaluation.results import SetInfo
+from skindualgen.judges.leaks import find_leaks, provenance_caveats, refuse_leaks
+from skindualgen.judges.pictures import PictureSet, in_terms, read_pictures
 
 HELD_OUT_SPLITS = ("test", "val")
 """Splits that can play the held-out part, in the order in which one is taken if none is named."""
@@ -29,57 +26,15 @@ FEW_PICTURES = 50
 
 
 @dataclass(frozen=True)
-class Part:
-    """Photographs of one folder at one size, and their records; diagnoses are the ISIC Archive's terms."""
-
-    root: Path
-    records: list[PairRecord]
-    pictures: Pictures
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, chosen: NDArray[np.bool_]) -> Part:
-        """Return the photographs that are marked True, [n]."""
-        positions = np.flatnonzero(chosen)
-        return Part(self.root, [self.records[i] for i in positions], self.pictures.take(positions))
-
-    @property
-    def images(self) -> NDArray[np.uint8]:
-        """RGB uint8 [n, s, s, 3]."""
-        return self.pictures.images
-
-    @property
-    def masks(self) -> NDArray[np.bool_]:
-        """True is lesion, [n, s, s]; all False where there is no mask."""
-        return self.pictures.masks
-
-    @property
-    def has_mask(self) -> NDArray[np.bool_]:
-        """Which photographs have a mask, [n]."""
-        return self.pictures.has_mask
-
-    @property
-    def diagnoses(self) -> list[str | None]:
-        """The diagnosis of each photograph, None where it is not known."""
-        return self.pictures.diagnoses
-
-    @property
-    def ids(self) -> list[str]:
-        """The id of each photograph."""
-        return self.pictures.ids
-
-
-@dataclass(frozen=True)
 class Inputs:
     """What is compared, and what must be known about it before any number is believed.
 
     ``left_out`` is the line that says how many pairs a reviewer has rejected; None if that is none.
     """
 
-    train: Part
-    held_out: Part
-    generated: Part
+    train: PictureSet
+    held_out: PictureSet
+    generated: PictureSet
     held_out_split: str
     size_px: int
     real_info: SetInfo
@@ -92,7 +47,7 @@ class Inputs:
         """The diagnoses and body sites that a real or generated photograph has: what measures may be of."""
         parts = (self.train, self.held_out, self.generated)
         names = {name for part in parts for name in part.diagnoses}
-        names |= {known(record.anatom_site_general) for part in parts for record in part.records}
+        names |= {known(record.anatom_site_general) for part in parts for record in part.data}
         return sorted(name for name in names if name is not None)
 
 
@@ -110,107 +65,65 @@ def read_inputs(real: Path, generated: Path, *, held_out: str | None = None, siz
         InputError: a folder that cannot be read, a split that is not there, generated photographs in the real folder,
             or fewer than :data:`LEAST_PICTURES` in a part.
     """
-    (real_records, real_rejected), (generated_records, generated_rejected) = _records(real), _records(generated)
+    (real_data, real_rejected), (generated_data, generated_rejected) = _used(real), _used(generated)
     left_out = left_out_line({real.resolve().name: real_rejected, generated.resolve().name: generated_rejected})
-    synthetic = sum(record.origin == "synthetic" for record in real_records)
+    synthetic = sum(record.origin == "synthetic" for record in real_data)
     if synthetic:
         raise InputError(f"{synthetic} synthetic records in {real}", "real photographs", "leave them out of --real")
-    split = _held_out_split(real, real_records, held_out)
-    chosen = {
-        "train": [record for record in real_records if record.split == "train"],
-        split: [record for record in real_records if record.split == split],
-        "generated": generated_records,
-    }
-    for name, records in chosen.items():
-        if len(records) < LEAST_PICTURES:
-            got = f"{len(records)} photographs in the part {name!r}"
+    split = _held_out_split(real_data, held_out)
+    chosen = {"train": real_data.split("train"), split: real_data.split(split), "generated": generated_data}
+    for name, part in chosen.items():
+        if len(part) < LEAST_PICTURES:
+            got = f"{len(part)} photographs in the part {name!r}"
             raise InputError(got, f"{LEAST_PICTURES} or more", "add photographs")
-    real_side, generated_side = smallest_side(real, real_records), smallest_side(generated, generated_records)
+    real_side, generated_side = (smallest_side(data.root, data) for data in (real_data, generated_data))
     size = size_px or min(real_side, generated_side)
     return Inputs(
-        train=Part(real, chosen["train"], load_pictures(real, chosen["train"], size)),
-        held_out=Part(real, chosen[split], load_pictures(real, chosen[split], size)),
-        generated=Part(generated, generated_records, load_pictures(generated, generated_records, size)),
+        train=read_pictures(chosen["train"], size),
+        held_out=read_pictures(chosen[split], size),
+        generated=read_pictures(generated_data, size),
         held_out_split=split,
         size_px=size,
-        real_info=_info(real, real_records, real_side),
-        generated_info=_info(generated, generated_records, generated_side),
+        real_info=_info(real_data, real_side),
+        generated_info=_info(generated_data, generated_side),
         caveats=[
             *_caveats(chosen, split, size, min(real_side, generated_side)),
-            *_leak_caveats(real, generated, chosen, split),
+            *_leak_caveats(train=chosen["train"], held_out=chosen[split], generated=generated),
             *([f"{left_out}."] if left_out else []),
         ],
         left_out=left_out,
     )
 
 
-@dataclass(frozen=True)
-class ClassMatch:
-    """Which photographs of a real and of a generated part have the same class proportions; [n] and [m] bool."""
-
-    real: NDArray[np.bool_]
-    generated: NDArray[np.bool_]
-    note: str
-
-
-def class_matched(real: Part, generated: Part, *, seed: int) -> ClassMatch:
-    """Choose the largest generated part with the class proportions of the real one, so that like is compared with like.
-
-    Diagnoses that one of them lacks are left out of both. Without any in common, all photographs are chosen.
-    """
-    available, wanted = Counter(generated.diagnoses), Counter(real.diagnoses)
-    common = sorted(name for name in set(available) & set(wanted) if name is not None)
-    if not common:
-        everything = np.ones(len(real), bool), np.ones(len(generated), bool)
-        return ClassMatch(*everything, "No diagnosis is in both sets: class proportions are not matched.")
-    scale = min(available[name] / wanted[name] for name in common)
-    random, of_generated = np.random.default_rng(seed), np.asarray(generated.diagnoses, dtype=object)
-    chosen = np.zeros(len(generated), bool)
-    for name in common:
-        chosen[random.permutation(np.flatnonzero(of_generated == name))[: max(1, round(scale * wanted[name]))]] = True
-    kept = np.array([name in common for name in real.diagnoses], bool)
-    return ClassMatch(
-        kept,
-        chosen,
-        f"Over all diagnoses, {chosen.sum()} of {len(generated)} generated photographs are compared with {kept.sum()} "
-        "real ones: the largest part with their class proportions, chosen at random.",
-    )
-
-
-def _records(root: Path) -> tuple[list[PairRecord], int]:
-    """Read a folder's records in use, and the number of the rejected ones.
-
-    Diagnoses are in the ISIC Archive's terms, so that two spellings are one class.
-    """
+def _used(root: Path) -> tuple[Dataset, int]:
+    """Read a folder's records in use, with the ISIC Archive's terms, and the number of the rejected ones."""
     everything = read_metadata(root)
     records = used(everything)
-    in_terms = [record.model_copy(update={"diagnosis": diagnosis_term(record.diagnosis)}) for record in records]
-    return in_terms, len(everything) - len(records)
+    return in_terms(Dataset(root, records)), len(everything) - len(records)
 
 
-def _held_out_split(root: Path, records: Sequence[PairRecord], wanted: str | None) -> str:
-    present: Counter[str] = Counter(record.split for record in records)
-    found = [split for split in HELD_OUT_SPLITS if present[split] and wanted in (None, split)]
-    if not found or not present["train"]:
+def _held_out_split(data: Dataset, wanted: str | None) -> str:
+    found = [split for split in HELD_OUT_SPLITS if split in data.splits and wanted in (None, split)]
+    if not found or "train" not in data.splits:
         raise InputError(
-            f"{root} with the splits {dict(sorted(present.items()))}",
+            f"{data.root} with the splits {dict(sorted(Counter(record.split for record in data).items()))}",
             f"photographs in 'train' and in {wanted or ' or '.join(HELD_OUT_SPLITS)!r}",
             "split it with `skindualgen prepare`, or name another --held-out",
         )
     return found[0]
 
 
-def _info(root: Path, records: Sequence[PairRecord], side_px: int) -> SetInfo:
+def _info(data: Dataset, side_px: int) -> SetInfo:
     return SetInfo(
-        name=root.resolve().name, manifest_sha256=manifest_sha256(records), side_px=side_px, counts=counts(records)
+        name=data.root.resolve().name, manifest_sha256=data.sha256, side_px=side_px, counts=counts(data.records)
     )
 
 
-def _caveats(chosen: dict[str, list[PairRecord]], split: str, size: int, native: int) -> list[str]:
+def _caveats(chosen: dict[str, Dataset], split: str, size: int, native: int) -> list[str]:
     found = []
-    for name, records in chosen.items():
-        if len(records) < FEW_PICTURES:
-            found.append(f"Only {len(records)} photographs in the part “{name}”: every interval is wide.")
+    for name, part in chosen.items():
+        if len(part) < FEW_PICTURES:
+            found.append(f"Only {len(part)} photographs in the part “{name}”: every interval is wide.")
     not_synthetic = sum(record.origin != "synthetic" for record in chosen["generated"])
     if not_synthetic:
         found.append(f"{not_synthetic} records of the generated folder say that they are real.")
@@ -223,16 +136,13 @@ def _caveats(chosen: dict[str, list[PairRecord]], split: str, size: int, native:
     return found
 
 
-def _leak_caveats(real: Path, generated: Path, chosen: dict[str, list[PairRecord]], split: str) -> list[str]:
+def _leak_caveats(*, train: Dataset, held_out: Dataset, generated: Path) -> list[str]:
     """What the held-out photographs share with the train split or with what the generator is known to have seen.
 
     It does not stop an evaluation: nothing is trained on the held-out photographs, but what they share makes them look
     nearer to the train split than new ones are.
     """
     items = read_training_items(generated)
-    leaks = find_leaks(
-        test=DatasetPart(real, chosen[split]), train=DatasetPart(real, chosen["train"]), generated=None,
-        generator_items=items,
-    )  # fmt: skip
+    leaks = find_leaks(test=held_out, train=train, generated=None, generator_items=items)
     texts = [f"The held-out photographs are not all unseen: {text}." for text in refuse_leaks(leaks, known=True)]
     return texts + provenance_caveats(items)

@@ -7,11 +7,11 @@ from PIL import Image
 
 from skindualgen.evaluation.evidence import Couple, Distribution, Evidence
 from skindualgen.evaluation.inputs import Inputs
-from skindualgen.evaluation.measures import held_out_reference, measured
-from skindualgen.evaluation.results import Copy, Measure, MemorisationSection, Reference
+from skindualgen.evaluation.results import Copy, MemorisationSection
 from skindualgen.judges.features import FeatureExtractor
 from skindualgen.judges.novelty import NEAR_COPY_QUANTILE, Match, Novelty, novelty
 from skindualgen.metrics.intervals import Estimate, rate
+from skindualgen.metrics.measures import HELD_OUT, Measure, Reference
 
 SHOWN_COUPLES = 24
 BY_DEFINITION = "unseen real, by definition"
@@ -20,7 +20,7 @@ BY_DEFINITION = "unseen real, by definition"
 def memorisation_section(inputs: Inputs, extractor: FeatureExtractor, evidence: Evidence) -> MemorisationSection:
     """Compare generated photographs with the train split, against held-out real ones; collect the closest couples."""
     train, held_out, generated = inputs.train, inputs.held_out, inputs.generated
-    found = novelty(generated=generated.images, held_out=held_out.images, train=train.images, extractor=extractor)
+    found = novelty(generated=generated, held_out=held_out, train=train, extractor=extractor)
     _collect(inputs, found, evidence)
     return MemorisationSection(
         judges=[
@@ -50,25 +50,24 @@ def _copy(match: Match, ids: list[str], other_ids: list[str]) -> Copy:
 
 
 def _measures(inputs: Inputs, found: Novelty, judge: str) -> list[Measure]:
-    generated, nan = inputs.generated, float("nan")
+    generated = inputs.generated
 
     def of(
         name: str, estimate: Estimate, reference: Reference, group: str | None = None, n: int | None = None
     ) -> Measure:
         sizes = len(generated) if n is None else n, len(inputs.held_out)
-        return measured(name, estimate, reference, sizes, group=group, judge=judge)
+        return Measure.of(name, estimate, reference, sizes, group=group, judge=judge)
 
     expected = Reference(kind=BY_DEFINITION, value=found.expected_rate)
     even = Reference(kind=BY_DEFINITION, value=0.5)
     measures = [
         of("near_copy_rate", found.near_copy_rate, expected),
-        of("closer_than_held_out", Estimate(found.closer_than_held_out, nan, nan), even),
-        of("fits_better_than_held_out", Estimate(found.fits_better_than_held_out, nan, nan), even),
-        of("duplicate_rate", found.duplicate_rate, held_out_reference(found.held_out_duplicate_rate)),
+        of("closer_than_held_out", Estimate(found.closer_than_held_out), even),
+        of("fits_better_than_held_out", Estimate(found.fits_better_than_held_out), even),
+        of("duplicate_rate", found.duplicate_rate, Reference.of(HELD_OUT, found.held_out_duplicate_rate)),
     ]
-    names = np.asarray(generated.diagnoses, dtype=object)
-    for group in sorted({name for name in generated.diagnoses if name is not None}):
-        hits = found.is_near_copy[names == group]
+    for group in generated.named_diagnoses:
+        hits = found.is_near_copy[generated.of_diagnosis(group)]
         measures.append(of("near_copy_rate", rate(int(hits.sum()), len(hits)), expected, group, len(hits)))
     return measures
 
@@ -86,20 +85,21 @@ def _collect(inputs: Inputs, found: Novelty, evidence: Evidence) -> None:
     train, generated = inputs.train, inputs.generated
     evidence.thresholds |= {"train_distance": found.threshold, "train_fit": found.fit_threshold}
     evidence.distributions |= {
-        "train_distance": Distribution(found.generated.distance, found.held_out.distance),
-        "train_fit": Distribution(found.generated_fit.distance, found.held_out_fit.distance),
+        "train_distance": Distribution(found.generated.features.distance, found.held_out.features.distance),
+        "train_fit": Distribution(found.generated.fit.distance, found.held_out.fit.distance),
     }
     evidence.add_column("near_copy", generated.ids, found.is_near_copy.astype(int))
     for name, near in (
-        ("feature_distance", found.generated),
-        ("hash_bits", found.generated_bits),
-        ("misfit_ratio", found.generated_fit),
+        ("feature_distance", found.generated.features),
+        ("hash_bits", found.generated.bits),
+        ("misfit_ratio", found.generated.fit),
     ):
         evidence.add_column(f"nearest_by_{name}", generated.ids, [train.ids[i] for i in near.index])
         evidence.add_column(name, generated.ids, near.distance)
     shown = {match.index: (match.other, match.feature_distance) for match in found.near_copies}
-    for i in np.argsort(found.generated.distance, kind="stable"):
-        shown.setdefault(int(i), (int(found.generated.index[i]), float(found.generated.distance[i])))
+    near = found.generated.features
+    for i in np.argsort(near.distance, kind="stable"):
+        shown.setdefault(int(i), (int(near.index[i]), float(near.distance[i])))
     evidence.couples = [
         Couple(
             generated=Image.fromarray(generated.images[i]),

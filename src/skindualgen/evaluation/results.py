@@ -2,76 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from skindualgen.metrics.measures import Measure, Number, Strict
 
 SectionName = Literal["fidelity", "masks", "diagnosis", "adherence", "memorisation", "skin_tone"]
 SECTIONS: tuple[SectionName, ...] = get_args(SectionName)
-
-
-def _finite_or_none(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-Number = Annotated[float | None, BeforeValidator(_finite_or_none)]
-"""A number, or None where there is none to give; NaN and infinity have no form in JSON and become None."""
-
-
-class Strict(BaseModel):
-    """Part of the schema: no field beyond the named ones, no change after it is made."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Reference(Strict):
-    """What a measure is to be read beside.
-
-    Attributes:
-        kind: in words, such as "real against real" or "held-out real".
-        value, low, high: the reference and its interval or range.
-    """
-
-    kind: str
-    value: Number
-    low: Number = None
-    high: Number = None
-
-
-class Measure(Strict):
-    """One number with everything that is needed to read it.
-
-    Attributes:
-        key: unique in the report; ``name``, with ``[group]`` for one diagnosis and ``@judge`` for a further extractor.
-        name: what is measured; a key of the report's ``definitions``.
-        group: the diagnosis (or other part of the sets) that it is about; None for all.
-        judge: extractor or network that it rests on; None for none.
-        value: None where it was not measured; then ``caveat`` says why.
-        low, high: ends of the 95 % interval, where there is one.
-        n_generated, n_real: sizes of the two sets.
-        reference: what real photographs reach, where there is such a number.
-        caveat: what must be known before the number is believed.
-    """
-
-    key: str
-    name: str
-    group: str | None = None
-    judge: str | None = None
-    value: Number
-    low: Number = None
-    high: Number = None
-    n_generated: int = Field(ge=0)
-    n_real: int | None = Field(default=None, ge=0)
-    reference: Reference | None = None
-    caveat: str | None = None
-
-    @model_validator(mode="after")
-    def _says_why_there_is_no_value(self) -> Measure:
-        if self.value is None and not self.caveat:
-            raise ValueError(f"{self.key} has neither a value nor a caveat")
-        return self
 
 
 class Definition(Strict):
@@ -96,10 +35,10 @@ class Section(Strict):
     """
 
     left_out: str | None = None
-    judges: list[str] = []
-    notes: list[str] = []
-    caveats: list[str] = []
-    measures: list[Measure] = []
+    judges: list[str] = Field(default=[])
+    notes: list[str] = Field(default=[])
+    caveats: list[str] = Field(default=[])
+    measures: list[Measure] = Field(default=[])
 
 
 class Confusion(Strict):
@@ -139,8 +78,8 @@ class MemorisationSection(Section):
 
     feature_threshold: Number = None
     fit_threshold: Number = None
-    near_copies: list[Copy] = []
-    duplicates: list[Copy] = []
+    near_copies: list[Copy] = Field(default=[])
+    duplicates: list[Copy] = Field(default=[])
 
 
 SECTION_TYPES: Mapping[SectionName, type[Section]] = {
@@ -194,7 +133,7 @@ class EvaluationReport(Strict):
     run: Run
     real: SetInfo
     generated: SetInfo
-    caveats: list[str] = []
+    caveats: list[str] = Field(default=[])
     fidelity: Section
     masks: Section
     diagnosis: DiagnosisSection
@@ -202,7 +141,7 @@ class EvaluationReport(Strict):
     memorisation: MemorisationSection
     skin_tone: Section
     definitions: dict[str, Definition]
-    conditions: list[ConditionOutcome] = []
+    conditions: list[ConditionOutcome] = Field(default=[])
 
     @model_validator(mode="after")
     def _keys_are_unique_and_defined(self) -> EvaluationReport:
@@ -226,11 +165,6 @@ class EvaluationReport(Strict):
     def numbers(self) -> Mapping[str, float | None]:
         """Return key -> value of every measure: the names that conditions may use."""
         return {measure.key: measure.value for measure in self.measures()}
-
-
-def measure_key(name: str, group: str | None = None, judge: str | None = None) -> str:
-    """Return the key of a measure: ``kid``, ``kid[melanoma]``, ``kid[melanoma]@inception``."""
-    return name + (f"[{group}]" if group else "") + (f"@{judge}" if judge else "")
 
 
 def evaluation_schema() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""An evaluation from start to end: two folders in, measures and what a report shows beside them out."""
+"""An evaluation from start to end: two folders in, measures and what a report shows next to them out."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from skindualgen.evaluation.diagnosis import diagnosis_section
 from skindualgen.evaluation.evidence import Evidence, first_samples
 from skindualgen.evaluation.fidelity import fidelity_section
 from skindualgen.evaluation.inputs import Inputs, read_inputs
-from skindualgen.evaluation.judges import JudgeRecipe, Judges, Progress, default_cache
 from skindualgen.evaluation.masks import masks_section
 from skindualgen.evaluation.memorisation import memorisation_section
 from skindualgen.evaluation.results import SECTION_TYPES, SECTIONS, EvaluationReport, Run, Section, SectionName
 from skindualgen.evaluation.skin_tone import skin_tone_section
 from skindualgen.files import run_record
-from skindualgen.judges.extractors import OFFLINE_DEFAULT, extractor_named
-from skindualgen.judges.features import CachedFeatures, FeatureExtractor
+from skindualgen.judges.extractors import OFFLINE_DEFAULT
+from skindualgen.judges.features import CachedFeatures
+from skindualgen.judges.trained import JudgeRecipe, Judges, Progress, cached_extractor, default_cache
 
-FEATURES_DIR = "features"
 SAMPLES = 12
 """Generated photographs of each diagnosis that a report shows: the first ones, not chosen."""
 
@@ -51,7 +50,7 @@ class EvaluateOptions:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The report, and what is shown beside its numbers."""
+    """The report, and what is shown next to its numbers."""
 
     report: EvaluationReport
     evidence: Evidence
@@ -75,7 +74,7 @@ def evaluate(options: EvaluateOptions, progress: Progress) -> Evaluation:
 
     Args:
         options: what to do.
-        progress: is told how far each stage is.
+        progress: is given how far each stage is.
 
     Raises:
         InputError: a folder cannot be used, a judge is missing or has seen the held-out photographs, or a condition
@@ -86,11 +85,18 @@ def evaluate(options: EvaluateOptions, progress: Progress) -> Evaluation:
     refuse_unknown(options.conditions, names=DEFINITIONS, groups=inputs.groups)
     progress("reading both folders", 1, 1)
     cache = options.judges or default_cache()
-    extractors = dict(_extractor(text, options.device, cache) for text in options.extractors)
+    extractors = {
+        text.partition("=")[0]: cached_extractor(text, cache, device=options.device) for text in options.extractors
+    }
     judges = Judges(
-        inputs, options.recipe.within(inputs.size_px), cache, progress,
-        segmenter_file=options.segmenter, classifier_file=options.classifier,
-    )  # fmt: skip
+        inputs.train.data,
+        inputs.held_out.ids,
+        options.recipe.within(inputs.size_px),
+        cache,
+        progress,
+        segmenter_file=options.segmenter,
+        classifier_file=options.classifier,
+    )
     evidence = Evidence(samples=first_samples(inputs.generated, SAMPLES))
     seed, first = options.seed, next(iter(extractors.values()))
     measure: dict[SectionName, Callable[[], Section]] = {
@@ -122,14 +128,7 @@ def evaluate(options: EvaluateOptions, progress: Progress) -> Evaluation:
     return Evaluation(report.model_copy(update={"conditions": outcomes}), evidence, inputs)
 
 
-def _extractor(text: str, device: str, cache: Path) -> tuple[str, FeatureExtractor]:
-    """Read NAME or NAME=WEIGHTS."""
-    name, _, weights = text.partition("=")
-    extractor = extractor_named(name, device=device, weights=Path(weights) if weights else None)
-    return name, CachedFeatures(extractor, cache / FEATURES_DIR)
-
-
-def _run(options: EvaluateOptions, inputs: Inputs, extractors: Mapping[str, FeatureExtractor], judges: Judges) -> Run:
+def _run(options: EvaluateOptions, inputs: Inputs, extractors: Mapping[str, CachedFeatures], judges: Judges) -> Run:
     record: dict[str, Any] = run_record(
         seed=options.seed,
         size_px=inputs.size_px,

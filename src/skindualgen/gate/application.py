@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord
-from skindualgen.data.manifest import read_metadata, write_dataset
+from skindualgen.data.dataset import Dataset
+from skindualgen.data.manifest import write_dataset
 from skindualgen.data.reading import read_pair
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE
@@ -34,22 +35,20 @@ class Application:
 
     Attributes:
         gate: that gave them.
-        root: the folder.
-        records: of its pairs that have a mask, ordered by file name.
+        pairs: the records that have a mask, ordered by file name.
         verdicts: one for each.
-        without_mask: records that could not be judged, as they name no mask.
+        without_mask: number of records that could not be judged, as they name no mask.
     """
 
     gate: Gate
-    root: Path
-    records: list[PairRecord]
+    pairs: Dataset
     verdicts: list[Verdict]
     without_mask: int = 0
 
     @property
     def diagnoses(self) -> list[str | None]:
         """What was asked for, in the ISIC Archive's terms."""
-        return [diagnosis_term(record.diagnosis) for record in self.records]
+        return [diagnosis_term(record.diagnosis) for record in self.pairs]
 
     @property
     def kept(self) -> NDArray[np.bool_]:
@@ -63,17 +62,17 @@ def apply_gate(gate: Gate, pairs: Path, report: Report = lambda done, total: Non
     Raises:
         InputError: no data set folder, no pair with a mask, or pictures that the gate cannot judge.
     """
-    everything = read_metadata(pairs)
-    records = [record for record in everything if record.mask_file_name is not None]
-    if not records:
+    everything = Dataset.open(pairs, rejected=True)
+    data = everything.with_masks()
+    if not len(data):
         raise InputError(f"{pairs} without masks", "image-mask pairs", "give another --pairs")
     verdicts = []
-    for done, record in enumerate(records):
-        report(done, len(records))
+    for done, record in enumerate(data):
+        report(done, len(data))
         image, mask = open_pair(pairs, record)
         verdicts += gate.judge([image], [mask], [record])
-    report(len(records), len(records))
-    return Application(gate, pairs, records, verdicts, len(everything) - len(records))
+    report(len(data), len(data))
+    return Application(gate, data, verdicts, len(everything) - len(data))
 
 
 def open_pair(root: Path, record: PairRecord) -> tuple[Image.Image, Image.Image]:
@@ -91,11 +90,11 @@ def open_pair(root: Path, record: PairRecord) -> tuple[Image.Image, Image.Image]
 def write_application(application: Application, out: Path) -> None:
     """Write ``gate.csv``, a line a pair, and ``rejected.jsonl``, a record with its reasons a refused pair."""
     names = [rule.score for rule in application.gate.file.rules]
-    lines = score_lines(application.records, application.diagnoses, application.verdicts, names)
+    lines = score_lines(application.pairs.records, application.diagnoses, application.verdicts, names)
     atomic_write_text(out / SCORES_FILE, lines)
     rejects = [
         record.model_dump(exclude_none=True) | {"scores": verdict.scores, "reasons": list(verdict.reasons)}
-        for record, verdict in zip(application.records, application.verdicts, strict=True)
+        for record, verdict in zip(application.pairs, application.verdicts, strict=True)
         if not verdict.accepted
     ]
     text = "".join(json.dumps(reject, ensure_ascii=False, allow_nan=False) + "\n" for reject in rejects)
@@ -113,7 +112,7 @@ def keep_accepted(application: Application, out: Path) -> int:
     refuse_filled(out, "choose another --keep")
     chosen = [
         record.model_copy(update={"scores": (record.scores or {}) | verdict.scores})
-        for record, verdict in zip(application.records, application.verdicts, strict=True)
+        for record, verdict in zip(application.pairs, application.verdicts, strict=True)
         if verdict.accepted
     ]
     if not chosen:
@@ -124,11 +123,11 @@ def keep_accepted(application: Application, out: Path) -> int:
         for name in (record.file_name, str(record.mask_file_name)):
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(out / name, durable=False) as temporary:
-                shutil.copyfile(application.root / name, temporary)
-    recorded = application.root / TRAINING_ITEMS_FILE
+                shutil.copyfile(application.pairs.root / name, temporary)
+    recorded = application.pairs.root / TRAINING_ITEMS_FILE
     if recorded.is_file():
         atomic_write_bytes(out / TRAINING_ITEMS_FILE, recorded.read_bytes())
-    told: dict[str, object] = {"gate_sha256": sha256_file(application.gate.folder / GATE_FILE)}
-    told |= {"judged": len(application.records), "refused": len(application.records) - len(chosen)}
-    write_dataset(out, chosen, made_by=run_record(gate=told))
+    made_by: dict[str, object] = {"gate_sha256": sha256_file(application.gate.folder / GATE_FILE)}
+    made_by |= {"judged": len(application.pairs), "refused": len(application.pairs) - len(chosen)}
+    write_dataset(out, chosen, made_by=run_record(gate=made_by))
     return len(chosen)

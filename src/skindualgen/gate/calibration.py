@@ -7,13 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from skindualgen.benchmarking.pictures import Pictures, load_pictures
-from skindualgen.data.manifest import manifest_sha256
 from skindualgen.data.training_items import TrainingItems
-from skindualgen.evaluation.judges import judge_name
 from skindualgen.files import (
     atomic_path,
     atomic_write_json,
@@ -34,14 +28,15 @@ from skindualgen.gate.gate import (
     Verdict,
 )
 from skindualgen.gate.lines import score_lines
-from skindualgen.gate.real_pairs import CalibrateOptions, leak_caveats, read_parts, refuse_seen
+from skindualgen.gate.real_pairs import CalibrateOptions, leak_caveats, read_parts
 from skindualgen.gate.reference import build_reference
 from skindualgen.gate.rules import Rule, ScoreTable, accepted, find_rules, held_back_acceptance, reasons, score_table
 from skindualgen.gate.scorer import Scorer
 from skindualgen.gate.scores import SCORES, MaskReader
 from skindualgen.judges.classifier import Classifier
+from skindualgen.judges.pictures import PictureSet, read_pictures
 from skindualgen.judges.segmenter import Segmenter
-from skindualgen.metrics.intervals import rate
+from skindualgen.judges.trained import judge_name, refuse_seen
 
 OWN_FILES = frozenset({GATE_FILE, REFERENCE_FILE, REAL_SCORES_FILE, SEGMENTER_FILE, CLASSIFIER_FILE})
 
@@ -78,13 +73,14 @@ def calibrate(
         classifier = Classifier(options.classifier) if options.classifier is not None else None
         for judge in (segmenter, classifier):
             if judge is not None:
-                refuse_seen(judge, held_out)
-        caveats = leak_caveats(options, held_out, train, trained_on)
-        known = load_pictures(options.real, train, options.size_px)
-        reference = build_reference(known.images, known.masks[known.has_mask])
+                ids = [record.isic_id for record in held_out]
+                refuse_seen(judge, ids, "give another file, or --train-judges")
+        caveats = leak_caveats(train=train, held_out=held_out, trained_on=trained_on)
+        known = read_pictures(train, options.size_px)
+        reference = build_reference(known.images, known.with_masks().masks)
         names = _names(options, read_masks)
         scorer = Scorer(names, reference, options.size_px, read_masks, segmenter, classifier)
-        pairs = load_pictures(options.real, held_out, options.size_px)
+        pairs = read_pictures(held_out, options.size_px)
         scores = _scored(scorer, pairs, report)
         table = score_table(scores, names, pairs.diagnoses, pairs.groups)
         rules = find_rules(table, options.accept)
@@ -93,18 +89,18 @@ def calibrate(
             for each, diagnosis in zip(scores, pairs.diagnoses, strict=True)
         ]
         reference.save(out / REFERENCE_FILE)
-        atomic_write_text(out / REAL_SCORES_FILE, score_lines(held_out, pairs.diagnoses, verdicts, names))
+        atomic_write_text(out / REAL_SCORES_FILE, score_lines(held_out.records, pairs.diagnoses, verdicts, names))
         good = accepted(table, rules)
         file = GateFile(
             size_px=options.size_px,
             accept=options.accept,
             split=options.split,
             rules=tuple(rules),
-            real=_share(good),
-            held_back=_share(held_back_acceptance(table, options.accept)),
-            by_diagnosis=_by_diagnosis(good, pairs.diagnoses),
-            real_manifest_sha256=manifest_sha256(held_out),
-            train_manifest_sha256=manifest_sha256(train),
+            real=Share.of(good),
+            held_back=Share.of(held_back_acceptance(table, options.accept)),
+            by_diagnosis=Share.by_diagnosis(good, pairs.diagnoses),
+            real_manifest_sha256=held_out.sha256,
+            train_manifest_sha256=train.sha256,
             adapter=dict(adapter or {}) if "self_agreement" in names else None,
             files=_files(out, options, segmenter, classifier, sizes=(len(train), len(held_out))),
             caveats=(*caveats, *_own_caveats(table, rules, options)),
@@ -133,7 +129,7 @@ def _names(options: CalibrateOptions, read_masks: MaskReader | None) -> tuple[st
     return tuple(name for name in SCORES if name not in absent)
 
 
-def _scored(scorer: Scorer, pairs: Pictures, report: Report) -> list[dict[str, float]]:
+def _scored(scorer: Scorer, pairs: PictureSet, report: Report) -> list[dict[str, float]]:
     scores = []
     for i, diagnosis in enumerate(pairs.diagnoses):
         report(i, len(pairs))
@@ -150,7 +146,7 @@ def _files(
     *,
     sizes: tuple[int, int],
 ) -> dict[str, KeptFile]:
-    """Copy the judges beside ``gate.json`` and describe all files there; ``sizes`` are of train and held-out."""
+    """Copy the judges next to ``gate.json`` and describe all files there; ``sizes`` are of train and held-out."""
     whats = {
         REFERENCE_FILE: f"reference of {sizes[0]} training photographs",
         REAL_SCORES_FILE: f"scores of {sizes[1]} real pairs",
@@ -169,16 +165,6 @@ def _files(
     return {
         Path(name).stem: KeptFile(file=name, sha256=sha256_file(out / name), what=what) for name, what in whats.items()
     }
-
-
-def _share(good: NDArray[np.bool_]) -> Share:
-    estimate = rate(int(good.sum()), len(good))
-    return Share(value=estimate.value, low=estimate.low, high=estimate.high, n=len(good))
-
-
-def _by_diagnosis(good: NDArray[np.bool_], diagnoses: Sequence[str | None]) -> dict[str, Share]:
-    labels = np.asarray(diagnoses, dtype=object)
-    return {name: _share(good[labels == name]) for name in sorted({name for name in diagnoses if name is not None})}
 
 
 def _own_caveats(table: ScoreTable, rules: Sequence[Rule], options: CalibrateOptions) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a gate does to fidelity and variety: accepted pairs beside as many drawn at random from all pairs.
+"""What a gate does to fidelity and variety: accepted pairs next to as many drawn at random from all pairs.
 
 Every measure depends on the number of pictures and on the share of each diagnosis. So accepted pairs are compared not
 with all pairs, but with random parts of them that have as many of each diagnosis: what is left is the gate's choice.
@@ -6,23 +6,25 @@ with all pairs, but with random parts of them that have as many of each diagnosi
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from skindualgen.data.terms import diagnosis_term
-from skindualgen.judges.feature_space import MANIFOLD, FeatureSpace, Positions, interval
+from skindualgen.judges.feature_space import MANIFOLD, FeatureSpace
 from skindualgen.judges.features import FeatureExtractor
-from skindualgen.judges.fidelity_tables import ALL, MIN_SAMPLES, MOST_PICTURES, UNKNOWN, PictureSet
+from skindualgen.judges.fidelity import MIN_SAMPLES, MOST_PICTURES, UNKNOWN
+from skindualgen.judges.matching import Positions, at_most, random_part
+from skindualgen.judges.pictures import PictureSet
+from skindualgen.metrics.intervals import Estimate
 
-MEASURED = ("kernel", *MANIFOLD)
+ALL = "all"
+MEASURED = ("kid", *MANIFOLD)
 """Precision, recall, density, coverage, and the kernel distance, which does not need many pictures."""
-
-RANDOM_PARTS = 20
-"""Parts of all pairs that are drawn at random. A further one would lie within their range 19 times in 21."""
+STORED_NAMES = {"kid": "kernel"}
+"""Measures that have another name in ``gate_report.json``."""
 
 
 class DiversityRow(BaseModel):
@@ -54,6 +56,11 @@ class DiversityRow(BaseModel):
     after_high: float | None = None
     caveat: str | None = None
 
+    def estimate(self, of: Literal["before", "after"]) -> Estimate | None:
+        """Return one of the two numbers with its range or interval; None where there is none."""
+        value, low, high = (getattr(self, name) for name in (of, f"{of}_low", f"{of}_high"))
+        return None if value is None else Estimate(value, low, high)
+
 
 def diversity(
     extractor: FeatureExtractor, *, real: PictureSet, pairs: PictureSet, kept: NDArray[np.bool_], seed: int = 0
@@ -66,79 +73,41 @@ def diversity(
         pairs: all pairs.
         kept: which of them are accepted [n].
     """
-    random = np.random.default_rng(seed)
-    if len(real.images) > MOST_PICTURES:
-        chosen = np.sort(random.permutation(len(real.images))[:MOST_PICTURES])
-        real = PictureSet(real.images[chosen], [real.diagnoses[i] for i in chosen])
-    space = FeatureSpace({"real": extractor(real.images), "pairs": extractor(pairs.images)})
-    terms = {name: _terms(pictures) for name, pictures in (("real", real), ("pairs", pairs))}
-    rows = []
-    for group in (ALL, *sorted(set(terms["real"]) & set(terms["pairs"]) - {UNKNOWN})):
-        inside = {
-            name: np.ones(len(labels), bool) if group == ALL else labels == group for name, labels in terms.items()
-        }
-        rows += _rows(space, group, inside, terms["pairs"], kept, seed)
+    real = at_most(real, MOST_PICTURES, np.random.default_rng(seed))
+    space = FeatureSpace({"real": real.features(extractor), "pairs": pairs.features(extractor)})
+    of_real, of_pairs = space.members["real"], space.members["pairs"]
+    groups = {ALL: np.ones(len(real), bool)}
+    groups |= {name: real.of_diagnosis(name) for name in real.named_diagnoses if name in pairs.named_diagnoses}
+    rows: list[DiversityRow] = []
+    classes = sorted({*pairs.diagnoses}, key=lambda name: name or UNKNOWN)
+    for group, inside in groups.items():
+        members = [pairs.of_diagnosis(name) for name in (classes if group == ALL else [group])]
+        both = [(of_pairs[each], of_pairs[each & kept]) for each in members]
+        rows += _rows(space, group, of_real[inside], both, seed)
     return rows
-
-
-def _terms(pictures: PictureSet) -> NDArray[np.object_]:
-    return np.array([diagnosis_term(label) or UNKNOWN for label in pictures.diagnoses], dtype=object)
 
 
 def _rows(
-    space: FeatureSpace,
-    group: str,
-    inside: dict[str, NDArray[np.bool_]],
-    terms: NDArray[np.object_],
-    kept: NDArray[np.bool_],
-    seed: int,
-) -> list[DiversityRow]:
-    real = space.members["real"][inside["real"]]
-    accepted = space.members["pairs"][inside["pairs"] & kept]
-    sizes = {"n": len(accepted), "n_drawn": int(inside["pairs"].sum()), "n_real": len(real)}
-    smaller = min(len(accepted), len(real))
+    space: FeatureSpace, group: str, real: Positions, classes: list[tuple[Positions, Positions]], seed: int
+) -> Iterator[DiversityRow]:
+    """The measures of a group; ``classes`` holds, for each diagnosis in it, all pairs and the accepted ones."""
+    after = np.sort(np.concatenate([accepted for _, accepted in classes]))
+    sizes = {"n": len(after), "n_drawn": sum(len(members) for members, _ in classes), "n_real": len(real)}
+    pools = [members for members, accepted in classes if len(accepted)]
+    counts = [len(accepted) for _, accepted in classes if len(accepted)]
+    smaller = min(len(after), len(real))
     wanted = [measure for measure in MEASURED if smaller >= MIN_SAMPLES[measure]]
-    values = space.values(wanted, real=real, generated=accepted)
-    errors = space.standard_errors(wanted, real=real, generated=accepted, seed=seed)
-    random = _random_parts(space, wanted, real, _alike(space.members["pairs"], terms, inside["pairs"], kept), seed)
-    rows = []
+    of_accepted = space.estimates(wanted, real=real, generated=after, seed=seed)
+    of_random = space.over_draws(
+        wanted, lambda random: {"real": real, "generated": random_part(pools, counts, random)}, seed=seed
+    )
     for measure in MEASURED:
+        common: dict[str, Any] = {"group": group, "measure": STORED_NAMES.get(measure, measure), **sizes}
         if measure not in wanted:
             caveat = f"{smaller} pictures in the smaller set: {MIN_SAMPLES[measure]} or more are needed"
-            rows.append(DiversityRow(group=group, measure=measure, caveat=caveat, **sizes))
+            yield DiversityRow(**common, caveat=caveat)
             continue
-        after = interval(measure, values[measure], errors[measure], n_real=len(real), n_generated=len(accepted))
-        rows.append(
-            DiversityRow(
-                group=group,
-                measure=measure,
-                **sizes,
-                before=float(random[measure].mean()),
-                before_low=float(random[measure].min()),
-                before_high=float(random[measure].max()),
-                after=after.value,
-                after_low=after.low,
-                after_high=after.high,
-            )
-        )
-    return rows
-
-
-def _alike(
-    positions: Positions, terms: NDArray[np.object_], inside: NDArray[np.bool_], kept: NDArray[np.bool_]
-) -> list[tuple[Positions, int]]:
-    """Of each diagnosis in the group all pairs, and how many of them are accepted."""
-    counts = Counter(terms[inside & kept])
-    return [(positions[inside & (terms == term)], count) for term, count in sorted(counts.items())]
-
-
-def _random_parts(
-    space: FeatureSpace, wanted: Sequence[str], real: Positions, pools: Sequence[tuple[Positions, int]], seed: int
-) -> dict[str, NDArray[np.float64]]:
-    """Return each measure of random parts [RANDOM_PARTS]."""
-    draws = []
-    for part in range(RANDOM_PARTS if wanted else 0):
-        random = np.random.default_rng([seed, part])
-        chosen = np.concatenate([random.permutation(pool)[:count] for pool, count in pools])
-        draws.append(space.values(wanted, real=real, generated=chosen))
-    return {measure: np.array([draw[measure] for draw in draws]) for measure in wanted}
+        numbers: dict[str, float] = {}
+        for name, estimate in (("before", of_random[measure]), ("after", of_accepted[measure])):
+            numbers |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        yield DiversityRow(**common, **numbers)

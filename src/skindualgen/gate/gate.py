@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from skindualgen.contracts import SCHEMA_VERSION, InputError, PairRecord
 from skindualgen.data.images import ItemError, load_photograph
 from skindualgen.data.masks import load_mask
+from skindualgen.data.reading import resized_square
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.files import sha256_file
 from skindualgen.gate.reference import Reference
@@ -24,6 +25,7 @@ from skindualgen.gate.scorer import Scorer
 from skindualgen.gate.scores import MaskReader
 from skindualgen.judges.classifier import Classifier
 from skindualgen.judges.segmenter import Segmenter
+from skindualgen.metrics.intervals import rate
 
 GATE_FILE, REFERENCE_FILE, REAL_SCORES_FILE = "gate.json", "reference.safetensors", "real_scores.csv"
 SEGMENTER_FILE, CLASSIFIER_FILE = "segmenter.safetensors", "classifier.safetensors"
@@ -67,6 +69,20 @@ class Share(BaseModel):
     high: float
     n: int
 
+    @classmethod
+    def of(cls, hits: Sequence[bool] | NDArray[np.bool_]) -> Share:
+        """Return the share of pairs that are marked True [n]."""
+        return cls(**asdict(rate(int(np.sum(hits)), len(hits))), n=len(hits))
+
+    @classmethod
+    def by_diagnosis(
+        cls, hits: Sequence[bool] | NDArray[np.bool_], diagnoses: Sequence[str | None]
+    ) -> dict[str, Share]:
+        """Return the share for each diagnosis that is there."""
+        labels, marked = np.asarray(diagnoses, dtype=object), np.asarray(hits, bool)
+        names = sorted({name for name in diagnoses if name is not None})
+        return {name: cls.of(marked[labels == name]) for name in names}
+
 
 class GateFile(BaseModel):
     """Content of ``gate.json``.
@@ -109,7 +125,7 @@ class Gate:
 
     Attributes:
         file: what ``gate.json`` says.
-        folder: where it stands.
+        folder: where it is.
     """
 
     def __init__(self, file: GateFile, folder: Path, scorer: Scorer) -> None:
@@ -154,20 +170,18 @@ def pair_at_side(image: Image.Image, mask: Image.Image, side_px: int) -> tuple[N
         image, mask = load_photograph(image).image, load_mask(mask, allow_uniform=True)[0]
     except ItemError as error:
         raise error.input_error("a pair") from None
-    if image.width != side_px:
-        image = image.resize((side_px, side_px), Image.Resampling.LANCZOS)
-        mask = mask.resize((side_px, side_px), Image.Resampling.NEAREST)
+    image, mask = (resized_square(picture, side_px, "a pair") for picture in (image, mask))
     return np.array(image, np.uint8), np.asarray(mask) > 0
 
 
 def read_gate_file(path: Path) -> tuple[GateFile, Path]:
-    """Read ``gate.json``, given itself or its folder, and check that the files beside it are those it was made with.
+    """Read ``gate.json``, given itself or its folder, and check that the files next to it are those it was made with.
 
     Returns:
         Its content, and the folder.
 
     Raises:
-        InputError: it is missing, damaged, of a newer version, or a file beside it is missing or another one.
+        InputError: it is missing, damaged, of a newer version, or a file next to it is missing or another one.
     """
     path = path / GATE_FILE if path.is_dir() else path
     try:
@@ -182,9 +196,9 @@ def read_gate_file(path: Path) -> tuple[GateFile, Path]:
         got = f"{path}, which cannot be read ({type(error).__name__})"
         raise InputError(got, "the file of a gate", "calibrate it again") from error
     for kept in file.files.values():
-        beside = path.parent / kept.file
-        if not beside.is_file() or sha256_file(beside) != kept.sha256:
-            got = f"{'another' if beside.is_file() else 'no'} file {kept.file} beside {path}"
+        found = path.parent / kept.file
+        if not found.is_file() or sha256_file(found) != kept.sha256:
+            got = f"{'another' if found.is_file() else 'no'} file {kept.file} next to {path}"
             raise InputError(got, f"the {kept.what} that the gate was calibrated with", "copy the whole folder again")
     return file, path.parent
 
@@ -210,10 +224,10 @@ def load_gate(path: Path, read_masks: MaskReader | None = None, *, adapter_sha25
             "give that adapter, or calibrate a gate for this one",
         )
 
-    def beside(name: str) -> Path | None:
+    def kept_file(name: str) -> Path | None:
         return folder / file.files[name].file if name in file.files else None
 
-    segmenter, classifier = beside("segmenter"), beside("classifier")
+    segmenter, classifier = kept_file("segmenter"), kept_file("classifier")
     scorer = Scorer(
         names,
         Reference.load(folder / file.files["reference"].file),

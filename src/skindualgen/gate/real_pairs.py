@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from skindualgen.benchmarking.leaks import DatasetPart, find_leaks, refuse_leaks
-from skindualgen.contracts import InputError, PairRecord
+from skindualgen.contracts import InputError
+from skindualgen.data.dataset import Dataset
 from skindualgen.data.reading import smallest_side
-from skindualgen.data.review import read_used
 from skindualgen.data.training_items import TrainingItems
 from skindualgen.gate.scores import SCORES
-from skindualgen.judges.classifier import Classifier
-from skindualgen.judges.segmenter import Segmenter
+from skindualgen.judges.leaks import find_leaks, refuse_leaks
 
 LEAST_REAL_PAIRS = 20
 """Held-out real pairs below which no tail can be found."""
@@ -60,66 +57,39 @@ class CalibrateOptions:
             raise InputError(f"score {unknown[0]!r}", f"some of {', '.join(SCORES)}", "fix --without")
 
 
-def read_parts(options: CalibrateOptions) -> tuple[list[PairRecord], list[PairRecord]]:
-    """Return the records of the train split, and the held-out ones with masks.
+def read_parts(options: CalibrateOptions) -> tuple[Dataset, Dataset]:
+    """Return the train split, and the held-out pairs.
 
     Raises:
         InputError: too few pairs, synthetic ones, or pictures smaller than the gate's side.
     """
-    records = read_used(options.real)
-    synthetic = sum(record.origin == "synthetic" for record in records)
+    data = Dataset.open(options.real)
+    synthetic = sum(record.origin == "synthetic" for record in data)
     if synthetic:
         got = f"{synthetic} synthetic records in {options.real}"
         raise InputError(got, "real pairs", "leave them out of --real")
-    train = [record for record in records if record.split == "train"]
-    held_out = [record for record in records if record.split == options.split and record.mask_file_name is not None]
+    train, held_out = data.split("train"), data.split(options.split).with_masks()
     if len(held_out) < LEAST_REAL_PAIRS:
         got = f"{len(held_out)} real pairs in the split {options.split!r}"
         raise InputError(got, f"{LEAST_REAL_PAIRS} or more", "hold out more pairs with `skindualgen prepare`")
-    _refuse_small(options.real, [*train, *held_out], options.size_px)
+    for record in (*train, *held_out):
+        side = smallest_side(data.root, [record])
+        if side < options.size_px:
+            raise InputError(
+                f"{record.file_name} of {side} px for a gate of {options.size_px} px",
+                "real photographs with at least the detail of the pairs that are judged",
+                f"prepare them at {options.size_px} px or more, or give a smaller --size",
+            )
     return train, held_out
 
 
-def _refuse_small(root: Path, records: Sequence[PairRecord], size_px: int) -> None:
-    for record in records:
-        side = smallest_side(root, [record])
-        if side < size_px:
-            raise InputError(
-                f"{record.file_name} of {side} px for a gate of {size_px} px",
-                "real photographs with at least the detail of the pairs that are judged",
-                f"prepare them at {size_px} px or more, or give a smaller --size",
-            )
-
-
-def refuse_seen(judge: Segmenter | Classifier, held_out: Sequence[PairRecord]) -> None:
-    """Refuse a judge that was trained on the pairs that it is to be calibrated on.
-
-    Raises:
-        InputError: it was.
-    """
-    seen = sorted({record.isic_id for record in held_out} & set(judge.header["train_ids"]))
-    if seen:
-        got = f"a {judge.header['kind']} that was trained on {len(seen)} of the held-out pairs, first {seen[0]}"
-        raise InputError(got, "one that has seen the train split only", "give another file, or --train-judges")
-
-
-def leak_caveats(
-    options: CalibrateOptions,
-    held_out: Sequence[PairRecord],
-    train: Sequence[PairRecord],
-    trained_on: TrainingItems | None,
-) -> list[str]:
+def leak_caveats(*, train: Dataset, held_out: Dataset, trained_on: TrainingItems | None) -> list[str]:
     """Return, as sentences, what the held-out pairs share with what adapter and judges learnt from.
 
     Raises:
         InputError: some are the same photographs.
     """
-    leaks = find_leaks(
-        test=DatasetPart(options.real, held_out),
-        train=DatasetPart(options.real, train),
-        generated=None,
-        generator_items=trained_on,
-    )
+    leaks = find_leaks(test=held_out, train=train, generated=None, generator_items=trained_on)
     same = [leak for leak in leaks if leak.kind in SAME_PHOTOGRAPH]
     if same:
         raise InputError(
@@ -127,5 +97,4 @@ def leak_caveats(
             "held-out photographs that neither the judges nor the adapter have seen",
             "split anew with `skindualgen prepare`, or give an adapter trained on the train split",
         )
-    texts = [f"{text}." for text in refuse_leaks(leaks, known=True)]
-    return [text.replace("test photograph", "held-out photograph") for text in texts]
+    return [f"{text}.".replace("test photograph", "held-out photograph") for text in refuse_leaks(leaks, known=True)]

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
@@ -17,10 +16,9 @@ from safetensors.numpy import load_file, save
 from skindualgen.contracts import InputError
 from skindualgen.files import atomic_write_bytes
 from skindualgen.gate.scores import MaskShapes, fit_shapes
-from skindualgen.judges.alignment import DETAIL_PX, nearest_aligned
+from skindualgen.judges.alignment import BLOCK, DETAIL_PX, nearest_aligned, resized, thumbnails
 from skindualgen.judges.features import dihedral_views
 
-THUMBNAIL_PX = 16
 CANDIDATES = 20
 """Training photographs, likeliest by thumbnail over the 8 flips and turns, over which a picture is laid."""
 
@@ -42,7 +40,7 @@ class Reference:
 
     @cached_property
     def _thumbnails(self) -> NDArray[np.float32]:
-        return _thumbnails(self.photographs)
+        return thumbnails(self.photographs)
 
     def novelty(self, image: NDArray[np.uint8]) -> float:
         """Return the misfit ratio of a picture [s, s, 3] with the training photograph that fits it best.
@@ -51,7 +49,7 @@ class Reference:
         recoloured or slightly cropped one; towards 1 where several training photographs fit alike.
         """
         views = np.concatenate(dihedral_views(image[None]))  # [8, s, s, 3]
-        likeness = (_thumbnails(views) @ self._thumbnails.T).max(0)  # [n]
+        likeness = (thumbnails(views) @ self._thumbnails.T).max(0)  # [n]
         likeliest = np.sort(np.argsort(-likeness, kind="stable")[:CANDIDATES])
         return float(nearest_aligned(image[None], self.photographs[likeliest]).distance[0])
 
@@ -92,17 +90,6 @@ def build_reference(images: NDArray[np.uint8], masks: NDArray[np.bool_]) -> Refe
     if min(len(images), len(lesions)) < LEAST_PAIRS:
         got = f"{len(images)} training photographs and {len(lesions)} masks"
         raise InputError(got, f"{LEAST_PAIRS} or more of each", "add training pairs")
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
-    small = [_resized(part, DETAIL_PX) for part in pixels.split(256)]
+    small = [resized(images[start : start + BLOCK], DETAIL_PX) for start in range(0, len(images), BLOCK)]
     photographs = torch.cat(small).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
     return Reference(fit_shapes(lesions), photographs.contiguous().numpy())
-
-
-def _resized(pixels: torch.Tensor, side_px: int) -> torch.Tensor:
-    return F.interpolate(pixels.float(), (side_px, side_px), mode="bicubic", antialias=True)  # [n, 3, side, side]
-
-
-def _thumbnails(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Thumbnails [n, 3 * 16 * 16] without each channel's mean, of length 1: their products are correlations."""
-    small = _resized(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2), THUMBNAIL_PX)
-    return np.asarray(F.normalize((small - small.mean((2, 3), keepdim=True)).flatten(1)).numpy())

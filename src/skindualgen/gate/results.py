@@ -10,13 +10,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from skindualgen.contracts import SCHEMA_VERSION
-from skindualgen.data.manifest import manifest_sha256
 from skindualgen.files import run_record, sha256_file
 from skindualgen.gate.application import Application
 from skindualgen.gate.diversity import DiversityRow
 from skindualgen.gate.gate import GATE_FILE, GateFile, Share, Verdict
 from skindualgen.gate.scores import LESION_AREA
-from skindualgen.metrics.intervals import rate
 
 QUARTILES = (0.25, 0.5, 0.75)
 
@@ -97,16 +95,12 @@ def summarise(
         extractor: its feature space.
     """
     gate, verdicts = application.gate, application.verdicts
-    diagnoses = application.diagnoses
     return GateReport(
         gate_sha256=sha256_file(gate.folder / GATE_FILE),
         gate=gate.file,
-        pairs_manifest_sha256=manifest_sha256(application.records),
-        accepted=_share([verdict.accepted for verdict in verdicts]),
-        by_diagnosis={
-            name: _share([v.accepted for v, d in zip(verdicts, diagnoses, strict=True) if d == name])
-            for name in sorted({d for d in diagnoses if d is not None})
-        },
+        pairs_manifest_sha256=application.pairs.sha256,
+        accepted=Share.of(application.kept),
+        by_diagnosis=Share.by_diagnosis(application.kept, application.diagnoses),
         without_mask=application.without_mask,
         reasons=_reasons(verdicts, real, [LESION_AREA, *(rule.score for rule in gate.file.rules)]),
         scores=tuple(
@@ -142,17 +136,12 @@ def _reasons(verdicts: Sequence[Verdict], real: Sequence[Verdict], names: Sequen
             score=name,
             refused=any_of[name],
             alone=alone[name],
-            share=_share([name in each for each in refusing]),
+            share=Share.of([name in each for each in refusing]),
             real_share=of_real[name] / len(real),
         )
         for name in names
     ]
     return tuple(sorted(found, key=lambda each: -each.refused))
-
-
-def _share(hits: Sequence[bool]) -> Share:
-    estimate = rate(sum(hits), len(hits))
-    return Share(value=estimate.value, low=estimate.low, high=estimate.high, n=len(hits))
 
 
 def _quartiles(verdicts: Sequence[Verdict], name: str) -> tuple[float, ...]:

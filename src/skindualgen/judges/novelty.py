@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import stats
 
-from skindualgen.contracts import InputError
 from skindualgen.judges.alignment import nearest_aligned
 from skindualgen.judges.features import FeatureExtractor, dihedral_views
 from skindualgen.judges.neighbours import Neighbours, distance_to, nearest
+from skindualgen.judges.pictures import PictureSet
 from skindualgen.metrics.intervals import Estimate, rate
 
 NEAR_COPY_QUANTILE = 0.01
@@ -62,13 +62,26 @@ class Match:
 
 
 @dataclass(frozen=True)
-class Novelty:
-    """How far generated photographs are from the training photographs, beside unseen real ones; see :func:`novelty`.
+class Nearest:
+    """For each photograph of a set its nearest one in another set.
 
     Attributes:
-        generated, held_out: nearest training photograph of each, in feature space.
-        generated_bits, held_out_bits: the same by perceptual hash, distance in bits of 64.
-        generated_fit, held_out_fit: the same by alignment, distance as misfit ratio.
+        features: in feature space.
+        bits: by perceptual hash, distance in bits of 64.
+        fit: by alignment, distance as misfit ratio.
+    """
+
+    features: Neighbours
+    bits: Neighbours
+    fit: Neighbours
+
+
+@dataclass(frozen=True)
+class Novelty:
+    """How far generated photographs are from the training photographs, next to unseen real ones; see :func:`novelty`.
+
+    Attributes:
+        generated, held_out: nearest training photograph of each.
         threshold: feature distance below which a photograph counts as a near-copy.
         fit_threshold: misfit ratio below which it does.
         is_near_copy: [n] by either rule.
@@ -84,12 +97,8 @@ class Novelty:
         held_out_duplicate_rate: the same among the held-out photographs, which are often fewer.
     """
 
-    generated: Neighbours
-    held_out: Neighbours
-    generated_bits: Neighbours
-    held_out_bits: Neighbours
-    generated_fit: Neighbours
-    held_out_fit: Neighbours
+    generated: Nearest
+    held_out: Nearest
     threshold: float
     fit_threshold: float
     is_near_copy: NDArray[np.bool_]
@@ -103,44 +112,27 @@ class Novelty:
     held_out_duplicate_rate: Estimate
 
 
-@dataclass(frozen=True)
-class _Described:
-    """Photographs [n, s, s, 3] with the features [n, d] and hash bits [n, 64] of each of their views."""
-
-    images: NDArray[np.uint8]
-    features: Sequence[NDArray[np.float32]]
-    bits: Sequence[NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class _Nearest:
-    """Nearest of a reference by each measure."""
-
-    features: Neighbours
-    bits: Neighbours
-    fit: Neighbours
-
-
-def novelty(
-    *,
-    generated: NDArray[np.uint8],
-    held_out: NDArray[np.uint8],
-    train: NDArray[np.uint8],
-    extractor: FeatureExtractor,
-) -> Novelty:
+def novelty(*, generated: PictureSet, held_out: PictureSet, train: PictureSet, extractor: FeatureExtractor) -> Novelty:
     """Compare generated photographs with the training photographs, against held-out real ones.
 
     Args:
-        generated: [n, s, s, 3], 3 or more.
-        held_out: [m, s, s, 3] real photographs that the generator has not seen, 3 or more.
-        train: [k, s, s, 3] those that it has, 2 or more.
+        generated: 3 photographs or more.
+        held_out: 3 or more real photographs that the generator has not seen.
+        train: 2 or more that it has.
         extractor: the feature space.
 
     Raises:
         InputError: too few photographs.
     """
-    known = _Described(train, [extractor(train)], [perceptual_hashes(train)])
-    made, unseen = _describe(generated, extractor), _describe(held_out, extractor)
+    known = _Searched(train.images, [train.features(extractor)], [perceptual_hashes(train.images)])
+    made, unseen = (
+        _Searched(
+            pictures.images,
+            pictures.view_features(extractor),
+            [perceptual_hashes(view) for view in dihedral_views(pictures.images)],
+        )
+        for pictures in (generated, held_out)
+    )
     of_made, of_unseen = _nearest(made, known), _nearest(unseen, known)
     thresholds = (_least(of_unseen.features), _least(of_unseen.fit))
     near_copies = _matches(made, known, of_made, thresholds)
@@ -148,20 +140,15 @@ def novelty(
     flagged[[match.index for match in near_copies]] = True
     duplicates = _matches(made, made, _nearest(made, made), thresholds)
     real_duplicates = _matches(unseen, unseen, _nearest(unseen, unseen), thresholds)
-    rank = _rank(len(held_out))
     return Novelty(
-        generated=of_made.features,
-        held_out=of_unseen.features,
-        generated_bits=of_made.bits,
-        held_out_bits=of_unseen.bits,
-        generated_fit=of_made.fit,
-        held_out_fit=of_unseen.fit,
+        generated=of_made,
+        held_out=of_unseen,
         threshold=thresholds[0],
         fit_threshold=thresholds[1],
         is_near_copy=flagged,
         near_copies=near_copies,
         near_copy_rate=rate(len(near_copies), len(generated)),
-        expected_rate=2 * (rank + 1) / (len(held_out) + 1),
+        expected_rate=2 * (_rank(len(held_out)) + 1) / (len(held_out) + 1),
         closer_than_held_out=_share_nearer(of_made.features, of_unseen.features),
         fits_better_than_held_out=_share_nearer(of_made.fit, of_unseen.fit),
         duplicates=_each_couple_once(duplicates),
@@ -170,15 +157,19 @@ def novelty(
     )
 
 
-def _describe(images: NDArray[np.uint8], extractor: FeatureExtractor) -> _Described:
-    views = dihedral_views(images)
-    return _Described(images, [extractor(view) for view in views], [perceptual_hashes(view) for view in views])
+@dataclass(frozen=True)
+class _Searched:
+    """Photographs [n, s, s, 3] with the features [n, d] and hash bits [n, 64] of each of their views."""
+
+    images: NDArray[np.uint8]
+    features: Sequence[NDArray[np.float32]]
+    bits: Sequence[NDArray[np.float64]]
 
 
-def _nearest(asked: _Described, reference: _Described) -> _Nearest:
+def _nearest(asked: _Searched, reference: _Searched) -> Nearest:
     within = asked is reference
     by_bits = nearest(asked.bits, reference.bits[0], within=within)
-    return _Nearest(
+    return Nearest(
         features=nearest(asked.features, reference.features[0], within=within),
         bits=Neighbours(by_bits.index, np.rint(by_bits.distance**2)),
         fit=nearest_aligned(asked.images, reference.images, within=within),
@@ -200,7 +191,7 @@ def _least(held_out: Neighbours) -> float:
 
 
 def _matches(
-    asked: _Described, reference: _Described, found: _Nearest, thresholds: tuple[float, float]
+    asked: _Searched, reference: _Searched, found: Nearest, thresholds: tuple[float, float]
 ) -> tuple[Match, ...]:
     """The photographs nearer than a threshold; one that both rules flag is matched as alignment does."""
     by_features, by_fit = found.features.distance < thresholds[0], found.fit.distance < thresholds[1]
@@ -234,31 +225,3 @@ def _share_nearer(generated: Neighbours, held_out: Neighbours) -> float:
     """Mann-Whitney's U over the number of couples; a tie counts one half."""
     wins = stats.mannwhitneyu(held_out.distance, generated.distance).statistic
     return float(wins / (len(generated.distance) * len(held_out.distance)))
-
-
-def picture_grid(rows: Sequence[Sequence[NDArray[np.uint8] | NDArray[np.bool_]]], *, gap_px: int = 4) -> Image.Image:
-    """Lay pictures out in rows on white: photographs [h, w, 3] uint8 and masks [h, w] bool, all of one size.
-
-    Raises:
-        InputError: no pictures, or of several sizes.
-    """
-    sizes = {picture.shape[:2] for row in rows for picture in row}
-    if len(sizes) != 1:
-        raise InputError(f"pictures of sizes {sorted(sizes)}", "one size", "resize them first")
-    height, width = sizes.pop()
-    columns = max(len(row) for row in rows)
-    sheet = Image.new("RGB", (columns * (width + gap_px) - gap_px, len(rows) * (height + gap_px) - gap_px), "white")
-    for y, row in enumerate(rows):
-        for x, picture in enumerate(row):
-            pixels = picture if picture.dtype == np.uint8 else picture.astype(np.uint8) * 255
-            sheet.paste(Image.fromarray(pixels), (x * (width + gap_px), y * (height + gap_px)))
-    return sheet
-
-
-def closest_pairs_sheet(
-    *, generated: NDArray[np.uint8], train: NDArray[np.uint8], neighbours: Neighbours, pairs: int = 24, columns: int = 4
-) -> Image.Image:
-    """Show the closest couples, nearest first: each generated photograph with its training neighbour to its right."""
-    closest = np.argsort(neighbours.distance, kind="stable")[:pairs]
-    cells = [picture for i in closest for picture in (generated[i], train[neighbours.index[i]])]
-    return picture_grid([cells[start : start + 2 * columns] for start in range(0, len(cells), 2 * columns)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skindualgen.contracts import InputError, PairRecord
+from skindualgen.contracts import InputError
+from skindualgen.data.dataset import Dataset
 from skindualgen.judges.features import PACKAGED_ENCODERS, dihedral_views, load_imagenet_weights, to_network_input
-from skindualgen.judges.folder import load_images, load_masks
 from skindualgen.judges.training import (
     Augmentation,
     Budget,
@@ -72,18 +72,16 @@ def segmentation_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def train_segmenter(
-    root: Path,
-    records: Sequence[PairRecord],
+    data: Dataset,
     out: Path,
     config: SegmenterConfig | None = None,
     *,
     progress: Callable[[int, float], None] | None = None,
 ) -> Path:
-    """Train on the pairs of a data set folder with Dice + cross-entropy, and write the model file ``out``.
+    """Train on pairs with Dice + cross-entropy, and write the model file ``out``.
 
     Args:
-        root: the folder.
-        records: the pairs to train on; the caller keeps validation and test pairs out.
+        data: the pairs to train on; the caller keeps validation and test pairs out.
         out: a ``.safetensors`` file, written at the end.
         config: default :class:`SegmenterConfig`.
         progress: is given the steps done and the step's loss.
@@ -92,10 +90,13 @@ def train_segmenter(
         InputError: no records, or one without a mask or not square.
     """
     config = config or SegmenterConfig()
-    if not records:
+    if not len(data):
         raise InputError("no pairs", "at least one image-mask pair to train on", "check the split")
-    images = torch.from_numpy(load_images(root, records, config.size_px))
-    masks = torch.from_numpy(load_masks(root, records, config.size_px))
+    for record in data:
+        if record.mask_file_name is None:
+            raise InputError(f"{record.isic_id} without a mask", "a mask for each photograph", "leave this record out")
+    images = torch.from_numpy(data.images(config.size_px))
+    masks = torch.from_numpy(data.masks(config.size_px))
 
     def draw(random: np.random.Generator, step: int) -> tuple[Tensor, Tensor]:
         chosen = torch.from_numpy(random.integers(len(images), size=config.budget.batch_size))
@@ -108,7 +109,7 @@ def train_segmenter(
     network = build_segmenter(config.encoder, pretrained=config.pretrained, seed=config.budget.seed)
     run = fit(network, draw, segmentation_loss, config.budget, progress=progress)
     architecture = {"encoder": config.encoder, "size_px": config.size_px, "augmentation": asdict(config.augmentation)}
-    header = make_header(KIND, config.budget, [r.isic_id for r in records], run, pretrained=config.pretrained)
+    header = make_header(KIND, config.budget, [record.isic_id for record in data], run, pretrained=config.pretrained)
     save_model(out, network, header | architecture)
     return out
 
@@ -133,20 +134,25 @@ class Segmenter:
         """
         result = np.zeros(images.shape[:3], np.float32)
         for index, view in enumerate(dihedral_views(images)):
-            logits = [self._logits(view[part]) for part in batches(len(view), batch_size)]
-            scores = np.concatenate(logits) if logits else np.zeros(view.shape[:3], np.float32)
+            parts = [self.upright_probabilities(view[part]) for part in batches(len(view), batch_size)]
+            scores = np.concatenate(parts) if parts else np.zeros(view.shape[:3], np.float32)
             turned_back = np.rot90(scores[:, :, ::-1] if index % 2 else scores, -(index // 2), axes=(1, 2))
             result += turned_back / 8
         return result
 
-    def masks(self, images: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Return the lesion masks [n, s, s] of photographs [n, s, s, 3]: probability above one half."""
-        return self.probabilities(images) > 0.5
+    @torch.inference_mode()
+    def upright_probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the lesion probability of each pixel as :meth:`probabilities` does, in one view of the photographs.
 
-    def _logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        The mean over eight views takes eight times as long for half a point of Dice with experts (234 photographs).
+        """
         inputs = to_network_input(images, self.header["size_px"]).contiguous(memory_format=torch.channels_last)
         logits = self.network(inputs)  # [b, 1, size, size]
         side = images.shape[1]
         if side != self.header["size_px"]:
             logits = F.interpolate(logits, (side, side), mode="bicubic", antialias=True)
         return torch.sigmoid(logits[:, 0]).numpy()
+
+    def masks(self, images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Return the lesion masks [n, s, s] of photographs [n, s, s, 3]: probability above one half."""
+        return self.probabilities(images) > 0.5

@@ -2,7 +2,7 @@
 
 Prompts that are made from metadata state diagnosis, behaviour, site, sex and age (:mod:`skindualgen.data.prompts`):
 none of these can be measured by a formula, and for age and sex no reading of a dermoscopic photograph is established.
-A site can be scored with a classifier of sites (:func:`attribute_adherence`), beside what that classifier reaches on
+A site can be scored with a classifier of sites (:func:`attribute_hits`), next to what that classifier reaches on
 held-out real photographs.
 
 Users' own prompts may hold words of size, shape and skin tone (:data:`skindualgen.data.terms.ATTRIBUTE_WORDS`). Those
@@ -110,40 +110,26 @@ def _concordance(*groups: NDArray[np.floating], axis: int = -1) -> NDArray[np.fl
     return np.asarray(np.mean(shares, axis=0))
 
 
-@dataclass(frozen=True)
-class AttributeAdherence:
-    """How a classifier reads an attribute of a set of photographs, beside what their records say.
-
-    Attributes:
-        hits: for each scored class, of each of its photographs whether it was read right.
-        recalls: share of them, by class.
-        left_out: photographs of classes that the classifier does not know or that are fewer than
-            :data:`LEAST_PHOTOGRAPHS`.
-        unlabelled: photographs whose record does not state the attribute.
-        balanced_accuracy: mean of the recalls.
-        chance: the most that a reading without looking can reach: 1 / number of scored classes.
-    """
-
-    hits: Mapping[str, tuple[bool, ...]]
-    recalls: Mapping[str, float]
-    left_out: Mapping[str, int]
-    unlabelled: int
-    balanced_accuracy: Estimate
-    chance: float
+Hits = Mapping[str, NDArray[np.bool_]]
+"""For each scored class, of each of its photographs whether it was read right."""
 
 
-def attribute_adherence(
-    *, truth: Sequence[str | None], predicted_scores: NDArray[np.floating], names: Sequence[str], seed: int = 0
-) -> AttributeAdherence:
+def attribute_hits(
+    *, truth: Sequence[str | None], predicted_scores: NDArray[np.floating], names: Sequence[str]
+) -> dict[str, NDArray[np.bool_]]:
     """Score any attribute classifier's outputs on photographs whose records (or prompts) state the attribute.
 
-    To be read beside the same of held-out real photographs (:func:`compare_adherence`): a classifier that cannot read
+    To be read next to the same of held-out real photographs (:func:`compare_adherence`): a classifier that cannot read
     an attribute of real photographs says nothing of generated ones.
 
     Args:
         truth: the stated class of each photograph, None where none is stated.
         predicted_scores: [n, k], the highest wins.
         names: the classes of the k columns.
+
+    Returns:
+        :data:`Hits`; photographs of classes that the classifier does not know, or that are fewer than
+        :data:`LEAST_PHOTOGRAPHS`, are left out.
 
     Raises:
         InputError: shapes that do not match, or fewer than two classes to score.
@@ -164,27 +150,24 @@ def attribute_adherence(
         )
     stated = np.array(["" if name is None else name for name in truth])
     right = np.asarray(names)[predicted_scores.argmax(1)] == stated
-    hits = [right[stated == name] for name in classes]
-    return AttributeAdherence(
-        hits={name: tuple(map(bool, row)) for name, row in zip(classes, hits, strict=True)},
-        recalls={name: float(row.mean()) for name, row in zip(classes, hits, strict=True)},
-        left_out={name: count for name, count in sorted(counts.items()) if name not in classes},
-        unlabelled=len(truth) - counts.total(),
-        balanced_accuracy=bootstrap([row.astype(float) for row in hits], mean_of_means, seed=seed),
-        chance=1 / len(classes),
-    )
+    return {name: right[stated == name] for name in classes}
 
 
-def compare_adherence(*, real: AttributeAdherence, generated: AttributeAdherence, seed: int = 0) -> Estimate:
-    """Return generated - real of the balanced accuracy over the classes that are scored in both sets.
+def balanced_rate(hits: Hits, *, seed: int = 0) -> Estimate:
+    """Return the mean over the classes of their shares of hits; a reading without looking reaches 1 / classes."""
+    return bootstrap([row.astype(float) for row in hits.values()], mean_of_means, seed=seed)
+
+
+def compare_adherence(*, real: Hits, generated: Hits, seed: int = 0) -> Estimate:
+    """Return generated - real of the balanced rate over the classes that are scored in both sets.
 
     Raises:
         InputError: fewer than two such classes.
     """
-    shared = [name for name in real.hits if name in generated.hits]
+    shared = [name for name in real if name in generated]
     if len(shared) < 2:
         raise InputError(f"{len(shared)} classes in both sets", "two or more", "generate the classes of the real set")
-    samples = [np.array(side.hits[name], float) for side in (generated, real) for name in shared]
+    samples = [side[name].astype(float) for side in (generated, real) for name in shared]
 
     def difference(*rows: NDArray[np.floating], axis: int = -1) -> NDArray[np.floating]:
         of_generated, of_real = rows[: len(shared)], rows[len(shared) :]

@@ -1,11 +1,11 @@
-"""Distances between real and generated feature vectors, and the floor that two real sets themselves reach.
+"""Distances between real and generated feature vectors.
 
-Every distance here depends on the sizes of the two sets: read it only beside :func:`real_to_real` at the same sizes.
+Every distance here depends on the sizes of the two sets: read it only next to that of real against real at the same
+sizes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -221,56 +221,3 @@ def manifold_of_products(p: Products, neighbours: int = NEIGHBOURS) -> ManifoldS
         density=float(in_real_ball.sum(0).mean() / neighbours),
         coverage=float(in_real_ball.any(1).mean()),
     )
-
-
-def real_to_real(
-    features: Features, sizes: tuple[int, int], distance: SetDistance, *, repeats: int = 20, seed: int = 0
-) -> NDArray[np.float64]:
-    """Return the distance between random disjoint parts of a real set, ``repeats`` times: the floor of that distance.
-
-    Args:
-        features: [n, d] of real photographs.
-        sizes: photographs in the part that plays "generated" and in the one that plays "real"; together n or fewer.
-        distance: for example :func:`frechet_distance`.
-
-    Returns:
-        [repeats].
-
-    Raises:
-        InputError: the two parts need more photographs than there are.
-    """
-    if sum(sizes) > len(features):
-        raise InputError(f"sizes {sizes} of {len(features)} photographs", "disjoint parts", "ask for smaller parts")
-    values = []
-    for repeat in range(repeats):
-        order = np.random.default_rng([seed, repeat]).permutation(len(features))
-        played, rest = features[order[: sizes[0]]], features[order[sizes[0] : sum(sizes)]]
-        values.append(distance(real=rest, generated=played))
-    return np.array(values)
-
-
-def jackknife_error(
-    distance: Callable[..., float], *, real: Features, generated: Features, groups: int = 20, seed: int = 0
-) -> float:
-    """Return the standard error of a distance by the grouped jackknife over both sets.
-
-    The bootstrap is no use here: its repeated photographs add a bias to both the Frechet and the kernel distance.
-
-    Args:
-        distance: takes ``real`` and ``generated``.
-        groups: random parts of each set that are left out in turn.
-
-    Raises:
-        InputError: a set has fewer members than groups.
-
-    Source: Efron and Tibshirani, An introduction to the bootstrap, 1993, chapter 11; Busing et al., 1999 (groups).
-    """
-    sets = {"real": np.asarray(real), "generated": np.asarray(generated)}
-    variance = 0.0
-    for position, (name, features) in enumerate(sets.items()):
-        if len(features) < groups:
-            raise InputError(f"{len(features)} {name} photographs", f"{groups} or more", "ask for fewer groups")
-        group = np.random.default_rng([seed, position]).permutation(np.arange(len(features)) % groups)
-        without = [distance(**sets | {name: features[group != left_out]}) for left_out in range(groups)]
-        variance += (groups - 1) * float(np.var(without))
-    return float(np.sqrt(variance))

@@ -1,4 +1,4 @@
-"""Tables over sets of masks: shapes of real against generated ones, and agreement of two masks of each photograph."""
+"""Measures over sets of masks: shapes of real against generated ones, and agreement of two masks of each photograph."""
 
 from __future__ import annotations
 
@@ -9,61 +9,44 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skindualgen.contracts import InputError
-from skindualgen.metrics.distributions import FlooredDistance, floored_distance, kolmogorov_smirnov, wasserstein
+from skindualgen.metrics.distributions import compared_with_real, kolmogorov_smirnov, wasserstein
 from skindualgen.metrics.intervals import Estimate, bootstrap, difference_of_means, mean_of_means, rate
 from skindualgen.metrics.masks import ShapeStatistics, agreement, shape_statistics
+from skindualgen.metrics.measures import HELD_OUT, Measure, Reference
 
 Masks = Sequence[NDArray[np.bool_]] | NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
-AGREEMENT_SCORES = ("dice", "iou", "hd95_px", "boundary_f")
+SHAPES = tuple(field.name for field in fields(ShapeStatistics))
 RATES = frozenset({"touches_border"})
 """Statistics that are yes or no: their mean is a share, with Wilson's interval."""
+DISTANCE, SHIFT = "_distance", "_shift"
+"""What the names of a statistic's Kolmogorov-Smirnov and Wasserstein distances end in."""
+
+AGREEMENT_SCORES = ("dice", "iou", "hd95_px", "boundary_f")
 
 LEAST_SHAPES = 4
 """Non-empty masks of each set, from which on halves can be compared."""
 
 
 @dataclass(frozen=True)
-class ShapeRow:
-    """One statistic of :class:`skindualgen.metrics.masks.ShapeStatistics` over two sets of masks.
+class ShapeComparison:
+    """Shapes of generated masks next to those of real ones.
 
     Attributes:
-        real, generated: means.
-        difference: generated - real.
-        kolmogorov_smirnov: [0, 1].
-        wasserstein: in standard deviations of the real values; None where all of those are equal.
-        real_values, generated_values: of each mask that has the statistic, in order.
+        real, generated: by statistic, the values of the masks that have it, in order; an empty mask has an area of 0
+            and no shape.
+        measures: of each statistic the mean, under its name; the Kolmogorov-Smirnov distance, [0, 1]; and, unless all
+            real values are equal, the Wasserstein distance in standard deviations of the real values.
     """
 
-    real: Estimate
-    generated: Estimate
-    difference: Estimate
-    kolmogorov_smirnov: FlooredDistance
-    wasserstein: FlooredDistance | None
-    real_values: tuple[float, ...]
-    generated_values: tuple[float, ...]
+    real: Mapping[str, Floats]
+    generated: Mapping[str, Floats]
+    measures: list[Measure]
 
 
-@dataclass(frozen=True)
-class ShapeTable:
-    """Shapes of generated masks beside those of real ones.
-
-    Attributes:
-        n_real, n_generated: masks, the empty ones included.
-        empty_real, empty_generated: masks without a lesion; they have an area, but no shape.
-        rows: by the name of the statistic.
-    """
-
-    n_real: int
-    n_generated: int
-    empty_real: int
-    empty_generated: int
-    rows: Mapping[str, ShapeRow]
-
-
-def compare_shapes(*, real: Masks, generated: Masks, seed: int) -> ShapeTable:
-    """Compare the shapes of two sets of masks [h, w], statistic by statistic, with intervals and floors.
+def compare_shapes(*, real: Masks, generated: Masks, seed: int) -> ShapeComparison:
+    """Compare the shapes of two sets of masks [h, w], statistic by statistic.
 
     Masks should be of one size: the pixel grid has a part in perimeters.
 
@@ -78,11 +61,15 @@ def compare_shapes(*, real: Masks, generated: Masks, seed: int) -> ShapeTable:
             f"{LEAST_SHAPES} or more with a lesion in each",
             "add pairs",
         )
-    rows = {
-        name: _shape_row(_defined(of_real, name), _defined(of_generated, name), share=name in RATES, seed=seed)
-        for name in (field.name for field in fields(ShapeStatistics))
-    }
-    return ShapeTable(len(of_real), len(of_generated), empty[0], empty[1], rows)
+    real_values, generated_values = (
+        {name: _defined(shapes, name) for name in SHAPES} for shapes in (of_real, of_generated)
+    )
+    measures = [
+        measure
+        for name in SHAPES
+        for measure in _shape_measures(name, real=real_values[name], generated=generated_values[name], seed=seed)
+    ]
+    return ShapeComparison(real_values, generated_values, measures)
 
 
 def _defined(shapes: Sequence[ShapeStatistics], name: str) -> Floats:
@@ -90,81 +77,61 @@ def _defined(shapes: Sequence[ShapeStatistics], name: str) -> Floats:
     return np.asarray(values[np.isfinite(values)])
 
 
-def _shape_row(real: Floats, generated: Floats, *, share: bool, seed: int) -> ShapeRow:
+def _shape_measures(name: str, *, real: Floats, generated: Floats, seed: int) -> list[Measure]:
     def mean(values: Floats) -> Estimate:
-        return rate(int(values.sum()), len(values)) if share else bootstrap([values], mean_of_means, seed=seed)
+        return rate(int(values.sum()), len(values)) if name in RATES else bootstrap([values], mean_of_means, seed=seed)
 
     spread = float(real.std())
 
     def in_deviations(*, real: NDArray[np.floating], generated: NDArray[np.floating]) -> float:
         return wasserstein(real=real, generated=generated) / spread
 
-    return ShapeRow(
-        real=mean(real),
-        generated=mean(generated),
-        difference=bootstrap([generated, real], difference_of_means, seed=seed),
-        kolmogorov_smirnov=floored_distance(kolmogorov_smirnov, real=real, generated=generated, seed=seed),
-        wasserstein=floored_distance(in_deviations, real=real, generated=generated, seed=seed) if spread else None,
-        real_values=tuple(real.tolist()),
-        generated_values=tuple(generated.tolist()),
-    )
+    both = {"real": real, "generated": generated}
+    found = [Measure.of(name, mean(generated), Reference.of(HELD_OUT, mean(real)), (len(generated), len(real)))]
+    found.append(compared_with_real(kolmogorov_smirnov, **both, seed=seed).measure(name + DISTANCE))
+    if spread:
+        found.append(compared_with_real(in_deviations, **both, seed=seed).measure(name + SHIFT))
+    return found
 
 
-@dataclass(frozen=True)
-class AgreementScore:
-    """One score over a set of pairs of masks, with the values of each pair in order."""
+def agreement_values(
+    predicted: Sequence[ArrayLike] | NDArray[np.bool_], truth: Sequence[ArrayLike] | NDArray[np.bool_]
+) -> dict[str, Floats]:
+    """Return Dice, IoU, HD95 and boundary F [n] of pairs of masks [h, w].
 
-    mean: Estimate
-    median: float
-    values: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class AgreementTable:
-    """Agreement of predicted with true masks.
-
-    Attributes:
-        n: pairs of masks.
-        empty_predicted, empty_truth: how many of each hold no lesion; see :mod:`skindualgen.metrics.masks` for what an
-            empty mask scores.
-        scores: by name, of :data:`AGREEMENT_SCORES`.
-    """
-
-    n: int
-    empty_predicted: int
-    empty_truth: int
-    scores: Mapping[str, AgreementScore]
-
-
-def summarise_agreement(
-    predicted: Sequence[ArrayLike] | NDArray[np.bool_], truth: Sequence[ArrayLike] | NDArray[np.bool_], *, seed: int = 0
-) -> AgreementTable:
-    """Return Dice, IoU, HD95 and boundary F of pairs of masks [h, w]: mean with interval, and median.
+    See :mod:`skindualgen.metrics.masks` for what an empty mask scores.
 
     Raises:
-        InputError: fewer than 2 pairs, or not as many of each.
+        InputError: not as many of each.
     """
-    if len(predicted) != len(truth) or len(truth) < 2:
-        raise InputError(f"{len(predicted)} predicted, {len(truth)} true masks", "as many, 2 or more", "match them")
+    if len(predicted) != len(truth):
+        raise InputError(f"{len(predicted)} predicted, {len(truth)} true masks", "as many of each", "match them")
     pairs = [agreement(*pair) for pair in zip(predicted, truth, strict=True)]
-    scores = {}
+    return {name: np.array([pair[name] for pair in pairs]) for name in AGREEMENT_SCORES}
+
+
+def agreement_measures(
+    *,
+    real: Mapping[str, Floats],
+    generated: Mapping[str, Floats],
+    seed: int,
+    group: str | None = None,
+    judge: str | None = None,
+) -> list[Measure]:
+    """Return the mean of each score next to that of real pairs, and how far the mean Dice falls short of theirs.
+
+    Args:
+        real, generated: of :func:`agreement_values`, 2 pairs or more.
+        group, judge: as in :class:`Measure`.
+    """
+    sizes = len(generated["dice"]), len(real["dice"])
+
+    def measure(name: str, estimate: Estimate, reference: Estimate) -> Measure:
+        return Measure.of(name, estimate, Reference.of(HELD_OUT, reference), sizes, group=group, judge=judge)
+
+    found = []
     for name in AGREEMENT_SCORES:
-        values = np.array([pair[name] for pair in pairs])
-        mean = bootstrap([values], mean_of_means, seed=seed)
-        scores[name] = AgreementScore(mean, float(np.median(values)), tuple(values.tolist()))
-    empty = [sum(not np.any(mask) for mask in masks) for masks in (predicted, truth)]
-    return AgreementTable(len(pairs), empty[0], empty[1], scores)
-
-
-def compare_agreement(
-    *, real_scores: AgreementTable, generated_scores: AgreementTable, seed: int = 0
-) -> dict[str, Estimate]:
-    """Return generated - real of the mean of each score, with its interval; the two sets are resampled separately."""
-    return {
-        name: bootstrap(
-            [np.array(table.scores[name].values) for table in (generated_scores, real_scores)],
-            difference_of_means,
-            seed=seed,
-        )
-        for name in AGREEMENT_SCORES
-    }
+        means = [bootstrap([values[name]], mean_of_means, seed=seed) for values in (generated, real)]
+        found.append(measure(f"agreement_{name}", *means))
+    difference = bootstrap([generated["dice"], real["dice"]], difference_of_means, seed=seed)
+    return [*found, measure("agreement_gap", -difference, Estimate(0.0))]

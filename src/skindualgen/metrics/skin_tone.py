@@ -12,7 +12,7 @@ Kinyanjui et al., Fairness of classifiers across skin tones in dermatology, MICC
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +21,9 @@ from scipy import ndimage
 from skimage.color import rgb2lab
 
 from skindualgen.contracts import InputError
-from skindualgen.metrics.distributions import FlooredDistance, floored_distance, wasserstein
-from skindualgen.metrics.intervals import Estimate, rate
+from skindualgen.metrics.distributions import compared_with_real, wasserstein
+from skindualgen.metrics.intervals import bootstrap, mean_of_means, rate
+from skindualgen.metrics.measures import HELD_OUT, Measure, Reference
 
 CATEGORIES = ("dark", "brown", "tan", "intermediate", "light", "very light")
 UPPER_DEGREES = (-30.0, 10.0, 28.0, 41.0, 55.0)
@@ -57,8 +58,13 @@ OUTLIER_ROUNDS = 5
 LEAST_SKIN = 0.05
 """Share of the picture that must be left as measurable skin."""
 
+LEAST_TONES = 4
+"""Measured real photographs, from which on halves can be compared."""
+
 THIN = 30
 """Real photographs below which nothing is claimed of a category: a share of 30 is known to 17 points at best."""
+
+Floats = NDArray[np.float64]
 
 CALIBRATION_NOTE = (
     "Light and white balance of dermoscopy are not calibrated: the angle compares sets that were taken alike and is no "
@@ -120,9 +126,13 @@ def skin_tone(image: NDArray[np.uint8], lesion: NDArray[np.bool_]) -> SkinTone:
     return SkinTone(typology_angle(float(lightness), float(yellowness)), share)
 
 
-def skin_tones(images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.bool_]]) -> list[SkinTone]:
-    """Measure each photograph of a set; see :func:`skin_tone`."""
-    return [skin_tone(image, mask) for image, mask in zip(images, masks, strict=True)]
+def typology_angles(images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.bool_]]) -> Floats:
+    """Return the ITA in degrees [n] of each photograph of a set, NaN where too little skin can be measured.
+
+    See :func:`skin_tone`.
+    """
+    found = [skin_tone(image, mask).ita_degrees for image, mask in zip(images, masks, strict=True)]
+    return np.array([np.nan if angle is None else angle for angle in found], np.float64)
 
 
 def _skin(image: NDArray[np.uint8], lab: NDArray[np.float64], lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -160,125 +170,57 @@ def _farther(region: NDArray[np.bool_], distance_px: float) -> NDArray[np.bool_]
     return np.asarray(ndimage.distance_transform_edt(~region) > distance_px)
 
 
-@dataclass(frozen=True)
-class ToneShare:
-    """Photographs of one category in both sets; the shares are None for a set without any measurable photograph."""
-
-    real: int
-    generated: int
-    real_share: Estimate | None
-    generated_share: Estimate | None
+def tone_share_name(name: str) -> str:
+    """Return the name of the measure that is the share of a category."""
+    return f"skin_{name.replace(' ', '_')}"
 
 
-@dataclass(frozen=True)
-class ToneGroup:
-    """Skin tones of one diagnosis, or of all.
-
-    Attributes:
-        real_degrees, generated_degrees: ITA of each photograph that could be measured, in order.
-        real_unmeasured, generated_unmeasured: photographs with too little skin.
-        real_bluish, generated_bluish: measured ones with b* < 0, that is a white balance that is off.
-        categories: by name, dark to very light.
-        wasserstein_degrees: None for fewer than 4 real or 2 generated photographs.
-        thin: categories with fewer than :data:`THIN` real photographs.
-    """
-
-    real_degrees: tuple[float, ...]
-    generated_degrees: tuple[float, ...]
-    real_unmeasured: int
-    generated_unmeasured: int
-    real_bluish: int
-    generated_bluish: int
-    categories: Mapping[str, ToneShare]
-    wasserstein_degrees: FlooredDistance | None
-    thin: tuple[str, ...]
+def category_counts(angles: Floats) -> dict[str, int]:
+    """Return how many of the angles [n], without NaN, fall into each category, dark to very light."""
+    counts = np.bincount(np.searchsorted(UPPER_DEGREES, angles), minlength=len(CATEGORIES))
+    return dict(zip(CATEGORIES, counts.tolist(), strict=True))
 
 
-@dataclass(frozen=True)
-class ToneTable:
-    """Skin tones of two sets, overall and by diagnosis, and in plain words where the real data are too thin."""
-
-    overall: ToneGroup
-    by_diagnosis: Mapping[str, ToneGroup]
-    statements: tuple[str, ...]
+def thin_categories(real: Floats) -> list[str]:
+    """Return the categories with fewer than :data:`THIN` real photographs; angles [n] without NaN."""
+    return [name for name, count in category_counts(real).items() if count < THIN]
 
 
-def compare_tones(
-    *,
-    real: Sequence[SkinTone],
-    generated: Sequence[SkinTone],
-    real_diagnoses: Sequence[str | None],
-    generated_diagnoses: Sequence[str | None],
-    seed: int,
-) -> ToneTable:
-    """Compare the skin tones of two sets; photographs without a diagnosis count overall only.
+def tone_measures(*, real: Floats, generated: Floats, seed: int, group: str | None = None) -> list[Measure]:
+    """Compare the skin tones of two sets.
+
+    Args:
+        real, generated: angles [n] and [m] of :func:`typology_angles`.
+        group: as in :class:`Measure`.
+
+    Returns:
+        Distance and mean, where there are :data:`LEAST_TONES` measured real photographs and 2 generated ones; for all
+        photographs (no group) also the share of each category and of photographs that could not be measured.
 
     Raises:
-        InputError: not one diagnosis (or None) for each photograph, or an empty set.
+        InputError: an empty set.
     """
-    for tones, diagnoses in ((real, real_diagnoses), (generated, generated_diagnoses)):
-        if len(tones) != len(diagnoses) or not tones:
-            raise InputError(f"{len(tones)} tones, {len(diagnoses)} diagnoses", "as many, 1 or more", "match them")
-    names = sorted({name for name in (*real_diagnoses, *generated_diagnoses) if name is not None})
-    overall = _group(real, generated, seed)
-    by_diagnosis = {
-        name: _group(
-            [tone for tone, diagnosis in zip(real, real_diagnoses, strict=True) if diagnosis == name],
-            [tone for tone, diagnosis in zip(generated, generated_diagnoses, strict=True) if diagnosis == name],
-            seed,
-        )
-        for name in names
-    }
-    return ToneTable(overall, by_diagnosis, _statements(overall, by_diagnosis))
+    if not len(real) or not len(generated):
+        raise InputError(f"{len(real)} real, {len(generated)} generated angles", "1 or more of each", "add photographs")
+    of_real, of_generated = (angles[np.isfinite(angles)] for angles in (real, generated))
+    sizes = len(of_generated), len(of_real)
 
+    def thin(count: int) -> str | None:
+        return f"{count} real photographs: too thin to judge by" if count < THIN else None
 
-def _group(real: Sequence[SkinTone], generated: Sequence[SkinTone], seed: int) -> ToneGroup:
-    of_real, of_generated = ([t.ita_degrees for t in tones if t.ita_degrees is not None] for tones in (real, generated))
-
-    def share(angles: Sequence[float], name: str) -> tuple[int, Estimate | None]:
-        hits = sum(category(angle) == name for angle in angles)
-        return hits, rate(hits, len(angles)) if angles else None
-
-    categories = {}
-    for name in CATEGORIES:
-        (real_hits, real_share), (hits, generated_share) = share(of_real, name), share(of_generated, name)
-        categories[name] = ToneShare(real_hits, hits, real_share, generated_share)
-    enough = len(of_real) >= 4 and len(of_generated) >= 2
-    return ToneGroup(
-        real_degrees=tuple(of_real),
-        generated_degrees=tuple(of_generated),
-        real_unmeasured=len(real) - len(of_real),
-        generated_unmeasured=len(generated) - len(of_generated),
-        real_bluish=sum(abs(angle) > 90 for angle in of_real),
-        generated_bluish=sum(abs(angle) > 90 for angle in of_generated),
-        categories=categories,
-        wasserstein_degrees=floored_distance(
-            wasserstein, real=np.array(of_real), generated=np.array(of_generated), seed=seed
-        )
-        if enough
-        else None,
-        thin=tuple(name for name in CATEGORIES if categories[name].real < THIN),
-    )
-
-
-def _statements(overall: ToneGroup, by_diagnosis: Mapping[str, ToneGroup]) -> tuple[str, ...]:
-    measured = len(overall.real_degrees)
-    lines = [CALIBRATION_NOTE]
-    for name in overall.thin:
-        counts = overall.categories[name]
-        found = f"{counts.real} of {measured} real photographs, fewer than {THIN}"
-        extra = f"; the {counts.generated} generated ones extrapolate" if counts.generated else ""
-        lines.append(f"{name.capitalize()} skin ({_range(name)}): {found}: too thin to judge generated skin by{extra}.")
-    for diagnosis, group in by_diagnosis.items():
-        thin = ", ".join(f"{name} ({group.categories[name].real})" for name in group.thin)
-        if thin:
-            lines.append(f"{diagnosis}: too thin in {thin}.")
-    return tuple(lines)
-
-
-def _range(name: str) -> str:
-    index = CATEGORIES.index(name)
-    if index == 0:
-        return f"ITA {UPPER_DEGREES[0]:.0f} degrees or less"
-    above = f"ITA above {UPPER_DEGREES[index - 1]:.0f}"
-    return f"{above} degrees" if index == len(UPPER_DEGREES) else f"{above} to {UPPER_DEGREES[index]:.0f} degrees"
+    measures = []
+    if len(of_real) >= LEAST_TONES and len(of_generated) >= 2:
+        distance = compared_with_real(wasserstein, real=of_real, generated=of_generated, seed=seed)
+        measures.append(distance.measure("ita_distance", group=group, caveat=thin(len(of_real))))
+        mean, real_mean = (bootstrap([angles], mean_of_means, seed=seed) for angles in (of_generated, of_real))
+        measures.append(Measure.of("ita_mean", mean, Reference.of(HELD_OUT, real_mean), sizes, group=group))
+    if group is not None:
+        return measures
+    counts, real_counts = category_counts(of_generated), category_counts(of_real)
+    for name in CATEGORIES if min(sizes) else ():
+        share, real_share = rate(counts[name], sizes[0]), rate(real_counts[name], sizes[1])
+        reference = Reference.of(HELD_OUT, real_share)
+        measures.append(Measure.of(tone_share_name(name), share, reference, sizes, caveat=thin(real_counts[name])))
+    totals = len(generated), len(real)
+    share, real_share = (rate(total - size, total) for total, size in zip(totals, sizes, strict=True))
+    return [*measures, Measure.of("skin_unmeasured", share, Reference.of(HELD_OUT, real_share), totals)]

@@ -29,7 +29,7 @@ Labels = Sequence[str | None]
 
 @dataclass(frozen=True)
 class Teaching:
-    """What a set taught, beside what as many real photographs teach.
+    """What a set taught, next to what as many real photographs teach.
 
     Attributes:
         generated, real: balanced accuracy on held-out real photographs, trained on the one and on the other.
@@ -50,10 +50,19 @@ class Teaching:
         return 1 / len(self.classes)
 
     @property
-    def share(self) -> float:
-        """What generated photographs teach over chance, as a share of what real ones do; NaN if those teach nothing."""
-        gain = self.real.value - self.chance
-        return (self.generated.value - self.chance) / gain if gain > 0 else float("nan")
+    def gain(self) -> float:
+        """What real photographs teach over guessing."""
+        return self.real.value - self.chance
+
+    @property
+    def share(self) -> Estimate:
+        """What generated photographs teach over guessing, as a share of the gain; NaN if that is not above 0.
+
+        The interval takes the real accuracy as given.
+        """
+        if self.gain <= 0:
+            return Estimate(float("nan"))
+        return (self.generated - self.chance) / self.gain
 
 
 def teaching(

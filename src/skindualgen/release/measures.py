@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from huggingface_hub import EvalResult
 
-from skindualgen.evaluation.results import SECTIONS, EvaluationReport, Measure, Reference
-from skindualgen.evaluation.skin_tone import tone_share_name
-from skindualgen.metrics.skin_tone import CATEGORIES
+from skindualgen.evaluation.results import SECTIONS, EvaluationReport
+from skindualgen.metrics.measures import Measure, Reference
+from skindualgen.metrics.skin_tone import CATEGORIES, tone_share_name
 
 HEADLINES = (
     "frechet", "frechet_ratio_to_floor", "kid", "precision", "recall", "density", "coverage",

@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 from skindualgen.evaluation.evidence import Sample
-from skindualgen.evaluation.results import EvaluationReport, SectionName
+from skindualgen.evaluation.results import EvaluationReport
 from skindualgen.evaluation.run import Evaluation
-from skindualgen.report import evaluation_sections as pages
+from skindualgen.report.evaluation_sections import CHAPTERS, TITLES
 from skindualgen.report.evaluation_tables import conditions_table, number
 from skindualgen.report.page import Group, Headline, Outline, Report, Section, Tile
-
-CHAPTERS: Mapping[SectionName, tuple[str, Callable[[Evaluation], Section]]] = {
-    "fidelity": ("Fidelity and variety", pages.fidelity_page),
-    "masks": ("Masks", pages.masks_page),
-    "diagnosis": ("Prompted diagnosis", pages.diagnosis_page),
-    "adherence": ("Other prompted attributes", pages.adherence_page),
-    "memorisation": ("Copies", pages.memorisation_page),
-    "skin_tone": ("Skin tone", pages.skin_tone_page),
-}
-"""Section -> title, and what arranges it."""
 
 
 def build_report(evaluation: Evaluation) -> Report:
     """Arrange an evaluation for reading."""
     report = evaluation.report
     sections = [_samples(evaluation)]
-    for name, (title, page) in CHAPTERS.items():
+    for name, page in CHAPTERS.items():
         reason = report.section(name).left_out
-        sections.append(page(evaluation) if reason is None else Section(name, title, f"Left out: {reason}"))
+        sections.append(page(evaluation) if reason is None else Section(name, TITLES[name], f"Left out: {reason}"))
     if report.conditions:
         sections.append(_conditions(report))
     run, present = report.run, {measure.name for measure in report.measures()}
     return Report(
-        title=f"{run.n_generated} generated photographs, judged beside real ones",
+        title=f"{run.n_generated} generated photographs, compared with real ones",
         subtitle=(
-            f"“{report.generated.name}” beside “{report.real.name}”: {run.n_train} real photographs that a generator "
+            f"“{report.generated.name}” next to “{report.real.name}”: {run.n_train} real photographs that a generator "
             f"may have seen (train), {run.n_held_out} that it has not ({run.held_out}). All at {run.size_px} × "
             f"{run.size_px} px, so that neither side shows more detail."
         ),
@@ -57,7 +45,7 @@ HEADLINES = (
     ("class_balanced_accuracy", "prompted diagnoses read back", True),
     ("taught_share", "of what real photographs teach a classifier", False),
 )
-"""Measure, what the large figure is called, and whether its reference stands beside it."""
+"""Measure, what the large figure is called, and whether its reference is shown with it."""
 
 
 def _headlines(report: EvaluationReport) -> list[Headline]:
@@ -68,8 +56,8 @@ def _headlines(report: EvaluationReport) -> list[Headline]:
         if measure is None or measure.value is None:
             continue
         shown = f"{measure.value:.1%}" if key == "near_copy_rate" else number(measure.value)
-        beside = f"; real {number(measure.reference.value)}" if with_reference and measure.reference else ""
-        headlines.append(Headline(shown, label + beside, key))
+        of_real = f"; real {number(measure.reference.value)}" if with_reference and measure.reference else ""
+        headlines.append(Headline(shown, label + of_real, key))
     return headlines
 
 

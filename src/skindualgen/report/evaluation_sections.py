@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from PIL import Image
 
 from skindualgen.evaluation.definitions import SHAPES
 from skindualgen.evaluation.evidence import Couple
-from skindualgen.evaluation.results import EvaluationReport, Measure
-from skindualgen.evaluation.results import Section as Measured
+from skindualgen.evaluation.results import EvaluationReport, SectionName
 from skindualgen.evaluation.run import Evaluation
+from skindualgen.metrics.measures import Measure
 from skindualgen.report import evaluation_figures as figures
 from skindualgen.report.evaluation_tables import caveats_of, found, groups_table, measures_table, number, shapes_table
-from skindualgen.report.figures import figure_svg
+from skindualgen.report.figures import Values, figure_svg, histograms
 from skindualgen.report.page import Group, Plot, Section, Tile
 
 FIDELITY = ("kid", "frechet", "precision", "recall", "density", "coverage")
 AGREEMENT = ("agreement_dice", "agreement_iou", "agreement_hd95_px", "agreement_boundary_f")
+TITLES: Mapping[SectionName, str] = {
+    "fidelity": "Fidelity and variety",
+    "masks": "Masks",
+    "diagnosis": "Prompted diagnosis",
+    "adherence": "Other prompted attributes",
+    "memorisation": "Copies",
+    "skin_tone": "Skin tone",
+}
 MASK_PANELS = {name: title for name, (title, _) in SHAPES.items()} | {"dice": "Dice with the segmenter"}
 TONE = ("ita_mean", "ita_distance")
 FOREST_CAPTION = "Dots: generated, with 95 % intervals. Bands: real against real, over random draws."
@@ -32,7 +41,7 @@ def fidelity_page(evaluation: Evaluation) -> Section:
         of_judge = [measure for measure in section.measures if measure.judge == judge]
         names = [name for name in FIDELITY if found(of_judge, name)]
         if any(measure.value is not None for measure in of_judge if measure.name in names):
-            svg = figure_svg(figures.forest(of_judge, names, report.definitions), f"fidelity-{position}")
+            svg = figure_svg(figures.measures_forest(of_judge, names, report.definitions), f"fidelity-{position}")
             plots.append(Plot(svg, f"fidelity measures on {judge}", f"Features of {judge}. {FOREST_CAPTION}"))
         tables.append(groups_table(of_judge, names, report.definitions, f"Beside held-out real, {judge}"))
         against = [f"{name}_against_train" for name in names]
@@ -41,17 +50,15 @@ def fidelity_page(evaluation: Evaluation) -> Section:
     if points is not None:
         caption = (
             f"The plane in which the features of real photographs vary most ({points.explained:.0%} of their "
-            "variance). Where real points stand alone, the generator draws nothing."
+            "variance). Where real points stand alone, nothing is generated."
         )
         plots.append(Plot(figure_svg(figures.feature_map(points), "map"), "map of features", caption))
-    return Section(
+    return _chapter(
+        evaluation,
         "fidelity",
-        "Fidelity and variety",
         f"How near generated photographs come to held-out real ones as a set. {_in_range(section.measures, report)}",
         plots=plots,
         tables=tables,
-        caveats=[*section.caveats, *caveats_of(section.measures, report.definitions)],
-        note=_note(section),
     )
 
 
@@ -76,8 +83,8 @@ def masks_page(evaluation: Evaluation) -> Section:
     """Shapes, and agreement with the segmenter."""
     report, evidence = evaluation.report, evaluation.evidence
     section = report.masks
-    drawn = {name: evidence.distributions[name] for name in MASK_PANELS if name in evidence.distributions}
-    svg = figure_svg(figures.histograms(drawn, MASK_PANELS), "shapes")
+    samples = {MASK_PANELS[name]: _samples(evaluation, name) for name in MASK_PANELS if name in evidence.distributions}
+    svg = figure_svg(histograms(samples), "shapes")
     caption = (
         "Generated masks (filled) and experts' masks of held-out photographs (line): their shapes, and the Dice of "
         "each with the mask that the segmenter draws."
@@ -88,16 +95,14 @@ def masks_page(evaluation: Evaluation) -> Section:
         ),
         shapes_table(section.measures, report.definitions),
     ]
-    return Section(
+    return _chapter(
+        evaluation,
         "masks",
-        "Masks",
         "Do masks have the shapes of experts' masks, and do they fit their photographs? An independent segmenter, "
         "trained on the real train split, draws the mask that it sees; how well it agrees with experts on held-out "
         "real photographs is the mark to reach.",
         plots=[Plot(svg, "shapes of masks and their agreement with the segmenter", caption, "agreement_dice")],
         tables=[table for table in tables if table.rows],
-        caveats=[*section.caveats, *caveats_of(section.measures, report.definitions)],
-        note=_note(section),
     )
 
 
@@ -118,16 +123,14 @@ def diagnosis_page(evaluation: Evaluation) -> Section:
     ]
     table = groups_table(measures, ["class_accuracy", "class_auroc"], report.definitions, "Prompted diagnosis")
     taught = groups_table(measures, ["taught_accuracy", "taught_share"], report.definitions, "Trained on generated")
-    return Section(
+    return _chapter(
+        evaluation,
         "diagnosis",
-        "Prompted diagnosis",
         "Does an independent classifier, trained on the real train split, read the diagnosis that was prompted? It "
-        "errs on real photographs too: read every number beside theirs. Far above them is no praise: such pictures are "
-        "caricatures of their class.",
+        "errs on real photographs too: read every number next to theirs. Far above them is no praise: such pictures "
+        "are caricatures of their class.",
         plots=plots,
         tables=[each for each in (table, taught) if each.rows],
-        caveats=[*section.caveats, *caveats_of(section.measures, report.definitions)],
-        note=_note(section),
     )
 
 
@@ -135,13 +138,11 @@ def adherence_page(evaluation: Evaluation) -> Section:
     """Other prompted attributes."""
     report = evaluation.report
     section = report.adherence
-    return Section(
+    return _chapter(
+        evaluation,
         "adherence",
-        "Other prompted attributes",
         "Do attributes that the prompt states, other than the diagnosis, show in the photograph?",
         tables=[measures_table(section.measures, report.definitions, "")],
-        caveats=[*section.caveats, *caveats_of(section.measures, report.definitions)],
-        note=_note(section),
     )
 
 
@@ -151,9 +152,9 @@ def memorisation_page(evaluation: Evaluation) -> Section:
     section = report.memorisation
     copies = len(section.near_copies)
     duplicates = found(section.measures, "duplicate_rate")[0].value or 0.0
-    return Section(
+    return _chapter(
+        evaluation,
         "memorisation",
-        "Copies",
         f"{copies} of {report.run.n_generated} generated photographs count as near-copies of training photographs, "
         f"{number(100 * duplicates, 1)} % as near-copies of another generated one. The closest couples: above the "
         "generated photograph, below the training photograph that it is nearest to. Numbers can miss what an eye sees: "
@@ -162,8 +163,6 @@ def memorisation_page(evaluation: Evaluation) -> Section:
         badge_label="feature distance of the couple",
         plots=_memorisation_plots(evaluation),
         tables=[measures_table(section.measures, report.definitions, "")],
-        caveats=[*section.caveats, *caveats_of(section.measures, report.definitions)],
-        note=_note(section),
     )
 
 
@@ -215,13 +214,13 @@ def skin_tone_page(evaluation: Evaluation) -> Section:
     """The typology angle and its categories."""
     report = evaluation.report
     section = report.skin_tone
-    angles = {"ita": evaluation.evidence.distributions["ita"]}
-    svg = figure_svg(figures.histograms(angles, {"ita": "Typology angle (ITA): dark left, light right"}), "ita")
+    samples = {"Typology angle (ITA): dark left, light right": _samples(evaluation, "ita")}
+    svg = figure_svg(histograms(samples, unit="degrees"), "ita")
     tone = [measure for measure in section.measures if measure.name in TONE]
     shares = [measure for measure in section.measures if measure.name not in TONE]
-    return Section(
+    return _chapter(
+        evaluation,
         "skin_tone",
-        "Skin tone",
         "Is the skin around generated lesions that of the real photographs? Where real photographs are too few, "
         "nothing can be said, and what is generated there is extrapolated.",
         plots=[
@@ -231,12 +230,39 @@ def skin_tone_page(evaluation: Evaluation) -> Section:
             groups_table(tone, TONE, report.definitions, "Tone of the skin"),
             measures_table(shares, report.definitions, "Shares of the categories"),
         ],
-        caveats=section.caveats,
-        note=_note(section),
+        with_caveats_of_measures=False,
     )
 
 
-def _note(section: Measured) -> str:
-    """Who judged, and what was compared."""
+def _samples(evaluation: Evaluation, name: str) -> tuple[Values, Values]:
+    values = evaluation.evidence.distributions[name]
+    return values.generated, values.real
+
+
+def _chapter(
+    evaluation: Evaluation, name: SectionName, lead: str, *, with_caveats_of_measures: bool = True, **parts: Any
+) -> Section:
+    """Arrange a section with its caveats and, as the note, who judged and what was compared."""
+    report = evaluation.report
+    section = report.section(name)
+    of_measures = caveats_of(section.measures, report.definitions) if with_caveats_of_measures else []
     judged_by = [f"Judged by {'; '.join(section.judges)}."] if section.judges else []
-    return " ".join([*judged_by, *section.notes])
+    return Section(
+        name,
+        TITLES[name],
+        lead,
+        caveats=[*section.caveats, *of_measures],
+        note=" ".join([*judged_by, *section.notes]),
+        **parts,
+    )
+
+
+CHAPTERS: Mapping[SectionName, Callable[[Evaluation], Section]] = {
+    "fidelity": fidelity_page,
+    "masks": masks_page,
+    "diagnosis": diagnosis_page,
+    "adherence": adherence_page,
+    "memorisation": memorisation_page,
+    "skin_tone": skin_tone_page,
+}
+"""What arranges each section."""

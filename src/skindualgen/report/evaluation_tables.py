@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from skindualgen.evaluation.definitions import SHAPES
-from skindualgen.evaluation.masks import DISTANCE, SHIFT
-from skindualgen.evaluation.results import ConditionOutcome, Definition, Measure
-from skindualgen.metrics.intervals import Estimate
-from skindualgen.report.page import Cell, Column, Table
+from skindualgen.evaluation.results import ConditionOutcome, Definition
+from skindualgen.metrics.mask_tables import DISTANCE, SHIFT
+from skindualgen.metrics.measures import Measure
+from skindualgen.report.page import Cell, Column, Table, cell
 
 DIGITS: Mapping[str, int] = {
     "kid": 4,
@@ -27,7 +27,6 @@ DIGITS: Mapping[str, int] = {
 }
 """Digits after the point where they are not two."""
 
-NAN = float("nan")
 REFERENCE_LABEL = "– real"
 
 
@@ -39,13 +38,6 @@ def found(measures: Sequence[Measure], name: str) -> list[Measure]:
 def number(value: float | None, digits: int = 2) -> str:
     """Write a number, a dash for none."""
     return "–" if value is None else f"{value:,.{digits}f}"
-
-
-def cell(value: float | None, low: float | None, high: float | None) -> Cell:
-    """Return a table's cell: an estimate where there is an interval, else the number."""
-    if value is None:
-        return NAN
-    return value if low is None or high is None else Estimate(value, low, high)
 
 
 def groups_table(
@@ -92,7 +84,7 @@ def _sizes(measures: Sequence[Measure], *, generated: bool) -> str:
 
 
 def shapes_table(measures: Sequence[Measure], definitions: Mapping[str, Definition]) -> Table:
-    """Return a row for each shape statistic: both means, and both distances beside real against real."""
+    """Return a row for each shape statistic: both means, and both distances next to real against real."""
     by_key = {measure.key: measure for measure in measures}
     columns = [
         Column("Generated, mean"),
@@ -117,15 +109,14 @@ def shapes_table(measures: Sequence[Measure], definitions: Mapping[str, Definiti
 def _both(measure: Measure | None) -> tuple[Cell, Cell]:
     """A measure and its reference."""
     if measure is None or measure.reference is None:
-        return NAN, NAN
-    reference = measure.reference
-    return cell(measure.value, measure.low, measure.high), cell(reference.value, reference.low, reference.high)
+        return cell(None), cell(None)
+    return cell(measure), cell(measure.reference)
 
 
 def caveats_of(measures: Sequence[Measure], definitions: Mapping[str, Definition]) -> list[str]:
     """Return what the measures' own caveats say, in two lines: where there is no number, and where it is uncertain.
 
-    The full reason of each stands in ``report.json``.
+    The full reason of each is in ``report.json``.
     """
     lines = []
     for missing, said in (

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
-from skindualgen.data.review import read_used
+from skindualgen.data.dataset import Dataset
 from skindualgen.evaluation.definitions import DEFINITIONS
-from skindualgen.evaluation.judges import default_cache
-from skindualgen.evaluation.run import FEATURES_DIR
 from skindualgen.files import atomic_write_json, atomic_write_text
 from skindualgen.folders import own_folder
 from skindualgen.gate.application import REJECTS_FILE, SCORES_FILE, Application, write_application
@@ -19,10 +16,8 @@ from skindualgen.gate.gate import REAL_SCORES_FILE, GateFile, Verdict
 from skindualgen.gate.lines import read_score_lines
 from skindualgen.gate.results import GateReport, summarise
 from skindualgen.gate.scores import LESION_AREA, SCORES
-from skindualgen.judges.extractors import extractor_named
-from skindualgen.judges.features import CachedFeatures, FeatureExtractor
-from skindualgen.judges.fidelity_tables import PictureSet
-from skindualgen.judges.folder import load_images
+from skindualgen.judges.features import FeatureExtractor
+from skindualgen.judges.pictures import PictureSet, read_pictures
 from skindualgen.report import gate_sections as pages
 from skindualgen.report.page import Report
 from skindualgen.report.render import render
@@ -31,36 +26,33 @@ HTML_FILE, JSON_FILE = "report.html", "gate_report.json"
 OWN_NAMES = frozenset({HTML_FILE, JSON_FILE, SCORES_FILE, REJECTS_FILE})
 
 
-@dataclass(frozen=True)
-class RealPictures:
-    """Real photographs that pairs are compared with, and the feature space."""
-
-    pictures: PictureSet
-    extractor: FeatureExtractor
-
-
 def gate_report(
-    application: Application, out: Path, *, real: RealPictures | None = None, seed: int = 0
+    application: Application,
+    out: Path,
+    *,
+    real: PictureSet | None = None,
+    extractor: FeatureExtractor | None = None,
+    seed: int = 0,
 ) -> tuple[GateReport, Path]:
     """Write ``gate.csv``, ``rejected.jsonl``, ``gate_report.json`` and a self-contained ``report.html``.
 
     Args:
         application: a gate's verdicts on a folder of pairs.
         out: folder of :func:`claim_folder`.
-        real: what the pairs' variety is compared with; without it, that chapter is left out.
+        real: what the pairs' variety is compared with, and
+        extractor: the feature space; without them, that chapter is left out.
         seed: of the random parts.
 
     Returns:
         The results, and the path of the page.
     """
-    gate = application.gate
-    rows = []
-    if real is not None:
-        images = load_images(application.root, application.records, gate.file.size_px)
-        pairs = PictureSet(images, application.diagnoses)
-        rows = diversity(real.extractor, real=real.pictures, pairs=pairs, kept=application.kept, seed=seed)
+    gate, rows, name = application.gate, [], None
+    if real is not None and extractor is not None:
+        pairs = read_pictures(application.pairs, gate.file.size_px)
+        rows = diversity(extractor, real=real, pairs=pairs, kept=application.kept, seed=seed)
+        name = extractor.name
     _, of_real = read_score_lines(gate.folder / REAL_SCORES_FILE)
-    results = summarise(application, of_real, rows, extractor=real.extractor.name if real is not None else None)
+    results = summarise(application, of_real, rows, extractor=name)
     html = render(build_report(application, of_real, results))
     write_application(application, out)
     atomic_write_json(out / JSON_FILE, results.model_dump(mode="json"))
@@ -68,23 +60,14 @@ def gate_report(
     return results, out / HTML_FILE
 
 
-def real_pictures(real: Path, gate: GateFile, extractor: str, cache: Path | None) -> RealPictures:
+def real_pictures(real: Path, gate: GateFile) -> PictureSet:
     """Read the real photographs of the gate's two splits at its side.
 
-    Args:
-        real: data set folder.
-        gate: which names the held-out split.
-        extractor: NAME or NAME=WEIGHTS of :func:`~skindualgen.judges.extractors.extractor_named`.
-        cache: folder that keeps features; none: the user's cache folder.
-
     Raises:
-        InputError: no such folder, or an unknown extractor.
+        InputError: no such folder.
     """
-    records = [record for record in read_used(real) if record.split in ("train", gate.split)]
-    name, _, weights = extractor.partition("=")
-    features = extractor_named(name, weights=Path(weights) if weights else None)
-    pictures = PictureSet(load_images(real, records, gate.size_px), [record.diagnosis for record in records])
-    return RealPictures(pictures, CachedFeatures(features, (cache or default_cache()) / FEATURES_DIR))
+    records = [record for record in Dataset.open(real) if record.split in ("train", gate.split)]
+    return read_pictures(Dataset(real, records), gate.size_px)
 
 
 def claim_folder(out: Path) -> AbstractContextManager[None]:
@@ -107,11 +90,11 @@ def build_report(application: Application, of_real: Sequence[Verdict], results: 
     definitions = {name: (pages.TITLES[name], f"{text[0].upper()}{text[1:]}.") for name, text in SCORES.items()}
     definitions[LESION_AREA] = (pages.TITLES[LESION_AREA], "The mask has no lesion, or nothing else.")
     definitions |= {name: (DEFINITIONS[name].title, DEFINITIONS[name].text) for name in pages.MEASURES.values()}
-    refused = len(application.records) - int(application.kept.sum())
+    refused = len(application.pairs) - int(application.kept.sum())
     return Report(
-        title=f"{len(application.records)} pairs before a gate",
+        title=f"{len(application.pairs)} pairs before a gate",
         subtitle=(
-            f"“{application.root.resolve().name}”: {refused} pairs are refused. Thresholds are those that "
+            f"“{application.pairs.root.resolve().name}”: {refused} pairs are refused. Thresholds are those that "
             f"{results.gate.accept:.0%} of {results.gate.real.n} held-out real pairs pass together."
         ),
         hero=[],

@@ -7,21 +7,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from skindualgen.evaluation.definitions import DEFINITIONS
-from skindualgen.evaluation.evidence import Distribution
 from skindualgen.gate.application import Application, open_pair
-from skindualgen.gate.diversity import RANDOM_PARTS
 from skindualgen.gate.gate import Share, Verdict
 from skindualgen.gate.results import GateReport, refused_by, score_values
 from skindualgen.gate.scores import LESION_AREA
+from skindualgen.judges.feature_space import DRAWS
 from skindualgen.metrics.intervals import Estimate
-from skindualgen.report import gate_figures as figures
-from skindualgen.report.figures import figure_svg
-from skindualgen.report.page import Cell, Column, Group, Headline, Outline, Plot, Section, Table, Tile
+from skindualgen.report.figures import Values, figure_svg, forest, histograms
+from skindualgen.report.page import Cell, Column, Group, Headline, Outline, Plot, Section, Table, Tile, cell
 
 SHOWN = 12
 """Examples of accepted pairs, and of pairs refused by each score."""
-
-NAN = float("nan")
 
 TITLES: Mapping[str, str] = {
     LESION_AREA: "Empty or full mask",
@@ -58,22 +54,20 @@ def _between(share: Share) -> str:
     return f"{share.low:.1%} to {share.high:.1%}"
 
 
-def _estimate(share: Share) -> Estimate:
-    return Estimate(share.value, share.low, share.high)
-
-
 def scores_page(application: Application, of_real: Sequence[Verdict]) -> Section:
     """Histograms with thresholds."""
-    rules = {rule.score: rule for rule in application.gate.file.rules}
-    drawn = {
-        name: Distribution(score_values(application.verdicts, name), score_values(of_real, name)) for name in rules
-    }
-    svg = figure_svg(figures.score_histograms(drawn, rules, TITLES), "scores")
+    samples: dict[str, tuple[Values, Values]] = {}
+    cuts: dict[str, list[float]] = {}
+    for rule in application.gate.file.rules:
+        title = TITLES[rule.score]
+        samples[title] = score_values(application.verdicts, rule.score), score_values(of_real, rule.score)
+        cuts[title] = [cut for cut in (rule.threshold, *rule.of_diagnosis.values()) if cut is not None]
+    svg = figure_svg(histograms(samples, bins=28, cuts=cuts), "scores")
     caption = "Generated pairs (filled) and held-out real pairs (line). Left of the dashed line a pair is refused."
     return Section(
         "scores",
         "Scores",
-        "What the gate measures of each pair, beside the same on real pairs. Right is better, as far as a single pair "
+        "What the gate measures of each pair, and the same of real pairs. Right is better, as far as a single pair "
         "can show it. That a score of generated pairs is higher than of real ones is no praise: pictures that are "
         "easier than real ones are read more surely.",
         plots=[Plot(svg, "histograms of the scores", caption)],
@@ -87,9 +81,9 @@ def reasons_page(results: GateReport) -> Section:
     rows: list[tuple[str, list[Cell]]] = []
     for each in results.reasons:
         rule = rules.get(each.score)
-        cut: Cell = NAN if rule is None or rule.threshold is None else rule.threshold
+        cut: Cell = float("nan") if rule is None or rule.threshold is None else rule.threshold
         rows.append(
-            (TITLES[each.score], [cut, float(each.refused), float(each.alone), _estimate(each.share), each.real_share])
+            (TITLES[each.score], [cut, float(each.refused), float(each.alone), cell(each.share), each.real_share])
         )
     columns = [
         Column("Refused at or below", digits=3),
@@ -118,11 +112,11 @@ def diagnoses_page(results: GateReport) -> Section:
     """Acceptance of each diagnosis, generated and real."""
     real = results.gate.by_diagnosis
     rows: list[tuple[str, list[Cell]]] = [
-        ("all", [results.accepted.n, _estimate(results.accepted), results.gate.real.n, _estimate(results.gate.real)])
+        ("all", [results.accepted.n, cell(results.accepted), results.gate.real.n, cell(results.gate.real)])
     ]
     for name, share in results.by_diagnosis.items():
-        beside: list[Cell] = [real[name].n, _estimate(real[name])] if name in real else [NAN, NAN]
-        rows.append((name, [share.n, _estimate(share), *beside]))
+        of_real: list[Cell] = [real[name].n, cell(real[name])] if name in real else [cell(None), cell(None)]
+        rows.append((name, [share.n, cell(share), *of_real]))
     columns = [
         Column("Generated", digits=0),
         Column("accepted", digits=3),
@@ -148,28 +142,27 @@ def diversity_page(results: GateReport) -> Section:
     for group in dict.fromkeys(row.group for row in results.diversity):
         of_group = [row for row in results.diversity if row.group == group]
         size = float(of_group[0].n)
-        rows.append((group, [size, *(_cell(row.after, row.after_low, row.after_high) for row in of_group)]))
-        rows.append(("– at random", [size, *(_cell(row.before, row.before_low, row.before_high) for row in of_group)]))
-    svg = figure_svg(figures.before_and_after(results.diversity, titles), "diversity")
+        rows.append((group, [size, *(cell(row.estimate("after")) for row in of_group)]))
+        rows.append(("– at random", [size, *(cell(row.estimate("before")) for row in of_group)]))
+    panels: dict[str, dict[str, tuple[Estimate | None, Estimate | None]]] = {}
+    for row in results.diversity:
+        panels.setdefault(titles[row.measure], {})[row.group] = row.estimate("after"), row.estimate("before")
+    svg = figure_svg(forest(panels), "diversity")
     caption = (
         "Dots: accepted pairs, with 95 % intervals. Bands: as many pairs of each diagnosis at random, over "
-        f"{RANDOM_PARTS} draws. Features of {results.extractor}."
+        f"{DRAWS} draws. Features of {results.extractor}."
     )
     n_real = next(row.n_real for row in results.diversity)
     return Section(
         "diversity",
         "What the gate does to variety",
-        f"Accepted pairs beside as many random ones of the same diagnoses, both against {n_real} real photographs. A "
+        f"Accepted pairs next to as many random ones of the same diagnoses, both against {n_real} real photographs. A "
         "gate raises precision if it refuses pictures unlike real ones, and lowers recall and coverage if it refuses "
         "what is rare.",
         plots=[Plot(svg, "fidelity and variety before and after", caption)],
         tables=[Table("Group", columns, rows, "Accepted, and under it as many at random")],
         caveats=sorted({f"{row.group}: {row.caveat}." for row in results.diversity if row.caveat}),
     )
-
-
-def _cell(value: float | None, low: float | None, high: float | None) -> Cell:
-    return NAN if value is None or low is None or high is None else Estimate(value, low, high)
 
 
 def refused_page(application: Application) -> Section:
@@ -200,8 +193,8 @@ def accepted_page(application: Application) -> Section:
 
 
 def _tile(application: Application, index: int, score: str | None) -> Tile:
-    record, verdict = application.records[index], application.verdicts[index]
-    image, mask = open_pair(application.root, record)
+    record, verdict = application.pairs[index], application.verdicts[index]
+    image, mask = open_pair(application.pairs.root, record)
     facts = {"Pair": record.isic_id, "Diagnosis": record.diagnosis or "not named"}
     facts |= {TITLES[name]: f"{value:.3g}" for name, value in verdict.scores.items()}
     if verdict.reasons:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from PIL import Image
 
@@ -70,6 +70,29 @@ class Column:
 
 Cell = float | str | Estimate
 """NaN stands for "not measured" and shows as a dash; an estimate shows its interval under its value."""
+
+
+class Interval(Protocol):
+    """A number with the ends of its interval, None where there is none: a measure, its reference, a share."""
+
+    @property
+    def value(self) -> float | None:
+        """The number."""
+
+    @property
+    def low(self) -> float | None:
+        """Lower end."""
+
+    @property
+    def high(self) -> float | None:
+        """Upper end."""
+
+
+def cell(of: Interval | None) -> Cell:
+    """Return the cell of a number: an estimate where there is an interval, else the number, NaN for none."""
+    if of is None or of.value is None:
+        return float("nan")
+    return of.value if of.low is None or of.high is None else Estimate(of.value, of.low, of.high)
 
 
 @dataclass(frozen=True)

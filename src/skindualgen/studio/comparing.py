@@ -11,7 +11,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from skindualgen.contracts import InputError
-from skindualgen.evaluation.results import SECTIONS, EvaluationReport, Measure
+from skindualgen.evaluation.results import SECTIONS, EvaluationReport
+from skindualgen.metrics.measures import Measure
 from skindualgen.studio.pieces import table
 from skindualgen.studio.workspace import REPORT_FILE, Workspace
 

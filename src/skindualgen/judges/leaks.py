@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from skindualgen.contracts import InputError, PairRecord
+from skindualgen.contracts import InputError
 from skindualgen.data.audit import HASH_BITS, HASH_WORDS
+from skindualgen.data.dataset import Dataset
 from skindualgen.data.journal import perceptual_hash
 from skindualgen.data.reading import read_photograph
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE, TrainingItem, TrainingItems, training_item
@@ -38,20 +38,12 @@ Where = Literal["training split", "generated pairs", "generator's training items
 
 
 @dataclass(frozen=True)
-class DatasetPart:
-    """Some records of a data set folder, of one split as a rule."""
-
-    root: Path
-    records: Sequence[PairRecord]
-
-
-@dataclass(frozen=True)
 class Leak:
     """A test photograph and what it must not share.
 
     Attributes:
         kind: what is shared; of two pictures that look alike only the strongest: file, pixels, near-duplicate.
-        where: on which side the other one stands.
+        where: on which side the other one is.
         test_id, other_id: ids of both.
         detail: the shared value or the distance.
     """
@@ -83,9 +75,9 @@ class _Pictures:
 
 def find_leaks(
     *,
-    test: DatasetPart,
-    train: DatasetPart,
-    generated: DatasetPart | None,
+    test: Dataset,
+    train: Dataset,
+    generated: Dataset | None,
     generator_items: TrainingItems | None,
 ) -> list[Leak]:
     """Find all that a test split shares with what a model could have learnt from.
@@ -124,7 +116,7 @@ def refuse_leaks(leaks: Sequence[Leak], *, known: bool) -> list[str]:
 
     Args:
         leaks: of `find_leaks`.
-        known: the caller has been told and goes on all the same (``--i-know``).
+        known: the caller knows and goes on all the same (``--i-know``).
 
     Returns:
         One text for each side and kind, with the number of test photographs and the ids of the first ten.
@@ -242,7 +234,7 @@ def _nearest(views: NDArray[np.uint64], others: NDArray[np.uint64]) -> tuple[NDA
     return index, distance
 
 
-def _pictures(part: DatasetPart, *, views: bool = False) -> _Pictures:
+def _pictures(part: Dataset, *, views: bool = False) -> _Pictures:
     """Hash the photographs of a part, in one view or in all eight."""
     files, pixels, words = [], [], []
     for record in part.records:

@@ -1,4 +1,4 @@
-"""The independent judges of an evaluation: networks trained on the real TRAIN split only, and kept on disk.
+"""The independent judges of an evaluation or a gate: networks trained on the real TRAIN split only, and kept on disk.
 
 A judge's file is named by the hash of its recipe and of the training files: it is trained again only when one changes.
 """
@@ -8,27 +8,25 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from skindualgen.contracts import InputError, PairRecord
+from skindualgen.contracts import InputError
+from skindualgen.data.dataset import Dataset
 from skindualgen.data.terms import known
-from skindualgen.evaluation.inputs import Inputs
 from skindualgen.files import home_folder, sha256_bytes
 from skindualgen.judges.classifier import Classifier, ClassifierConfig, train_classifier
-from skindualgen.judges.features import PACKAGED_ENCODERS
-from skindualgen.judges.folder import content_sha256
+from skindualgen.judges.extractors import extractor_named
+from skindualgen.judges.features import PACKAGED_ENCODERS, CachedFeatures
 from skindualgen.judges.segmenter import Segmenter, SegmenterConfig, train_segmenter
 from skindualgen.judges.training import Budget
 
 CACHE_VARIABLE = "SKINDUALGEN_CACHE"
+FEATURES_DIR = "features"
+"""Folder of the cache that keeps features."""
 SEGMENTER_RATE, CLASSIFIER_RATE = 1e-3, 3e-4
 """AdamW's peak learning rates."""
 STRIDE_PX = 32
@@ -36,6 +34,7 @@ STRIDE_PX = 32
 CLASSIFIER_ENLARGEMENT = 1.25
 """Side on which the classifier works over the side of the photographs: lesion details span more of its filters."""
 
+Kind = Literal["segmenter", "classifier"]
 Progress = Callable[[str, int, int], None]
 """called with the name of the stage, and how many of its items are done of how many"""
 
@@ -98,19 +97,49 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or home_folder() / ".cache") / "skindualgen"
 
 
-def judge_file(cache: Path, kind: str, config: SegmenterConfig | ClassifierConfig, content: str) -> Path:
+def cached_extractor(text: str, cache: Path, *, device: str = "cpu") -> CachedFeatures:
+    """Build the extractor NAME or NAME=WEIGHTS of :func:`extractor_named`, whose features are kept in ``cache``."""
+    name, _, weights = text.partition("=")
+    extractor = extractor_named(name, device=device, weights=Path(weights) if weights else None)
+    return CachedFeatures(extractor, cache / FEATURES_DIR)
+
+
+def judge_file(cache: Path, kind: Kind, config: SegmenterConfig | ClassifierConfig, content: str) -> Path:
     """Return where a judge of this recipe, trained on files of this content hash, is kept."""
     recipe = json.dumps({"kind": kind, "config": asdict(config), "content": content}, sort_keys=True)
     return cache / f"{kind}-{sha256_bytes(recipe.encode())[:16]}.safetensors"
 
 
-def at_side(images: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
-    """Resize square photographs [n, s, s, 3] as :func:`skindualgen.judges.folder.load_images` does."""
-    if images.shape[1] == side_px:
-        return images
-    size = (side_px, side_px)
-    resized = [np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS)) for image in images]
-    return np.array(resized, np.uint8).reshape(-1, side_px, side_px, 3)
+def trained_judge(
+    kind: Kind, data: Dataset, recipe: JudgeRecipe, cache: Path, progress: Callable[[int, int], None]
+) -> Path:
+    """Return the file of a judge from the cache, or train it now.
+
+    Args:
+        kind: a segmenter learns from the pairs, a classifier from the photographs with a diagnosis.
+        data: of the train split, with the diagnoses of `in_terms`.
+        recipe: how it is trained.
+        cache: folder of judges.
+        progress: is given the optimiser steps done and their number.
+
+    Raises:
+        InputError: no pair, or fewer than two diagnoses.
+    """
+    if kind == "segmenter":
+        data = data.with_masks()
+    else:
+        data = Dataset(data.root, [record for record in data if record.diagnosis is not None])
+    config = recipe.segmenter if kind == "segmenter" else recipe.classifier
+    path = judge_file(cache, kind, config, data.content_sha256())
+    if path.is_file():
+        return path
+
+    def step_done(done: int, loss: float) -> None:
+        progress(done, config.budget.steps)
+
+    if isinstance(config, SegmenterConfig):
+        return train_segmenter(data, path, config, progress=step_done)
+    return train_classifier(data, path, config, progress=step_done)
 
 
 def judge_name(judge: Segmenter | Classifier) -> str:
@@ -119,6 +148,18 @@ def judge_name(judge: Segmenter | Classifier) -> str:
     if isinstance(judge, Segmenter):
         return f"segmenter ({header['encoder']}, {steps} steps, {header['size_px']} px)"
     return f"classifier ({header['architecture']}, {steps} steps, {header['image_size_px']} px)"
+
+
+def refuse_seen(judge: Segmenter | Classifier, held_out: Iterable[str], remedy: str) -> None:
+    """Refuse a judge that was trained on photographs with one of the held-out ids.
+
+    Raises:
+        InputError: it was.
+    """
+    seen = sorted(set(held_out) & set(judge.header["train_ids"]))
+    if seen:
+        got = f"a {judge.header['kind']} that was trained on {len(seen)} held-out photographs, first {seen[0]}"
+        raise InputError(got, "one that has seen the train split only", remedy)
 
 
 class Judges:
@@ -132,7 +173,8 @@ class Judges:
 
     def __init__(
         self,
-        inputs: Inputs,
+        train: Dataset,
+        held_out_ids: Iterable[str],
         recipe: JudgeRecipe,
         cache: Path,
         progress: Progress,
@@ -140,62 +182,39 @@ class Judges:
         segmenter_file: Path | None = None,
         classifier_file: Path | None = None,
     ) -> None:
-        self.train, self.recipe, self.cache, self.progress = inputs.train, recipe, cache, progress
-        self.held_out_ids = set(inputs.held_out.ids)
+        self.train, self.held_out_ids = train, set(held_out_ids)
+        self.recipe, self.cache, self.progress = recipe, cache, progress
         self.segmenter_file, self.classifier_file = segmenter_file, classifier_file
         self.recipes: dict[str, dict[str, Any]] = {}
 
     @cached_property
     def segmenter(self) -> Segmenter:
         """The segmenter, trained on all pairs of the train split unless its file was given."""
-        judge = Segmenter(self.segmenter_file or self._trained("segmenter", "segmenter", self._with_masks()))
-        self._record("segmenter", judge.header)
+        judge = Segmenter(self.segmenter_file or self._trained("segmenter", "segmenter", self.train))
+        self._record("segmenter", judge)
         return judge
 
     @cached_property
     def classifier(self) -> Classifier:
         """The classifier of diagnoses, trained on the labelled train split unless its file was given."""
-        labelled = [record for record in self.train.records if record.diagnosis is not None]
-        judge = Classifier(self.classifier_file or self._trained("classifier", "classifier of diagnoses", labelled))
-        self._record("classifier", judge.header)
+        judge = Classifier(self.classifier_file or self._trained("classifier", "classifier of diagnoses", self.train))
+        self._record("classifier", judge)
         return judge
 
     @cached_property
     def site_classifier(self) -> Classifier:
         """A classifier of body sites, with the classifier's recipe."""
-        located = [
-            record.model_copy(update={"diagnosis": known(record.anatom_site_general)})
-            for record in self.train.records
-            if known(record.anatom_site_general) is not None
-        ]
-        judge = Classifier(self._trained("classifier", "classifier of sites", located))
-        self._record("site_classifier", judge.header)
+        sites = [record.model_copy(update={"diagnosis": known(record.anatom_site_general)}) for record in self.train]
+        judge = Classifier(self._trained("classifier", "classifier of sites", Dataset(self.train.root, sites)))
+        self._record("site_classifier", judge)
         return judge
 
-    def _with_masks(self) -> list[PairRecord]:
-        return [record for record in self.train.records if record.mask_file_name is not None]
+    def _trained(self, kind: Kind, called: str, data: Dataset) -> Path:
+        stage = f"training the {called}"
+        return trained_judge(kind, data, self.recipe, self.cache, lambda done, steps: self.progress(stage, done, steps))
 
-    def _trained(self, kind: str, called: str, records: Sequence[PairRecord]) -> Path:
-        """Return the file of a judge from the cache, or train it now; it learns what stands in ``diagnosis``."""
-        root = self.train.root
-        config = self.recipe.segmenter if kind == "segmenter" else self.recipe.classifier
-        path = judge_file(self.cache, kind, config, content_sha256(root, records))
-        if path.is_file():
-            return path
-        steps, title = config.budget.steps, f"training the {called}"
-
-        def progress(done: int, loss: float) -> None:
-            self.progress(title, done, steps)
-
-        if isinstance(config, SegmenterConfig):
-            return train_segmenter(root, records, path, config, progress=progress)
-        return train_classifier(root, records, path, config, progress=progress)
-
-    def _record(self, name: str, header: dict[str, Any]) -> None:
-        seen = sorted(self.held_out_ids & set(header["train_ids"]))
-        if seen:
-            got = f"a {name} that was trained on {len(seen)} held-out photographs, first {seen[0]}"
-            raise InputError(got, "one that has seen the train split only", "leave its option out, and one is trained")
-        self.recipes[name] = {key: value for key, value in header.items() if key != "train_ids"} | {
-            "train_photographs": len(header["train_ids"])
+    def _record(self, name: str, judge: Segmenter | Classifier) -> None:
+        refuse_seen(judge, self.held_out_ids, "leave its option out, and one is trained")
+        self.recipes[name] = {key: value for key, value in judge.header.items() if key != "train_ids"} | {
+            "train_photographs": len(judge.header["train_ids"])
         }

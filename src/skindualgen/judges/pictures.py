@@ -1,0 +1,168 @@
+"""The one type for pictures that are judged: a data set's photographs and masks in memory, at one size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.dataset import Dataset
+from skindualgen.data.reading import resized_square
+from skindualgen.data.splits import connected_components
+from skindualgen.data.terms import diagnosis_term
+from skindualgen.files import sha256_bytes, sha256_file
+from skindualgen.judges.features import FeatureExtractor, dihedral_views
+
+TIES = ("lesion_id", "patient_id", "split_group")
+"""Fields of a record that tie photographs together; the last is what `skindualgen prepare` found to belong together."""
+
+
+@dataclass(frozen=True, eq=False)
+class PictureSet:
+    """Photographs at one size with their masks, their records, and their features once these are asked for.
+
+    Attributes:
+        data: folder and records; diagnoses are the ISIC Archive's terms, None where not known.
+        images: RGB uint8 [n, s, s, 3]; n may be 0.
+        masks: bool [n, s, s], True is lesion; empty where the record has no mask.
+    """
+
+    data: Dataset
+    images: NDArray[np.uint8]
+    masks: NDArray[np.bool_]
+    _features: dict[tuple[FeatureExtractor, bool], list[NDArray[np.float32]]] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        if not len(self.data) == len(self.images) == len(self.masks):
+            got = f"{len(self.data)} records, {len(self.images)} photographs, {len(self.masks)} masks"
+            raise InputError(got, "as many of each", "check the folder's metadata")
+
+    @classmethod
+    def of_arrays(
+        cls,
+        images: NDArray[np.uint8],
+        diagnoses: Sequence[str | None] | None = None,
+        masks: NDArray[np.bool_] | None = None,
+    ) -> PictureSet:
+        """Make a set of arrays that are in no folder; ids are the positions."""
+        names = diagnoses if diagnoses is not None else [None] * len(images)
+        records = [
+            PairRecord(
+                file_name=f"{i}.png",
+                isic_id=str(i),
+                diagnosis=diagnosis_term(name),
+                mask_file_name=None if masks is None else f"masks/{i}.png",
+            )
+            for i, name in enumerate(names)
+        ]
+        return cls(Dataset(Path(), records), images, np.zeros(images.shape[:3], bool) if masks is None else masks)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @cached_property
+    def has_mask(self) -> NDArray[np.bool_]:
+        """Which photographs have a mask, [n]."""
+        return np.array([record.mask_file_name is not None for record in self.data], bool)
+
+    @cached_property
+    def diagnoses(self) -> list[str | None]:
+        """The diagnosis of each photograph."""
+        return [record.diagnosis for record in self.data]
+
+    @cached_property
+    def named_diagnoses(self) -> list[str]:
+        """The diagnoses that are there, sorted."""
+        return sorted({name for name in self.diagnoses if name is not None})
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The id of each photograph."""
+        return [record.isic_id for record in self.data]
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """[n], the same name for photographs of one lesion or patient."""
+        links = [
+            [(name, str(value)) for name in TIES if (value := getattr(record, name, None)) is not None]
+            for record in self.data
+        ]
+        groups = [""] * len(links)
+        for component in connected_components(links):
+            for position in component:
+                groups[position] = self.ids[component[0]]
+        return groups
+
+    @cached_property
+    def digests(self) -> list[str]:
+        """A hash of each item's files and diagnosis."""
+        digests = []
+        for record in self.data:
+            root = self.data.root
+            mask = sha256_file(root / record.mask_file_name) if record.mask_file_name else ""
+            text = f"{sha256_file(root / record.file_name)}|{mask}|{record.diagnosis}"
+            digests.append(sha256_bytes(text.encode()))
+        return digests
+
+    def of_diagnosis(self, name: str | None) -> NDArray[np.bool_]:
+        """Which photographs have this diagnosis, [n]."""
+        return np.array([diagnosis == name for diagnosis in self.diagnoses], bool)
+
+    def take(self, chosen: NDArray[np.bool_] | NDArray[np.integer]) -> PictureSet:
+        """Return the photographs that are marked True [n], or those at these positions, in that order."""
+        positions = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
+        if np.array_equal(positions, np.arange(len(self))):
+            return self
+        records = [self.data.records[position] for position in positions]
+        return PictureSet(Dataset(self.data.root, records), self.images[positions], self.masks[positions])
+
+    def with_masks(self) -> PictureSet:
+        """Return the photographs that have a mask."""
+        return self.take(self.has_mask)
+
+    def features(self, extractor: FeatureExtractor) -> NDArray[np.float32]:
+        """Return the features [n, d] of the photographs, computed once for each extractor."""
+        return self._views(extractor, all_eight=False)[0]
+
+    def view_features(self, extractor: FeatureExtractor) -> list[NDArray[np.float32]]:
+        """Return the features [n, d] of each of the 8 flips and quarter turns, the photographs as they are first."""
+        return self._views(extractor, all_eight=True)
+
+    def _views(self, extractor: FeatureExtractor, *, all_eight: bool) -> list[NDArray[np.float32]]:
+        key = (extractor, all_eight)
+        if key not in self._features:
+            views = dihedral_views(self.images)[1:] if all_eight else []
+            upright = [extractor(self.images)] if not all_eight else self._views(extractor, all_eight=False)
+            self._features[key] = [*upright, *(extractor(view) for view in views)]
+        return self._features[key]
+
+
+def read_pictures(data: Dataset, size_px: int) -> PictureSet:
+    """Read all photographs and masks, reduced to one size; diagnoses become the ISIC Archive's terms.
+
+    Raises:
+        InputError: a file is missing, damaged or not square.
+    """
+    return PictureSet(in_terms(data), data.images(size_px), data.masks(size_px))
+
+
+def in_terms(data: Dataset) -> Dataset:
+    """Return the records with the ISIC Archive's terms of their diagnoses, so that two spellings are one class."""
+    changed = [record.model_copy(update={"diagnosis": diagnosis_term(record.diagnosis)}) for record in data]
+    return Dataset(data.root, changed)
+
+
+def at_side(images: NDArray[np.uint8], side_px: int) -> NDArray[np.uint8]:
+    """Resize square photographs [n, s, s, 3] as those of a folder are resized."""
+    if images.shape[1] == side_px:
+        return images
+    resized = [np.asarray(resized_square(Image.fromarray(image), side_px, "a photograph")) for image in images]
+    return np.array(resized, np.uint8).reshape(-1, side_px, side_px, 3)
