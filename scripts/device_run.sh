@@ -21,7 +21,6 @@ wheels=(
   httpcore2==2.16.2
   httpx2==2.16.2
   ImageHash==4.3.2
-  importlib_metadata==10.2.0
   isic-metadata==4.12.0
   peft==0.21.2
   pydantic==2.14.4
