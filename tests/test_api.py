@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
@@ -41,6 +43,34 @@ def test_a_data_set_is_a_sequence_of_its_records(phantom_data: Path) -> None:
     assert changed.mask(1) is None and len(changed.with_masks()) == 1
     with pytest.raises(InputError, match="no record of the split 'test'"):
         Dataset.open(phantom_data, "test")
+
+
+def test_a_data_set_is_filtered_counted_and_read_as_arrays(phantom_data: Path) -> None:
+    data = Dataset.open(phantom_data)
+    nevi = data.where(lambda record: record.diagnosis == "nevus")
+    assert 0 < len(nevi) < len(data) and nevi.diagnoses == ["nevus"]
+    assert data.counts == data.info["counts"] and data.counts["records"] == 16
+    side = data.image(0).width
+    images, masks = data[:2].images(side), data[:2].masks(side)
+    assert images.shape == (2, side, side, 3) and (images[0] == np.asarray(data.image(0))).all()
+    assert masks.shape == (2, side, side) and (masks[1] == (np.asarray(data.mask(1)) > 0)).all()
+    assert data[:1].images(side // 2).shape == (1, side // 2, side // 2, 3)
+    assert data.smallest_side_px == side and not data[:0].smallest_side_px
+    assert not Dataset(phantom_data, [data[0].model_copy(update={"mask_file_name": None})]).masks(side).any()
+
+
+def test_a_part_is_written_as_a_data_set(phantom_data: Path, tmp_path: Path) -> None:
+    data = Dataset.open(phantom_data, "val")
+    for name in (name for record in data for name in (record.file_name, record.mask_file_name)):
+        (tmp_path / str(name)).parent.mkdir(exist_ok=True)
+        shutil.copy(phantom_data / str(name), tmp_path / str(name))
+    Dataset(tmp_path, data.records).write({"command": "a part"})
+    part = Dataset.open(tmp_path)
+    assert part.records == data.records and part.sha256 == data.sha256 == part.info["manifest_sha256"]
+    assert part.content_sha256() == data[::-1].content_sha256() != data[1:].content_sha256()
+    (tmp_path / part[0].file_name).unlink()
+    with pytest.raises(InputError, match="no file"):
+        part.check_files()
 
 
 def test_tensors_say_what_is_there(phantom_data: Path) -> None:

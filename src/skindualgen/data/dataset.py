@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.data.manifest import manifest_sha256, read_dataset_info, read_metadata
-from skindualgen.data.reading import check_files, read_pair, read_photograph, resized_square
+from skindualgen.data.manifest import counts, manifest_sha256, read_dataset_info, read_metadata, write_dataset
+from skindualgen.data.reading import check_files, read_pair, read_photograph, resized_square, smallest_side
 from skindualgen.data.review import read_used
 from skindualgen.files import sha256_bytes, sha256_file
 
@@ -90,13 +90,46 @@ class Dataset(Sequence[PairRecord]):
         """Hash of these records, whatever their order; prepared and generated ones hold the hashes of their files."""
         return manifest_sha256(self.records)
 
+    @property
+    def counts(self) -> dict[str, Any]:
+        """How many records there are: in all, with a mask, and by split, diagnosis within split, and origin."""
+        return counts(self.records)
+
+    @property
+    def smallest_side_px(self) -> int:
+        """The smallest side of the photographs, from the headers of the files; 0 without any.
+
+        Raises:
+            InputError: a file is missing or is no picture.
+        """
+        return smallest_side(self.root, self.records)
+
+    def where(self, keep: Callable[[PairRecord], bool]) -> Dataset:
+        """The records for which ``keep`` is true; maybe none."""
+        return Dataset(self.root, [record for record in self.records if keep(record)])
+
     def split(self, name: str) -> Dataset:
         """The records of one split; maybe none."""
-        return Dataset(self.root, [record for record in self.records if record.split == name])
+        return self.where(lambda record: record.split == name)
 
     def with_masks(self) -> Dataset:
         """The records that have a mask."""
-        return Dataset(self.root, [record for record in self.records if record.mask_file_name is not None])
+        return self.where(lambda record: record.mask_file_name is not None)
+
+    def check_files(self) -> None:
+        """Raise InputError for the first file of these records that is missing."""
+        check_files(self.root, self.records)
+
+    def write(self, made_by: Mapping[str, Any]) -> None:
+        """Write ``metadata.jsonl`` and ``dataset.json`` of these records next to their files.
+
+        Args:
+            made_by: how the data set was made (command, options, versions); written as it is.
+
+        Raises:
+            InputError: the same ``file_name`` or ``isic_id`` twice, or a path that leaves the folder.
+        """
+        write_dataset(self.root, self.records, made_by=made_by)
 
     def image(self, index: int) -> Image.Image:
         """The photograph of a record: RGB, upright.
@@ -150,7 +183,7 @@ class Dataset(Sequence[PairRecord]):
         Raises:
             InputError: a file is missing.
         """
-        check_files(self.root, self.records)
+        self.check_files()
         lines = []
         for record in self.records:
             names = [name for name in (record.file_name, record.mask_file_name) if name is not None]
