@@ -10,7 +10,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from skindualgen.data.prompts import caption_corpus
+from caption_corpus import caption_corpus
 
 SIZE_PX = 128
 LEARNING_RATE, RATE_BATCH, MOST_RATE = 1e-3, 32, 2e-3

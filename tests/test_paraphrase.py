@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,10 +14,12 @@ from typing import Any
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+from caption_corpus import caption_corpus
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data import paraphrase
 from skindualgen.data.paraphrase import INSTRUCTION, Paraphrases, paraphrase_prompts, why_not
-from skindualgen.data.prompts import caption_corpus
 from skindualgen.data.terms import parse_terms
 
 PROMPT = "a dermoscopic image of a melanoma on the posterior torso in a 55 year old man"

@@ -6,6 +6,7 @@ import doctest
 import gzip
 import importlib.util
 import re
+import sys
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
@@ -16,13 +17,15 @@ from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+from caption_corpus import caption_corpus
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data import paraphrase, prompts, terms
 from skindualgen.data.prompts import (
     FIELD_ATTRIBUTES,
     MAX_CLIP_TOKENS,
     TEMPLATES,
-    caption_corpus,
     clip_token_bound,
     fields_of,
     parse_template,

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from tiny import tiny_unet
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "studies"))
 
 import full_size_sd2
@@ -39,9 +40,9 @@ from sd2_folder import (
 )
 from training_tasks import CACHED, ENCODING, IMAGE, Setup, Steps
 
+from caption_corpus import caption_corpus
 from skindualgen.cli import app
 from skindualgen.contracts import InputError
-from skindualgen.data.prompts import caption_corpus
 from skindualgen.model.bases import load_base
 from skindualgen.model.registry import KNOWN_BASES
 

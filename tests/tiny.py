@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from accelerate.state import AcceleratorState
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+from caption_corpus import caption_corpus
 from skindualgen.config import TrainConfig
 from skindualgen.contracts import PairRecord
 from skindualgen.data.manifest import write_dataset
 from skindualgen.data.phantom import write_phantom_folder
-from skindualgen.data.prompts import caption_corpus
 from skindualgen.model.adapter import attach_adapter, save_adapter
 from skindualgen.model.autoencoder import PatchAutoencoder
 from skindualgen.model.bases import load_base

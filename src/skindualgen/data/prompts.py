@@ -22,16 +22,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.data.terms import (
-    ATTRIBUTE_WORDS,
-    BEHAVIOURS,
-    DIAGNOSES,
-    SEXES,
-    SITES,
-    UNKNOWN_LESION,
-    diagnosis_term,
-    known,
-)
+from skindualgen.data.terms import UNKNOWN_LESION, diagnosis_term, known
 
 MAX_CLIP_TOKENS = 77
 """Positions of CLIP's text encoder, start and end token included (Radford et al. 2021, arXiv 2103.00020)."""
@@ -122,7 +113,7 @@ def prompt_for(record: PairRecord, *, seed: int = 0, templates: Sequence[str] | 
     if templates is None and known(getattr(record, "image_type", None)) not in (None, "dermoscopic"):
         parsed = [parse_template(template) for template in TEMPLATES if not _DERMOSCOPY.search(template)]
     usable = [parts for parts in parsed if all(p.optional or all(f in values for f in p.fields) for p in parts)]
-    usable = [parts for parts in usable if _fill(parts, values)]
+    usable = [parts for parts in usable if fill(parts, values)]
     if not usable:
         have = ", ".join(sorted(values))
         raise InputError(
@@ -131,7 +122,7 @@ def prompt_for(record: PairRecord, *, seed: int = 0, templates: Sequence[str] | 
             "put fields that may be missing in square brackets, like '{diagnosis}[ on {site}]'",
         )
     digest = hashlib.sha256(f"{seed}:{record.isic_id}".encode()).digest()
-    prompt = _fill(usable[int.from_bytes(digest[:8], "big") % len(usable)], values)
+    prompt = fill(usable[int.from_bytes(digest[:8], "big") % len(usable)], values)
     if clip_token_bound(prompt) > MAX_CLIP_TOKENS:
         raise InputError(
             f"a prompt that may need {clip_token_bound(prompt)} CLIP tokens: {prompt!r}",
@@ -207,46 +198,8 @@ def clip_token_bound(text: str) -> int:
     return 2 + sum((len(run.encode()) + 1) // 2 if run.isascii() else len(run.encode()) for run in runs)
 
 
-def caption_corpus() -> list[str]:
-    """Every word and phrase that the built-in templates can produce, as captions, for training a small vocabulary.
-
-    Each template is filled with each diagnosis, site, sex, behaviour and age (0 to 90 in steps of 5), other fields
-    cycling, and with fields dropped; the words for shape, colour and structure follow. Sorted, without repetition.
-    """
-    captions = set(DIAGNOSES) | set(SITES)
-    for template in TEMPLATES:
-        parts = parse_template(template)
-        for record in _corpus_records():
-            values = fields_of(record)
-            if all(p.optional or all(f in values for f in p.fields) for p in parts):
-                captions.add(_fill(parts, values))
-    for line in ATTRIBUTE_WORDS:
-        captions.add(line)
-        captions.update(line.split(", "))
-        captions.update(f"a dermoscopic image of a skin lesion, {words}" for words in line.split(", "))
-    return sorted(captions)
-
-
-def _corpus_records() -> Iterator[PairRecord]:
-    longest = len(DIAGNOSES) * 2
-    ages = range(0, 91, 5)
-    for index in range(max(longest, len(ages) * len(SEXES))):
-        full = PairRecord(
-            file_name="-",
-            isic_id="-",
-            diagnosis=DIAGNOSES[index % len(DIAGNOSES)],
-            anatom_site_general=SITES[index % len(SITES)],
-            sex=SEXES[(index // len(ages)) % len(SEXES)],
-            age_approx=ages[index % len(ages)],
-            benign_malignant=BEHAVIOURS[index % len(BEHAVIOURS)],
-        )
-        yield full
-        yield full.model_copy(update={"sex": None})
-        yield full.model_copy(update={"age_approx": None})
-        yield full.model_copy(update={"anatom_site_general": None, "benign_malignant": None})
-
-
-def _fill(parts: Iterable[_Part], values: Mapping[str, str]) -> str:
+def fill(parts: Iterable[_Part], values: Mapping[str, str]) -> str:
+    """The text of a template's parts, with the values of a record's fields (`fields_of`)."""
     kept = (part.text.format_map(values) for part in parts if all(name in values for name in part.fields))
     return " ".join("".join(kept).split()).strip(" ,;")
 
