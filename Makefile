@@ -82,10 +82,12 @@ $(OLDEST_VENV)/.installed: pyproject.toml
 	@"$(OLDEST_PYTHON)" -m venv $(OLDEST_VENV)
 	@$(OLDEST_VENV)/bin/python -m pip --disable-pip-version-check --no-input install --quiet uv
 	@$(OLDEST_INSTALL) --resolution lowest-direct -e '.[bench,scale]'
-	@$(OLDEST_INSTALL) 'pytest>=8.3' 'pytest-cov>=6.0' 'pytest-randomly>=5.1' 'pytest-timeout>=2.3' 'pytest-xdist>=3.6' 'hypothesis>=6.120'
+	@$(OLDEST_INSTALL) 'pytest>=8.3' 'pytest-cov>=6.0' 'pytest-randomly>=5.1' 'pytest-timeout>=2.3' 'pytest-xdist>=3.6' \
+		'hypothesis>=6.120' 'open_clip_torch>=2.24'
 	@touch $@
 
-# Old releases warn of Python and of each other: warnings are no errors here.
+# Old releases warn of Python and of each other: warnings are no errors here. Three tests still fail: datasets 4.0 does
+# not read rows without a mask, and the pipeline in half precision differs from float32 (two).
 test-oldest: $(OLDEST_VENV)/.installed
 	@env -u PYTHONDONTWRITEBYTECODE $(OLDEST_VENV)/bin/python -m pytest -W default $(PARALLEL) $(QUICK_CHAIN) \
 		$(QUICK:%=tests/test_%.py) $(OLDEST:%=tests/test_%.py)

@@ -37,7 +37,7 @@ def test_a_data_set_is_a_sequence_of_its_records(phantom_data: Path) -> None:
     assert data.sha256 == data.info["manifest_sha256"] != data[:3].sha256
     image, mask = data.image(0), data.mask(0)
     assert image.mode == "RGB" and mask is not None and mask.mode == "L" and mask.size == image.size
-    assert set(mask.get_flattened_data()) == {0, 255}
+    assert set(mask.tobytes()) == {0, 255}
     record = data[1].model_copy(update={"mask_file_name": None, "diagnosis": None})
     changed = Dataset(phantom_data, [data[0], record])
     assert changed.mask(1) is None and len(changed.with_masks()) == 1
