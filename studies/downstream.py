@@ -112,7 +112,7 @@ def even(data: DataOption, work: WorkOption, out: OutOption = RESULTS, cores: Co
     Run after ``main --task classify``, whose trainings without generated pairs it uses.
     """
     trials = work / "main_classify"
-    options = ["--fill", "even", "--arms", f"augment,oversample,replay,{hybrids(MAIN_RATIOS)}"]
+    options = ["--class-allocation", "even", "--arms", f"augment,oversample,replay,{hybrids(MAIN_RATIOS)}"]
     compare(data, work / "main_pairs", trials, "classify", MAIN_RATIOS, MAIN_STEPS, *options, cores=cores)
     title = "All real pairs, the same share of generated ones in every class (classify)"
     keep_results(trials, out, "downstream_classify_even", title, "even")

@@ -12,7 +12,7 @@ from pathlib import Path
 from downstream_sets import write_captions
 from micro_quality import run_command
 
-from skindualgen.benchmarking.statistics import ArmOutcomes, paired_difference
+from skindualgen.benchmarking import statistics
 from skindualgen.benchmarking.trials import read_record
 from skindualgen.contracts import PairRecord
 from skindualgen.data.manifest import read_metadata
@@ -123,8 +123,9 @@ def reader_gain(trials: Path, reader: SegmentationOutcome, lesions: Sequence[str
         record = read_record(path.parent, path.stem, "segment") if header["arm"] == "augment" else None
         if record is not None:
             networks[header["seed"]] = record.outcome
-    of_reader = ArmOutcomes(dict.fromkeys(networks, reader))
-    return paired_difference(SEGMENTATION_METRICS["dice"], of_reader, ArmOutcomes(networks), groups=lesions)
+    arms = {"reader": dict.fromkeys(networks, reader), "networks": networks}
+    gain = statistics.compare(SEGMENTATION_METRICS["dice"], arms, "networks", groups=lesions)["reader"]
+    return Estimate(gain.value, gain.low, gain.high)
 
 
 def keep_results(

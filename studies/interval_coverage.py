@@ -21,7 +21,7 @@ import typer
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
-from skindualgen.benchmarking.statistics import ArmOutcomes, paired_difference, resampled_scores
+from skindualgen.benchmarking.statistics import Outcomes, compare, resampled_scores, scores_by_seed
 from skindualgen.files import atomic_write_json, atomic_write_text, run_record
 from skindualgen.metrics.intervals import CONFIDENCE, Estimate
 from skindualgen.metrics.outcomes import (
@@ -74,7 +74,7 @@ class World:
 
 def draw_arms(
     world: World, metric: Metric, random: np.random.Generator, *, seeds: int, items: int
-) -> tuple[ArmOutcomes, ArmOutcomes, list[str]]:
+) -> tuple[Outcomes, Outcomes, list[str]]:
     """Draw the outcomes of two arms on one test part, and the lesion of each of its items."""
     lesion = np.arange(items) // world.images_per_lesion
     columns = 1 if metric.name in SEGMENTATION_METRICS else len(CLASSES)
@@ -91,7 +91,7 @@ def draw_arms(
         for seed in range(seeds):
             effects = hardness + hardness_in_arm + world.seed_effect * normal(1) + world.rest * normal(items)
             outcomes[seed] = _segmented(gain, effects) if columns == 1 else _classified(gain, effects, truth)
-        arms.append(ArmOutcomes(outcomes))
+        arms.append(outcomes)
     return arms[0], arms[1], [str(number) for number in lesion]
 
 
@@ -117,11 +117,11 @@ def true_difference(world: World, metric: Metric, items: int) -> tuple[float, fl
     for part in range(TRUTH_ITEMS // items):
         random = np.random.default_rng([2, part])
         first, second, _ = draw_arms(world, metric, random, seeds=TRUTH_SEEDS, items=items)
-        parts.append(first.scores(metric) - second.scores(metric))
+        parts.append(scores_by_seed(metric, first) - scores_by_seed(metric, second))
     return float(np.mean(parts)), float(np.sqrt(np.mean([part.var(ddof=1) for part in parts])))
 
 
-def percentile_interval(metric: Metric, first: ArmOutcomes, second: ArmOutcomes, groups: list[str]) -> Estimate:
+def percentile_interval(metric: Metric, first: Outcomes, second: Outcomes, groups: list[str]) -> Estimate:
     """Return the plain interval: percentiles over resamples of seeds and, independently, of test items."""
     on_items = resampled_scores(metric, first, groups, 0, RESAMPLES) - resampled_scores(
         metric, second, groups, 0, RESAMPLES
@@ -156,8 +156,9 @@ def coverage(
         random = np.random.default_rng([1, seeds, items, repetition])
         first, second, lesions = draw_arms(world, metric, random, seeds=seeds, items=items)
         groups = lesions if cluster else [str(item) for item in range(items)]
+        arms = {"first": first, "second": second}
         for name, found in (
-            ("used", paired_difference(metric, first, second, groups=groups, resamples=RESAMPLES)),
+            ("used", compare(metric, arms, "second", groups=groups, resamples=RESAMPLES)["first"]),
             ("plain", percentile_interval(metric, first, second, groups)),
         ):
             ends[name].append((found.low, found.high))

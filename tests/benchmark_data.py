@@ -8,12 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from skindualgen.benchmarking.arms import Arm
 from skindualgen.benchmarking.pictures import Pictures
-from skindualgen.benchmarking.pools import Pool
-from skindualgen.benchmarking.trials import (
-    Recipe,
-    TaskData,
-)
+from skindualgen.benchmarking.pools import Trial
+from skindualgen.benchmarking.trials import Recipe, TaskData
 from skindualgen.contracts import PairRecord
 from skindualgen.data.manifest import write_dataset
 from skindualgen.data.phantom import draw_phantom
@@ -58,15 +56,19 @@ def pictures(count: int, *, classes: int = 2, seed: int = 0) -> Pictures:
     )
 
 
-def pool_of(real: list[int], synthetic: list[int], **fields: Any) -> Pool:
+def trial_of(real: list[int], synthetic: list[int], *, seed: int = 0, **fields: Any) -> Trial:
+    """A trial of plain draws; fields of the arm (without augmentation if not given) or of the trial."""
+    of_arm = {name: fields.pop(name) for name in list(fields) if name in Arm.model_fields}
+    plain: dict[str, Any] = {"name": "x", "title": "", "definition": "", "augment": False}
     count = len(real) + len(synthetic)
-    plain: dict[str, Any] = {"weights": np.full(count, 1 / count), "augment": False, "loss_weights": None}
-    return Pool(np.array(real, np.int64), np.array(synthetic, np.int64), **(plain | fields))
+    weights = fields.pop("weights", np.full(count, 1 / count))
+    positions = np.array(real, np.int64), np.array(synthetic, np.int64)
+    return Trial("classify", Arm(**(plain | of_arm)), seed, len(real), *positions, weights, **fields)
 
 
-def plain_data(train: int = 10, generated: int = 10) -> TaskData:
+def plain_data(train: int = 10, generated: int = 10, *, recipe: Recipe | None = None) -> TaskData:
     parts = {"train": pictures(train), "generated": pictures(generated, seed=1), "test": pictures(4, seed=2)}
-    return TaskData("classify", **parts, classes=["class 0", "class 1"])
+    return TaskData("classify", **parts, classes=["class 0", "class 1"], recipe=recipe or recipe_of())
 
 
 def recipe_of(steps: int = 2, batch_size: int = 4) -> Recipe:

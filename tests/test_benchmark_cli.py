@@ -48,13 +48,16 @@ def test_both_tasks_into_page_table_and_json(data: list[str], tmp_path: Path) ->
 
 def test_options_reach_the_trainings(data: list[str], tmp_path: Path) -> None:
     options = ["--task", "segment", "--steps", "2", "--seeds", "1", "--arms", "augment", "--learning-rate", "0.01"]
-    options += ["--real-fraction", "0.5", "--fill", "balance", "--test-split", "val"]
+    options += ["--real-fraction", "0.5", "--class-allocation", "balance", "--test-split", "val"]
     result = run(*data, "--out", str(tmp_path), *options)
     assert result.exit_code == 0, result.output
     task = BenchmarkResult.model_validate_json((tmp_path / "benchmark.json").read_text()).tasks[0]
     assert (task.steps, task.batch_size, task.learning_rate, task.fill) == (2, 2, 0.01, "balance")
     assert (task.network, task.weights, task.precision) == ("test_efficientnet", "random", "fp32")
     assert (task.regimes[0].real_pairs, task.regimes[0].whole) == (4, False)
+    again = run(*data, "--out", str(tmp_path), *[word.replace("--class-allocation", "--fill") for word in options])
+    assert again.exit_code == 0 and "\n0 trainings to run" in again.stderr
+    assert "Warning: --fill is called --class-allocation;" in again.stderr and "Warning" not in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -19,7 +24,8 @@ from skindualgen.benchmarking.plan import origin_caveats, plan, task_data
 from skindualgen.benchmarking.results import BenchmarkResult
 from skindualgen.benchmarking.run import PRECISION_FILE, RESULT_FILE, TRIALS_DIR, run_benchmark
 from skindualgen.benchmarking.trials import batch_source
-from skindualgen.contracts import InputError, PairRecord
+from skindualgen.contracts import METADATA_FILE, InputError, PairRecord
+from skindualgen.data import manifest
 from skindualgen.data.manifest import read_metadata, write_dataset
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
@@ -121,6 +127,43 @@ def test_two_processes_give_the_same_records_as_one(folders: tuple[Path, Path], 
     }
 
 
+@pytest.mark.slow
+def test_trainings_end_when_the_process_that_started_them_is_killed(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    """It is killed after the first of many trainings, while two others run."""
+    real, generated = folders
+    code = (
+        "from pathlib import Path; from test_benchmark_engine import options, run_benchmark; "
+        f"run_benchmark(options((Path({str(real)!r}), Path({str(generated)!r})), seeds=100, jobs=2), "
+        f"Path({str(tmp_path)!r}))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent)
+    while not trial_files(tmp_path):
+        assert process.poll() is None
+        time.sleep(0.1)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    for worker in alive:
+        worker.kill()
+    assert len(workers) >= 2 and not alive
+
+
+def test_metadata_of_each_folder_is_read_once(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+    lines = manifest._lines
+
+    def counted(path: Path) -> Iterable[tuple[int, str]]:
+        opened.append(path)
+        return lines(path)
+
+    monkeypatch.setattr(manifest, "_lines", counted)
+    run_benchmark(options(folders, arms=("augment",), seeds=1, steps=1), tmp_path)
+    assert opened == [root / METADATA_FILE for root in folders]
+
+
 def test_every_arm_takes_the_same_steps(
     folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,10 +200,10 @@ def test_every_arm_takes_the_same_steps(
 
 def test_only_arms_with_augmentation_are_augmented(folders: tuple[Path, Path]) -> None:
     settings = options(folders, arms=("real", "augment"), seeds=1)
-    data, _ = task_data("segment", **parts_of(folders))
-    trials = plan(settings, data)[0].trials
-    unchanged, _ = batch_source(data, recipe_of(), trials["real", 0].pool)(np.random.default_rng(0), 0)
-    changed, _ = batch_source(data, recipe_of(), trials["augment", 0].pool)(np.random.default_rng(0), 0)
+    data, _ = task_data("segment", recipe_of(), **parts_of(folders))
+    _, (real, augment) = plan(settings, data)[0]
+    unchanged, _ = batch_source(data, real)(np.random.default_rng(0), 0)
+    changed, _ = batch_source(data, augment)(np.random.default_rng(0), 0)
     sources = TINY.normalise(torch.from_numpy(data.train.images).permute(0, 3, 1, 2).float() / 255)
     assert all((sources == picture).all((1, 2, 3)).any() for picture in unchanged)
     assert not any((sources == picture).all((1, 2, 3)).any() for picture in changed)
@@ -176,15 +219,16 @@ def parts_of(folders: tuple[Path, Path]) -> dict[str, Pictures]:
 
 
 def test_subsets_are_nested_and_the_test_part_stays(folders: tuple[Path, Path]) -> None:
-    data, _ = task_data("classify", **parts_of(folders))
+    data, _ = task_data("classify", recipe_of(), **parts_of(folders))
     settings = options(folders, tasks=("classify",), arms=("augment",), real_counts=(4, 8))
-    small, large = plan(settings, data)
+    (small, of_small), (large, of_large) = plan(settings, data)
     assert (small.real_pairs, large.real_pairs, small.whole) == (4, 8, False)
-    for seed in range(2):
-        assert set(small.trials["augment", seed].pool.real) < set(large.trials["augment", seed].pool.real)
-    assert set(small.trials["augment", 0].pool.real) != set(small.trials["augment", 1].pool.real)
-    shares = plan(settings.model_copy(update={"real_counts": (), "real_fractions": (0.4,)}), data)[0]
-    assert list(shares.trials["augment", 0].pool.real) == list(small.trials["augment", 0].pool.real)
+    assert [trial.seed for trial in of_small] == [0, 1]
+    for part, whole in zip(of_small, of_large, strict=True):
+        assert set(part.real) < set(whole.real)
+    assert set(of_small[0].real) != set(of_small[1].real)
+    _, of_share = plan(settings.model_copy(update={"real_counts": (), "real_fractions": (0.4,)}), data)[0]
+    assert list(of_share[0].real) == list(of_small[0].real)
 
 
 def test_arms_that_cannot_be_built_are_left_out_unless_they_were_named(
@@ -242,15 +286,15 @@ def test_items_that_a_task_cannot_use_are_left_out_and_named(folders: tuple[Path
     parts["test"] = replace(
         test, has_mask=np.array([False, *[True] * 7]), diagnoses=["wart", None, *test.diagnoses[2:]]
     )
-    data, left_out = task_data("segment", **parts)
+    data, left_out = task_data("segment", recipe_of(), **parts)
     assert len(data.test) == 7 and left_out == ["1 of 8 test items are without a mask, and left out."]
-    data, left_out = task_data("classify", **parts)
+    data, left_out = task_data("classify", recipe_of(), **parts)
     assert len(data.test) == 6 and data.classes == ["melanoma", "nevus"]
     assert left_out == ["2 of 8 test items are without one of the diagnoses melanoma, nevus, and left out."]
     with pytest.raises(InputError, match="no train item"):
-        task_data("segment", **(parts | {"train": replace(parts["train"], has_mask=np.zeros(10, bool))}))
+        task_data("segment", recipe_of(), **(parts | {"train": replace(parts["train"], has_mask=np.zeros(10, bool))}))
     with pytest.raises(InputError, match="two or more"):
-        task_data("classify", **(parts | {"train": replace(parts["train"], diagnoses=["nevus"] * 10)}))
+        task_data("classify", recipe_of(), **(parts | {"train": replace(parts["train"], diagnoses=["nevus"] * 10)}))
 
 
 def test_spellings_of_a_diagnosis_are_one_class(tmp_path: Path) -> None:
@@ -337,6 +381,7 @@ def test_it_is_told_where_generated_hints_at_the_diagnosis(folders: tuple[Path, 
     asked = options(folders, tasks=("classify",), arms=("augment", "hybrid-1", "hybrid-2"))
     (line,) = origin_caveats(data, plan(asked, data))
     assert "In hybrid-1 20% of what is drawn of class 0 is generated, and 80% of class 1" in line
-    for fill in ("even", "match"):
-        assert origin_caveats(data, plan(options(folders, tasks=("classify",), fill=fill), data)) == []
+    for allocation in ("even", "match"):
+        others = options(folders, tasks=("classify",), class_allocation=allocation)
+        assert origin_caveats(data, plan(others, data)) == []
     assert origin_caveats(replace(data, task="segment"), plan(asked, data)) == []

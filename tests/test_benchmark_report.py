@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from skindualgen.benchmarking.comparison import verdict
 from skindualgen.benchmarking.results import (
     ArmResult,
     BenchmarkResult,
-    Difference,
     LeftOut,
     MetricInfo,
     RegimeResult,
-    Score,
     TaskResult,
 )
+from skindualgen.benchmarking.statistics import Difference
+from skindualgen.metrics.intervals import Estimate
 from skindualgen.metrics.outcomes import SEGMENTATION_METRICS
 from skindualgen.report.benchmark import benchmark_report, write_benchmark_report
-from skindualgen.report.benchmark_figures import dose_response, forest, has_forest
+from skindualgen.report.benchmark_figures import dose_response, forest
 from skindualgen.report.benchmark_text import benchmark_markdown
 from skindualgen.report.figures import ACCENT, CONTRAST
 
 DICE, HD95 = SEGMENTATION_METRICS["dice"], SEGMENTATION_METRICS["hd95_px"]
 
 
-def difference(value: float | None, half: float, p_holm: float = 0.01) -> Difference:
-    low, high = (None, None) if value is None else (value - half, value + half)
-    return Difference(value=value, low=low, high=high, p_value=p_holm, p_holm=p_holm)
+def difference(value: float, half: float, p_holm: float = 0.01) -> Difference:
+    return Difference(value=value, low=value - half, high=value + half, p_value=p_holm, p_holm=p_holm)
 
 
 def arm_result(name: str, score: float, **differences: Difference) -> ArmResult:
@@ -39,13 +40,15 @@ def arm_result(name: str, score: float, **differences: Difference) -> ArmResult:
         name=name,
         title=f"title of {name}",
         definition=f"definition of {name}",
+        uses_real=name != "synthetic",
         uses_synthetic=ratio is not None,
+        repeat_real=name == "replay",
         ratio=ratio,
         augment=name != "real",
         real_items=50,
         synthetic_items=50 * (ratio or 0),
         synthetic_share=(ratio or 0) / (1 + (ratio or 0)),
-        scores={metric: Score(value=score, low=score - 0.1, high=score + 0.1) for metric in ("dice", "hd95_px")},
+        scores={metric: Estimate(score, score - 0.1, score + 0.1) for metric in ("dice", "hd95_px")},
         by_seed={metric: [score, score] for metric in ("dice", "hd95_px")},
         differences={name: {"dice": d, "hd95_px": d} for name, d in differences.items()},  # type: ignore[misc]
         seconds=60,
@@ -53,7 +56,7 @@ def arm_result(name: str, score: float, **differences: Difference) -> ArmResult:
     )
 
 
-def both(value: float | None, half: float, p_holm: float = 0.01) -> dict[str, Difference]:
+def both(value: float, half: float, p_holm: float = 0.01) -> dict[str, Difference]:
     return {"replay": difference(value, half, p_holm), "augment": difference(value, half, p_holm)}
 
 
@@ -73,7 +76,7 @@ def test_hybrid_that_beats_both_has_helped() -> None:
         both(-0.05, 0.01),  # worse
         {"replay": difference(0.05, 0.01), "augment": difference(0.05, 0.06)},  # beats one of them only
         {"replay": difference(0.05, 0.06), "augment": difference(0.05, 0.01)},
-        both(None, 0),  # undefined
+        both(math.nan, 0),  # undefined
     ],
 )
 def test_anything_less_has_not_helped(differences: dict[str, Difference]) -> None:
@@ -120,8 +123,7 @@ def a_result(**fields: Any) -> BenchmarkResult:
                 verdicts=[verdict(DICE, arms), verdict(HD95, arms)],
             )
         )
-    names = ("name", "title", "definition", "higher_is_better", "unit")
-    metrics = [MetricInfo(**{name: getattr(metric, name) for name in names}) for metric in (DICE, HD95)]
+    metrics = [MetricInfo.model_validate(metric) for metric in (DICE, HD95)]
     task = TaskResult(
         task="segment",
         network="resnet10t",
@@ -184,10 +186,15 @@ def test_answer_says_where_generated_pairs_helped() -> None:
     assert report.headlines[0].value == "1 of 2"
 
 
+def axes(figure: Figure | None) -> list[Any]:
+    assert figure is not None
+    return list(figure.axes)
+
+
 def test_forest_draws_each_difference_where_it_is() -> None:
     result = a_result()
     regime, metric = result.tasks[0].regimes[0], result.tasks[0].metrics[0]
-    panels = forest(regime, metric).axes
+    panels = axes(forest(regime, metric))
     assert panels[1].get_title(loc="left").endswith("title of augment")
     points = [line for line in panels[1].lines if line.get_marker() in "oD"]
     drawn = {
@@ -212,16 +219,16 @@ def test_forest_has_no_panel_for_an_arm_that_was_not_run() -> None:
     regime, metric = result.tasks[0].regimes[0], result.tasks[0].metrics[0]
     for arm in regime.arms:
         arm.differences.pop("real", None)
-    [panel] = forest(regime, metric).axes
+    [panel] = axes(forest(regime, metric))
     assert panel.get_title(loc="left").endswith("title of augment")
     for arm in regime.arms:
         arm.differences.clear()
-    assert not has_forest(regime, metric)
+    assert forest(regime, metric) is None
 
 
 def test_dose_response_starts_at_augmentation_and_has_a_line_for_each_amount() -> None:
     result = a_result()
-    panel = dose_response(result.tasks[0], result.tasks[0].metrics[0]).axes[0]
+    panel = axes(dose_response(result.tasks[0], result.tasks[0].metrics[0]))[0]
     curves = [line for line in panel.lines if line.get_marker() == "o"]
     assert [line.get_label() for line in curves] == ["50 real pairs", "400 real pairs"]
     assert [list(line.get_ydata()) for line in curves] == [[0.7, 0.71, 0.68]] * 2

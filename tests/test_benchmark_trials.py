@@ -11,17 +11,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from benchmark_data import SIZE_PX, TINY, pictures, plain_data, pool_of, recipe_of
+from benchmark_data import SIZE_PX, TINY, pictures, plain_data, recipe_of, trial_of
 from skindualgen.benchmarking import trials as trials_module
 from skindualgen.benchmarking.pictures import Pictures
-from skindualgen.benchmarking.pools import Pool
+from skindualgen.benchmarking.pools import Trial, merge_repeats
 from skindualgen.benchmarking.trials import (
     Recipe,
     TaskData,
-    Trial,
-    TrialRecord,
     batch_source,
-    merge_repeats,
     read_record,
     run_trial,
     score,
@@ -34,16 +31,17 @@ from skindualgen.judges.training import TIMED_STEPS, Augmentation, Budget, bfloa
 from skindualgen.metrics.outcomes import CLASSIFICATION_METRICS, SEGMENTATION_METRICS, value
 
 
-def drawn(data: TaskData, pool: Pool, *, batch_size: int = 64, seed: int = 0, step: int = 0) -> NDArray[np.int64]:
+def drawn(data: TaskData, trial: Trial, *, batch_size: int = 64, seed: int = 0, step: int = 0) -> NDArray[np.int64]:
     """Return the grey levels of a batch, which name the items (of whichever part)."""
-    inputs, _ = batch_source(data, recipe_of(batch_size=batch_size), pool)(np.random.default_rng(seed), step)
+    data = replace(data, recipe=recipe_of(batch_size=batch_size))
+    inputs, _ = batch_source(data, trial)(np.random.default_rng(seed), step)
     return np.asarray(((inputs[:, 0, 0, 0] * 0.5 + 0.5) * 255).round(), np.int64)
 
 
 def test_items_are_drawn_as_often_as_their_weights_say() -> None:
     """2 real at .1 and .5, 2 synthetic at .3 and .1; 4000 draws, four standard errors."""
     data = plain_data()
-    pool = pool_of([3, 4], [7, 8], weights=np.array([0.1, 0.5, 0.3, 0.1]))
+    pool = trial_of([3, 4], [7, 8], weights=np.array([0.1, 0.5, 0.3, 0.1]))
     levels = np.concatenate([drawn(data, pool, batch_size=1000, seed=seed) for seed in range(4)])
     for level, chance in {3: 0.1, 4: 0.5, 7: 0.3, 8: 0.1}.items():
         assert (levels == level).mean() == pytest.approx(chance, abs=4 * np.sqrt(chance * (1 - chance) / 4000))
@@ -52,8 +50,8 @@ def test_items_are_drawn_as_often_as_their_weights_say() -> None:
 
 def test_arms_of_one_seed_see_the_same_real_pictures() -> None:
     data = plain_data()
-    alone = drawn(data, pool_of(list(range(10)), []))
-    mixed_real = pool_of(list(range(10)), list(range(10)))
+    alone = drawn(data, trial_of(list(range(10)), []))
+    mixed_real = trial_of(list(range(10)), list(range(10)))
     data = replace(data, generated=replace(data.generated, images=data.generated.images + 100))
     mixed = drawn(data, mixed_real)
     from_real = mixed < 100
@@ -65,54 +63,59 @@ def test_pretraining_sees_generated_pictures_first_and_then_the_real_ones_of_the
     """2 steps, half of them for pretraining: step 0 draws generated pictures alone, step 1 real ones alone."""
     data = plain_data()
     data = replace(data, generated=replace(data.generated, images=data.generated.images + 100))
-    pool = pool_of(list(range(10)), list(range(10)), pretrain=0.5)
+    pool = trial_of(list(range(10)), list(range(10)), pretrain=0.5)
     assert (drawn(data, pool, step=0) >= 100).all()
-    np.testing.assert_array_equal(drawn(data, pool, step=1), drawn(data, pool_of(list(range(10)), [])))
+    np.testing.assert_array_equal(drawn(data, pool, step=1), drawn(data, trial_of(list(range(10)), [])))
 
 
 def test_repeats_change_nothing_where_all_repeat_alike() -> None:
     """Replay of every pair once is the plain pool: the same key, the same batches; another balance is another pool."""
     data = plain_data()
-    plain = merge_repeats(pool_of(list(range(10)), []))
-    twice = merge_repeats(pool_of([*range(10), *reversed(range(10))], []))
-    some = merge_repeats(pool_of([*range(10), 3, 3], []))
+    plain = merge_repeats(trial_of(list(range(10)), []))
+    twice = merge_repeats(trial_of([*range(10), *reversed(range(10))], []))
+    some = merge_repeats(trial_of([*range(10), 3, 3], []))
     assert plain.weights.tolist() == twice.weights.tolist() == [0.1] * 10
-    keys = [trial_key(data, recipe_of(), Trial("x", 0, pool)) for pool in (plain, twice, some)]
+    keys = [trial_key(data, trial) for trial in (plain, twice, some)]
     assert keys[0] == keys[1] != keys[2]
     assert some.weights[3] == pytest.approx(3 / 12)
     np.testing.assert_array_equal(drawn(data, plain), drawn(data, twice))
 
 
 def test_key_depends_on_all_that_decides_the_outcome_and_on_nothing_else() -> None:
-    data, recipe, trial = plain_data(), recipe_of(), Trial("hybrid-1", 0, pool_of([0, 1], [2]))
-    same = trial_key(data, recipe, replace(trial, arm="another name"))
+    data, trial = plain_data(), trial_of([0, 1], [2])
+    recipe = data.recipe
+
+    def key(data: TaskData = data, trial: Trial = trial, **of_recipe: Any) -> str:
+        return trial_key(replace(data, recipe=replace(data.recipe, **of_recipe)), trial)
+
+    same = key(trial=trial_of([0, 1], [2], name="another name", ratio=2.0))
     other_picture = replace(data.train, digests=["new", *data.train.digests[1:]])
     unused_picture = replace(data.train, digests=[*data.train.digests[:-1], "new"])
     changed = {
-        "seed": trial_key(data, recipe, replace(trial, seed=1)),
-        "steps": trial_key(data, recipe_of(steps=3), trial),
-        "network": trial_key(data, replace(recipe, network=Network("resnet10t", "random")), trial),
-        "weights": trial_key(data, replace(recipe, network=Network(TINY.name, "imagenet")), trial),
-        "precision": trial_key(data, replace(recipe, bfloat16=True), trial),
-        "size": trial_key(data, replace(recipe, size_px=64), trial),
-        "augmentation": trial_key(data, replace(recipe, augmentation=Augmentation(zoom=0.5)), trial),
-        "augment": trial_key(data, recipe, replace(trial, pool=replace(trial.pool, augment=True))),
-        "pretrain": trial_key(data, recipe, replace(trial, pool=replace(trial.pool, pretrain=0.5))),
-        "loss": trial_key(data, recipe, replace(trial, pool=replace(trial.pool, loss_weights={"class 0": 2.0}))),
-        "item": trial_key(data, recipe, replace(trial, pool=pool_of([0, 3], [2]))),
-        "content": trial_key(replace(data, train=other_picture), recipe, trial),
-        "test": trial_key(replace(data, test=pictures(4, seed=3)), recipe, trial),
-        "task": trial_key(replace(data, task="segment"), recipe, trial),
+        "seed": key(trial=replace(trial, seed=1)),
+        "steps": key(budget=replace(recipe.budget, steps=3)),
+        "network": key(network=Network("resnet10t", "random")),
+        "weights": key(network=Network(TINY.name, "imagenet")),
+        "precision": key(bfloat16=True),
+        "size": key(size_px=64),
+        "augmentation": key(augmentation=Augmentation(zoom=0.5)),
+        "augment": key(trial=trial_of([0, 1], [2], augment=True)),
+        "pretrain": key(trial=trial_of([0, 1], [2], pretrain=0.5)),
+        "loss": key(trial=replace(trial, loss_weights={"class 0": 2.0})),
+        "item": key(trial=trial_of([0, 3], [2])),
+        "content": key(replace(data, train=other_picture)),
+        "test": key(replace(data, test=pictures(4, seed=3))),
+        "task": key(replace(data, task="segment")),
     }
-    assert trial_key(data, recipe, trial) == same == trial_key(replace(data, train=unused_picture), recipe, trial)
+    assert key() == same == key(replace(data, train=unused_picture))
     assert len({same, *changed.values()}) == 1 + len(changed)
 
 
 def test_key_depends_on_the_version_of_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    data, trial = plain_data(), Trial("real", 0, pool_of([0, 1], []))
-    before = trial_key(data, recipe_of(), trial)
+    data, trial = plain_data(), trial_of([0, 1], [])
+    before = trial_key(data, trial)
     monkeypatch.setattr(trials_module, "RECIPE_VERSION", trials_module.RECIPE_VERSION + 1)
-    assert trial_key(data, recipe_of(), trial) != before
+    assert trial_key(data, trial) != before
 
 
 def test_loss_weights_weigh_each_photographs_loss() -> None:
@@ -127,7 +130,7 @@ def test_loss_weights_weigh_each_photographs_loss() -> None:
 
 def test_record_survives_the_disk_and_damage_is_noticed(tmp_path: Path) -> None:
     data = plain_data()
-    record = run_trial(data, recipe_of(), Trial("real", 0, pool_of([0, 1], [])))
+    record = run_trial(data, trial_of([0, 1], []))
     write_record(tmp_path, "key", record, {"arm": "real"})
     read = read_record(tmp_path, "key", "classify")
     assert read is not None
@@ -145,7 +148,7 @@ def test_record_survives_the_disk_and_damage_is_noticed(tmp_path: Path) -> None:
 
 def test_seed_decides_weights_and_arms_share_them() -> None:
     data = plain_data()
-    networks = [trials_module.build_network(data, TINY, seed) for seed in (0, 0, 1)]
+    networks = [data.build_network(seed) for seed in (0, 0, 1)]
     first, again, other = (torch.cat([p.flatten() for p in network.parameters()]) for network in networks)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -211,15 +214,15 @@ def test_score_reads_masks_and_classes() -> None:
     test = pictures(4)
     test.images[:, :16, :, 0] = 255
     test.masks[:, :16] = True
-    red = score(TaskData("segment", test, test, test, []), TINY, _Red(), "cpu")
+    red = score(TaskData("segment", test, test, test, [], recipe_of()), _Red(), "cpu")
     assert value(SEGMENTATION_METRICS["dice"], red) == 1
     halves = replace(test, masks=np.ones_like(test.masks))
-    half = score(TaskData("segment", halves, halves, halves, []), TINY, _Red(), "cpu")
+    half = score(TaskData("segment", halves, halves, halves, [], recipe_of()), _Red(), "cpu")
     assert value(SEGMENTATION_METRICS["iou"], half) == 0.5
     labelled = replace(pictures(4), diagnoses=["class 0", "class 0", "class 1", "class 1"])
-    data = TaskData("classify", labelled, labelled, labelled, ["class 0", "class 1"])
-    assert value(CLASSIFICATION_METRICS["accuracy"], score(data, TINY, _Level(1.5), "cpu")) == 1
-    assert value(CLASSIFICATION_METRICS["accuracy"], score(data, TINY, _Level(0.5), "cpu")) == 0.75
+    data = TaskData("classify", labelled, labelled, labelled, ["class 0", "class 1"], recipe_of())
+    assert value(CLASSIFICATION_METRICS["accuracy"], score(data, _Level(1.5), "cpu")) == 1
+    assert value(CLASSIFICATION_METRICS["accuracy"], score(data, _Level(0.5), "cpu")) == 0.75
 
 
 class _Red(torch.nn.Module):
@@ -257,10 +260,8 @@ def halves(count: int, seed: int) -> Pictures:
     )
 
 
-def accuracy_of(data: TaskData, pool: Pool, seed: int, steps: int) -> float:
-    recipe = Recipe(TINY, Budget(steps=steps, batch_size=8, learning_rate=2e-3), SIZE_PX, bfloat16=False)
-    record: TrialRecord = run_trial(data, recipe, Trial("x", seed, pool))
-    return value(CLASSIFICATION_METRICS["accuracy"], record.outcome)
+def accuracy_of(data: TaskData, trial: Trial) -> float:
+    return value(CLASSIFICATION_METRICS["accuracy"], run_trial(data, trial).outcome)
 
 
 def test_planted_generators_give_what_they_must() -> None:
@@ -268,13 +269,13 @@ def test_planted_generators_give_what_they_must() -> None:
     train, test = halves(16, 0), halves(40, 1)
     honest = halves(16, 2)
     shuffled = replace(honest, diagnoses=[f"class {i // 2 % 2}" for i in range(16)])
-    classes = ["class 0", "class 1"]
+    recipe = Recipe(TINY, Budget(steps=40, batch_size=8, learning_rate=2e-3), SIZE_PX, bfloat16=False)
+    data = TaskData("classify", train, honest, test, ["class 0", "class 1"], recipe)
     everything = list(range(16))
     for seed in range(2):
-        data = TaskData("classify", train, honest, test, classes)
-        real = accuracy_of(data, pool_of(everything, []), seed, 40)
-        passed_off = accuracy_of(data, pool_of([], everything), seed, 40)
-        mixed = accuracy_of(data, pool_of(everything, everything), seed, 40)
-        wrong = accuracy_of(replace(data, generated=shuffled), pool_of([], everything), seed, 40)
+        real = accuracy_of(data, trial_of(everything, [], seed=seed))
+        passed_off = accuracy_of(data, trial_of([], everything, seed=seed))
+        mixed = accuracy_of(data, trial_of(everything, everything, seed=seed))
+        wrong = accuracy_of(replace(data, generated=shuffled), trial_of([], everything, seed=seed))
         assert min(real, passed_off, mixed) > 0.9
         assert wrong < 0.75

@@ -38,7 +38,7 @@ from downstream_sets import (
 from downstream_sweep import sweep_table
 
 from skindualgen.benchmarking.arms import arms_of
-from skindualgen.benchmarking.pools import build_pool
+from skindualgen.benchmarking.pools import build_trial
 from skindualgen.benchmarking.trials import TrialRecord, write_record
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_metadata, write_dataset
@@ -107,9 +107,9 @@ def test_the_drawn_pairs_are_enough_for_every_arm_of_both_tasks(ratio: float) ->
     needed = pairs_needed(SIZES, {"segment": f"{ratio / 2:g},{ratio:g}", "classify": f"{ratio:g}"})
     generated = [name for name, count in needed.items() for _ in range(count)]
     real = [name for name, count in SIZES.items() for _ in range(count)]
-    for task, fill in (("segment", "match"), ("classify", "balance")):
-        for arm in arms_of(task, (ratio,)):
-            build_pool(arm, real_diagnoses=real, synthetic_diagnoses=generated, fill=fill, seed=0)
+    for task, allocation in (("segment", "match"), ("classify", "balance")):
+        for arm in arms_of(task, (ratio,), allocation):
+            build_trial(task, arm, real_diagnoses=real, synthetic_diagnoses=generated, seed=0)
 
 
 def test_few_masks_are_train_pairs_and_the_test_part_is_val(

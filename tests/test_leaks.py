@@ -241,19 +241,15 @@ def test_unreadable_photographs_are_refused(test_part: Dataset, tmp_path: Path) 
 
 
 @settings(max_examples=40, deadline=None)
-@given(n=st.integers(0, 70), m=st.integers(0, 20), v=st.integers(1, 3), seed=st.integers(0, 99))
-def test_the_nearest_hash(n: int, m: int, v: int, seed: int) -> None:
+@given(m=st.integers(1, 20), v=st.integers(1, 8), seed=st.integers(0, 99))
+def test_the_nearest_hash(m: int, v: int, seed: int) -> None:
     """Against bits that are compared one by one."""
     rng = np.random.default_rng(seed)
-    views = rng.integers(0, 2**64, (n, v, 8), dtype=np.uint64)
+    views = rng.integers(0, 2**64, (v, 8), dtype=np.uint64)
     others = rng.integers(0, 2**64, (m, 8), dtype=np.uint64)
-    index, distance = leaks._nearest(views, others)
-    if m == 0:
-        assert (distance > 512).all() and len(distance) == n
-        return
     bits = [np.unpackbits(words.view(np.uint8), axis=-1) for words in (views, others)]
-    expected = (bits[0][:, :, None] != bits[1]).sum(-1).min(1) if n else np.zeros((0, m))  # [n, m]
-    assert np.array_equal(distance, expected.min(1)) and np.array_equal(index, expected.argmin(1))
+    expected = (bits[0][:, None] != bits[1]).sum(-1).min(0)  # [m]
+    assert leaks._nearest(views, others.T) == (expected.argmin(), expected.min())
 
 
 @pytest.mark.real_data

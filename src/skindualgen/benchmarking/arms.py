@@ -3,44 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
 
 from skindualgen.contracts import InputError
 
 Task = Literal["segment", "classify"]
+ClassAllocation = Literal["balance", "match", "even"]
+
+CLASS_ALLOCATIONS: dict[Task, ClassAllocation] = {"segment": "match", "classify": "balance"}
+"""How the diagnoses of generated pairs are chosen by default: like the real ones, or the rare ones first."""
+
 RATIOS = (0.25, 0.5, 1, 2, 5)
 PRETRAIN_SHARE = 0.5
-"""share of the steps that the arm "pretrain" spends on generated pairs"""
+"""Share of the steps that the arm "pretrain" spends on generated pairs."""
 
 
-@dataclass(frozen=True)
-class Arm:
-    """One arm.
+class Arm(BaseModel):
+    """What one arm trains on. The name is for tables, options and files; nothing is decided by it.
 
     Attributes:
-        name: as in tables and file names.
-        title, definition: for people.
-        uses_synthetic: whether generated pairs are trained on.
-        ratio: generated pairs, or their real replacements, for each real one; None without either.
+        name, title, definition: for people.
+        uses_real, uses_synthetic: whether real and generated pairs are trained on.
+        repeat_real: the pairs that are added to the real ones are repeats of these.
+        ratio: pairs, generated or repeated, for each real one; None adds none.
+        class_allocation: diagnoses of these pairs. "match": in the proportions of the real ones; "balance": each of the
+            class that is rarest by then, so that classes become as equal as they can; "even": as many of each class,
+            each drawn equally often with the same share of generated pairs, so that to be generated says nothing about
+            the diagnosis, as it does in a pool whose rare classes alone are filled up.
+        equal_classes: what makes the classes of the real pairs count alike, weights in the loss or the draws.
         augment: classical augmentation, the same for all arms that have it.
+        pretrain: share of the steps, the first ones, that draw generated pairs alone; the others then draw real ones
+            alone. 0 mixes them in every batch.
     """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     title: str
     definition: str
-    uses_synthetic: bool
-    ratio: float | None
-    augment: bool
+    uses_real: bool = True
+    uses_synthetic: bool = False
+    repeat_real: bool = False
+    ratio: float | None = None
+    class_allocation: ClassAllocation | None = None
+    equal_classes: Literal["loss", "draws"] | None = None
+    augment: bool = True
+    pretrain: float = 0.0
+
+    @property
+    def combines(self) -> bool:
+        """Whether it learns from real and generated pairs."""
+        return self.uses_real and self.uses_synthetic
+
+    @property
+    def is_hybrid(self) -> bool:
+        """Whether real and generated pairs are mixed in every batch."""
+        return self.combines and not self.pretrain
 
 
-def arms_of(task: Task, ratios: Sequence[float] = RATIOS) -> list[Arm]:
+def arms_of(task: Task, ratios: Sequence[float] = RATIOS, class_allocation: ClassAllocation | None = None) -> list[Arm]:
     """Return the arms of a task in the order of the tables.
 
     Args:
         task: reweighting and oversampling are for classification alone, where classes are what is learnt.
-        ratios: generated pairs for each real one, a hybrid arm each. Replay and the arm without real pairs are made for
-            ratio 1, or for the largest if 1 is not among them.
+        ratios: generated pairs for each real one, a hybrid arm each. Repeated real pairs and the arms that see
+            generated ones apart are made for ratio 1, or for the largest if 1 is not among them.
+        class_allocation: see `Arm`; the task's own of `CLASS_ALLOCATIONS` if not given.
 
     Raises:
         InputError: no ratio, one that is not above 0, or one twice.
@@ -48,48 +78,65 @@ def arms_of(task: Task, ratios: Sequence[float] = RATIOS) -> list[Arm]:
     if not ratios or min(ratios) <= 0 or len({f"{ratio:g}" for ratio in ratios}) < len(ratios):
         raise InputError(f"ratios {list(ratios)}", "different numbers above 0", "use for example 0.25 0.5 1 2 5")
     reference = 1.0 if 1 in ratios else float(max(ratios))
-    arms = [
-        Arm("real", "real", "The real pairs as they are, without augmentation.", False, None, False),
-        Arm(
-            "augment", "real + augmentation",
-            "The real pairs with classical augmentation; so is every arm below.", False, None, True,
+    allocation = class_allocation or CLASS_ALLOCATIONS[task]
+
+    def arm(name: str, title: str, definition: str, *, ratio: float | None = None, **what: Any) -> Arm:
+        added: dict[str, Any] = {"ratio": ratio, "class_allocation": allocation if ratio else None}
+        return Arm(name=name, title=title, definition=definition, **added, **what)
+
+    plain = [
+        arm("real", "real", "The real pairs as they are, without augmentation.", augment=False),
+        arm("augment", "real + augmentation", "The real pairs with classical augmentation; so is every arm below."),
+    ]
+    weighed = [
+        arm(
+            "reweight",
+            "real, reweighted",
+            "Each photograph's loss is weighted by the inverse of its class's frequency.",
+            equal_classes="loss",
         ),
-    ]  # fmt: skip
-    if task == "classify":
-        arms += [
-            Arm(
-                "reweight", "real, reweighted",
-                "Each photograph's loss is weighted by the inverse of its class's frequency.", False, None, True,
-            ),
-            Arm(
-                "oversample", "real, oversampled",
-                "Photographs are drawn so that each class is drawn equally often.", False, None, True,
-            ),
-        ]  # fmt: skip
-    arms += [
-        Arm(
-            "replay", "real + real replay",
+        arm(
+            "oversample",
+            "real, oversampled",
+            "Photographs are drawn so that each class is drawn equally often.",
+            equal_classes="draws",
+        ),
+    ]
+    controls = [
+        arm(
+            "replay",
+            "real + real replay",
             f"The real pairs and as many repeats of them as hybrid-{reference:g} has generated pairs, of the same "
             "diagnoses: the control for another balance of classes without new pictures.",
-            False, reference, True,
+            ratio=reference,
+            repeat_real=True,
         ),
-        Arm(
-            "synthetic", "synthetic only",
-            f"Generated pairs alone, {reference:g} for each real one that the other arms have.", True, reference, True,
+        arm(
+            "synthetic",
+            "synthetic only",
+            f"Generated pairs alone, {reference:g} for each real one that the other arms have.",
+            ratio=reference,
+            uses_real=False,
+            uses_synthetic=True,
         ),
-    ]  # fmt: skip
-    arms.append(
-        Arm(
-            "pretrain", "synthetic, then real",
+        arm(
+            "pretrain",
+            "synthetic, then real",
             f"Generated pairs alone, {reference:g} for each real one, for the first {PRETRAIN_SHARE:.0%} of the steps, "
             "and the real pairs alone for the others.",
-            True, reference, True,
-        )
-    )  # fmt: skip
-    return arms + [
-        Arm(
-            f"hybrid-{ratio:g}", f"real + {ratio:g} x synthetic",
-            f"The real pairs and {ratio:g} generated ones for each of them.", True, float(ratio), True,
+            ratio=reference,
+            uses_synthetic=True,
+            pretrain=PRETRAIN_SHARE,
+        ),
+    ]
+    hybrids = [
+        arm(
+            f"hybrid-{ratio:g}",
+            f"real + {ratio:g} x synthetic",
+            f"The real pairs and {ratio:g} generated ones for each of them.",
+            ratio=float(ratio),
+            uses_synthetic=True,
         )
         for ratio in sorted(ratios)
-    ]  # fmt: skip
+    ]
+    return [*plain, *(weighed if task == "classify" else []), *controls, *hybrids]

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from skindualgen.benchmarking.arms import Task
-from skindualgen.benchmarking.pools import Fill
+from skindualgen.benchmarking.arms import RATIOS, ClassAllocation, Task
 from skindualgen.contracts import InputError, Split
 from skindualgen.judges.classifier import ClassifierConfig
 from skindualgen.judges.networks import SEGMENTER_STRIDE_PX, Network
 from skindualgen.judges.segmenter import SegmenterConfig
 from skindualgen.judges.training import Budget
-
-FILLS: dict[Task, Fill] = {"segment": "match", "classify": "balance"}
-"""How the diagnoses of synthetic pairs are chosen by default: like the real ones, or the rare ones first."""
 
 LEARNING_RATES: dict[Task, float] = {
     "segment": SegmenterConfig().budget.learning_rate,
@@ -38,7 +35,9 @@ class BenchmarkOptions(BaseModel):
         network: the same in all arms.
         ratios: synthetic items of the hybrid arms, as a multiple of the real ones.
         arms: names of the arms to run; None runs all that can be built.
-        fill: None takes :data:`FILLS`.
+        class_allocation: diagnoses of the generated pairs, see `skindualgen.benchmarking.arms.Arm`; None takes the
+            default of each task.
+        fill: the earlier name of ``class_allocation``, until 0.3.
         seeds: trainings of each arm.
         real_counts, real_fractions: nested subsets of the real train part; neither uses all of it.
         steps: optimiser steps, the same in all arms.
@@ -59,9 +58,10 @@ class BenchmarkOptions(BaseModel):
     test_split: Split | None = None
     size_px: int = 128
     network: Network = Network()
-    ratios: tuple[float, ...] = (0.25, 0.5, 1, 2, 5)
+    ratios: tuple[float, ...] = RATIOS
     arms: tuple[str, ...] | None = None
-    fill: Fill | None = None
+    class_allocation: ClassAllocation | None = None
+    fill: ClassAllocation | None = Field(default=None, exclude=True, repr=False)
     seeds: int = 5
     real_counts: tuple[int, ...] = ()
     real_fractions: tuple[float, ...] = ()
@@ -73,6 +73,17 @@ class BenchmarkOptions(BaseModel):
     jobs: int | None = None
     threads: int | None = None
     i_know: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_earlier_names(cls, given: dict[str, Any]) -> dict[str, Any]:
+        fill = given.get("fill")
+        if fill is None:
+            return given
+        warnings.warn(
+            "fill is called class_allocation; the earlier name works until 0.3", DeprecationWarning, stacklevel=3
+        )
+        return {name: value for name, value in given.items() if name != "fill"} | {"class_allocation": fill}
 
     def check(self) -> None:
         """Refuse what cannot run.

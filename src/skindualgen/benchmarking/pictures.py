@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -46,13 +46,11 @@ class Pictures:
         """Return the items at these positions, in this order."""
         if np.array_equal(positions, np.arange(len(self))):
             return self
-        lists = {
-            name: [getattr(self, name)[position] for position in positions]
-            for name in ("diagnoses", "ids", "digests", "groups")
+        columns = {
+            name: column[positions] if isinstance(column, np.ndarray) else [column[position] for position in positions]
+            for name, column in vars(self).items()
         }
-        return replace(
-            self, images=self.images[positions], masks=self.masks[positions], has_mask=self.has_mask[positions], **lists
-        )
+        return Pictures(**columns)
 
 
 def load_pictures(root: Path, records: Sequence[PairRecord], size_px: int) -> Pictures:

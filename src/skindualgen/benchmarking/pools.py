@@ -1,67 +1,73 @@
-"""What an arm trains on: which real and generated pairs, and how often each is drawn."""
+"""What one training of an arm draws from: which real and generated pairs, and how often each."""
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skindualgen.benchmarking.arms import PRETRAIN_SHARE, Arm
+from skindualgen.benchmarking.arms import Arm, ClassAllocation, Task
 from skindualgen.benchmarking.subsets import by_class, by_least, webster
 from skindualgen.contracts import InputError
 
-Fill = Literal["balance", "match", "even"]
+WEIGHT_DIGITS = 12
+"""Digits to which a pool's weights are rounded: sums of repeats differ in the last bit from the plain weight."""
+
+Positions = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Pool:
-    """What one arm trains on; batches are drawn from it with replacement.
+class Trial:
+    """One training: the pairs of an arm for one seed, from which batches are drawn with replacement.
 
     Attributes:
-        real: positions in the real training records; may repeat (replay).
+        task, arm, seed: what is trained.
+        real_pairs: number of real pairs that all arms of its regime have.
+        real: positions in the real training records; may repeat.
         synthetic: positions in the generated records, each once.
         weights: [len(real) + len(synthetic)] chance of each item at a draw, sum 1.
-        augment: whether classical augmentation is applied.
         loss_weights: diagnosis -> weight in the loss, mean 1 over the items; None weighs all alike.
-        pretrain: share of the steps, the first ones, that draw generated pairs alone; the others then draw real ones
-            alone. 0 mixes them in every batch.
     """
 
-    real: NDArray[np.int64]
-    synthetic: NDArray[np.int64]
+    task: Task
+    arm: Arm
+    seed: int
+    real_pairs: int
+    real: Positions
+    synthetic: Positions
     weights: NDArray[np.float64]
-    augment: bool
-    loss_weights: dict[str, float] | None
-    pretrain: float = 0.0
+    loss_weights: dict[str, float] | None = None
+
+    @property
+    def notes(self) -> dict[str, str | int]:
+        """What its record on disk says of it."""
+        return {"task": self.task, "arm": self.arm.name, "seed": self.seed, "real_pairs": self.real_pairs}
 
 
-def build_pool(
+def build_trial(
+    task: Task,
     arm: Arm,
     *,
     real_diagnoses: Sequence[str | None],
     synthetic_diagnoses: Sequence[str | None],
-    fill: Fill,
     seed: int,
-) -> Pool:
+) -> Trial:
     """Choose what an arm trains on; for one seed the hybrid arms of rising ratio contain each other.
 
     Classes are the diagnoses of the real pairs, those without one together being a class of their own. Generated pairs
     of other diagnoses are not used. If no real pair has a diagnosis, those of the generated ones are passed over.
 
     Args:
+        task: what is trained for.
         arm: one of `arms_of`.
         real_diagnoses: of the real training pairs.
         synthetic_diagnoses: of the generated pairs.
-        fill: "match" takes generated pairs in the proportions of the real classes; "balance" gives each to the class
-            that is rarest by then, so that the pool's classes become as equal as they can; "even" takes as many of each
-            class and draws each class equally often, with the same share of generated pairs in each: to be generated
-            says nothing about the diagnosis, as it does in a pool whose rare classes alone are filled up.
-        seed: chooses among the generated pairs, and among the real ones that are replayed.
+        seed: chooses among the generated pairs, and among the real ones that are repeated.
 
     Raises:
         InputError: no real pairs, too few generated ones of a class, or, where classes are weighted, a real pair
@@ -70,49 +76,58 @@ def build_pool(
     if not real_diagnoses:
         raise InputError("no real pairs", "one or more", "check the training split")
     labelled = any(diagnosis is not None for diagnosis in real_diagnoses)
-    real = by_class(real_diagnoses)
-    synthetic = by_class(synthetic_diagnoses if labelled else [None] * len(synthetic_diagnoses))
-    sizes = {name: len(members) for name, members in real.items()}
-    positions, chosen = np.arange(len(real_diagnoses)), np.empty(0, np.int64)
-    if arm.ratio is not None:
-        only = arm.name == "synthetic"
-        counts = _extra_counts(sizes, max(1, round(arm.ratio * len(real_diagnoses))), fill, from_nothing=only)
+    members = by_class(real_diagnoses)
+    sizes = {name: len(positions) for name, positions in members.items()}
+    evenly = labelled and arm.class_allocation == "even"
+    real = np.arange(len(real_diagnoses) if arm.uses_real else 0)
+    synthetic = np.empty(0, np.int64)
+    if arm.ratio is not None and arm.class_allocation is not None:
+        total = max(1, round(arm.ratio * len(real_diagnoses)))
+        counts = _added_counts(sizes, total, arm.class_allocation, from_nothing=not arm.uses_real)
         if arm.uses_synthetic:
-            chosen = _take(synthetic, counts, seed)
-            positions = positions[:0] if only else positions
-        elif fill != "even":
-            positions = np.concatenate([positions, _replay(real, counts, seed)])
-    weights = np.full(len(positions) + len(chosen), 1 / (len(positions) + len(chosen)))
-    loss_weights = None
-    evenly = arm.ratio is not None and fill == "even" and labelled
-    if arm.name in ("reweight", "oversample") or evenly:
-        inverse = _inverse_frequencies(sizes)
-        if arm.name == "reweight":
-            loss_weights = inverse
-        elif arm.uses_synthetic:
-            origins = [(str(real_diagnoses[position]), "real") for position in positions.tolist()]
-            origins += [(str(synthetic_diagnoses[position]), "generated") for position in chosen.tolist()]
-            weights = _even_weights(origins, arm.ratio)
-        else:
-            weights *= [inverse[str(diagnosis)] for diagnosis in real_diagnoses]
-    pretrain = PRETRAIN_SHARE if arm.name == "pretrain" else 0.0
-    return Pool(positions, chosen, weights / weights.sum(), arm.augment, loss_weights, pretrain)
+            made = by_class(synthetic_diagnoses if labelled else [None] * len(synthetic_diagnoses))
+            synthetic = _take(made, counts, seed)
+        if arm.repeat_real and arm.class_allocation != "even":
+            real = np.concatenate([real, _repeat(members, counts, seed)])
+    weights = np.full(len(real) + len(synthetic), 1 / (len(real) + len(synthetic)))
+    inverse = _inverse_frequencies(sizes) if evenly or arm.equal_classes else {}
+    if evenly and arm.uses_synthetic:
+        origins = [(str(real_diagnoses[position]), "real") for position in real.tolist()]
+        origins += [(str(synthetic_diagnoses[position]), "generated") for position in synthetic.tolist()]
+        weights = _even_weights(origins, arm.ratio)
+    elif evenly or arm.equal_classes == "draws":
+        weights *= [inverse[str(diagnosis)] for diagnosis in real_diagnoses]
+    loss_weights = inverse if arm.equal_classes == "loss" else None
+    return Trial(task, arm, seed, len(real_diagnoses), real, synthetic, weights / weights.sum(), loss_weights)
 
 
-def _extra_counts(sizes: Mapping[str, int], total: int, fill: Fill, *, from_nothing: bool) -> Counter[str]:
-    """Share ``total`` extra pairs among the classes; ``from_nothing`` if they stand without the real ones."""
-    if fill == "even" or (fill == "balance" and from_nothing):
+def merge_repeats(trial: Trial) -> Trial:
+    """Return a trial of the same batches, each item once and in ascending order, repeats added up in its weight.
+
+    Pools that differ in the order or the number of copies alone become one, which then need be trained only once.
+    """
+    real, synthetic = np.split(trial.weights, [len(trial.real)])
+    positions, weights = [], []
+    for share, part in ((real, trial.real), (synthetic, trial.synthetic)):
+        unique, inverse = np.unique(part, return_inverse=True)
+        positions.append(unique)
+        weights.append(np.bincount(inverse, share, minlength=len(unique)).astype(np.float64))
+    merged = np.concatenate(weights).round(WEIGHT_DIGITS)
+    return replace(trial, real=positions[0], synthetic=positions[1], weights=merged)
+
+
+def _added_counts(
+    sizes: Mapping[str, int], total: int, allocation: ClassAllocation, *, from_nothing: bool
+) -> Counter[str]:
+    """Share ``total`` pairs among the classes; ``from_nothing`` if the real ones are not there."""
+    if allocation == "even" or (allocation == "balance" and from_nothing):
         sizes = dict.fromkeys(sizes, 0)
-    rank = webster if fill == "match" else _rarest
+    # Of a class that is filled up the rank is its size by then.
+    rank: Callable[[int, int], float] = webster if allocation == "match" else operator.add
     return Counter(islice(by_least(sizes, rank, {}), total))
 
 
-def _rarest(size: int, taken: int) -> float:
-    """Rank of a class that is filled up: how many of it there are by then."""
-    return size + taken
-
-
-def _take(members: Mapping[str, Sequence[int]], counts: Mapping[str, int], seed: int) -> NDArray[np.int64]:
+def _take(members: Mapping[str, Sequence[int]], counts: Mapping[str, int], seed: int) -> Positions:
     """Choose ``counts`` generated pairs of each class, the same first ones whatever the counts."""
     lacking = {name: count for name, count in counts.items() if count > len(members.get(name, ()))}
     if lacking:
@@ -121,19 +136,19 @@ def _take(members: Mapping[str, Sequence[int]], counts: Mapping[str, int], seed:
         raise InputError(
             f"generated pairs: {there}",
             f"{needed}, as no pair is used twice",
-            "generate more of these classes (or with these names of them), use smaller ratios, or another --fill",
+            "generate more of these classes (or with these names of them), use smaller ratios, or another "
+            "--class-allocation",
         )
-    chosen = [_shuffled(members[name], seed, name)[:count] for name, count in counts.items()]
-    return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, np.int64)
+    return np.sort(np.concatenate([_shuffled(members[name], seed, name)[:count] for name, count in counts.items()]))
 
 
-def _replay(members: Mapping[str, Sequence[int]], counts: Mapping[str, int], seed: int) -> NDArray[np.int64]:
+def _repeat(members: Mapping[str, Sequence[int]], counts: Mapping[str, int], seed: int) -> Positions:
     """Repeat ``counts`` real pairs of each class, all of a class equally often but for the last round."""
     repeated = [np.resize(_shuffled(members[name], seed, name), count) for name, count in counts.items()]
-    return np.sort(np.concatenate(repeated)) if repeated else np.empty(0, np.int64)
+    return np.sort(np.concatenate(repeated))
 
 
-def _shuffled(positions: Sequence[int], seed: int, name: str) -> NDArray[np.int64]:
+def _shuffled(positions: Sequence[int], seed: int, name: str) -> Positions:
     return np.random.default_rng([seed, *name.encode()]).permutation(np.asarray(positions, np.int64))
 
 

@@ -27,6 +27,7 @@ pigeonhole bootstrap, Annals of Applied Statistics 1 (2007) 386.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -45,65 +46,37 @@ the others say of its score is that it does not vary; of two lesions, from 14 %.
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class ArmOutcomes:
-    """What the networks of one arm did on the test part.
-
-    Attributes:
-        outcomes: by seed; the same test items in the same order in each.
-
-    Raises:
-        InputError: no seeds, or not the same test items.
-    """
-
-    outcomes: Mapping[int, Outcome]
-
-    def __post_init__(self) -> None:
-        if not self.outcomes:
-            raise InputError("an arm without outcomes", "one seed or more", "train its networks")
-        _check_same_items(list(self.outcomes.values()))
-
-    def scores(self, metric: Metric) -> Floats:
-        """Return the score of each seed [s], seeds in ascending order."""
-        return np.array([value(metric, self.outcomes[seed]) for seed in sorted(self.outcomes)])
+Outcomes = Mapping[int, Outcome]
+"""What the networks of one arm did on the test part, by seed; the same test items in the same order in each."""
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The difference of one arm to a reference.
+class Difference(Estimate):
+    """The difference of one arm to a reference: arm - reference, paired over seeds and test items.
 
     Attributes:
-        difference: arm - reference, with its own 95 % interval, which is not widened for the number of arms.
+        value, low, high: with its own 95 % interval, which is not widened for the number of arms.
         p_value: two-sided, of no difference; NaN where the interval is.
         p_holm: adjusted for all arms that were compared with that reference: whatever the truth, the chance of even one
             false claim "p_holm < 0.05" among them is at most 5 %. For one metric; choose it before looking.
     """
 
-    difference: Estimate
-    p_value: float
-    p_holm: float
+    p_value: float = math.nan
+    p_holm: float = math.nan
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies on one side of 0; not where it is undefined."""
+        return self.low > 0 or self.high < 0
 
 
-@dataclass(frozen=True)
-class _Inference:
-    value: float
-    standard_error: float
-    degrees: float
-
-    def estimate(self) -> Estimate:
-        half = (
-            float(stats.t.ppf((1 + CONFIDENCE) / 2, self.degrees)) * self.standard_error if self.standard_error else 0.0
-        )
-        return Estimate(self.value, self.value - half, self.value + half)
-
-    def p_value(self) -> float:
-        if self.standard_error == 0:
-            return float(self.value == 0)
-        return float(2 * stats.t.sf(abs(self.value) / self.standard_error, self.degrees))
+def scores_by_seed(metric: Metric, arm: Outcomes) -> Floats:
+    """Return the score of each seed [s], seeds in ascending order."""
+    return np.array([value(metric, arm[seed]) for seed in sorted(arm)])
 
 
 def arm_estimate(
-    metric: Metric, arm: ArmOutcomes, *, groups: Sequence[str], seed: int = 0, resamples: int = RESAMPLES
+    metric: Metric, arm: Outcomes, *, groups: Sequence[str], seed: int = 0, resamples: int = RESAMPLES
 ) -> Estimate:
     """Return the mean score over the seeds, with an interval over seeds and test items.
 
@@ -119,44 +92,26 @@ def arm_estimate(
         half of the resamples. The interval is symmetric, so near a limit of the score it can reach beyond.
 
     Raises:
-        InputError: not one group for each item, or fewer than 2 groups.
+        InputError: no seeds, other test items in one than in another, not one group for each item, or fewer than 2
+            groups.
     """
-    return _infer(arm.scores(metric), resampled_scores(metric, arm, groups, seed, resamples), groups).estimate()
-
-
-def paired_difference(
-    metric: Metric,
-    first: ArmOutcomes,
-    second: ArmOutcomes,
-    *,
-    groups: Sequence[str],
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-) -> Estimate:
-    """Return the mean over the seeds of score(first) - score(second), with an interval over seeds and test items.
-
-    Paired twice: the two networks of a seed are subtracted before anything is averaged, and a resample weighs the test
-    items of both alike, so what is hard for both cancels. Arguments and edge cases as in :func:`arm_estimate`; arms
-    with equal outcomes give 0 (0 to 0).
-
-    Raises:
-        InputError: the arms have other seeds or other test items.
-    """
-    return compare(metric, {"first": first, "second": second}, "second", groups=groups, seed=seed, resamples=resamples)[
-        "first"
-    ].difference
+    resampled = resampled_scores(metric, arm, groups, seed, resamples)
+    return _infer(scores_by_seed(metric, arm), resampled, groups)[0]
 
 
 def compare(
     metric: Metric,
-    arms: Mapping[str, ArmOutcomes],
+    arms: Mapping[str, Outcomes],
     reference: str,
     *,
     groups: Sequence[str],
     seed: int = 0,
     resamples: int = RESAMPLES,
-) -> dict[str, Comparison]:
-    """Return the paired difference of every other arm to the reference, with p-values adjusted by Holm's method.
+) -> dict[str, Difference]:
+    """Return the difference of every other arm to the reference, with p-values adjusted by Holm's method.
+
+    Paired twice: the two networks of a seed are subtracted before anything is averaged, and a resample weighs the test
+    items of both alike, so what is hard for both cancels. Arms with equal outcomes give 0 (0 to 0).
 
     Args:
         arms: by name, the reference among them.
@@ -171,34 +126,34 @@ def compare(
     """
     base = arms[reference]
     for name, arm in arms.items():
-        if set(arm.outcomes) != set(base.outcomes):
-            got = f"seeds {sorted(arm.outcomes)} of {name} and {sorted(base.outcomes)} of {reference}"
+        if set(arm) != set(base):
+            got = f"seeds {sorted(arm)} of {name} and {sorted(base)} of {reference}"
             raise InputError(got, "the same seeds", "train both arms with every seed")
-        _check_same_items([*arm.outcomes.values(), *base.outcomes.values()])
-    base_scores, base_resampled = base.scores(metric), resampled_scores(metric, base, groups, seed, resamples)
+        _check_same_items([*arm.values(), *base.values()])
+    base_scores, base_resampled = scores_by_seed(metric, base), resampled_scores(metric, base, groups, seed, resamples)
     found = {
         name: _infer(
-            arm.scores(metric) - base_scores,
+            scores_by_seed(metric, arm) - base_scores,
             resampled_scores(metric, arm, groups, seed, resamples) - base_resampled,
             groups,
         )
         for name, arm in arms.items()
         if name != reference
     }
-    p_values = np.array([inference.p_value() for inference in found.values()])
+    adjusted = holm(np.array([p_value for _, p_value in found.values()]))
     return {
-        name: Comparison(inference.estimate(), float(p), float(adjusted))
-        for (name, inference), p, adjusted in zip(found.items(), p_values, holm(p_values), strict=True)
+        name: Difference(**vars(estimate), p_value=p_value, p_holm=float(p_holm))
+        for (name, (estimate, p_value)), p_holm in zip(found.items(), adjusted, strict=True)
     }
 
 
-def best_of(arms: Mapping[str, ArmOutcomes], metric: Metric) -> str:
+def best_of(arms: Mapping[str, Outcomes], metric: Metric) -> str:
     """Return the name of the arm with the best mean score over its seeds; the first of equals.
 
     Raises:
         InputError: no arm has a defined score.
     """
-    means = {name: float(arm.scores(metric).mean()) for name, arm in arms.items()}
+    means = {name: float(scores_by_seed(metric, arm).mean()) for name, arm in arms.items()}
     defined = {name: mean for name, mean in means.items() if np.isfinite(mean)}
     if not defined:
         raise InputError(f"no arm with a defined {metric.title}", "one or more", "choose another metric")
@@ -215,36 +170,45 @@ def holm(p_values: Floats) -> Floats:
 
 
 def resampled_scores(
-    metric: Metric, arm: ArmOutcomes, groups: Sequence[str], seed: int = 0, resamples: int = RESAMPLES
+    metric: Metric, arm: Outcomes, groups: Sequence[str], seed: int = 0, resamples: int = RESAMPLES
 ) -> Floats:
     """Return the score of each seed on resampled test items [r, s], seeds in ascending order.
 
     The draws depend on the groups and on ``seed`` alone: they are the same for every network, arm and metric.
 
     Raises:
-        InputError: not one group for each item, or fewer than 2 groups.
+        InputError: as in :func:`arm_estimate`.
     """
-    outcomes = [arm.outcomes[key] for key in sorted(arm.outcomes)]
+    outcomes = [arm[key] for key in sorted(arm)]
+    if not outcomes:
+        raise InputError("an arm without outcomes", "one seed or more", "train its networks")
+    _check_same_items(outcomes)
     if len(groups) != len(outcomes[0]):
         raise InputError(f"{len(groups)} groups", f"{len(outcomes[0])}, one an item", "name every item's lesion")
     weights = cluster_resamples(tuple(groups), seed, resamples)
     return np.stack([metric.score(outcome, weights) for outcome in outcomes], axis=1)
 
 
-def _infer(scores: Floats, resampled: Floats, groups: Sequence[str]) -> _Inference:
-    """Put the parts of the variance together; ``scores`` [s] of the seeds, ``resampled`` [r, s]."""
-    seeds, clusters = len(scores), len(set(groups))
+def _infer(scores: Floats, resampled: Floats, groups: Sequence[str]) -> tuple[Estimate, float]:
+    """Put the parts of the variance of ``scores`` [s] and ``resampled`` ones [r, s] together; also the p-value of 0."""
+    seeds, clusters, mean = len(scores), len(set(groups)), float(scores.mean())
     defined = resampled[np.isfinite(resampled).all(1)]
     if len(defined) < LEAST_DEFINED * len(resampled):
-        return _Inference(float(scores.mean()), float("nan"), float("nan"))
+        return Estimate(mean), math.nan
     covariance = np.atleast_2d(np.cov(defined, rowvar=False)) * clusters / (clusters - 1)  # [s, s]
     if seeds == 1:
-        return _Inference(float(scores[0]), float(np.sqrt(covariance[0, 0])), clusters - 1)
-    of_seeds = float(scores.var(ddof=1)) / seeds
-    shared = max(0.0, float(covariance.sum() - np.trace(covariance)) / (seeds * (seeds - 1)))
-    variance = of_seeds + shared
-    noise = of_seeds**2 / (seeds - 1) + shared**2 / (clusters - 1)  # Satterthwaite
-    return _Inference(float(scores.mean()), float(np.sqrt(variance)), variance**2 / noise if noise else float("inf"))
+        variance, degrees = float(covariance[0, 0]), clusters - 1.0
+    else:
+        of_seeds = float(scores.var(ddof=1)) / seeds
+        shared = max(0.0, float(covariance.sum() - np.trace(covariance)) / (seeds * (seeds - 1)))
+        variance = of_seeds + shared
+        noise = of_seeds**2 / (seeds - 1) + shared**2 / (clusters - 1)  # Satterthwaite
+        degrees = variance**2 / noise if noise else math.inf
+    error = math.sqrt(variance)
+    if error == 0:
+        return Estimate(mean, mean, mean), float(mean == 0)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) * error
+    return Estimate(mean, mean - half, mean + half), float(2 * stats.t.sf(abs(mean) / error, degrees))
 
 
 def _check_same_items(outcomes: Sequence[Outcome]) -> None:

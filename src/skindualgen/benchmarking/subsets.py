@@ -21,8 +21,7 @@ def nested_subset(
     diagnoses: Sequence[str | None],
     ids: Sequence[str],
     *,
-    count: int | None = None,
-    fraction: float | None = None,
+    count: int,
     seed: int = 0,
     groups: Sequence[str] | None = None,
 ) -> NDArray[np.int64]:
@@ -35,8 +34,7 @@ def nested_subset(
     Args:
         diagnoses: of the items; None is a class of its own.
         ids: of the items, each once.
-        count: size of the part; or
-        fraction: its share of the items, in (0, 1].
+        count: size of the part.
         seed: another seed gives another part.
         groups: lesion of each item; each stands alone if not given.
 
@@ -44,16 +42,12 @@ def nested_subset(
         Ascending positions [count]. With room for two of each class, no class that has two has fewer.
 
     Raises:
-        InputError: neither or both of count and fraction, or a size that is not between the number of classes and the
-            number of items.
+        InputError: a size that is not between the number of classes and the number of items.
     """
-    if (count is None) == (fraction is None):
-        raise InputError("neither or both of count and fraction", "one of them", "give one")
-    wanted = round(fraction * len(ids)) if fraction is not None else count
     members = by_class(diagnoses)
-    if wanted is None or not len(members) <= wanted <= len(ids) or not ids:
+    if not len(members) <= count <= len(ids) or not ids:
         raise InputError(
-            f"a part of {wanted} of {len(ids)} items in {len(members)} classes",
+            f"a part of {count} of {len(ids)} items in {len(members)} classes",
             "no more than all items, and one of each class or more",
             f"use {len(members)} to {len(ids)}",
         )
@@ -61,7 +55,7 @@ def nested_subset(
     keys = [(_order_key(seed, group), _order_key(seed, name)) for group, name in zip(groups, ids, strict=True)]
     queues = {name: iter(sorted(positions, key=keys.__getitem__)) for name, positions in members.items()}
     sequence = _class_sequence({name: len(positions) for name, positions in members.items()})
-    return np.sort([next(queues[name]) for name in islice(sequence, wanted)])
+    return np.sort([next(queues[name]) for name in islice(sequence, count)])
 
 
 def _class_sequence(sizes: Mapping[str, int]) -> Iterator[str]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from skindualgen.benchmarking.arms import Task
 from skindualgen.benchmarking.pictures import Pictures
-from skindualgen.benchmarking.pools import Pool
+from skindualgen.benchmarking.pools import Trial
 from skindualgen.files import atomic_path, atomic_write_json, sha256_bytes, sha256_file
 from skindualgen.judges.classifier import ClassifierConfig
 from skindualgen.judges.networks import Network
@@ -33,21 +33,7 @@ RECIPE_VERSION = 1
 
 EVALUATION_BATCH = 32
 
-WEIGHT_DIGITS = 12
-"""Digits to which a pool's weights are rounded: sums of repeats differ in the last bit from the plain weight."""
-
 OUTCOMES: dict[Task, type[Outcome]] = {"segment": SegmentationOutcome, "classify": ClassificationOutcome}
-
-
-@dataclass(frozen=True)
-class TaskData:
-    """What all trials of a task share: pictures and, for classification, ``classes``; the test part is fixed."""
-
-    task: Task
-    train: Pictures
-    generated: Pictures
-    test: Pictures
-    classes: list[str]
 
 
 @dataclass(frozen=True)
@@ -65,15 +51,26 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One training: an arm's pool for one seed.
+class TaskData:
+    """What all trials of a task share: pictures, the test part among them, classes (to classify) and recipe."""
 
-    Positions of the pool count in the task's whole train part, ascend, and stand there once (:func:`merge_repeats`).
-    """
+    task: Task
+    train: Pictures
+    generated: Pictures
+    test: Pictures
+    classes: list[str]
+    recipe: Recipe
 
-    arm: str
-    seed: int
-    pool: Pool
+    @property
+    def truth(self) -> NDArray[np.int64]:
+        """The index of each test item's class [n]."""
+        return np.array([self.classes.index(str(name)) for name in self.test.diagnoses], np.int64)
+
+    def build_network(self, seed: int) -> nn.Module:
+        """Return the untrained network of the task, the same for the same seed."""
+        if self.task == "segment":
+            return self.recipe.network.build_segmenter(seed)
+        return self.recipe.network.build_classifier(len(self.classes), seed)
 
 
 @dataclass(frozen=True)
@@ -86,91 +83,59 @@ class TrialRecord:
     device: str
 
 
-def merge_repeats(pool: Pool) -> Pool:
-    """Return a pool that gives the same batches, each item once and in ascending order, repeats added up in its weight.
-
-    Pools that differ in the order or the number of copies alone become one, which then need be trained only once.
-    """
-    real, synthetic = np.split(pool.weights, [len(pool.real)])
-    weights: list[NDArray[np.float64]] = []
-    positions = []
-    for share, part in ((real, pool.real), (synthetic, pool.synthetic)):
-        unique, inverse = np.unique(part, return_inverse=True)
-        positions.append(unique)
-        weights.append(np.bincount(inverse, share, minlength=len(unique)).astype(np.float64))
-    return replace(
-        pool, real=positions[0], synthetic=positions[1], weights=np.concatenate(weights).round(WEIGHT_DIGITS)
-    )
-
-
-def trial_key(data: TaskData, recipe: Recipe, trial: Trial) -> str:
+def trial_key(data: TaskData, trial: Trial) -> str:
     """Return the hash of everything that decides a trial's outcome, contents of the pictures included."""
-    pool = trial.pool
-    items = [data.train.digests[i] for i in pool.real] + [data.generated.digests[i] for i in pool.synthetic]
+    recipe = replace(data.recipe, budget=replace(data.recipe.budget, seed=trial.seed))
+    items = [data.train.digests[i] for i in trial.real] + [data.generated.digests[i] for i in trial.synthetic]
     content = {
         "version": RECIPE_VERSION,
         "task": data.task,
         "classes": data.classes,
-        "recipe": asdict(replace(recipe, budget=replace(recipe.budget, seed=trial.seed))),
-        "augment": pool.augment,
+        "recipe": asdict(recipe),
+        "augment": trial.arm.augment,
         "items": sha256_bytes("\n".join(items).encode()),
-        "weights": sha256_bytes(pool.weights.tobytes()),
-        "loss_weights": pool.loss_weights,
-        "pretrain": pool.pretrain,
+        "weights": sha256_bytes(trial.weights.tobytes()),
+        "loss_weights": trial.loss_weights,
+        "pretrain": trial.arm.pretrain,
         "test": sha256_bytes("\n".join(data.test.digests).encode()),
     }
     return sha256_bytes(json.dumps(content, sort_keys=True).encode())
 
 
 def run_trial(
-    data: TaskData,
-    recipe: Recipe,
-    trial: Trial,
-    *,
-    device: str = "cpu",
-    progress: Callable[[int, float], None] | None = None,
+    data: TaskData, trial: Trial, *, device: str = "cpu", progress: Callable[[int, float], None] | None = None
 ) -> TrialRecord:
     """Train and score one network.
 
     Args:
-        data: pictures of the task.
-        recipe: what all arms share.
-        trial: the arm's pool and the seed.
+        data: pictures and recipe of the task.
+        trial: the pool and the seed.
         device: where to train.
         progress: is given the steps done and the step's loss.
     """
-    budget = replace(recipe.budget, seed=trial.seed)
-    network = build_network(data, recipe.network, trial.seed)
+    network = data.build_network(trial.seed)
     run = fit(
         network,
-        batch_source(data, recipe, trial.pool),
-        loss_of(data, trial.pool.loss_weights),
-        budget,
-        bfloat16=recipe.bfloat16,
+        batch_source(data, trial),
+        loss_of(data, trial.loss_weights),
+        replace(data.recipe.budget, seed=trial.seed),
+        bfloat16=data.recipe.bfloat16,
         device=device,
         progress=progress,
     )
-    outcome = score(data, recipe.network, network, device)
-    return TrialRecord(outcome, run["seconds"], run["final_loss"], device)
+    return TrialRecord(score(data, network, device), run["seconds"], run["final_loss"], device)
 
 
-def build_network(data: TaskData, network: Network, seed: int) -> nn.Module:
-    """Return the untrained network of a task, the same for the same seed."""
-    if data.task == "segment":
-        return network.build_segmenter(seed)
-    return network.build_classifier(len(data.classes), seed)
-
-
-def batch_source(data: TaskData, recipe: Recipe, pool: Pool) -> Draw:
+def batch_source(data: TaskData, trial: Trial) -> Draw:
     """Return the function that draws the batch of a step from a pool: network input [b, 3, s, s] and its target.
 
     The target is the mask [b, 1, s, s] in {0, 1}, or the index of the class [b].
     """
-    positions = (pool.real, pool.synthetic)
-    shares = np.split(pool.weights, [len(pool.real)])
+    recipe, sources = data.recipe, ((data.train, trial.real), (data.generated, trial.synthetic))
+    shares = np.split(trial.weights, [len(trial.real)])
     cumulative = [np.cumsum(part) for part in shares]
     class_index = {name: index for index, name in enumerate(data.classes)}
-    pretraining = round(pool.pretrain * recipe.budget.steps)
+    pretraining = round(trial.arm.pretrain * recipe.budget.steps)
 
     def draw(random: np.random.Generator, step: int) -> tuple[Tensor, Tensor]:
         which, item = random.random((2, recipe.budget.batch_size))
@@ -179,14 +144,14 @@ def batch_source(data: TaskData, recipe: Recipe, pool: Pool) -> Draw:
         for synthetic, place in zip((which >= real_share).astype(int), item, strict=True):
             running = cumulative[synthetic]
             chosen = np.searchsorted(running, place * running[-1], side="right")
-            position = positions[synthetic][min(chosen, len(running) - 1)]
-            source = data.generated if synthetic else data.train
+            source, positions = sources[synthetic]
+            position = positions[min(chosen, len(running) - 1)]
             images.append(source.images[position])
             masks.append(source.masks[position])
             labels.append(source.diagnoses[position])
         images_01 = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255  # [b, 3, s, s]
         masks_01 = torch.from_numpy(np.stack(masks))[:, None].float() if data.task == "segment" else None
-        if pool.augment:
+        if trial.arm.augment:
             images_01, masks_01 = recipe.augmentation(images_01, masks_01, random)
         target = masks_01 if masks_01 is not None else torch.tensor([class_index[str(name)] for name in labels])
         return recipe.network.normalise(images_01), target
@@ -209,29 +174,25 @@ def loss_of(data: TaskData, loss_weights: Mapping[str, float] | None) -> Callabl
 
 
 @torch.inference_mode()
-def score(data: TaskData, recipe_network: Network, network: nn.Module, device: str) -> Outcome:
+def score(data: TaskData, network: nn.Module, device: str) -> Outcome:
     """Return what a trained network does on the test part: one forward pass a photograph, in float32."""
     outputs = []
     for part in batches(len(data.test), EVALUATION_BATCH):
         images_01 = torch.from_numpy(np.array(data.test.images[part])).permute(0, 3, 1, 2).float() / 255
-        inputs = recipe_network.normalise(images_01).to(device).contiguous(memory_format=torch.channels_last)
+        inputs = data.recipe.network.normalise(images_01).to(device).contiguous(memory_format=torch.channels_last)
         outputs.append(network(inputs).cpu())  # [b, 1, s, s] or [b, classes]
     logits = torch.cat(outputs)
     if data.task == "segment":
         return segmentation_outcome(predicted=(logits[:, 0] > 0).numpy(), truth=np.asarray(data.test.masks))
-    truth = np.array([data.classes.index(str(name)) for name in data.test.diagnoses], np.int64)
-    return ClassificationOutcome(list(data.classes), truth, logits.double().softmax(1).numpy())
+    return ClassificationOutcome(list(data.classes), data.truth, logits.double().softmax(1).numpy())
 
 
-def measure_bfloat16(data: TaskData, network: Network, budget: Budget, size_px: int, device: str) -> bool:
+def measure_bfloat16(data: TaskData, device: str) -> bool:
     """Whether a training step of this task is faster in bfloat16 on this device, measured on blank pictures."""
-    built = build_network(data, network, seed=0).to(device).train()
-    inputs = torch.rand(budget.batch_size, 3, size_px, size_px)
-    if data.task == "segment":
-        target = torch.zeros(budget.batch_size, 1, size_px, size_px)
-    else:
-        target = torch.zeros(budget.batch_size, dtype=torch.int64)
-    return bfloat16_is_faster(built, loss_of(data, None), (inputs, target))
+    count, side = data.recipe.budget.batch_size, data.recipe.size_px
+    network = data.build_network(seed=0).to(device).train()
+    target = torch.zeros(count, 1, side, side) if data.task == "segment" else torch.zeros(count, dtype=torch.int64)
+    return bfloat16_is_faster(network, loss_of(data, None), (torch.rand(count, 3, side, side), target))
 
 
 def write_record(folder: Path, key: str, record: TrialRecord, notes: Mapping[str, Any]) -> None:

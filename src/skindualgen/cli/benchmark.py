@@ -39,7 +39,7 @@ def benchmark(
     arms: Annotated[
         str | None, typer.Option(help="Arms to run, with commas.  (default: all that can be built)")
     ] = None,
-    fill: Annotated[
+    class_allocation: Annotated[
         Literal["match", "balance", "even"] | None,
         typer.Option(
             help="Diagnoses of the generated pairs: match the real ones, balance them, the rare ones first, or even: "
@@ -47,6 +47,7 @@ def benchmark(
             "(default: match to segment, balance to classify)"
         ),
     ] = None,
+    fill: Annotated[Literal["match", "balance", "even"] | None, typer.Option(hidden=True)] = None,
     real_count: Annotated[str | None, typer.Option(help="Train on so many real pairs only, e.g. 25,50,100.")] = None,
     real_fraction: Annotated[
         str | None, typer.Option(help="The same as shares of the train split, e.g. 0.1,1.")
@@ -81,6 +82,8 @@ def benchmark(
         from skindualgen.judges.networks import Network
         from skindualgen.report.benchmark import write_benchmark_report
 
+    if fill is not None:
+        console.print("Warning: --fill is called --class-allocation; the earlier name works until 0.3.")
     options = BenchmarkOptions(
         tasks=("segment", "classify") if task == "both" else (task,),
         real=real,
@@ -90,7 +93,7 @@ def benchmark(
         network=Network(network, weights),
         ratios=_listed("--ratios", ratios, float),
         arms=_listed("--arms", arms, str) or None,
-        fill=fill,
+        class_allocation=class_allocation or fill,
         seeds=seeds,
         real_counts=_listed("--real-count", real_count, int),
         real_fractions=_listed("--real-fraction", real_fraction, float),
@@ -139,7 +142,7 @@ def _progress(console: Console) -> Iterator[Callable[[Done], None]]:
             left = timedelta(seconds=round(done.seconds_left))
             bar.update(task, completed=done.done, total=done.total, description=f"about {left} left")
             if not console.is_terminal:
-                notes = ", ".join(f"{name} {value}" for name, value in done.job.notes.items())
+                notes = ", ".join(f"{name} {value}" for name, value in done.trial.notes.items())
                 line = f"[{done.done}/{done.total}] {notes}: {done.seconds:.0f} s; about {left} left"
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -27,7 +27,7 @@ TONE_CAUTION = (
 )
 ORIGIN_CAUTION = (
     "Caution: all of {} stay real while other diagnoses get generated pairs. A classifier may learn that looking "
-    "generated means another diagnosis: see docs/planning.md, and `skindualgen benchmark --fill even`."
+    "generated means another diagnosis: see docs/planning.md, and `skindualgen benchmark --class-allocation even`."
 )
 
 

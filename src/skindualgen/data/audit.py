@@ -131,7 +131,7 @@ def near_groups(hashes: NDArray[np.uint64], max_distance: int) -> list[tuple[lis
         for member in members:  # Grows below.
             if not numbers.size:
                 break
-            distances = _distances(hashes[member], left)
+            distances = hash_distances(hashes[member], left)
             near = distances <= max_distance
             if near.any():
                 found = [(int(number), int(bits)) for number, bits in zip(numbers[near], distances[near], strict=True)]
@@ -160,12 +160,12 @@ def _pairs(hashes: NDArray[np.uint64], members: Sequence[int], max_distance: int
     pairs: list[tuple[int, int, int]] = []
     for place, member in enumerate(members):
         later = list(members[place + 1 :])
-        distances = _distances(hashes[member], hashes[later].T)
+        distances = hash_distances(hashes[member], hashes[later].T)
         pairs += [(member, j, int(bits)) for j, bits in zip(later, distances, strict=True) if bits <= max_distance]
     return pairs
 
 
-def _distances(one: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.uint16]:
+def hash_distances(one: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.uint16]:
     """Return the numbers of bits [m] in which a hash [words] differs from others [words, m]."""
     distances = np.zeros(others.shape[1], np.uint16)
     for word, column in zip(one, others, strict=True):

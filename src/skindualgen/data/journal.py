@@ -265,6 +265,11 @@ def _write_png(image: Image.Image, path: Path) -> str:
 def _follow_parent() -> None:
     """Leave Ctrl-C, which reaches every process of the terminal, to the main process, and end when that is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """End this worker process when the process that started it is gone, killed as well as ended."""
     threading.Thread(target=_end_after_parent, daemon=True).start()
 
 

@@ -53,16 +53,25 @@ def read_metadata(root: Path, split: str | None = None) -> list[PairRecord]:
         )
     records = [_record(path, number, line) for number, line in _lines(path)]
     _refuse_repeats(path, records)
-    if split is not None:
+    chosen = records if split is None else records_of_split(root, records, split)
+    return sorted(chosen, key=lambda record: record.file_name)
+
+
+def records_of_split(root: Path, records: Sequence[PairRecord], split: str) -> list[PairRecord]:
+    """Return those of a folder's records that are in a split.
+
+    Raises:
+        InputError: there are none.
+    """
+    chosen = [record for record in records if record.split == split]
+    if not chosen:
         present = sorted({record.split for record in records})
-        records = [record for record in records if record.split == split]
-        if not records:
-            raise InputError(
-                f"no record of the split {split!r} in {path}",
-                f"one of {', '.join(present) or '(the file is empty)'}",
-                "choose one of these, or split anew with `skindualgen prepare`",
-            )
-    return sorted(records, key=lambda record: record.file_name)
+        raise InputError(
+            f"no record of the split {split!r} in {root / METADATA_FILE}",
+            f"one of {', '.join(present) or '(the file is empty)'}",
+            "choose one of these, or split anew with `skindualgen prepare`",
+        )
+    return chosen
 
 
 def write_dataset(root: Path, records: Iterable[PairRecord], *, made_by: Mapping[str, Any]) -> None:

@@ -7,12 +7,12 @@ those in use, with `read_used` or `used`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.data.manifest import REVIEW, read_metadata
+from skindualgen.data.manifest import REVIEW, read_metadata, records_of_split
 
 Decision = Literal["accepted", "rejected"]
 REJECTED: Decision = "rejected"
@@ -41,15 +41,26 @@ def read_used(root: Path, split: str | None = None) -> list[PairRecord]:
     Raises:
         InputError: see `read_metadata`; or every record of the asked split was rejected.
     """
-    everything = read_metadata(root, split)
-    records = used(everything)
-    if split is not None and not records:
+    return used_of_split(root, read_metadata(root), split)
+
+
+def used_of_split(root: Path, records: Sequence[PairRecord], split: str | None) -> list[PairRecord]:
+    """The records of a split that no reviewer has rejected, as `read_used` chooses them, of records that were read.
+
+    Raises:
+        InputError: no record of the split, or all of them rejected.
+    """
+    if split is None:
+        return used(records)
+    of_split = records_of_split(root, records, split)
+    kept = used(of_split)
+    if not kept:
         raise InputError(
-            f"{len(everything)} pairs of the split {split!r} in {root}, all of them rejected in review",
+            f"{len(of_split)} pairs of the split {split!r} in {root}, all of them rejected in review",
             "a pair that was not rejected",
             "look at the decisions in `skindualgen ui`, or add pairs",
         )
-    return records
+    return kept
 
 
 def count_rejected(records: Iterable[PairRecord]) -> int:

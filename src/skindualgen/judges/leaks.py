@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from skindualgen.contracts import InputError
-from skindualgen.data.audit import HASH_BITS, HASH_WORDS
+from skindualgen.data.audit import HASH_WORDS, hash_distances
 from skindualgen.data.dataset import Dataset
 from skindualgen.data.journal import perceptual_hash
-from skindualgen.data.reading import read_photograph
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE, TrainingItem, TrainingItems, training_item
 from skindualgen.files import sha256_bytes, sha256_file
 
@@ -30,7 +29,6 @@ resized to 64 or 128 px, brightened by a tenth or with noise of 5 grey levels, h
 at most 68.
 """
 
-BLOCK_ROWS = 64
 SHOWN_IDS = 10
 Field = Literal["isic_id", "patient_id", "lesion_id", "split_group"]
 Kind = Literal[Field, "file", "pixels", "near_duplicate"]
@@ -56,21 +54,19 @@ class Leak:
 
 
 @dataclass(frozen=True)
-class _Pictures:
-    """Hashes of n photographs.
+class _Fingerprint:
+    """Hashes of one photograph, None where not known.
 
     Attributes:
-        ids: [n].
-        files, pixels: [n] SHA-256 of the file, and of size and RGB values; None where not known.
-        hashed: [k] positions of those with a perceptual hash.
-        words: [k, v, 8] words of that hash in v views.
+        isic_id: its id.
+        file, pixels: SHA-256 of the file, and of size and RGB values.
+        words: [v, 8] words of the perceptual hash in v views.
     """
 
-    ids: Sequence[str]
-    files: Sequence[str | None]
-    pixels: Sequence[str | None]
-    hashed: NDArray[np.int64]
-    words: NDArray[np.uint64]
+    isic_id: str
+    file: str | None
+    pixels: str | None
+    words: NDArray[np.uint64] | None
 
 
 def find_leaks(
@@ -96,16 +92,22 @@ def find_leaks(
     Raises:
         InputError: a photograph is missing or cannot be decoded.
     """
-    tested, items = _pictures(test, views=True), [training_item(record) for record in test.records]
+    tested, items = _fingerprints(test, views=True), [training_item(record) for record in test]
     found = [
-        *_shared_fields(items, [training_item(record) for record in train.records], "training split"),
-        *_alike(tested, _pictures(train), "training split"),
+        *_shared_fields(items, [training_item(record) for record in train], "training split"),
+        *_alike(tested, _fingerprints(train), "training split"),
     ]
     if generated is not None:
-        found += _alike(tested, _pictures(generated), "generated pairs")
+        found += _alike(tested, _fingerprints(generated), "generated pairs")
     if generator_items is not None:
         found += _shared_fields(items, generator_items.items, "generator's training items")
-        found += _alike(tested, _recorded(generator_items.items), "generator's training items")
+        recorded = [
+            _Fingerprint(
+                item.isic_id, item.sha256, None, _words([item.perceptual_hash]) if item.perceptual_hash else None
+            )
+            for item in generator_items.items
+        ]
+        found += _alike(tested, recorded, "generator's training items")
     sides, kinds = get_args(Where), get_args(Kind)
     found.sort(key=lambda leak: (sides.index(leak.where), kinds.index(leak.kind), leak.test_id, leak.other_id))
     return found
@@ -191,79 +193,41 @@ def _shared_fields(tested: Sequence[TrainingItem], others: Sequence[TrainingItem
                 yield Leak(field, where, item.isic_id, other_id, "" if field == "isic_id" else value)
 
 
-def _alike(tested: _Pictures, others: _Pictures, where: Where) -> Iterator[Leak]:
+def _alike(tested: Sequence[_Fingerprint], others: Sequence[_Fingerprint], where: Where) -> Iterator[Leak]:
     """Yield for each test photograph a leak with the other one that it is most plainly a copy of."""
-    files, pixels = _first_with(others.files), _first_with(others.pixels)
-    nearest, distance = _nearest(tested.words, others.words[:, 0])
-    for index, test_id in enumerate(tested.ids):
-        file, values = tested.files[index], tested.pixels[index]
-        if file in files:
-            yield Leak("file", where, test_id, others.ids[files[file]], f"sha256 {str(file)[:12]}")
-        elif values in pixels:
-            yield Leak("pixels", where, test_id, others.ids[pixels[values]], f"sha256 {str(values)[:12]}")
-        elif distance[index] <= NEAR_DUPLICATE_BITS:
-            other_id = others.ids[others.hashed[nearest[index]]]
-            yield Leak("near_duplicate", where, test_id, other_id, f"{distance[index]} bits")
+    files = {other.file: other.isic_id for other in reversed(others)}
+    pixels = {other.pixels: other.isic_id for other in reversed(others)}
+    hashed = [(other.isic_id, other.words[0]) for other in others if other.words is not None]
+    columns = np.array([words for _, words in hashed], np.uint64).reshape(-1, HASH_WORDS).T.copy()  # [8, m]
+    for item in tested:
+        if item.file in files:
+            yield Leak("file", where, item.isic_id, files[item.file], f"sha256 {str(item.file)[:12]}")
+        elif item.pixels in pixels:
+            yield Leak("pixels", where, item.isic_id, pixels[item.pixels], f"sha256 {str(item.pixels)[:12]}")
+        elif hashed and item.words is not None:
+            index, bits = _nearest(item.words, columns)
+            if bits <= NEAR_DUPLICATE_BITS:
+                yield Leak("near_duplicate", where, item.isic_id, hashed[index][0], f"{bits} bits")
 
 
-def _first_with(values: Sequence[str | None]) -> dict[str | None, int]:
-    """Map each value to its first position; None, which is not known, has none."""
-    return {value: index for index, value in reversed(list(enumerate(values))) if value is not None}
+def _nearest(views: NDArray[np.uint64], others: NDArray[np.uint64]) -> tuple[int, int]:
+    """Return which of m hashes [8, m] is nearest to any of v views [v, 8], and its distance in bits."""
+    bits = np.min([hash_distances(view, others) for view in views], axis=0)
+    return int(bits.argmin()), int(bits.min())
 
 
-def _nearest(views: NDArray[np.uint64], others: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Find for each of n pictures in v views [n, v, 8] the nearest of m others [m, 8] by Hamming distance.
-
-    Returns:
-        Positions [n] and distances [n] in bits, the least over the views; no others are infinitely far.
-    """
-    index, distance = np.zeros(len(views), np.int64), np.full(len(views), HASH_BITS + 1, np.int64)
-    if not len(others):
-        return index, distance
-    columns = np.ascontiguousarray(others.T)  # [8, m]
-    for start in range(0, len(views), BLOCK_ROWS):
-        block = views[start : start + BLOCK_ROWS]
-        least = np.full((len(block), len(others)), HASH_BITS + 1, np.uint16)
-        for view in block.swapaxes(0, 1):  # [rows, 8]
-            bits = np.zeros_like(least)
-            for word, column in zip(view.T, columns, strict=True):
-                bits += np.bitwise_count(word[:, None] ^ column)
-            np.minimum(least, bits, out=least)
-        rows = slice(start, start + len(block))
-        index[rows], distance[rows] = least.argmin(1), least.min(1)
-    return index, distance
-
-
-def _pictures(part: Dataset, *, views: bool = False) -> _Pictures:
+def _fingerprints(part: Dataset, *, views: bool = False) -> list[_Fingerprint]:
     """Hash the photographs of a part, in one view or in all eight."""
-    files, pixels, words = [], [], []
-    for record in part.records:
-        path = part.root / record.file_name
-        image = read_photograph(path).image
+    found = []
+    for index, record in enumerate(part):
+        image = part.image(index)
         seen = [image, *(image.transpose(turn) for turn in Image.Transpose)] if views else [image]
-        files.append(sha256_file(path))
-        pixels.append(sha256_bytes(f"{image.size}".encode() + image.tobytes()))
-        words.append([_words(perceptual_hash(view)) for view in seen])
-    return _Pictures(
-        ids=[record.isic_id for record in part.records],
-        files=files,
-        pixels=pixels,
-        hashed=np.arange(len(files)),
-        words=np.array(words, np.uint64).reshape(len(files), 1 + views * len(Image.Transpose), HASH_WORDS),
-    )
+        pixels = sha256_bytes(f"{image.size}".encode() + image.tobytes())
+        words = _words(*(perceptual_hash(view) for view in seen))
+        found.append(_Fingerprint(record.isic_id, sha256_file(part.root / record.file_name), pixels, words))
+    return found
 
 
-def _recorded(items: Sequence[TrainingItem]) -> _Pictures:
-    """Return what is recorded of photographs that are not there."""
-    words = {index: _words(item.perceptual_hash) for index, item in enumerate(items) if item.perceptual_hash}
-    return _Pictures(
-        ids=[item.isic_id for item in items],
-        files=[item.sha256 for item in items],
-        pixels=[None] * len(items),
-        hashed=np.array(list(words), np.int64),
-        words=np.array(list(words.values()), np.uint64).reshape(len(words), 1, HASH_WORDS),
-    )
-
-
-def _words(digits: str) -> NDArray[np.uint64]:
-    return np.frombuffer(bytes.fromhex(digits), np.uint64)
+def _words(*hashes: str) -> NDArray[np.uint64]:
+    """Perceptual hashes as rows of words, [v, 8]."""
+    return np.frombuffer(bytes.fromhex("".join(hashes)), np.uint64).reshape(-1, HASH_WORDS)

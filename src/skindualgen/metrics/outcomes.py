@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,19 +123,19 @@ class Metric:
         name: key in the tables of this module.
         title: for headings.
         definition: one or two sentences for a reader.
-        higher_is_better: False for distances and errors.
-        unit: "" for a share in [0, 1].
         score: takes an outcome and item weights [r, n] of 0 or more, and returns [r]; NaN where it is undefined: the
             test part has no item of a class that the metric needs, or this weighting gives such a class no weight.
             Raises TypeError for an outcome of the other task.
+        higher_is_better: False for distances and errors.
+        unit: "" for a share in [0, 1].
     """
 
     name: str
     title: str
     definition: str
-    higher_is_better: bool
-    unit: str
     score: Callable[[Outcome, Floats], Floats]
+    higher_is_better: bool = True
+    unit: str = ""
 
 
 def value(metric: Metric, outcome: Outcome) -> float:
@@ -250,85 +251,73 @@ def _table(*metrics: Metric) -> dict[str, Metric]:
     return {metric.name: metric for metric in metrics}
 
 
+def _of_masks(name: str, title: str, definition: str, **more: Any) -> Metric:
+    return Metric(name, title, definition, partial(_mean_of, name), **more)
+
+
+def _of_diagnoses(
+    name: str, title: str, score: Callable[[ClassificationOutcome, Floats], Floats], definition: str, **more: Any
+) -> Metric:
+    return Metric(name, title, definition, partial(_of_classes, score), **more)
+
+
 SEGMENTATION_METRICS = _table(
-    Metric("dice", "Dice", "2 |A and B| / (|A| + |B|), mean over the test items.", True, "", partial(_mean_of, "dice")),
-    Metric("iou", "IoU", "|A and B| / |A or B|, mean over the test items.", True, "", partial(_mean_of, "iou")),
-    Metric(
+    _of_masks("dice", "Dice", "2 |A and B| / (|A| + |B|), mean over the test items."),
+    _of_masks("iou", "IoU", "|A and B| / |A or B|, mean over the test items."),
+    _of_masks(
         "hd95_px",
         "HD95",
         "95th percentile of the distances between the two borders in the worse direction, mean over the test items; "
         "the diagonal of the picture where one of the masks is empty.",
-        False,
-        "px",
-        partial(_mean_of, "hd95_px"),
+        higher_is_better=False,
+        unit="px",
     ),
-    Metric(
+    _of_masks(
         "thresholded_jaccard",
         "Thresholded Jaccard",
         f"IoU, counted as 0 where it is below {JACCARD_THRESHOLD}, mean over the test items (ISIC 2018, task 1).",
-        True,
-        "",
-        partial(_mean_of, "thresholded_jaccard"),
     ),
 )
 
 CLASSIFICATION_METRICS = _table(
-    Metric(
+    _of_diagnoses(
         "balanced_accuracy",
         "Balanced accuracy",
+        _balanced_accuracy,
         "Share of right diagnoses within each true class, mean over the classes (ISIC 2018, task 3).",
-        True,
-        "",
-        partial(_of_classes, _balanced_accuracy),
     ),
-    Metric(
-        "accuracy",
-        "Accuracy",
-        "Share of the test items with the right diagnosis.",
-        True,
-        "",
-        partial(_of_classes, _accuracy),
-    ),
-    Metric(
+    _of_diagnoses("accuracy", "Accuracy", _accuracy, "Share of the test items with the right diagnosis."),
+    _of_diagnoses(
         "macro_f1",
         "Macro F1",
+        _macro_f1,
         "Harmonic mean of precision and recall of each class, mean over the classes of the test part.",
-        True,
-        "",
-        partial(_of_classes, _macro_f1),
     ),
-    Metric(
+    _of_diagnoses(
         "macro_auroc",
         "Macro AUROC",
+        partial(_macro, _auroc),
         "Area under the ROC curve of each class against the rest, mean over the classes; 0.5 is chance.",
-        True,
-        "",
-        partial(_of_classes, partial(_macro, _auroc)),
     ),
-    Metric(
+    _of_diagnoses(
         "macro_auprc",
         "Macro AUPRC",
+        partial(_macro, _auprc),
         "Average precision of each class against the rest, mean over the classes; chance is the share of the class.",
-        True,
-        "",
-        partial(_of_classes, partial(_macro, _auprc)),
     ),
-    Metric(
+    _of_diagnoses(
         "melanoma_sensitivity",
         f"Melanoma sensitivity at {FIXED_SPECIFICITY:.0%} specificity",
+        _melanoma_sensitivity,
         "Largest share of the melanomas that a threshold finds while calling at most "
         f"{1 - FIXED_SPECIFICITY:.0%} of the other lesions melanoma.",
-        True,
-        "",
-        partial(_of_classes, _melanoma_sensitivity),
     ),
-    Metric(
+    _of_diagnoses(
         "ece",
         "Calibration error (ECE)",
+        _calibration_error,
         f"Gap between confidence and accuracy in {CALIBRATION_BINS} equal-width bins of confidence, mean weighted by "
         "the items of a bin (Guo et al., ICML 2017).",
-        False,
-        "",
-        partial(_of_classes, _calibration_error),
+        higher_is_better=False,
     ),
 )

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from skindualgen.benchmarking.results import (
+    CONTROLS,
     ArmResult,
     BenchmarkResult,
     MetricInfo,
-    Reference,
     RegimeResult,
-    Score,
     TaskResult,
     Verdict,
 )
@@ -20,10 +19,10 @@ from skindualgen.files import atomic_write_text
 from skindualgen.metrics.intervals import Estimate
 from skindualgen.report import benchmark_figures as figures
 from skindualgen.report.benchmark_text import (
-    DIFFERENCES,
     TASK_TITLES,
     benchmark_markdown,
     regime_title,
+    score_tables,
     setting_sentence,
 )
 from skindualgen.report.figures import figure_svg
@@ -33,13 +32,20 @@ from skindualgen.report.render import write_report
 PAGE_FILE, MARKDOWN_FILE = "benchmark.html", "benchmark.md"
 
 DRAWN = {"segment": ("dice",), "classify": ("balanced_accuracy", "macro_auroc")}
-"""Metrics with figures, and in the answer at the top; the others stand in the tables."""
+"""Metrics with figures, and in the answer at the top; the others are in the tables."""
 
 VERDICT_COLUMNS = (
     Column("Helped", "helped"),
     Column("Closest hybrid", "closest"),
     Column("Minus replay", "difference", digits=3),
     Column("Minus augmentation", "difference", digits=3),
+)
+POOL_COLUMNS = (
+    Column("Real pairs", "items", digits=0),
+    Column("Generated pairs", "items", digits=0),
+    Column("Share of draws", "draws", digits=2),
+    Column("Training loss", "loss", digits=3),
+    Column("Seconds", "seconds", digits=0),
 )
 
 DEFINITIONS = {
@@ -106,58 +112,38 @@ def _headlines(result: BenchmarkResult) -> list[Headline]:
     shown = []
     for task in result.tasks:
         metric = _drawn(task)[0]
-        verdicts = [verdict for regime in task.regimes if (verdict := _verdict(regime, metric.name)).helped is not None]
-        helped = sum(verdict.helped is True for verdict in verdicts)
-        if verdicts:
-            amounts = "amount" if len(verdicts) == 1 else "amounts"
+        verdicts = [regime.verdict(metric.name).helped for regime in task.regimes]
+        tested = [helped for helped in verdicts if helped is not None]
+        if tested:
+            amounts = "amount" if len(tested) == 1 else "amounts"
             label = f"{amounts} of real pairs at which generated pairs helped, by {metric.title}"
-            shown.append(Headline(f"{helped} of {len(verdicts)}", label, "helped"))
+            shown.append(Headline(f"{sum(tested)} of {len(tested)}", label, "helped"))
     shown.append(Headline(f"{result.seeds}", "seeds of each arm" if result.seeds > 1 else "seed of each arm", "arm"))
-    shown.append(
-        Headline(f"{max(task.test_items for task in result.tasks)}", f"test items (split {result.test_split})")
-    )
-    return shown
+    items = max(task.test_items for task in result.tasks)
+    return [*shown, Headline(f"{items}", f"test items (split {result.test_split})")]
 
 
 def _answer(result: BenchmarkResult) -> Section:
     rows: list[tuple[str, Sequence[Cell]]] = [
         (
             f"{TASK_TITLES[task.task]}, {regime.real_pairs} real pairs",
-            [metric.title, *_verdict_cells(regime, verdict)],
+            [metric.title, *_verdict_cells(regime, regime.verdict(metric.name))],
         )
         for task in result.tasks
         for regime in task.regimes
         for metric in _drawn(task)
-        for verdict in [_verdict(regime, metric.name)]
     ]
-    columns = [Column("Metric"), *VERDICT_COLUMNS]
     return Section(
         "answer",
         "The answer",
         "Generated pairs help where a mixture of real and generated pairs beats both what costs nothing: classical "
         "augmentation, and repeating the real pairs.",
-        tables=[Table("Task", columns, rows)],
+        tables=[Table("Task", [Column("Metric"), *VERDICT_COLUMNS], rows)],
         caveats=[*(f"The test part leaks, and this was accepted: {text}" for text in result.leaks), *result.caveats],
     )
 
 
 def _task_section(task: TaskResult) -> Section:
-    plots = []
-    for metric in _drawn(task):
-        if figures.has_dose_response(task):
-            svg = figure_svg(figures.dose_response(task, metric), f"dose-{task.task}-{metric.name}")
-            caption = f"{metric.title} over the number of generated pairs for each real one. Lines are 95 % intervals."
-            plots.append(Plot(svg, f"{metric.title} over the ratio of generated pairs", caption, _key(task, metric)))
-        for regime in task.regimes:
-            if figures.has_forest(regime, metric):
-                name = f"forest-{task.task}-{metric.name}-{regime.real_pairs}"
-                svg = figure_svg(figures.forest(regime, metric), name)
-                caption = (
-                    f"{metric.title}, {regime.real_pairs} real pairs: difference of each arm, with 95 % intervals. "
-                    "Filled dots: the interval excludes 0."
-                )
-                plots.append(Plot(svg, f"differences in {metric.title}", caption, "difference"))
-    tables = [table for regime in task.regimes for table in _tables(task, regime)]
     left_out = [
         f"Left out with {regime.real_pairs} real pairs, {arm.title}: {arm.reason}."
         for regime in task.regimes
@@ -168,56 +154,56 @@ def _task_section(task: TaskResult) -> Section:
         task.task,
         TASK_TITLES[task.task],
         setting_sentence(task),
-        plots=plots,
-        tables=tables,
+        plots=[plot for metric in _drawn(task) for plot in _plots(task, metric)],
+        tables=[table for regime in task.regimes for table in _tables(task, regime)],
         caveats=[*task.caveats, *undefined, *left_out],
     )
+
+
+def _plots(task: TaskResult, metric: MetricInfo) -> list[Plot]:
+    plots, name = [], f"{task.task}-{metric.name}"
+    if (figure := figures.dose_response(task, metric)) is not None:
+        caption = f"{metric.title} over the number of generated pairs for each real one. Lines are 95 % intervals."
+        svg = figure_svg(figure, f"dose-{name}")
+        plots.append(Plot(svg, f"{metric.title} over the ratio of generated pairs", caption, _key(task, metric)))
+    for regime in task.regimes:
+        if (figure := figures.forest(regime, metric)) is not None:
+            caption = (
+                f"{metric.title}, {regime.real_pairs} real pairs: difference of each arm, with 95 % intervals. "
+                "Filled dots: the interval excludes 0."
+            )
+            svg = figure_svg(figure, f"forest-{name}-{regime.real_pairs}")
+            plots.append(Plot(svg, f"differences in {metric.title}", caption, "difference"))
+    return plots
 
 
 def _tables(task: TaskResult, regime: RegimeResult) -> list[Table]:
     title = regime_title(regime)
     terms = {arm.title: _arm_key(task, arm) for arm in regime.arms}
-    columns = [Column(figures.with_unit(metric), _key(task, metric), digits=_digits(metric)) for metric in task.metrics]
-
-    def table(heading: str, cell: Callable[[ArmResult, str], Score | None], arms: Sequence[ArmResult]) -> Table:
-        rows = [(arm.title, [_cell(cell(arm, metric.name)) for metric in task.metrics]) for arm in arms]
-        return Table("Arm", columns, rows, title=heading, terms=terms)
-
-    tables = [table(f"{title}: scores", lambda arm, metric: arm.scores.get(metric), regime.arms)]
-    for reference, heading in DIFFERENCES.items():
-        arms = [arm for arm in regime.arms if reference in arm.differences]
-        if arms:
-            tables.append(table(f"{title}: {heading.lower()}", _difference_to(reference), arms))
-    verdicts = [(metric.title, _verdict_cells(regime, _verdict(regime, metric.name))) for metric in task.metrics]
-    helped = Table("Metric", VERDICT_COLUMNS, verdicts, title=f"{title}: did generated pairs help?")
-    return [*tables, helped, _pool_table(task, regime, terms)]
-
-
-def _pool_table(task: TaskResult, regime: RegimeResult, terms: dict[str, str]) -> Table:
-    columns = [
-        Column("Real pairs", "items", digits=0),
-        Column("Generated pairs", "items", digits=0),
-        Column("Share of draws", "draws", digits=2),
-        Column("Training loss", "loss", digits=3),
-        Column("Seconds", "seconds", digits=0),
+    columns = [Column(metric.heading, _key(task, metric), digits=metric.digits) for metric in task.metrics]
+    scores = [
+        Table(
+            "Arm",
+            columns,
+            [(arm.title, [_cell(found.get(metric.name)) for metric in task.metrics]) for arm, found in rows],
+            title=f"{title}: {heading.lower() or 'scores'}",
+            terms=terms,
+        )
+        for heading, rows in score_tables(regime)
     ]
-    rows: list[tuple[str, Sequence[Cell]]] = [
+    verdicts = [(metric.title, _verdict_cells(regime, regime.verdict(metric.name))) for metric in task.metrics]
+    helped = Table("Metric", VERDICT_COLUMNS, verdicts, title=f"{title}: did generated pairs help?")
+    pools: list[tuple[str, Sequence[Cell]]] = [
         (arm.title, [arm.real_items, arm.synthetic_items, arm.synthetic_share, arm.final_loss, arm.seconds])
         for arm in regime.arms
     ]
-    return Table("Arm", columns, rows, title=f"{regime_title(regime)}: what the arms train on", terms=terms)
+    return [*scores, helped, Table("Arm", POOL_COLUMNS, pools, title=f"{title}: what the arms train on", terms=terms)]
 
 
-def _difference_to(reference: Reference) -> Callable[[ArmResult, str], Score | None]:
-    return lambda arm, metric: arm.differences.get(reference, {}).get(metric)
-
-
-def _cell(score: Score | None) -> Cell:
-    if score is None or score.value is None:
+def _cell(score: Estimate | None) -> Cell:
+    if score is None:
         return math.nan
-    if score.low is None or score.high is None:
-        return score.value
-    return Estimate(score.value, score.low, score.high)
+    return score.value if math.isnan(score.low) else Estimate(score.value, score.low, score.high)
 
 
 def _definitions(result: BenchmarkResult) -> dict[str, tuple[str, str]]:
@@ -247,43 +233,33 @@ def _record(result: BenchmarkResult) -> dict[str, str]:
 
 
 def _next_steps(result: BenchmarkResult) -> list[Step]:
+    folders = f"--real {result.real} --generated {result.generated or 'GENERATED'}"
     return [
         Step(
             "Find out why",
             "Fidelity, variety, masks and memorisation of the generated pairs, each beside the floor of real ones.",
-            f"skindualgen evaluate --real {result.real} --generated {result.generated or 'GENERATED'} --out evaluation",
+            f"skindualgen evaluate {folders} --out evaluation",
         ),
         Step(
             "Extend this",
             "Trainings are kept by content: more seeds, ratios or amounts of real pairs run only what is new.",
-            f"skindualgen benchmark --real {result.real} --generated {result.generated or 'GENERATED'} "
-            f"--out benchmark --seeds {result.seeds + 5}",
+            f"skindualgen benchmark {folders} --out benchmark --seeds {result.seeds + 5}",
         ),
     ]
 
 
 def _drawn(task: TaskResult) -> list[MetricInfo]:
-    drawn = [metric for metric in task.metrics if metric.name in DRAWN[task.task]]
-    return drawn or list(task.metrics[:1])
-
-
-def _verdict(regime: RegimeResult, metric: str) -> Verdict:
-    return next(verdict for verdict in regime.verdicts if verdict.metric == metric)
+    return [metric for metric in task.metrics if metric.name in DRAWN[task.task]] or task.metrics[:1]
 
 
 def _verdict_cells(regime: RegimeResult, verdict: Verdict) -> list[Cell]:
     answer = {True: "yes", False: "no", None: "not tested"}[verdict.helped]
     if verdict.winners_holm:
         answer += ", after Holm too"
-    arm = regime.arm(verdict.closest or "")
+    arm = regime.arm(verdict.closest)
     if arm is None:
         return [answer, "–", math.nan, math.nan]
-    references: tuple[Reference, ...] = ("replay", "augment")
-    return [answer, arm.title, *(_cell(arm.differences[reference][verdict.metric]) for reference in references)]
-
-
-def _digits(metric: MetricInfo) -> int:
-    return 1 if metric.unit else 3
+    return [answer, arm.title, *(_cell(arm.differences[control][verdict.metric]) for control in CONTROLS)]
 
 
 def _key(task: TaskResult, metric: MetricInfo) -> str:

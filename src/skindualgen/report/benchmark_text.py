@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 
 from skindualgen.benchmarking.results import (
     ArmResult,
@@ -10,15 +11,17 @@ from skindualgen.benchmarking.results import (
     MetricInfo,
     Reference,
     RegimeResult,
-    Score,
     TaskResult,
 )
+from skindualgen.metrics.intervals import Estimate
 
 TASK_TITLES = {"segment": "Segmentation", "classify": "Diagnosis"}
 DIFFERENCES: dict[Reference, str] = {
     "real": "Difference to real",
     "best": "Difference to the best arm without synthetic",
 }
+
+Rows = Sequence[tuple[ArmResult, Mapping[str, Estimate]]]
 
 
 def benchmark_markdown(result: BenchmarkResult) -> str:
@@ -36,13 +39,9 @@ def benchmark_markdown(result: BenchmarkResult) -> str:
     for task in result.tasks:
         lines += ["", f"## {TASK_TITLES[task.task]}", "", setting_sentence(task), *task_remarks(task)]
         for regime in task.regimes:
-            lines += ["", f"### {regime_title(regime)}", "", *(f"* {v.text}" for v in regime.verdicts), ""]
-            lines += _table(task.metrics, regime.arms, lambda arm, metric: arm.scores.get(metric))
-            for reference, title in DIFFERENCES.items():
-                shown = [arm for arm in regime.arms if reference in arm.differences]
-                if shown:
-                    lines += ["", f"{title}:", ""]
-                    lines += _table(task.metrics, shown, _difference_to(reference), sign="+")
+            lines += ["", f"### {regime_title(regime)}", "", *(f"* {v.text}" for v in regime.verdicts)]
+            for title, rows in score_tables(regime):
+                lines += ["", *([f"{title}:", ""] if title else []), *_table(task.metrics, rows, "+" if title else "")]
             lines += ["", *(f"* Left out, {arm.title}: {arm.reason}" for arm in regime.left_out)]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -68,29 +67,23 @@ def regime_title(regime: RegimeResult) -> str:
     return f"{'All ' if regime.whole else ''}{regime.real_pairs} real pairs ({parts})"
 
 
-def _difference_to(reference: Reference) -> Callable[[ArmResult, str], Score | None]:
-    return lambda arm, metric: arm.differences.get(reference, {}).get(metric)
+def score_tables(regime: RegimeResult) -> Iterator[tuple[str, Rows]]:
+    """Yield the scores of a regime's arms, and each kind of difference that there is with its heading."""
+    yield "", [(arm, arm.scores) for arm in regime.arms]
+    for reference, heading in DIFFERENCES.items():
+        rows = [(arm, arm.differences[reference]) for arm in regime.arms if reference in arm.differences]
+        if rows:
+            yield heading, rows
 
 
-def _table(
-    metrics: Sequence[MetricInfo],
-    arms: Sequence[ArmResult],
-    cell: Callable[[ArmResult, str], Score | None],
-    *,
-    sign: str = "",
-) -> list[str]:
-    heads = [f"{metric.title}{f', {metric.unit}' if metric.unit else ''}" for metric in metrics]
-    rows = [
-        f"| {arm.title} | " + " | ".join(_text(cell(arm, metric.name), metric, sign) for metric in metrics) + " |"
-        for arm in arms
-    ]
-    return [f"| arm | {' | '.join(heads)} |", "| --- |" + " --- |" * len(metrics), *rows]
+def _table(metrics: Sequence[MetricInfo], rows: Rows, sign: str) -> list[str]:
+    lines = [[arm.title, *(_text(found.get(metric.name), metric, sign) for metric in metrics)] for arm, found in rows]
+    heads = ["arm", *(metric.heading for metric in metrics)]
+    return [f"| {' | '.join(line)} |" for line in [heads, ["---"] * len(heads), *lines]]
 
 
-def _text(score: Score | None, metric: MetricInfo, sign: str) -> str:
-    if score is None or score.value is None:
+def _text(score: Estimate | None, metric: MetricInfo, sign: str) -> str:
+    if score is None or math.isnan(score.value):
         return "–"
-    digits = 1 if metric.unit else 3
-    if score.low is None or score.high is None:
-        return f"{score.value:{sign}.{digits}f}"
-    return f"{score.value:{sign}.{digits}f} ({score.low:{sign}.{digits}f} to {score.high:{sign}.{digits}f})"
+    value, low, high = (f"{number:{sign}.{metric.digits}f}" for number in (score.value, score.low, score.high))
+    return value if math.isnan(score.low) else f"{value} ({low} to {high})"
