@@ -22,11 +22,13 @@ from skindualgen.benchmarking.options import BenchmarkOptions
 from skindualgen.benchmarking.pictures import Pictures, load_pictures
 from skindualgen.benchmarking.plan import origin_caveats, plan, task_data
 from skindualgen.benchmarking.results import BenchmarkResult
-from skindualgen.benchmarking.run import PRECISION_FILE, RESULT_FILE, TRIALS_DIR, run_benchmark
+from skindualgen.benchmarking.run import PRECISION_FILE, RESULT_FILE, TRIALS_DIR, _bfloat16, run_benchmark
 from skindualgen.benchmarking.trials import batch_source
 from skindualgen.contracts import METADATA_FILE, InputError, PairRecord
 from skindualgen.data import manifest
 from skindualgen.data.manifest import read_metadata, write_dataset
+from skindualgen.files import sha256_bytes
+from skindualgen.hardware import training_precision
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
 
@@ -137,12 +139,14 @@ def test_trainings_end_when_the_process_that_started_them_is_killed(folders: tup
         f"Path({str(tmp_path)!r}))"
     )
     process = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent)
-    while not trial_files(tmp_path):
-        assert process.poll() is None
-        time.sleep(0.1)
-    workers = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.wait()
+    try:
+        while not trial_files(tmp_path):
+            assert process.poll() is None
+            time.sleep(0.1)
+        workers = psutil.Process(process.pid).children(recursive=True)
+    finally:
+        process.kill()
+        process.wait()
     _, alive = psutil.wait_procs(workers, timeout=30)
     for worker in alive:
         worker.kill()
@@ -269,15 +273,18 @@ def test_leak_is_refused_and_acceptance_is_recorded(folders: tuple[Path, Path], 
     assert any("real_0010" in leak for leak in result.leaks)
 
 
-def test_precision_is_measured_once(
-    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_precision_is_the_hardwares_unless_an_earlier_version_measured_it(
+    folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
+    """The name of the measurement is a hash of task, network, size, batch and kind of device."""
     settings = options(folders, arms=("augment",), seeds=1, steps=1, precision="auto")
-    first = run_benchmark(settings, tmp_path)
-    kept = json.loads((tmp_path / PRECISION_FILE).read_text())
-    assert list(kept.values()) == [first.tasks[0].precision == "bf16"]
-    monkeypatch.setattr("skindualgen.benchmarking.run.measure_bfloat16", lambda *given: pytest.fail("measured again"))
-    assert run_benchmark(settings, tmp_path).tasks[0].precision == first.tasks[0].precision
+    (task,) = run_benchmark(settings, tmp_path).tasks
+    assert task.precision == training_precision("cpu") and not (tmp_path / PRECISION_FILE).exists()
+    what = {"task": "segment", "network": TINY.name, "size": SIZE_PX, "batch": 4, "device": "cpu"}
+    for measured in (True, False):
+        known = {sha256_bytes(json.dumps(what).encode())[:16]: measured}
+        (tmp_path / PRECISION_FILE).write_text(json.dumps(known))
+        assert _bfloat16(settings, "segment", tmp_path) is measured
 
 
 def test_items_that_a_task_cannot_use_are_left_out_and_named(folders: tuple[Path, Path]) -> None:

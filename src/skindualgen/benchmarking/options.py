@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -12,15 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from skindualgen.benchmarking.arms import RATIOS, ClassAllocation, Task
 from skindualgen.contracts import InputError, Split
+from skindualgen.hardware import available_devices, usable_cores
 from skindualgen.judges.classifier import ClassifierConfig
 from skindualgen.judges.networks import SEGMENTER_STRIDE_PX, Network
 from skindualgen.judges.segmenter import SegmenterConfig
 from skindualgen.judges.training import Budget
-
-LEARNING_RATES: dict[Task, float] = {
-    "segment": SegmenterConfig().budget.learning_rate,
-    "classify": ClassifierConfig().budget.learning_rate,
-}
 
 
 class BenchmarkOptions(BaseModel):
@@ -42,8 +37,8 @@ class BenchmarkOptions(BaseModel):
         real_counts, real_fractions: nested subsets of the real train part; neither uses all of it.
         steps: optimiser steps, the same in all arms.
         batch_size: photographs a step.
-        learning_rate: peak; None takes :data:`LEARNING_RATES`.
-        precision: "auto" measures once which is faster.
+        learning_rate: peak; None takes that of the task's judge.
+        precision: "auto" is bf16 where the hardware computes in it.
         devices: where to train; () takes the first accelerator there is, else the CPU.
         jobs: trainings at a time; None is one a device.
         threads: of the CPU, a training; None shares the cores.
@@ -103,24 +98,19 @@ class BenchmarkOptions(BaseModel):
 
     def budget(self, task: Task) -> Budget:
         """Return the optimiser steps and schedule of a task."""
-        rate = self.learning_rate if self.learning_rate is not None else LEARNING_RATES[task]
+        own = SegmenterConfig().budget if task == "segment" else ClassifierConfig().budget
+        rate = own.learning_rate if self.learning_rate is None else self.learning_rate
         return Budget(steps=self.steps, batch_size=self.batch_size, learning_rate=rate)
 
     def workers(self) -> list[str]:
         """Return the device of each training that runs at a time."""
-        devices = self.devices or (_default_device(),)
+        devices = self.devices or available_devices()[:1]
         jobs = self.jobs or len(devices)
         return [devices[index % len(devices)] for index in range(jobs)]
 
     def threads_a_worker(self) -> int:
         """Return the CPU threads of each training."""
-        return self.threads or max(1, (os.cpu_count() or 1) // len(self.workers()))
-
-
-def _default_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda:0"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+        return self.threads or max(1, usable_cores() // len(self.workers()))
 
 
 def _check_device(name: str) -> None:

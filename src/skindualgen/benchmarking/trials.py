@@ -25,7 +25,7 @@ from skindualgen.files import atomic_path, atomic_write_json, sha256_bytes, sha2
 from skindualgen.judges.classifier import ClassifierConfig
 from skindualgen.judges.networks import Network
 from skindualgen.judges.segmenter import segmentation_loss
-from skindualgen.judges.training import Augmentation, Budget, Draw, batches, bfloat16_is_faster, fit
+from skindualgen.judges.training import Augmentation, Budget, Draw, batches, fit
 from skindualgen.metrics.outcomes import ClassificationOutcome, Outcome, SegmentationOutcome, segmentation_outcome
 
 RECIPE_VERSION = 1
@@ -185,14 +185,6 @@ def score(data: TaskData, network: nn.Module, device: str) -> Outcome:
     if data.task == "segment":
         return segmentation_outcome(predicted=(logits[:, 0] > 0).numpy(), truth=np.asarray(data.test.masks))
     return ClassificationOutcome(list(data.classes), data.truth, logits.double().softmax(1).numpy())
-
-
-def measure_bfloat16(data: TaskData, device: str) -> bool:
-    """Whether a training step of this task is faster in bfloat16 on this device, measured on blank pictures."""
-    count, side = data.recipe.budget.batch_size, data.recipe.size_px
-    network = data.build_network(seed=0).to(device).train()
-    target = torch.zeros(count, 1, side, side) if data.task == "segment" else torch.zeros(count, dtype=torch.int64)
-    return bfloat16_is_faster(network, loss_of(data, None), (torch.rand(count, 3, side, side), target))
 
 
 def write_record(folder: Path, key: str, record: TrialRecord, notes: Mapping[str, Any]) -> None:

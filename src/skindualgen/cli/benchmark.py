@@ -57,7 +57,7 @@ def benchmark(
     ] = "tf_efficientnet_lite0",
     weights: Annotated[Literal["imagenet", "random"], typer.Option(help="What training starts from.")] = "imagenet",
     precision: Annotated[
-        Literal["auto", "fp32", "bf16"], typer.Option(help="auto measures once which is faster.")
+        Literal["auto", "fp32", "bf16"], typer.Option(help="auto is bf16 where the hardware computes in it.")
     ] = "auto",
     devices: Annotated[
         str | None, typer.Option(help="Where to train, e.g. cuda:0,cuda:1.  (default: the first accelerator, else cpu)")

@@ -103,7 +103,7 @@ def find_leaks(
         found += _shared_fields(items, generator_items.items, "generator's training items")
         recorded = [
             _Fingerprint(
-                item.isic_id, item.sha256, None, _words([item.perceptual_hash]) if item.perceptual_hash else None
+                item.isic_id, item.sha256, None, _words(item.perceptual_hash) if item.perceptual_hash else None
             )
             for item in generator_items.items
         ]
