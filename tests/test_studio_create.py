@@ -10,6 +10,7 @@ import shlex
 import threading
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,17 +29,25 @@ from skindualgen.data.manifest import read_dataset_info, read_metadata
 from skindualgen.metrics.masks import dice
 from skindualgen.model.adapter import BUILTIN_ADAPTER, read_header
 from skindualgen.studio import cards
-from skindualgen.studio.commands import command, command_html, python_call
-from skindualgen.studio.drawn import Drawn, GenerationRequest, Given, draw_given, draw_pairs, save_dataset, write_zip
-from skindualgen.studio.generation_requests import built_prompt, checked_request, labels_of_text, prompts_of
-from skindualgen.studio.seen import Seen, find_seen, hints
+from skindualgen.studio.commands import command, command_html, generate_command, python_call
+from skindualgen.studio.generation import Generated, generate, save_dataset, write_zip
+from skindualgen.studio.requests import (
+    GenerationRequest,
+    Given,
+    Keep,
+    built_prompt,
+    checked_request,
+    labels_of_text,
+    prompts_of,
+)
 from skindualgen.studio.state import Studio, open_studio
-from skindualgen.studio.tabs.create import generate_command, hint_html
+from skindualgen.studio.tabs.create import VARIATIONS, hint_html, variation
+from skindualgen.studio.training_coverage import TrainingCoverage, find_coverage, hints
 from skindualgen.studio.uploads import Limits
 from skindualgen.studio.watched import Done, Step, Stopped, WatchedPipeline, clean_estimate
 from skindualgen.studio.workspace import Workspace
 
-SEEN = Seen(
+COVERAGE = TrainingCoverage(
     {
         ("nevus", "anterior torso", "female", 45, None): 40,
         ("nevus", "head/neck", "male", 50, None): 5,
@@ -57,13 +66,13 @@ def studio(tmp_path_factory: pytest.TempPathFactory, tiny_adapter: Path) -> Iter
 
 
 @pytest.fixture(scope="module")
-def drawn(studio: Studio) -> Drawn:
+def drawn(studio: Studio) -> Generated:
     """Three pairs of two prompts."""
     wanted = GenerationRequest(["a melanoma", "a nevus on the head/neck"], count=3, seed=5, steps=2, guidance=2.0)
-    return finished(studio, lambda pipeline, folder: draw_pairs(pipeline, wanted, folder))
+    return finished(studio, lambda pipeline, folder: generate(pipeline, wanted, folder))
 
 
-def finished(studio: Studio, work: object) -> Drawn:
+def finished(studio: Studio, work: object) -> Generated:
     folder = studio.new_drawn_folder()
     events = list(studio.model.draw(studio.model.first, "visitor", lambda pipeline: work(pipeline, folder)))
     assert isinstance(events[-1], Done)
@@ -123,30 +132,30 @@ def test_requests_outside_the_limits_are_refused(change: dict[str, object], said
 
 
 def test_hints_count_training_photographs() -> None:
-    (seen,) = hints({"diagnosis": "melanoma"}, SEEN)
+    (seen,) = hints({"diagnosis": "melanoma"}, COVERAGE)
     assert (seen.depth, seen.text) == ("seen", "155 training photographs of 200: melanoma.")
-    (thin,) = hints({"anatom_site_general": "head/neck"}, SEEN)
+    (thin,) = hints({"anatom_site_general": "head/neck"}, COVERAGE)
     assert (thin.depth, thin.text) == ("thin", "5 training photographs of 200: head/neck, thin data.")
-    (never,) = hints({"diagnosis": "dermatofibroma"}, SEEN)
+    (never,) = hints({"diagnosis": "dermatofibroma"}, COVERAGE)
     assert never.depth == "never" and "extrapolates" in never.text
 
 
 def test_hints_take_ages_within_five_years() -> None:
-    assert SEEN.count({"age_approx": 50}) == 45
-    assert SEEN.count({"age_approx": 66}) == 0
+    assert COVERAGE.count({"age_approx": 50}) == 45
+    assert COVERAGE.count({"age_approx": 66}) == 0
 
 
 def test_hints_tell_of_combinations_that_are_rarer_than_their_parts() -> None:
-    texts = [hint.text for hint in hints({"diagnosis": "nevus", "anatom_site_general": "anterior torso"}, SEEN)]
+    texts = [hint.text for hint in hints({"diagnosis": "nevus", "anatom_site_general": "anterior torso"}, COVERAGE)]
     assert len(texts) == 2  # 40 photographs of both: nothing to add
-    both = hints({"diagnosis": "melanoma", "anatom_site_general": "head/neck"}, SEEN)[-1]
+    both = hints({"diagnosis": "melanoma", "anatom_site_general": "head/neck"}, COVERAGE)[-1]
     assert both.depth == "never" and both.text.startswith("No training photograph of both")
 
 
 def test_skin_tone_is_never_called_well_seen_where_no_prompt_named_it() -> None:
-    (dark,) = hints({"skin_tone": "brown"}, SEEN)
+    (dark,) = hints({"skin_tone": "brown"}, COVERAGE)
     assert dark.depth == "never" and "3 of 200 training photographs measure as brown or darker" in dark.text
-    (light,) = hints({"skin_tone": "very light"}, SEEN)
+    (light,) = hints({"skin_tone": "very light"}, COVERAGE)
     assert light.depth == "thin" and "No training prompt named a skin tone" in light.text
 
 
@@ -156,10 +165,10 @@ def test_unknown_training_is_said_to_be_unknown() -> None:
 
 def test_recorded_counts_are_of_the_bundled_adapter(tmp_path: Path) -> None:
     recipe = read_header(BUILTIN_ADAPTER)["recipe"]
-    seen = find_seen(recipe["train_manifest_sha256"], Workspace.open(tmp_path))
+    seen = find_coverage(recipe["train_manifest_sha256"], Workspace.open(tmp_path))
     assert seen is not None and seen.photographs == recipe["train_pairs"]
     assert 0 < sum(seen.measured_tones.values()) <= seen.photographs
-    assert find_seen("0" * 64, Workspace.open(tmp_path)) is None
+    assert find_coverage("0" * 64, Workspace.open(tmp_path)) is None
 
 
 def test_counts_are_found_in_a_data_set_of_the_workspace(tmp_path: Path, phantom_data: Path) -> None:
@@ -170,12 +179,12 @@ def test_counts_are_found_in_a_data_set_of_the_workspace(tmp_path: Path, phantom
     workspace = Workspace.open(tmp_path)
     shutil.copytree(phantom_data, tmp_path / "datasets" / "phantoms")
     records = read_metadata(phantom_data, "train")
-    seen = find_seen(manifest_sha256(records), workspace)
+    seen = find_coverage(manifest_sha256(records), workspace)
     assert seen is not None and seen.photographs == len(records)
 
 
 def test_a_prompt_cannot_put_markup_into_the_hint() -> None:
-    assert "<b>" not in hint_html("<b>melanoma</b>", SEEN) and "melanoma" in hint_html("<b>melanoma</b>", SEEN)
+    assert "<b>" not in hint_html("<b>melanoma</b>", COVERAGE) and "melanoma" in hint_html("<b>melanoma</b>", COVERAGE)
 
 
 # Commands
@@ -195,27 +204,23 @@ def test_command_is_what_a_shell_takes() -> None:
     assert "<script>" not in command_html("<script>")
 
 
-def test_python_lines_compile() -> None:
-    text = python_call(
-        "it's",
-        {"mask_image": "Image.open('mask.png')"},
-        adapter="builtin",
-        count=2,
-        seed=0,
-        steps=2,
-        guidance=2.0,
-        size=(64, 96),
-    )
+@pytest.mark.parametrize("keep", [None, "lesion", "skin"])
+def test_python_lines_compile(keep: Keep | None) -> None:
+    given = Given(Image.new("L", (96, 96)), Image.new("RGB", (96, 96)) if keep else None, (0.5, 0.0), keep)
+    request = GenerationRequest(["it's"], count=2, seed=0, steps=2, guidance=2.0)
+    text = python_call(request, given, 64, "builtin")
     compile(text, "shown", "exec")
-    assert "width=64, height=96" in text
+    assert "width=64, height=64" in text and ("BlendedLatents" in text) == bool(keep)
+    assert ("point(" in text) == (keep == "skin")
 
 
 # Drawing
 
 
-def test_pairs_are_those_of_the_command_that_is_shown(studio: Studio, drawn: Drawn, tmp_path: Path) -> None:
+def test_pairs_are_those_of_the_command_that_is_shown(studio: Studio, drawn: Generated, tmp_path: Path) -> None:
     wanted = GenerationRequest(["a melanoma", "a nevus on the head/neck"], count=3, seed=5, steps=2, guidance=2.0)
-    words = shlex.split(generate_command(studio, wanted, studio.model.first))
+    name = studio.model.first
+    words = shlex.split(generate_command(wanted, studio.model.facts(name), studio.model.option(name)))
     words[words.index("--out") + 1] = str(tmp_path / "pairs")
     result = CliRunner().invoke(cli, words[1:], catch_exceptions=False)
     assert result.exit_code == 0
@@ -226,7 +231,7 @@ def test_pairs_are_those_of_the_command_that_is_shown(studio: Studio, drawn: Dra
     assert (drawn.folder / "generate.json").read_bytes() == (tmp_path / "pairs" / "generate.json").read_bytes()
 
 
-def test_agreement_is_that_of_the_mask_with_the_adapters_own_reading(studio: Studio, drawn: Drawn) -> None:
+def test_agreement_is_that_of_the_mask_with_the_adapters_own_reading(studio: Studio, drawn: Generated) -> None:
     pipeline, _ = studio.model.pipeline(studio.model.first)
     for index, agreement in enumerate(drawn.agreements):
         with Image.open(drawn.image(index)) as image, Image.open(drawn.mask(index)) as mask:
@@ -239,7 +244,7 @@ def test_agreement_is_that_of_the_mask_with_the_adapters_own_reading(studio: Stu
 def test_steps_are_told_with_previews(studio: Studio) -> None:
     wanted = GenerationRequest(["a nevus"], count=2, seed=1, steps=3, guidance=1.0)
     folder = studio.new_drawn_folder()
-    events = list(studio.model.draw(studio.model.first, "v", lambda pipeline: draw_pairs(pipeline, wanted, folder)))
+    events = list(studio.model.draw(studio.model.first, "v", lambda pipeline: generate(pipeline, wanted, folder)))
     steps = [event for event in events if isinstance(event, Step)]
     assert [(event.step, event.steps) for event in steps] == [(1, 3), (2, 3), (3, 3)]
     assert [len(step.previews) for step in steps] == [0, 0, 2]  # two states are needed whose noise levels are known
@@ -271,7 +276,7 @@ def test_stop_ends_within_one_step(studio: Studio) -> None:
     wanted = GenerationRequest(["a nevus"], count=1, seed=0, steps=200, guidance=1.0)
     folder = studio.new_drawn_folder()
     steps, result = 0, "nothing"
-    for event in studio.model.draw(studio.model.first, "v", lambda pipeline: draw_pairs(pipeline, wanted, folder)):
+    for event in studio.model.draw(studio.model.first, "v", lambda pipeline: generate(pipeline, wanted, folder)):
         if isinstance(event, Step):
             steps = event.step
             studio.model.stop("v")
@@ -284,21 +289,21 @@ def test_stop_ends_within_one_step(studio: Studio) -> None:
 def test_leaving_early_stops_the_draw(studio: Studio) -> None:
     wanted = GenerationRequest(["a nevus"], count=1, seed=0, steps=200, guidance=1.0)
     folder = studio.new_drawn_folder()
-    events = studio.model.draw(studio.model.first, "v", lambda pipeline: draw_pairs(pipeline, wanted, folder))
+    events = studio.model.draw(studio.model.first, "v", lambda pipeline: generate(pipeline, wanted, folder))
     assert isinstance(next(events), Step)
     events.close()
     assert not any(thread.name == "draw" for thread in threading.enumerate())
 
 
 def test_a_stopped_draw_keeps_complete_batches(studio: Studio) -> None:
-    def stopped(pipeline: WatchedPipeline, folder: Path) -> Drawn | None:
+    def stopped(pipeline: WatchedPipeline, folder: Path) -> Generated | None:
         wanted = GenerationRequest(["a nevus"], count=12, seed=3, steps=1, guidance=1.0)
         stop_after(pipeline, 1)
-        return draw_pairs(pipeline, wanted, folder)
+        return generate(pipeline, wanted, folder)
 
     whole = GenerationRequest(["a nevus"], count=8, seed=3, steps=1, guidance=1.0)
-    part, same = finished(studio, stopped), finished(studio, lambda p, folder: draw_pairs(p, whole, folder))
-    assert (len(part.records), part.asked, len(part.agreements)) == (8, 12, 8)
+    part, same = finished(studio, stopped), finished(studio, lambda p, folder: generate(p, whole, folder))
+    assert (len(part.records), part.request.count, len(part.agreements)) == (8, 12, 8)
     assert [record.sha256 for record in part.records] == [record.sha256 for record in same.records]
     assert read_dataset_info(part.folder)["counts"]["records"] == 8
 
@@ -324,7 +329,7 @@ def test_two_visitors_are_served_one_after_the_other(studio: Studio) -> None:
         with lock:
             running += 1
             most = max(most, running)
-        draw_pairs(pipeline, wanted, studio.new_drawn_folder())
+        generate(pipeline, wanted, studio.new_drawn_folder())
         with lock:
             running -= 1
         return "done"
@@ -360,16 +365,16 @@ def test_only_known_models_are_loaded(studio: Studio, tmp_path: Path) -> None:
     assert "/" not in studio.model.first  # where it lies is not told
 
 
-def test_variations_vary_with_their_strength(studio: Studio, drawn: Drawn) -> None:
+def test_variations_vary_with_their_strength(studio: Studio, drawn: Generated) -> None:
     with Image.open(drawn.image(0)) as image, Image.open(drawn.mask(0)) as mask:
         picture, outline = image.convert("RGB"), mask.convert("L")
 
-    def varied(share: float) -> Drawn:
+    def varied(share: float) -> Generated:
         wanted = GenerationRequest(["a melanoma"], count=2, seed=0, steps=10, guidance=1.0)
-        given = Given(outline, picture, (share, share))
-        return finished(studio, lambda pipeline, folder: draw_given(pipeline, wanted, folder, given))
+        request = replace(wanted, given=Given(outline, picture, (share, share)))
+        return finished(studio, lambda pipeline, folder: generate(pipeline, request, folder))
 
-    def distance(variation: Drawn) -> float:
+    def distance(variation: Generated) -> float:
         with Image.open(variation.image(0)) as image:
             return float(np.abs(np.asarray(image, float) - np.asarray(picture, float)).mean())
 
@@ -380,10 +385,20 @@ def test_variations_vary_with_their_strength(studio: Studio, drawn: Drawn) -> No
     assert settings["strength"] == [0.1, 0.1] and settings["size"] == [64, 64]
 
 
+def test_variations_that_are_shown_are_not_drawn_again(studio: Studio, drawn: Generated) -> None:
+    first = variation(studio, drawn, 0, 0.5, None, steps=1, guidance=1.0)
+    shown = replace(drawn, request=first)
+    assert (first.count, first.seed) == (VARIATIONS, (drawn.records[0].seed or 0) % 2**31)
+    assert variation(studio, drawn, 0, 0.8, shown, steps=1, guidance=1.0).seed == first.seed + 1
+    other = variation(studio, drawn, 1, 0.5, shown, steps=1, guidance=1.0)
+    assert other.seed == (drawn.records[1].seed or 0) % 2**31
+    assert other.given is not None and other.given.strength == (0.5, 0.5)
+
+
 # The page
 
 
-def test_the_gallery_holds_the_files_themselves(drawn: Drawn) -> None:
+def test_the_gallery_holds_the_files_themselves(drawn: Generated) -> None:
     page = cards.gallery(drawn, more=True)
     uris = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
     assert [base64.b64decode(uri) for uri in uris[:2]] == [drawn.image(0).read_bytes(), drawn.mask(0).read_bytes()]
@@ -393,11 +408,11 @@ def test_the_gallery_holds_the_files_themselves(drawn: Drawn) -> None:
 
 def test_a_prompt_cannot_put_markup_into_the_gallery(studio: Studio) -> None:
     wanted = GenerationRequest(['"><script>alert(1)</script>'], count=1, seed=0, steps=1, guidance=1.0)
-    page = cards.gallery(finished(studio, lambda pipeline, folder: draw_pairs(pipeline, wanted, folder)))
+    page = cards.gallery(finished(studio, lambda pipeline, folder: generate(pipeline, wanted, folder)))
     assert "<script" not in page and "&lt;script&gt;" in page
 
 
-def test_zip_is_the_data_set_without_the_factorys_own_files(drawn: Drawn, tmp_path: Path) -> None:
+def test_zip_is_the_data_set_without_the_factorys_own_files(drawn: Generated, tmp_path: Path) -> None:
     with zipfile.ZipFile(write_zip(drawn.folder, tmp_path / "pairs.zip")) as archive:
         names = archive.namelist()
         archive.extractall(tmp_path)
@@ -405,7 +420,7 @@ def test_zip_is_the_data_set_without_the_factorys_own_files(drawn: Drawn, tmp_pa
     assert read_metadata(tmp_path / "pairs") == drawn.records
 
 
-def test_saving_copies_the_data_set_into_the_workspace(studio: Studio, drawn: Drawn) -> None:
+def test_saving_copies_the_data_set_into_the_workspace(studio: Studio, drawn: Generated) -> None:
     name = save_dataset(drawn.folder, studio.workspace, "three-pairs")
     assert name == "datasets/three-pairs" and name in studio.workspace.datasets()
     assert read_metadata(studio.workspace.path(name)) == drawn.records

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from skindualgen.metrics.masks import dice
 from skindualgen.sample.blending import BlendedLatents
 from skindualgen.sample.segmentation import segment_folder
 from skindualgen.studio.collect import add_photograph
-from skindualgen.studio.drawn import Drawn, GenerationRequest, Given, Keep, draw_given, read_mask_of
-from skindualgen.studio.painter import CANVAS_PX, PHOTO_PX, blank, check_settled, edited, over, painted
-from skindualgen.studio.proposing import proposals
+from skindualgen.studio.commands import python_call
+from skindualgen.studio.generation import Generated, generate, predict_mask
+from skindualgen.studio.painter import CANVAS_PX, PHOTO_PX, blank, check_settled, edited, over, painted, read_masks
+from skindualgen.studio.requests import GenerationRequest, Given, Keep, checked_keep, checked_strengths
 from skindualgen.studio.state import Studio, open_studio
-from skindualgen.studio.tabs.direct_edit import KINDS, checked_keep, checked_strengths, edit_code
+from skindualgen.studio.tabs.direct_edit import KINDS
 from skindualgen.studio.tabs.direct_mask import Reading, final_mask
 from skindualgen.studio.uploads import Limits
 from skindualgen.studio.watched import Done
@@ -61,12 +63,12 @@ def result(studio: Studio, work: Any) -> Any:
     return last.result
 
 
-def around(studio: Studio, given: Given) -> Drawn:
+def around(studio: Studio, given: Given) -> Generated:
     folder = studio.new_drawn_folder()
-    return result(studio, lambda pipeline: draw_given(pipeline, REQUEST, folder, given))
+    return result(studio, lambda pipeline: generate(pipeline, replace(REQUEST, given=given), folder))
 
 
-def masks_of(drawn: Drawn) -> list[np.ndarray]:
+def masks_of(drawn: Generated) -> list[np.ndarray]:
     masks = []
     for index in range(len(drawn.records)):
         with Image.open(drawn.mask(index)) as mask:
@@ -202,7 +204,7 @@ def test_what_is_given_is_recorded_by_its_hash(studio: Studio, pair: tuple[Image
     assert {key: settings[key] for key in given.record()} == given.record()
     assert set(given.record()) == {"given_mask_sha256", "given_image_sha256", "strength", "keep"}
     facts = studio.model.facts(studio.model.first)
-    compile(edit_code(studio, facts.name, REQUEST, given), "shown", "exec")
+    compile(python_call(REQUEST, given, facts.native_px, facts.name), "shown", "exec")
 
 
 def test_strengths_of_an_edit() -> None:
@@ -223,13 +225,13 @@ def test_image_to_mask_is_what_segment_writes(
     photograph.save(tmp_path / "photographs" / "a.png")
     pipeline, _ = studio.model.pipeline(studio.model.first)
     segment_folder(pipeline, tmp_path / "photographs", tmp_path / "out", ensemble_size=2)
-    mask = result(studio, lambda watched: read_mask_of(watched, photograph, ensemble=2))
+    mask = result(studio, lambda watched: predict_mask(watched, photograph, ensemble=2))
     with Image.open(tmp_path / "out" / "masks" / "a.png") as written:
         assert mask.size == (150, 100) and mask.tobytes() == written.tobytes()
 
 
 def test_the_canvas_waits_for_the_mask_and_then_shows_it(studio: Studio, pair: tuple[Image.Image, Image.Image]) -> None:
-    waiting, read = proposals(studio, studio.model.first, "visitor", pair[0], ensemble=1)
+    waiting, read = read_masks(studio, studio.model.first, "visitor", pair[0], ensemble=1)
     with pytest.raises(InputError, match="still being read"):
         check_settled(waiting[0])
     with pytest.raises(InputError, match="still being read"):
@@ -240,7 +242,7 @@ def test_the_canvas_waits_for_the_mask_and_then_shows_it(studio: Studio, pair: t
 
 
 def test_a_reading_that_fails_leaves_a_canvas_to_draw_on(studio: Studio, pair: tuple[Image.Image, Image.Image]) -> None:
-    canvases = proposals(studio, "runs/nowhere", "visitor", pair[0], ensemble=1)
+    canvases = read_masks(studio, "runs/nowhere", "visitor", pair[0], ensemble=1)
     (waiting, _), (empty, mask) = next(canvases), next(canvases)
     assert waiting["waiting"] and mask is None and empty == over(pair[0], None)
     check_settled(empty)

@@ -17,8 +17,8 @@ from skindualgen.contracts import InputError
 from skindualgen.studio.following import POINTS, curves_html, grids, grids_html, read_metrics, runs, stamp
 from skindualgen.studio.jobs import Jobs
 from skindualgen.studio.pieces import job_view, log_view
-from skindualgen.studio.recipes import AFRESH, BUILTIN, PRESETS, TrainingRequest, free_name, train_arguments
-from skindualgen.studio.workspace import Workspace
+from skindualgen.studio.recipes import AFRESH, BUILTIN, PRESETS, TrainingRequest, train_arguments
+from skindualgen.studio.workspace import Workspace, free_name
 from studio_jobs import jobs_of, wait_for
 
 DATA = "datasets/phantoms"

@@ -17,7 +17,7 @@ Users = tuple[tuple[str, str], ...]
 def read_users(path: Path | None) -> Users:
     """Read ``user:password`` lines of a file, or the one of the environment's ``SKINDUALGEN_UI_AUTH``.
 
-    A command line can be read by every user of the machine, so passwords do not stand there.
+    A command line can be read by every user of the machine, so passwords are not given there.
 
     Raises:
         InputError: unreadable, a line without name or password, a name twice, or a password that is too short.
@@ -33,10 +33,8 @@ def read_users(path: Path | None) -> Users:
             continue
         user, colon, password = line.strip().partition(":")
         if not (user and colon and len(password) >= LEAST_CHARACTERS):
-            raise InputError(
-                f"line {number} of {source}", f"user:password, the password of {LEAST_CHARACTERS} characters or more",
-                "fix the line",
-            )  # fmt: skip
+            expected = f"user:password, the password of {LEAST_CHARACTERS} characters or more"
+            raise InputError(f"line {number} of {source}", expected, "fix the line")
         users.append((user, password))
     if path is not None and not users:
         raise InputError(f"--auth-file {path} without a line", "user:password", "write one")

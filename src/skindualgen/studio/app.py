@@ -22,10 +22,10 @@ from starlette.middleware import Middleware
 from skindualgen._version import __version__
 from skindualgen.contracts import InputError
 from skindualgen.studio import api
-from skindualgen.studio.blocks import html_block
+from skindualgen.studio.components import html_block
 from skindualgen.studio.guard import Guard
 from skindualgen.studio.model import BUILTIN
-from skindualgen.studio.proxies import without_proxies
+from skindualgen.studio.quick_import import without_proxies
 from skindualgen.studio.state import Studio, open_studio
 from skindualgen.studio.tabs import create, data, direct, evaluating, training
 from skindualgen.studio.theme import CSS_FILE, head, studio_theme
@@ -47,6 +47,8 @@ IDLE_SECONDS = 3600
 """Uploads and downloads that are older than this are deleted while the server runs."""
 PRELOAD_AFTER_S = 4.0
 """After the start, unless a page asks for the model before: importing torch would slow the first page."""
+SWITCHED_OFF = ("inbrowser", "share", "show_error", "run_history", "enable_monitoring", "ssr_mode", "pwa", "mcp_server")
+"""What Gradio would offer."""
 SESSIONS = 64
 """Visitors whose unsaved work is kept in memory."""
 
@@ -104,7 +106,7 @@ def serve(options: Options, *, announce: Callable[[str], None], limits: Limits |
 
     Args:
         options: how.
-        announce: told the address when the page can be opened.
+        announce: called with the address when the page can be opened.
         limits: of visitors.
 
     Raises:
@@ -153,19 +155,26 @@ def launch(page: gr.Blocks, studio: Studio, options: Options) -> str:
         gradio.http_server.LOCALHOST_NAME = "0.0.0.0"
         with without_proxies():
             _, address, _ = page.launch(
-                server_name=_host_name(options.host), server_port=options.port, inbrowser=False, share=False,
-                quiet=True, prevent_thread_lock=True, auth=list(options.users) or None, show_error=False,
-                footer_links=[], run_history=False, enable_monitoring=False, ssr_mode=False, pwa=False,
-                mcp_server=False, allowed_paths=[], blocked_paths=[str(path) for path in blocked],
-                max_file_size=studio.limits.upload_bytes, state_session_capacity=SESSIONS, theme=studio_theme(),
-                css_paths=[CSS_FILE], head=head(), app_kwargs={"middleware": [guard]},
-            )  # fmt: skip
+                server_name=_host_name(options.host),
+                server_port=options.port,
+                auth=list(options.users) or None,
+                blocked_paths=[str(path) for path in blocked],
+                max_file_size=studio.limits.upload_bytes,
+                state_session_capacity=SESSIONS,
+                theme=studio_theme(),
+                css_paths=[CSS_FILE],
+                head=head(),
+                app_kwargs={"middleware": [guard]},
+                allowed_paths=[],
+                footer_links=[],
+                quiet=True,
+                prevent_thread_lock=True,
+                **dict.fromkeys(SWITCHED_OFF, False),
+            )
     except (OSError, httpx.TransportError) as error:
-        place = f"{options.host}:{options.port or '7860 and up'}"
-        raise InputError(
-            f"{place}, where nothing can listen ({error})", "an address of this machine with a free port",
-            "choose another --port or --host (--host ::1 where this machine has IPv6 alone)",
-        ) from error  # fmt: skip
+        got = f"{options.host}:{options.port or '7860 and up'}, where nothing can listen ({error})"
+        remedy = "choose another --port or --host (--host ::1 where this machine has IPv6 alone)"
+        raise InputError(got, "an address of this machine with a free port", remedy) from error
     if options.open_browser:
         webbrowser.open(address)  # not by gradio: the browser keeps the environment's proxies
     return address

@@ -18,7 +18,7 @@ from skindualgen.studio.workspace import DATASETS_DIR
 if TYPE_CHECKING:
     from skindualgen.planning.sampling import PlannedSet
 
-PLANS_DIR = "plans"
+PLANS_DIR, PLAN_SUFFIX = "plans", ".csv"
 SHOWN_ROWS = 50
 """Rows of a plan on the page; the file has all."""
 
@@ -61,11 +61,15 @@ def make_plan(library: Library, wanted: PlanRequest, name: str) -> tuple[str, Pl
         raise InputError("nothing to group by", "one attribute at least", "choose one")
     if wanted.count is not None and wanted.count < 1:
         raise InputError(f"{wanted.count} pairs", "1 or more", "raise the number")
-    path = library.workspace.new_folder(PLANS_DIR, f"{name}.csv")
+    path = library.workspace.new_folder(PLANS_DIR, f"{name}{PLAN_SUFFIX}")
     plan = plan_pairs(
-        library.records(wanted.data), balanced if wanted.count is None else uniform(wanted.count),
-        by=wanted.by, max_ratio=wanted.max_ratio, seed=wanted.seed, allow_novel=wanted.allow_novel,
-    )  # fmt: skip
+        library.records(wanted.data),
+        balanced if wanted.count is None else uniform(wanted.count),
+        by=wanted.by,
+        max_ratio=wanted.max_ratio,
+        seed=wanted.seed,
+        allow_novel=wanted.allow_novel,
+    )
     if plan.rows:
         path.parent.mkdir(exist_ok=True)
         write_plan(path, plan.rows)
@@ -75,10 +79,16 @@ def make_plan(library: Library, wanted: PlanRequest, name: str) -> tuple[str, Pl
 def plan_command(wanted: PlanRequest, out: str) -> str:
     """The command that makes the same plan."""
     return command(
-        "plan", data=wanted.data, target="balanced" if wanted.count is None else "uniform", count=wanted.count,
-        by=",".join(wanted.by), max_ratio=wanted.max_ratio, seed=wanted.seed,
-        allow_novel=wanted.allow_novel or None, out=out,
-    )  # fmt: skip
+        "plan",
+        data=wanted.data,
+        target="balanced" if wanted.count is None else "uniform",
+        count=wanted.count,
+        by=",".join(wanted.by),
+        max_ratio=wanted.max_ratio,
+        seed=wanted.seed,
+        allow_novel=wanted.allow_novel or None,
+        out=out,
+    )
 
 
 def plan_html(name: str, plan: PlannedSet, wanted: PlanRequest) -> str:

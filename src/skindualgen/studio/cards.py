@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from skindualgen.production.chunk import AREA_SCORE
-from skindualgen.studio.drawn import Drawn
+from skindualgen.studio.generation import Generated
+from skindualgen.studio.pieces import data_uri
 
 LIVE_QUALITY = 85
 """JPEG quality of pictures in the making."""
@@ -30,11 +30,6 @@ VIEWS = (
 """The switch of all frames on the page."""
 
 
-def empty(text: str) -> str:
-    """What stands where pairs will be."""
-    return f'<div class="sdg-empty"><p>{html.escape(text)}</p></div>'
-
-
 def live(pairs: Sequence[tuple[Image.Image, Image.Image]], *, finished: int, outlined: bool) -> str:
     """Pairs in the making.
 
@@ -47,25 +42,31 @@ def live(pairs: Sequence[tuple[Image.Image, Image.Image]], *, finished: int, out
     for place, (image, mask) in enumerate(pairs):
         state = "complete" if place < finished else "in the making"
         outline = mask if outlined or place < finished else None
-        frame = _frame(_jpeg_uri(image), _png_uri(mask), outline, image.size, f"Pair {place + 1}, {state}")
+        frame = _frame(
+            data_uri(image, quality=LIVE_QUALITY),
+            data_uri(mask, "PNG"),
+            outline,
+            image.size,
+            f"Pair {place + 1}, {state}",
+        )
         cards.append(f'<article class="sdg-pair{"" if place < finished else " sdg-live"}">{frame}</article>')
     return f'<div class="sdg-pairs">{"".join(cards)}</div>'
 
 
-def gallery(drawn: Drawn, *, more: bool = False) -> str:
+def gallery(generated: Generated, *, more: bool = False) -> str:
     """The finished pairs, each with its scores and downloads.
 
     Args:
-        drawn: the pairs.
+        generated: the pairs.
         more: offer "More like this" with each.
     """
     cards = []
-    for place, (record, agreement) in enumerate(zip(drawn.records, drawn.agreements, strict=True)):
+    for place, (record, agreement) in enumerate(zip(generated.records, generated.agreements, strict=True)):
         area = (record.scores or {}).get(AREA_SCORE, 0.0)
-        with Image.open(drawn.mask(place)) as mask:
-            path_to = drawn.image(place)
+        with Image.open(generated.mask(place)) as mask:
+            path_to = generated.image(place)
             shown = f"Pair {place + 1}: {record.prompt}"
-            frame = _frame(_file_uri(path_to), _file_uri(drawn.mask(place)), mask, mask.size, shown)
+            frame = _frame(_file_uri(path_to), _file_uri(generated.mask(place)), mask, mask.size, shown)
         warning = '<span class="sdg-warn">no lesion</span>' if area < MASK_TOO_SMALL else ""
         name = html.escape(record.isic_id)
         again = (
@@ -85,18 +86,6 @@ def gallery(drawn: Drawn, *, more: bool = False) -> str:
             f'aria-label="Download the mask of pair {place + 1}">Mask</button></div></div></article>'
         )
     return f'<div class="sdg-pairs">{"".join(cards)}</div>'
-
-
-def progress(text: str, done: int = 0, total: int = 0) -> str:
-    """A sentence with a bar under it; without a total, no bar."""
-    share = 100 * done / total if total else 0
-    bar = (
-        f'<span class="sdg-bar" role="progressbar" aria-label="Progress" aria-valuemin="0" aria-valuemax="100" '
-        f'aria-valuenow="{share:.0f}"><i style="width:{share:.1f}%"></i></span>'
-        if total
-        else ""
-    )
-    return f'<div class="sdg-progress" role="status"><span>{html.escape(text)}</span>{bar}</div>'
 
 
 def _frame(image_uri: str, mask_uri: str, mask: Image.Image | None, size: tuple[int, int], alt: str) -> str:
@@ -119,17 +108,3 @@ def _frame(image_uri: str, mask_uri: str, mask: Image.Image | None, size: tuple[
 def _file_uri(path: Path) -> str:
     """The file as it is: what is saved from the page is the file of the data set, to the last byte."""
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
-
-
-def _png_uri(image: Image.Image) -> str:
-    return _uri(image, "PNG")
-
-
-def _jpeg_uri(image: Image.Image) -> str:
-    return _uri(image, "JPEG", quality=LIVE_QUALITY)
-
-
-def _uri(image: Image.Image, kind: str, **options: int) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

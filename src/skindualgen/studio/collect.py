@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, METADATA_FILE, InputError, PairRecord
@@ -58,14 +59,21 @@ def add_photograph(
         files = {f"{IMAGES_DIR}/{identity}.png": photograph, f"{MASKS_DIR}/{identity}.png": mask}
         for file, picture in files.items():
             with atomic_path(folder / file) as temporary:
-                Image.fromarray(_pixels(picture)).save(temporary, format="PNG")
+                Image.fromarray(np.asarray(picture)).save(temporary, format="PNG")
         image_name, mask_name = files
         more: dict[str, Any] = {"mask_origin": "model, edited by hand" if edited else "model"}
         more |= {f"mask_{key}": value for key, value in made_with.items() if key.endswith("sha256")}
         record = PairRecord(
-            file_name=image_name, mask_file_name=mask_name, isic_id=identity, diagnosis=diagnosis, origin="real",
-            source=SOURCE, sha256=sha256_file(folder / image_name), mask_sha256=sha256_file(folder / mask_name), **more,
-        )  # fmt: skip
+            file_name=image_name,
+            mask_file_name=mask_name,
+            isic_id=identity,
+            diagnosis=diagnosis,
+            origin="real",
+            source=SOURCE,
+            sha256=sha256_file(folder / image_name),
+            mask_sha256=sha256_file(folder / mask_name),
+            **more,
+        )
         write_dataset(folder, [*records, record], made_by=run_record(command="skindualgen ui"))
         return workspace.name(folder), record
 
@@ -76,15 +84,6 @@ def _earlier(workspace: Workspace, folder: Path, name: str) -> list[PairRecord]:
         return []
     records = read_metadata(workspace.path(f"{DATASETS_DIR}/{name}")) if (folder / METADATA_FILE).is_file() else []
     if any(record.source != SOURCE for record in records):
-        raise InputError(
-            f"the data set {json.dumps(name)}, which holds other pairs",
-            "one that was gathered here",
-            "choose a new name",
-        )
+        got = f"the data set {json.dumps(name)}, which holds other pairs"
+        raise InputError(got, "one that was gathered here", "choose a new name")
     return records
-
-
-def _pixels(picture: Image.Image) -> Any:
-    import numpy as np
-
-    return np.asarray(picture)

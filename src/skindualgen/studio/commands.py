@@ -1,12 +1,16 @@
-"""The command line that does the same as an action of the page, and its place on the page."""
+"""The command line, or the lines of Python, that do the same as an action of the page; their place on the page."""
 
 from __future__ import annotations
 
 import html
 import re
 import shlex
-from collections.abc import Mapping, Sequence
 from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from skindualgen.studio.model import Facts, Model
+    from skindualgen.studio.requests import GenerationRequest, Given
 
 _OPTION = re.compile(r"(?m)(^| )(--[a-z-]+)")
 """An option, which no line breaks."""
@@ -44,37 +48,54 @@ def command_html(text: str, *, label: str = "The same on the command line") -> s
     )
 
 
-def python_call(
-    prompt: str,
-    given: Mapping[str, str],
-    *,
-    adapter: str,
-    count: int,
-    seed: int,
-    steps: int,
-    guidance: float,
-    size: tuple[int, int] | None = None,
-    imports: Sequence[str] = (),
-) -> str:
-    """Return lines of Python that draw the same where no command does.
+def generate_command(request: GenerationRequest, facts: Facts, adapter: str | None) -> str:
+    """The command that generates the same files, with what ``--adapter`` says of the model."""
+    return command(
+        "generate",
+        out="pairs",
+        adapter=adapter,
+        prompt=list(request.prompts),
+        count=request.count,
+        seed=request.seed,
+        steps=request.steps,
+        guidance=request.guidance,
+        threads=None if facts.threads == 1 else facts.threads,
+    )
 
-    Args:
-        prompt: of all pictures.
-        given: further arguments of the pipeline's call, as Python: ``{"mask_image": "Image.open('mask.png')"}``.
-        adapter: where it is.
-        count, seed, steps, guidance: of the draw; each picture's own seed is a function of ``seed`` and its place.
-        size: width and height in px; the model's own if not given.
-        imports: further lines that ``given`` needs.
-    """
-    call = [repr(prompt), *(f"{name}={text}" for name, text in given.items())]
-    if size is not None:
-        call.append(f"width={size[0]}, height={size[1]}")
-    call.append(f"num_images_per_prompt={count}, num_inference_steps={steps}, guidance_scale={guidance:.12g}")
-    call.append(f"generator=[torch.Generator().manual_seed(pair_seed({seed}, index)) for index in range({count})]")
+
+def python_call(request: GenerationRequest, given: Given, native_px: int, adapter: str) -> str:
+    """Lines of Python that generate the same around given pictures, which no command does."""
+    width, height = given.size(native_px)
+    image, mask = (f"Image.open('{name}')" for name in given.files)
+    call = [repr(request.prompts[0]), f"mask_image={mask}"]
+    imports = ["from skindualgen import SkinDualGenPipeline", "from skindualgen.planning.requests import pair_seed"]
+    if given.image is not None:
+        call += [f"image={image}", f"strength={given.strength}"]
+    if given.keep is not None:
+        imports.append("from skindualgen.sample.blending import BlendedLatents")
+        region = mask + (".point(lambda grey: 255 - grey)" if given.keep == "skin" else "")
+        seeds = f"[pair_seed({request.seed}, index) for index in range({request.count})]"
+        call.append(
+            f"callback_on_step_end=BlendedLatents(\n        pipe, {image}, {region},\n        "
+            f"seeds={seeds}, steps={request.steps}, height={height}, width={width},\n    )"
+        )
+    call += [
+        f"width={width}, height={height}",
+        f"num_images_per_prompt={request.count}, num_inference_steps={request.steps}, "
+        f"guidance_scale={request.guidance:.12g}",
+        f"generator=[torch.Generator().manual_seed(pair_seed({request.seed}, index)) "
+        f"for index in range({request.count})]",
+    ]
     arguments = "".join(f"    {line},\n" for line in call)
-    ours = ["from skindualgen import SkinDualGenPipeline", "from skindualgen.planning.requests import pair_seed"]
-    lines = "\n".join([*ours, *imports])
     return (
-        f"import torch\nfrom PIL import Image\n\n{lines}\n\n"
+        "import torch\nfrom PIL import Image\n\n" + "\n".join(imports) + "\n\n"
         f"pipe = SkinDualGenPipeline.from_adapter({adapter!r})\nresult = pipe(\n{arguments})"
     )
+
+
+def repeat_html(model: Model, adapter: str, request: GenerationRequest) -> str:
+    """How to generate the same without the page."""
+    facts = model.facts(adapter)
+    if request.given is None:
+        return command_html(generate_command(request, facts, model.option(adapter)))
+    return command_html(python_call(request, request.given, facts.native_px, adapter), label="The same in Python")

@@ -40,10 +40,8 @@ def read_report(workspace: Workspace, name: str) -> EvaluationReport:
     try:
         return EvaluationReport.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{name}/{REPORT_FILE}, which is no evaluation of this version ({type(error).__name__})",
-            "what `skindualgen evaluate` writes", "run the evaluation again",
-        ) from None  # fmt: skip
+        got = f"{name}/{REPORT_FILE}, which is no evaluation of this version ({type(error).__name__})"
+        raise InputError(got, "what `skindualgen evaluate` writes", "run the evaluation again") from None
 
 
 def report_frame(workspace: Workspace, name: str) -> str:

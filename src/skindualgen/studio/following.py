@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skindualgen.data.images import ItemError, load_photograph
-from skindualgen.studio.pictures import jpeg_uri
-from skindualgen.studio.pieces import line_chart, note
+from skindualgen.studio.pictures import JPEG_QUALITY
+from skindualgen.studio.pieces import data_uri, line_chart, note
 from skindualgen.studio.workspace import RUNS_DIR, Workspace
 
 if TYPE_CHECKING:
@@ -127,4 +127,4 @@ def _figure(path: Path) -> str:
 
 @lru_cache(64)
 def _picture(path: Path, _modified_ns: int) -> str:
-    return jpeg_uri(load_photograph(path, max_pixels=MAX_GRID_PIXELS).image)
+    return data_uri(load_photograph(path, max_pixels=MAX_GRID_PIXELS).image, quality=JPEG_QUALITY)

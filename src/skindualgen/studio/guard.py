@@ -1,4 +1,4 @@
-"""What stands before the server: the names it answers to, what browsers may load, what it never fetches."""
+"""What is in front of the server: the names it answers to, what browsers may load, what it never fetches."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Guard:
     """ASGI middleware.
 
     Args:
-        app: what it stands before.
+        app: the server behind it.
         hosts: names by which requests may call a server that listens on this machine only: a page elsewhere whose name
             was made to lead here (DNS rebinding) calls another. None: any name.
     """

@@ -1,4 +1,4 @@
-"""Runs one command for the studio, apart from it: ``python -m skindualgen.studio.job_runner FOLDER ARGUMENTS ...``.
+"""Runs a command for the studio, in its own process: ``python -m skindualgen.studio.job_runner FOLDER ARGUMENTS ...``.
 
 It outlives the server. What the command prints is kept in the folder's ``log.txt`` as a terminal would show it, its
 exit code in ``exit_code``; a file ``stop`` that appears in the folder sends it SIGTERM, a file ``kill`` ends it.
@@ -83,10 +83,12 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
     # -P keeps the current folder, which visitors can put files into, out of the places that modules are imported from.
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "skindualgen", *arguments],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         env={"PYTHONWARNINGS": "ignore", **os.environ, **TERMINAL, "PYTHONUNBUFFERED": "1"},
-    )  # fmt: skip
-    screen, told, written = Screen(), False, ""
+    )
+    screen, terminated, written = Screen(), False, ""
     reader = threading.Thread(target=_read, args=(process.stdout, screen), daemon=True)
     reader.start()
     code: int | None = None
@@ -96,9 +98,9 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
         except subprocess.TimeoutExpired:
             if (folder / KILL_FILE).exists():
                 _kill(process.pid)
-            elif not told and (folder / STOP_FILE).exists():
+            elif not terminated and (folder / STOP_FILE).exists():
                 process.terminate()
-                told = True
+                terminated = True
         else:
             reader.join(DRAIN_S)
         if (text := screen.text()) != written:

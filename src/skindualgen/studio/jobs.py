@@ -1,4 +1,4 @@
-"""Commands that run beside the studio: they go on when the page is closed or the server ends, and are found again.
+"""Commands that run apart from the studio: they go on when the page is closed or the server ends, and are found again.
 
 A job is a folder of the workspace: ``job.json`` says what runs, and :mod:`skindualgen.studio.job_runner` keeps its log
 and its exit code there. Nothing about a job is held in memory, so any page and any later server sees the same.
@@ -88,12 +88,12 @@ class Job:
     def state(self) -> State:
         """What has become of it."""
         alive = self._alive()  # before the exit code is read: a runner writes it and ends
-        code, told = self.exit_code, (self.folder / STOP_FILE).exists()
+        code, asked = self.exit_code, (self.folder / STOP_FILE).exists()
         if code is not None:
-            return "stopped" if told else "failed" if code else "done"
+            return "stopped" if asked else "failed" if code else "done"
         if alive:
-            return "stopping" if told else "running"
-        return "stopped" if told else "lost"
+            return "stopping" if asked else "running"
+        return "stopped" if asked else "lost"
 
     @property
     def active(self) -> bool:
@@ -102,12 +102,12 @@ class Job:
 
     @property
     def may_be_killed(self) -> bool:
-        """Whether it was told to stop, and had its time to."""
+        """Whether it was asked to stop, and had its time to."""
         try:
-            told = (self.folder / STOP_FILE).stat().st_mtime
+            asked = (self.folder / STOP_FILE).stat().st_mtime
         except OSError:
             return False
-        return time.time() - told >= GRACE_S
+        return time.time() - asked >= GRACE_S
 
     def log(self) -> str:
         """What the command has printed, its end if it is long."""
@@ -176,9 +176,12 @@ class Jobs:
             with (folder / LOG_FILE).open("wb") as log:  # of the runner itself, should it not come up
                 child = subprocess.Popen(
                     [sys.executable, "-P", "-m", "skindualgen.studio.job_runner", str(folder), *arguments],
-                    cwd=self.workspace.root, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                    cwd=self.workspace.root,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
                     start_new_session=True,  # Ctrl-C in the server's terminal does not reach it
-                )  # fmt: skip
+                )
             self._children.append(child)
             created = psutil.Process(child.pid).create_time()
             job = Job(
@@ -197,7 +200,7 @@ class Jobs:
         if job.state == "stopping":
             return f"It is stopping; after {GRACE_S:.0f} seconds another click kills it."
         atomic_write_text(job.folder / STOP_FILE, "")
-        return "It is told to stop, and finishes what it is at."
+        return "It is asked to stop, and finishes what it is at."
 
     def all(self, kind: str | None = None) -> list[Job]:
         """The jobs, of one kind if that is given, the newest first; what is no record of a job is passed over."""

@@ -1,4 +1,4 @@
-"""The model behind the page: loaded once, drawing for one visitor at a time, telling of each step, stopped at any."""
+"""The model behind the page: loaded once, drawing for one visitor at a time, reporting each step, stopped at any."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from skindualgen.contracts import InputError
-from skindualgen.studio.seen import Seen, find_seen
+from skindualgen.studio.training_coverage import TrainingCoverage, find_coverage
 from skindualgen.studio.watched import Done, Step, Stopped, WatchedPipeline
 from skindualgen.studio.workspace import Workspace
 
@@ -35,10 +35,10 @@ class Facts:
         name: by which the page calls it.
         base: its base's id.
         native_px: side of its pictures.
-        steps, guidance, segment_steps: its defaults.
+        steps, guidance: its defaults.
         made_with: ids and hashes of base and adapter.
         threads: of the CPU, where it runs there: their number changes the last bits of what is drawn.
-        seen: what it was trained on; None where that is not known.
+        coverage: what it was trained on; None where that is not known.
     """
 
     name: str
@@ -46,17 +46,16 @@ class Facts:
     native_px: int
     steps: int
     guidance: float
-    segment_steps: int
     made_with: Mapping[str, str]
     threads: int | None
-    seen: Seen | None
+    coverage: TrainingCoverage | None
 
 
 class Model:
     """Pipelines by name.
 
     Args:
-        workspace: whose runs can be chosen, besides the bundled adapter.
+        workspace: whose runs can be chosen, and the bundled adapter.
         adapter: what the server was started with: any place that `SkinDualGenPipeline.from_adapter` takes.
     """
 
@@ -79,7 +78,7 @@ class Model:
         """Start importing torch and loading the server's own adapter.
 
         Args:
-            unusable: told why it cannot be loaded, where that is the user's to fix.
+            unusable: called with the reason why it cannot be loaded, where that is the user's to fix.
         """
         thread = threading.Thread(target=self._load_first, args=(unusable,), name="load model", daemon=True)
         thread.start()
@@ -96,9 +95,8 @@ class Model:
     def pipeline(self, name: str) -> tuple[SkinDualGenPipeline, Facts]:
         """The pipeline of a name, loaded if it is not; raises as `facts`."""
         if name not in self.names():
-            raise InputError(
-                f"the adapter {name[:80]!r}", f"one of {', '.join(self.names())}", "choose it from the list"
-            )
+            known = f"one of {', '.join(self.names())}"
+            raise InputError(f"the adapter {name[:80]!r}", known, "choose it from the list")
         with self._loading:
             place = self._place(name)
             key = f"{name}:{_stamp(place)}"
@@ -174,12 +172,15 @@ class Model:
         pipeline = PipelineFactory(adapter=place).load().to(device_of(0))
         made_with = dict(pipeline.config.provenance or {})
         facts = Facts(
-            name=name, base=made_with.get("base_id", "not recorded"), native_px=pipeline.native_px,
-            steps=pipeline.config.default_steps, guidance=pipeline.config.default_guidance,
-            segment_steps=pipeline.config.default_segment_steps, made_with=made_with,
+            name=name,
+            base=made_with.get("base_id", "not recorded"),
+            native_px=pipeline.native_px,
+            steps=pipeline.config.default_steps,
+            guidance=pipeline.config.default_guidance,
+            made_with=made_with,
             threads=threads_that_matter(pipeline.device.type),
-            seen=find_seen(_train_manifest(pipeline), self._workspace),
-        )  # fmt: skip
+            coverage=find_coverage(_train_manifest(pipeline), self._workspace),
+        )
         return pipeline, facts
 
     def _load_first(self, unusable: Callable[[InputError], None]) -> None:

@@ -6,15 +6,22 @@ import base64
 import binascii
 import html
 import io
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import numpy as np
 from PIL import Image
 
 from skindualgen.contracts import InputError
+from skindualgen.studio.generation import predict_mask
+from skindualgen.studio.pieces import data_uri
 from skindualgen.studio.uploads import Limits, checked_mask
+from skindualgen.studio.watched import Done
+
+if TYPE_CHECKING:
+    from skindualgen.studio.state import Studio
 
 CANVAS_PX = 512
 """Side of an empty canvas, and longest side of a photograph on it times two."""
@@ -65,15 +72,11 @@ def over(photograph: Image.Image, mask: Image.Image | None, *, waiting: bool = F
     """
     small = photograph.convert("RGB")
     small.thumbnail((PHOTO_PX, PHOTO_PX), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=JPEG_QUALITY)
-    photo = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    photo = data_uri(small, quality=JPEG_QUALITY)
     fitted = mask and mask.resize(small.size, Image.Resampling.BILINEAR)
     width, height = small.size
-    return {
-        "photo": photo, "mask": fitted and _mask_uri(fitted), "width": width, "height": height, "edit": 0,
-        "waiting": waiting,
-    }  # fmt: skip
+    value = {"photo": photo, "mask": fitted and _mask_uri(fitted), "width": width, "height": height}
+    return value | {"edit": 0, "waiting": waiting}
 
 
 def check_settled(value: Value | None) -> None:
@@ -117,10 +120,37 @@ def _mask_uri(mask: Image.Image) -> str:
     """A mask as white on nothing."""
     white = Image.new("RGBA", mask.size, "white")
     white.putalpha(mask.convert("L").point(lambda grey: 255 * (grey >= 128)))
-    buffer = io.BytesIO()
-    white.save(buffer, "PNG")
-    return PREFIX + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return data_uri(white, "PNG")
 
 
 def _damaged() -> InputError:
     return InputError("a canvas that cannot be read", "what was drawn on it", "clear it and draw again")
+
+
+def read_masks(
+    studio: Studio, adapter: str, visitor: str, photograph: Image.Image, *, ensemble: int
+) -> Iterator[tuple[Value, Image.Image | None]]:
+    """Read the mask of a photograph: yields the canvas and the mask, twice.
+
+    The first time there is none, and the canvas waits. A reading that fails leaves an empty canvas to draw on.
+
+    Args:
+        studio: whose model reads.
+        adapter: name of the model.
+        visitor: for whom.
+        photograph: RGB, of any size.
+        ensemble: readings that are averaged.
+
+    Raises:
+        InputError: and whatever else the model raises.
+    """
+    yield over(photograph, None, waiting=True), None
+    try:
+        for event in studio.model.draw(
+            adapter, visitor, lambda pipeline: predict_mask(pipeline, photograph, ensemble=ensemble)
+        ):
+            if isinstance(event, Done):
+                yield over(photograph, event.result), event.result
+    except Exception:
+        yield over(photograph, None), None
+        raise

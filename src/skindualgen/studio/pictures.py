@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +12,7 @@ from PIL import Image
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.images import ItemError, load_photograph
 from skindualgen.data.masks import load_mask
+from skindualgen.studio.pieces import data_uri
 from skindualgen.studio.review import Library
 
 SMALL_PX, LARGE_PX = 224, 1024
@@ -81,7 +80,7 @@ def _prepare(image: Path, mask: Path | None, side_px: int, max_pixels: int) -> S
             contour = outline_path(Outline(lesion, ""), *picture.size)
         except (ItemError, InputError) as error:
             problem = f"{mask.name}: {error}"
-    return Shown(jpeg_uri(picture), *picture.size, contour, problem)
+    return Shown(data_uri(picture, quality=JPEG_QUALITY), *picture.size, contour, problem)
 
 
 def picture_html(picture: Shown) -> str:
@@ -95,10 +94,3 @@ def picture_html(picture: Shown) -> str:
         f'<span class="sdg-picture"><img src="{picture.uri}" alt="" width="{picture.width}" height="{picture.height}">'
         f'<svg viewBox="{box}" aria-hidden="true">{paths}</svg></span>'
     )
-
-
-def jpeg_uri(picture: Image.Image) -> str:
-    """An RGB picture as a data URI."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -1,11 +1,15 @@
-"""Pieces of HTML that the tabs share: states of jobs, progress bars, curves, tables. Every text in them is escaped."""
+"""Pieces of HTML that the tabs share: notes, tables, pictures, jobs, progress, curves. Every text is escaped."""
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
 
 from skindualgen.studio.jobs import Job, Stage, State
 
@@ -24,10 +28,15 @@ LOG_LINES = 200
 """Lines of a log on the page: its end."""
 LAST_LINES = 3
 """Lines that are shown at once where a job failed."""
-
-
 AXIS_GAP = 6
-"""Between a chart and what stands below it, in units of the chart."""
+"""Between a chart and what is below it, in units of the chart."""
+
+
+def data_uri(picture: Image.Image, kind: str = "JPEG", **options: Any) -> str:
+    """A picture as a data URI; ``options`` are those of its format."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def note(text: str) -> str:
@@ -36,8 +45,20 @@ def note(text: str) -> str:
 
 
 def empty(text: str) -> str:
-    """What stands where a tab's results will be."""
+    """Shown where a tab's results will be."""
     return f'<div class="sdg-empty"><p>{html.escape(text)}</p></div>'
+
+
+def progress(text: str, done: int = 0, total: int = 0) -> str:
+    """A sentence with a bar under it; without a total, no bar."""
+    share = 100 * done / total if total else 0
+    bar = (
+        f'<span class="sdg-bar" role="progressbar" aria-label="Progress" aria-valuemin="0" aria-valuemax="100" '
+        f'aria-valuenow="{share:.0f}"><i style="width:{share:.1f}%"></i></span>'
+        if total
+        else ""
+    )
+    return f'<div class="sdg-progress" role="status"><span>{html.escape(text)}</span>{bar}</div>'
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str, numeric: Sequence[int] = ()) -> str:
@@ -69,7 +90,7 @@ def job_view(job: Job, *, detail: str = "") -> str:
 
     Args:
         job: the job.
-        detail: HTML beside the state.
+        detail: HTML next to the state.
     """
     state = job.state
     about = " · ".join(html.escape(value) for value in job.about.values())
@@ -153,5 +174,5 @@ def line_chart(chart: Chart, *, alt: str) -> str:
 
 
 def _text(x: float, y: float, down_em: float, anchor: str, text: str) -> str:
-    """A label that lies right whatever size the page gives its letters."""
+    """A label in the right place, whatever size the page gives its letters."""
     return f'<text x="{x:.1f}" y="{y:.1f}" dy="{down_em}em" text-anchor="{anchor}">{text}</text>'

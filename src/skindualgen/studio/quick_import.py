@@ -1,11 +1,27 @@
-"""Import gradio in half the time: without the stubs for editors that it writes beside its components."""
+"""Import gradio in half the time, without the stubs that it writes for editors; keep its requests off proxies."""
 
 from __future__ import annotations
 
 import inspect
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from skindualgen.studio.proxies import without_proxies
+
+@contextmanager
+def without_proxies() -> Iterator[None]:
+    """Hide the environment's proxies (``http_proxy``, ``ALL_PROXY``, ...), in either case of letters.
+
+    Gradio looks whether its server has started by an HTTP request to it, and httpx hands that to the proxy, which may
+    be gone and never leads back here. ``no_proxy`` would not do: httpx sets up all proxies before it asks which names
+    go past them, and refuses a SOCKS one without a package of its own.
+    """
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.lower().endswith("_proxy")}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def import_gradio() -> None:

@@ -6,7 +6,6 @@ import shlex
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from skindualgen.config import load_train_config
@@ -43,17 +42,10 @@ PRESETS: Mapping[str, Preset] = {
         start=BUILTIN, steps=60, batch_size=4, toml="views = 1\nvalidate_every = 20\ncheckpoint_every = 20\n"
     ),
     "Stable Diffusion 2.0 over a night, with a GPU": Preset(
-        base="sd2-base", steps=10_000,
-        toml='gradient_checkpointing = true\naccumulation = 2\nresult = "best"\n',
+        base="sd2-base", steps=10_000, toml='gradient_checkpointing = true\naccumulation = 2\nresult = "best"\n'
     ),
-}  # fmt: skip
+}
 """Name -> preset; the last is the recipe of docs/training.md."""
-
-
-def free_name(folder: Path, stem: str) -> str:
-    """The first of ``stem-1``, ``stem-2``, ... that nothing in a folder has, whatever its ending."""
-    taken = {path.name.partition(".")[0] for path in folder.iterdir()} if folder.is_dir() else set()
-    return next(name for number in range(1, len(taken) + 2) if (name := f"{stem}-{number}") not in taken)
 
 
 @dataclass(frozen=True)
@@ -85,16 +77,19 @@ def train_arguments(workspace: Workspace, wanted: TrainingRequest) -> tuple[str,
         raise InputError(f"the base {wanted.base!r} from {wanted.start!r}", "one of the lists", "choose again")
     further = _further(wanted.toml)
     named: dict[str, Any] = {
-        "data": wanted.data, "out": out, "base": wanted.base, "steps": wanted.steps, "batch_size": wanted.batch_size,
-        "size": wanted.size or None, "init_adapter": None if wanted.start == AFRESH else wanted.start,
-    }  # fmt: skip
+        "data": wanted.data,
+        "out": out,
+        "base": wanted.base,
+        "steps": wanted.steps,
+        "batch_size": wanted.batch_size,
+        "size": wanted.size or None,
+        "init_adapter": None if wanted.start == AFRESH else wanted.start,
+    }
     rank = {} if "lora.rank" in further or wanted.start != AFRESH else {"lora.rank": wanted.rank}
     given = {name: value for name, value in named.items() if value is not None}
     load_train_config(None, given | rank | further)
-    line = command(
-        "train", **named, rank=rank.get("lora.rank"),
-        set=[f"{name}={_toml_value(value)}" for name, value in further.items()],
-    )  # fmt: skip
+    settings = [f"{name}={str(value).lower() if isinstance(value, bool) else value}" for name, value in further.items()]
+    line = command("train", **named, rank=rank.get("lora.rank"), set=settings)
     return out, shlex.split(line)[1:]
 
 
@@ -103,9 +98,8 @@ def _further(text: str) -> dict[str, Any]:
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(
-            f"further settings that are no TOML ({error})", "lines such as views = 4", "fix them"
-        ) from None
+        got = f"further settings that are no TOML ({error})"
+        raise InputError(got, "lines such as views = 4", "fix them") from None
     flat: dict[str, Any] = {}
     for name, value in content.items():
         for key, each in value.items() if isinstance(value, dict) else [("", value)]:
@@ -116,16 +110,16 @@ def _further(text: str) -> dict[str, Any]:
     return flat
 
 
-def _toml_value(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 JUDGES_DIR = "judges"
 """Folder of the workspace that keeps trained judges."""
 SECTIONS = {
-    "Fidelity": "fidelity", "Masks": "masks", "Diagnosis": "diagnosis", "Adherence": "adherence",
-    "Copies": "memorisation", "Skin tone": "skin_tone",
-}  # fmt: skip
+    "Fidelity": "fidelity",
+    "Masks": "masks",
+    "Diagnosis": "diagnosis",
+    "Adherence": "adherence",
+    "Copies": "memorisation",
+    "Skin tone": "skin_tone",
+}
 """What can be measured -> its name in ``--only``; the first import of the evaluation's room takes seconds."""
 
 
@@ -138,7 +132,7 @@ def evaluate_arguments(
         InputError: a data set is missing or twice the same, a name that is none or taken, or nothing to measure.
     """
     if not real or not generated or real == generated:
-        raise InputError("one data set, or none", "a real and a generated one", "choose two")
+        raise InputError("one data set, or none", "two", "choose a real and a generated one")
     for each in (real, generated):
         workspace.path(each)
     only = [SECTIONS[each] for each in SECTIONS if each in sections]
@@ -148,7 +142,12 @@ def evaluate_arguments(
         raise InputError(f"{steps or 0:g} steps of each judge", "1 or more", "raise the number")
     out = f"{REPORTS_DIR}/{workspace.new_folder(REPORTS_DIR, name).name}"
     line = command(
-        "evaluate", real=real, generated=generated, out=out, only=None if len(only) == len(SECTIONS) else only,
-        judge_steps=int(steps), judges=JUDGES_DIR,
-    )  # fmt: skip
+        "evaluate",
+        real=real,
+        generated=generated,
+        out=out,
+        only=None if len(only) == len(SECTIONS) else only,
+        judge_steps=int(steps),
+        judges=JUDGES_DIR,
+    )
     return out, shlex.split(line)[1:]

@@ -17,10 +17,20 @@ PAGE_PAIRS = 24
 """Pictures of a page; only these are read."""
 REVIEWER_LENGTH = 60
 FACTS = {
-    "prompt": "Prompt", "diagnosis": "Class", "benign_malignant": "Behaviour", "anatom_site_general": "Site",
-    "age_approx": "Age", "sex": "Sex", "skin_tone": "Skin tone", "split": "Split", "origin": "Origin",
-    "source": "Source", "license": "Licence", "seed": "Seed", "extrapolation": "Beyond the training data",
-}  # fmt: skip
+    "prompt": "Prompt",
+    "diagnosis": "Class",
+    "benign_malignant": "Behaviour",
+    "anatom_site_general": "Site",
+    "age_approx": "Age",
+    "sex": "Sex",
+    "skin_tone": "Skin tone",
+    "split": "Split",
+    "origin": "Origin",
+    "source": "Source",
+    "license": "Licence",
+    "seed": "Seed",
+    "extrapolation": "Beyond the training data",
+}
 """Fields of a record that the large view names, in this order."""
 
 
@@ -57,7 +67,7 @@ def tally(records: Sequence[PairRecord]) -> str:
 def page_html(
     name: str, records: Sequence[PairRecord], pictures: Sequence[Shown], *, start: int, total: int, score: str | None
 ) -> str:
-    """A page of pairs, with one of their scores if it is chosen, beside the large view of the chosen one."""
+    """A page of pairs, with one of their scores if it is chosen, and the large view of the chosen one."""
     if not records:
         return note("No pair fits these filters.")
     tiles = "".join(tile_html(record, picture, score) for record, picture in zip(records, pictures, strict=True))

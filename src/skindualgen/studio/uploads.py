@@ -24,7 +24,7 @@ class Limits:
         upload_pixels: width x height of a picture.
         pairs: of one click.
         steps: denoising steps of one click.
-        waiting: clicks that wait in the queue; more are told to come back.
+        waiting: clicks that wait in the queue; more are refused.
     """
 
     upload_bytes: int = 20 * MEBIBYTE
@@ -55,9 +55,9 @@ def read_mask(path: Path, limits: Limits, photograph: Path | None = None) -> Ima
         InputError: as for a photograph; what is lesion is not clear; or nothing, or everything, is.
     """
     _check_file(path, limits)
-    beside = None if photograph is None else _photograph(photograph, limits)
+    shown = None if photograph is None else _photograph(photograph, limits)
     try:
-        mask, _ = load_mask(path, beside, max_pixels=limits.upload_pixels, allow_uniform=True)
+        mask, _ = load_mask(path, shown, max_pixels=limits.upload_pixels, allow_uniform=True)
     except ItemError as error:
         raise error.input_error("the mask") from error
     return checked_mask(np.asarray(mask) > 0)

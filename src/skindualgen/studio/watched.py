@@ -1,4 +1,4 @@
-"""A pipeline that is watched while it draws: it tells of each step, with previews, and can be stopped at any."""
+"""A pipeline that is watched while it draws: it reports each step, with previews, and can be stopped at any."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Done:
 
 
 class WatchedPipeline:
-    """A pipeline that tells of each step and can be stopped; in everything else it is that pipeline.
+    """A pipeline that reports each step and can be stopped; in everything else it is that pipeline.
 
     Args:
         pipeline: draws.
@@ -89,7 +89,7 @@ class WatchedPipeline:
         return output
 
     def decode(self, *arguments: Any, **options: Any) -> Any:
-        """As the pipeline's; what comes of it is told of as finished."""
+        """As the pipeline's; what comes of it is reported as finished."""
         output = self.pipeline.decode(*arguments, **options)
         self._finished += zip(*output, strict=True)
         return output

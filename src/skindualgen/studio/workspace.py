@@ -1,4 +1,4 @@
-"""The folder that the studio may read and write, and the names by which the page speaks of what lies in it.
+"""The folder that the studio may read and write, and the names by which the page speaks of what is in it.
 
 Nothing outside is ever read or written on a visitor's word: names are relative, and a name that leads out of the
 folder, by "..", an absolute path or a link, is refused.
@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from skindualgen.contracts import METADATA_FILE, InputError
 
+NAME_LENGTH = 64
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a visitor may call a new folder."""
 DATASETS_DIR, RUNS_DIR, REPORTS_DIR, JOBS_DIR = "datasets", "runs", "reports", "jobs"
@@ -76,9 +77,8 @@ class Workspace:
             InputError: a name that is none, one that is taken, or ``kind`` is a link that leads out of the workspace.
         """
         if not NAME_PATTERN.fullmatch(name):
-            raise InputError(
-                f"the name {name[:80]!r}", "up to 64 letters, digits, '.', '_' and '-'", "choose a simpler name"
-            )
+            allowed = f"up to {NAME_LENGTH} letters, digits, '.', '_' and '-'"
+            raise InputError(f"the name {name[:80]!r}", allowed, "choose a simpler name")
         place = self.root / kind / name
         if not place.parent.resolve().is_relative_to(self.root):
             raise _outside(kind)
@@ -114,6 +114,12 @@ class Workspace:
             if len(here.relative_to(self.root).parts) >= SEARCH_DEPTH:
                 children.clear()
             yield here
+
+
+def free_name(folder: Path, stem: str) -> str:
+    """The first of ``stem-1``, ``stem-2``, ... that nothing in a folder has, whatever its ending."""
+    taken = {path.name.partition(".")[0] for path in folder.iterdir()} if folder.is_dir() else set()
+    return next(name for number in range(1, len(taken) + 2) if (name := f"{stem}-{number}") not in taken)
 
 
 def _is_evaluation(path: Path) -> bool:

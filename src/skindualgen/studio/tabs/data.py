@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gradio as gr
 
-from skindualgen.studio.errors import as_sentence
-from skindualgen.studio.lists import relisted
+from skindualgen.studio.components import choice, first_of
 from skindualgen.studio.review import Library
 from skindualgen.studio.review_page import REVIEWER_LENGTH
 from skindualgen.studio.state import Studio
@@ -18,11 +15,17 @@ def build(studio: Studio) -> None:
     """Lay out the tab."""
     library = Library(studio.workspace)
     with gr.Row(elem_classes="sdg-toolbar"):
-        dataset = gr.Dropdown([], label="Data set", elem_id="data-set", scale=3, min_width=240, interactive=True)
+        datasets = studio.workspace.datasets
+        dataset = choice("Data set", "data-set", datasets, default=first_of, scale=3, min_width=240)
         gr.Textbox(  # read by review.js
-            label="Reviewer", elem_id="data-reviewer", placeholder="kept with each decision", max_lines=1,
-            max_length=REVIEWER_LENGTH, scale=2, min_width=180,
-        )  # fmt: skip
+            label="Reviewer",
+            elem_id="data-reviewer",
+            placeholder="kept with each decision",
+            max_lines=1,
+            max_length=REVIEWER_LENGTH,
+            scale=2,
+            min_width=180,
+        )
     with gr.Tabs(elem_id="data-views", elem_classes="sdg-parts"):
         with gr.Tab("Review", id="review"):
             data_review.build(library, dataset, studio.limits.upload_pixels)
@@ -30,11 +33,3 @@ def build(studio: Studio) -> None:
             data_plan.build(library, dataset)
         with gr.Tab("Duplicates", id="duplicates"):
             data_duplicates.build(library, dataset, studio.limits.upload_pixels)
-
-    @as_sentence
-    def found(current: str | None) -> Any:
-        present = studio.workspace.datasets()
-        return relisted(present, current, next(iter(present), None))
-
-    dataset.focus(found, dataset, dataset, show_progress="hidden", api_visibility="private")
-    gr.on(None, lambda: found(None), None, dataset, show_progress="hidden", api_visibility="private")

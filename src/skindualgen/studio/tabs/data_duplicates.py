@@ -10,8 +10,8 @@ import gradio as gr
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.audit import MAX_DISTANCE_BITS
 from skindualgen.data.review import decision_of
-from skindualgen.studio.blocks import html_block
 from skindualgen.studio.commands import command_html
+from skindualgen.studio.components import PRIVATE, QUIET, html_block
 from skindualgen.studio.duplicates import Couple, near_duplicates
 from skindualgen.studio.errors import as_sentence
 from skindualgen.studio.pictures import picture_html, shown
@@ -23,19 +23,25 @@ REPORT_EVERY = 25
 """Pictures between two steps of the progress bar."""
 MAX_RECORDS = 20_000
 """All are compared with all: 200 million couples."""
+BEFORE = "Pictures are compared by their perceptual hashes."
 
 
 def build(library: Library, dataset: gr.Dropdown, max_pixels: int) -> None:
     """Lay out the part of the Data tab; larger pictures are refused."""
     with gr.Row(elem_classes="sdg-toolbar"):
         distance = gr.Slider(
-            0, 200, value=MAX_DISTANCE_BITS, step=1, label="Largest distance, of 512 bits",
+            0,
+            200,
+            value=MAX_DISTANCE_BITS,
+            step=1,
+            label="Largest distance, of 512 bits",
             info="130 bits is what the audit of real photographs calls near-duplicates.",
-            elem_id="duplicates-distance", scale=3,
-        )  # fmt: skip
+            elem_id="duplicates-distance",
+            scale=3,
+        )
         start = gr.Button("Search", variant="primary", elem_id="duplicates-start", scale=0, min_width=110)
         cancel = gr.Button("Cancel", elem_id="duplicates-cancel", scale=0, min_width=110)
-    result = html_block(note("Pictures are compared by their perceptual hashes."), elem_id="duplicates")
+    result = html_block(note(BEFORE), elem_id="duplicates")
 
     @as_sentence
     def search(name: str | None, bits: float, progress: gr.Progress = gr.Progress()) -> str:  # noqa: B008
@@ -53,12 +59,9 @@ def build(library: Library, dataset: gr.Dropdown, max_pixels: int) -> None:
         python = f"from pathlib import Path\n\nfrom skindualgen.data.audit import audit\n\n{call}"
         return couples_html(library, name, couples, max_pixels) + command_html(python, label="The same in Python")
 
-    event = start.click(search, [dataset, distance], result, api_visibility="private")
+    event = start.click(search, [dataset, distance], result, **PRIVATE)
     cancel.click(None, cancels=[event])
-    dataset.change(
-        lambda: note("Pictures are compared by their perceptual hashes."), None, result, show_progress="hidden",
-        api_visibility="private",
-    )  # fmt: skip
+    dataset.change(lambda: note(BEFORE), None, result, **QUIET)
 
 
 def couples_html(library: Library, name: str, couples: Sequence[Couple], max_pixels: int) -> str:

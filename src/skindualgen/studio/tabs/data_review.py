@@ -11,7 +11,7 @@ import gradio as gr
 
 from skindualgen.contracts import InputError
 from skindualgen.data.review import UNDECIDED
-from skindualgen.studio.blocks import html_block
+from skindualgen.studio.components import PRIVATE, html_block
 from skindualgen.studio.errors import as_sentence, sentence
 from skindualgen.studio.pictures import LARGE_PX, shown
 from skindualgen.studio.pieces import empty
@@ -32,10 +32,8 @@ EMPTY = (
 def build(library: Library, dataset: gr.Dropdown, max_pixels: int) -> None:
     """Lay out the part of the Data tab; pictures of more than ``max_pixels`` are not shown."""
     conditions, score_range = _conditions()
-    pairs = html_block(
-        empty(EMPTY), elem_id="data-pairs", script=SCRIPT, server_functions=page_calls(library, max_pixels),
-        label="Pairs",
-    )  # fmt: skip
+    calls = page_calls(library, max_pixels)
+    pairs = html_block(empty(EMPTY), elem_id="data-pairs", script=SCRIPT, server_functions=calls, label="Pairs")
     with gr.Row(elem_classes="sdg-pager"):
         before = gr.Button("Previous page", elem_id="data-before", size="sm", min_width=120)
         after = gr.Button("Next page", elem_id="data-after", size="sm", min_width=120)
@@ -61,23 +59,14 @@ def build(library: Library, dataset: gr.Dropdown, max_pixels: int) -> None:
         return at, show(name, kept, at, score)
 
     score, result = conditions[SCORE], [ids, page, pairs]
-    quiet: dict[str, Any] = {"show_progress": "minimal", "show_progress_on": pairs, "api_visibility": "private"}
-    dataset.change(opened, dataset, [*conditions[:-1], score_range, *result], **quiet)
-    gr.on(
-        [each.input for each in conditions],
-        filtered,
-        [dataset, *conditions],
-        result,
-        trigger_mode="always_last",
-        **quiet,
-    )
-    score.input(
-        lambda name: gr.update(visible=name != ANY), score, score_range, trigger_mode="always_last",
-        api_visibility="private",
-    )  # fmt: skip
+    shown_on: dict[str, Any] = {**PRIVATE, "show_progress": "minimal", "show_progress_on": pairs}
+    last: dict[str, Any] = {"trigger_mode": "always_last"}
+    dataset.change(opened, dataset, [*conditions[:-1], score_range, *result], **shown_on)
+    gr.on([each.input for each in conditions], filtered, [dataset, *conditions], result, **last, **shown_on)
+    score.input(lambda name: gr.update(visible=name != ANY), score, score_range, **last, **PRIVATE)
     for step, triggers in ((1, (after.click, pairs.next)), (-1, (before.click, pairs.previous))):
         for trigger in triggers:
-            trigger(partial(turned, step), [dataset, ids, page, score], [page, pairs], **quiet)
+            trigger(partial(turned, step), [dataset, ids, page, score], [page, pairs], **shown_on)
 
 
 def _conditions() -> tuple[list[Any], gr.Row]:
@@ -134,16 +123,8 @@ def page_calls(library: Library, max_pixels: int) -> list[Callable[[list[Any]], 
     return [detail, decide]
 
 
-def filter_of(
-    diagnosis: str, split: str, origin: str, decision: str, score: str,
-    low: float | None = None, high: float | None = None, order: str = "",
-) -> Filter:  # fmt: skip
-    """What the choices of the tab mean."""
-
-    def chosen(value: str) -> str | None:
-        return None if value == ANY else value
-
-    return Filter(
-        chosen(diagnosis), chosen(split), chosen(origin), chosen(decision), chosen(score), low, high,
-        descending=order == LARGEST,
-    )  # fmt: skip
+def filter_of(*values: Any) -> Filter:
+    """What the values of the fields mean: five choices and, for a score, its ends and order."""
+    low, high, order = values[SCORE + 1 :] or (None, None, "")
+    choices = (None if value == ANY else value for value in values[: SCORE + 1])
+    return Filter(*choices, low, high, descending=order == LARGEST)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from skindualgen.data.images import SUFFIXES
-from skindualgen.studio.blocks import html_block
-from skindualgen.studio.commands import python_call
-from skindualgen.studio.drawn import Drawn, GenerationRequest, Given, draw_given, drawn_size
+from skindualgen.studio.components import QUIET, html_block
+from skindualgen.studio.drawing import build_results, build_sampling, connect_drawing, fill_defaults
 from skindualgen.studio.errors import as_sentence
-from skindualgen.studio.fields import build_sampling, fill_defaults
-from skindualgen.studio.generation_requests import checked_request
 from skindualgen.studio.painter import Value, blank, build_painter, painted
-from skindualgen.studio.results import DRAWING, QUIET, build_results, draw_into, python_html, stop_button
+from skindualgen.studio.requests import GenerationRequest, Given, checked_request
 from skindualgen.studio.state import Studio
 from skindualgen.studio.uploads import read_mask
 
@@ -39,7 +35,7 @@ def build(studio: Studio) -> None:
             prompt = gr.Textbox(
                 "a dermoscopic image of a nevus", label="Prompt", lines=2, max_lines=6, elem_id=f"{PREFIX}-prompt"
             )
-            sampling = build_sampling(studio, PREFIX, count=4, label="Pictures", action="Draw")
+            sampling = build_sampling(studio, PREFIX, count=4, label="Pictures")
         with gr.Column(elem_classes="sdg-main"):
             html_block(f'<p class="sdg-lead">{ABOUT}</p>')
             results = build_results(studio, PREFIX, invitation=INVITATION)
@@ -48,30 +44,9 @@ def build(studio: Studio) -> None:
     def load(path: str) -> Value:
         return blank(read_mask(Path(path), studio.limits))
 
-    @as_sentence
-    def draw(
-        drawing: Value, text: str, count: float, seed: float, adapter: str, steps: float, guidance: float,
-        before: Drawn | None, request: gr.Request,
-    ) -> Iterator[list[Any]]:  # fmt: skip
-        mask = painted(drawing, studio.limits)
-        wanted = checked_request(studio.limits, text, count, seed, steps, guidance)
-        given = Given(mask)
-        yield from draw_into(
-            studio, adapter, str(request.session_hash), before,
-            lambda pipeline, folder: draw_given(pipeline, wanted, folder, given),
-            count=wanted.count, same=lambda: python_html(mask_code(studio, adapter, wanted, given)),
-        )  # fmt: skip
+    def request(drawing: Value, text: str, **numbers: Any) -> GenerationRequest:
+        return checked_request(studio.limits, text, given=Given(painted(drawing, studio.limits)), **numbers)
 
     fill_defaults(studio, sampling)
-    stop_button(studio, sampling.stop, results.status)
     upload.upload(load, upload, canvas, **QUIET)
-    sampling.draw.click(draw, [canvas, prompt, *sampling.inputs, results.drawn], results.outputs, **DRAWING)
-
-
-def mask_code(studio: Studio, adapter: str, wanted: GenerationRequest, given: Given) -> str:
-    """Python that fills a mask in the same way."""
-    return python_call(
-        wanted.prompts[0], {"mask_image": "Image.open('mask.png')"}, adapter=adapter, count=wanted.count,
-        seed=wanted.seed,
-        steps=wanted.steps, guidance=wanted.guidance, size=drawn_size(studio, adapter, given),
-    )  # fmt: skip
+    connect_drawing(studio, sampling, results, [canvas, prompt], request)

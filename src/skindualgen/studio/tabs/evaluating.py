@@ -1,29 +1,22 @@
-"""The Evaluate tab: judge a generated data set beside a real one, read reports, compare two generators."""
+"""The Evaluate tab: judge a generated data set against a real one, read reports, compare two generators."""
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from skindualgen.contracts import InputError
-from skindualgen.studio.blocks import html_block
-from skindualgen.studio.commands import command_html
-from skindualgen.studio.errors import as_sentence, sentence
-from skindualgen.studio.lists import relisted
-from skindualgen.studio.pieces import empty, note
-from skindualgen.studio.recipes import SECTIONS, evaluate_arguments, free_name
+from skindualgen.studio.components import PRIVATE, choice, command_preview, html_block, name_field, on_load
+from skindualgen.studio.errors import as_sentence
+from skindualgen.studio.pieces import empty
+from skindualgen.studio.recipes import SECTIONS, evaluate_arguments
 from skindualgen.studio.review import Library
 from skindualgen.studio.state import Studio
 from skindualgen.studio.tabs.job_panel import JobPanel
 from skindualgen.studio.workspace import REPORTS_DIR, Workspace
 
 KIND = "evaluate"
-LOOK_EVERY_S = 2.0
-QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
-"""Of listeners that the visitor did not click for; they do not wait behind those that draw."""
 NO_JOB = "No evaluation was started yet."
 NO_REPORT = "No report is chosen. An evaluation writes one."
 
@@ -45,8 +38,6 @@ def _build_run(studio: Studio) -> None:
             fields, start = _form(studio.workspace)
         with gr.Column(elem_classes="sdg-main"):
             panel = JobPanel.build("evaluate", empty=NO_JOB)
-    seen = gr.State(None)
-    outputs = [*panel.outputs, seen]
 
     @as_sentence
     def started(*values: Any) -> None:
@@ -55,68 +46,32 @@ def _build_run(studio: Studio) -> None:
             Library(studio.workspace).checked(each)
         studio.jobs.start(KIND, arguments, {"report": out, "real": values[0], "generated": values[1]})
 
-    @as_sentence
     def look(before: Any) -> tuple[Any, ...]:
         job = studio.jobs.latest(KIND)
         now = panel.stamp(job)
-        return (gr.skip(),) * len(outputs) if now == before else (*panel.updates(job, empty=NO_JOB), now)
+        return (*((gr.skip(),) * len(panel.outputs) if now == before else panel.updates(job)), now)
 
-    @as_sentence
-    def stopped() -> None:
-        job = studio.jobs.latest(KIND)
-        gr.Info(studio.jobs.stop(job) if job is not None else NO_JOB, duration=6)
-
-    start.click(started, fields, None, api_visibility="private").then(look, seen, outputs, **QUIET)
-    panel.stop.click(stopped, None, None, **QUIET).then(look, seen, outputs, **QUIET)
-    gr.Timer(LOOK_EVERY_S).tick(look, seen, outputs, **QUIET)
-    gr.on(None, lambda: look(None), None, outputs, **QUIET)
+    looking = panel.connect(studio, lambda: studio.jobs.latest(KIND), look, [], panel.outputs)
+    start.click(started, fields, None, **PRIVATE).then(**looking)
+    on_load(lambda: look(None), looking["outputs"])
 
 
 def _form(workspace: Workspace) -> tuple[list[Any], gr.Button]:
     """The fields, in the order of `evaluate_arguments`, the button, and the command that it starts."""
-    real = gr.Dropdown([], label="Real data set", elem_id="evaluate-real", interactive=True)
-    generated = gr.Dropdown([], label="Generated data set", elem_id="evaluate-generated", interactive=True)
-    name = gr.Textbox("report-1", label="Name of the report", elem_id="evaluate-name", max_length=64)
+    real = choice("Real data set", "evaluate-real", workspace.datasets)
+    generated = choice("Generated data set", "evaluate-generated", workspace.datasets)
+    name = name_field("Name of the report", "evaluate-name", workspace.root / REPORTS_DIR, "report")
     parts = gr.CheckboxGroup(list(SECTIONS), value=list(SECTIONS), label="Measure", elem_id="evaluate-parts")
-    steps = gr.Number(
-        1000, label="Steps of each judge", precision=0, minimum=1, elem_id="evaluate-steps",
-        info="Judges are trained once for each real data set, and kept.",
-    )  # fmt: skip
+    kept = "Judges are trained once for each real data set, and kept."
+    steps = gr.Number(1000, label="Steps of each judge", precision=0, minimum=1, elem_id="evaluate-steps", info=kept)
     start = gr.Button("Evaluate", variant="primary", elem_id="evaluate-start")
-    line = html_block(elem_id="evaluate-command")
     fields = [real, generated, name, parts, steps]
-
-    def preview(*values: Any) -> str:
-        if not all(values[:2]):
-            return note("Choose a real and a generated data set.")
-        try:
-            return command_html(shlex.join(["skindualgen", *evaluate_arguments(workspace, *values)[1]]))
-        except InputError as error:
-            return note(sentence(error))
-
-    def listed(*current: str | None) -> list[Any]:
-        present = workspace.datasets()
-        return [relisted(present, each) for each in current]
-
-    def fresh() -> list[Any]:
-        return [*listed(None, None), free_name(workspace.root / REPORTS_DIR, "report")]
-
-    gr.on(None, preview, fields, line, trigger_mode="always_last", **QUIET)
-    gr.on([real.focus, generated.focus], listed, [real, generated], [real, generated], **QUIET)
-    gr.on(None, fresh, None, [real, generated, name], **QUIET)
+    command_preview("evaluate-command", fields, lambda *values: evaluate_arguments(workspace, *values)[1])
     return fields, start
 
 
 def _report_choice(studio: Studio, label: str, elem_id: str) -> gr.Dropdown:
-    """A list of finished evaluations that is read anew when it is opened."""
-    choice = gr.Dropdown([], label=label, elem_id=elem_id, interactive=True, min_width=220)
-
-    def listed(current: str | None) -> Any:
-        return relisted(studio.workspace.reports(), current)
-
-    choice.focus(listed, choice, choice, show_progress="hidden", api_visibility="private")
-    gr.on(None, lambda: listed(None), None, choice, show_progress="hidden", api_visibility="private")
-    return choice
+    return choice(label, elem_id, studio.workspace.reports, min_width=220)
 
 
 def _build_reports(studio: Studio) -> None:
@@ -129,7 +84,7 @@ def _build_reports(studio: Studio) -> None:
 
         return report_frame(studio.workspace, name) if name else empty(NO_REPORT)
 
-    report.change(opened, report, frame, api_visibility="private")
+    report.change(opened, report, frame, **PRIVATE)
 
 
 def _build_comparison(studio: Studio) -> None:
@@ -150,4 +105,4 @@ def _build_comparison(studio: Studio) -> None:
             read_report(studio.workspace, one), read_report(studio.workspace, other), (Path(one).name, Path(other).name)
         )
 
-    gr.on([first.change, second.change], compared, [first, second], result, api_visibility="private")
+    gr.on([first.change, second.change], compared, [first, second], result, **PRIVATE)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from skindualgen.contracts import PairRecord
 from skindualgen.data.manifest import manifest_sha256
-from skindualgen.data.review import read_used as read_metadata
+from skindualgen.data.review import read_used
 from skindualgen.planning.labels import TONE, TONES, label_value
 from skindualgen.studio.workspace import Workspace
 
@@ -20,7 +20,7 @@ COLUMNS = ("diagnosis", "anatom_site_general", "sex", "age_approx", TONE)
 RECORDED_FILE = Path(__file__).with_name("builtin_training.json")
 """Counts of the bundled adapter's training photographs, which do not come with it."""
 THIN = 30
-"""Training photographs below which a request counts as thinly seen: a share of 30 is known to 17 points at best."""
+"""Training photographs below which a request counts as thinly covered: a share of 30 is known to 17 points at best."""
 AGE_YEARS = 5
 """Ages this near count as the one that is asked for; the archives round to five years."""
 DARKER = ("dark", "brown", "tan")
@@ -39,7 +39,7 @@ class Hint:
 
 
 @dataclass(frozen=True)
-class Seen:
+class TrainingCoverage:
     """Training photographs, counted by what is known of them.
 
     Attributes:
@@ -57,7 +57,11 @@ class Seen:
 
     def count(self, labels: Mapping[str, Any]) -> int:
         """Photographs of which all these labels are recorded; keys out of ``COLUMNS``."""
-        return sum(count for row, count in self.rows.items() if _matches(dict(zip(COLUMNS, row, strict=True)), labels))
+        return sum(
+            count
+            for row, count in self.rows.items()
+            if all(_covers(name, row[COLUMNS.index(name)], value) for name, value in labels.items())
+        )
 
     def states(self, column: str) -> bool:
         """Whether any photograph's record has a value of this column."""
@@ -65,94 +69,80 @@ class Seen:
         return any(row[place] is not None for row in self.rows)
 
 
-def seen_in(records: Iterable[PairRecord], measured_tones: Mapping[str, int] | None = None) -> Seen:
+def _covers(name: str, known: Any, asked: Any) -> bool:
+    if known is None:
+        return False
+    return abs(known - int(asked)) <= AGE_YEARS if name == "age_approx" else bool(known == asked)
+
+
+def coverage_of(records: Iterable[PairRecord]) -> TrainingCoverage:
     """Count records, in the terms of prompts."""
     rows = Counter(tuple(label_value(name, getattr(record, name)) for name in COLUMNS) for record in records)
-    return Seen(rows, measured_tones or {})
+    return TrainingCoverage(rows, {})
 
 
-def find_seen(train_manifest_sha256: str | None, workspace: Workspace) -> Seen | None:
+def find_coverage(train_manifest_sha256: str | None, workspace: Workspace) -> TrainingCoverage | None:
     """Counts of the training records with this hash: those shipped, or of a data set in the workspace."""
     if train_manifest_sha256 is None:
         return None
     recorded = json.loads(RECORDED_FILE.read_text(encoding="utf-8"))
     if recorded["train_manifest_sha256"] == train_manifest_sha256:
-        rows = {tuple(row[:-1]): row[-1] for row in recorded["rows"]}
-        return Seen(rows, recorded["measured_tones"])
+        return TrainingCoverage({tuple(row[:-1]): row[-1] for row in recorded["rows"]}, recorded["measured_tones"])
     for name in workspace.datasets():
         path = workspace.path(name)
-        stamp = (path / "metadata.jsonl").stat().st_mtime_ns
-        digest, seen = _counted(path, stamp)
+        digest, coverage = _counted(path, (path / "metadata.jsonl").stat().st_mtime_ns)
         if digest == train_manifest_sha256:
-            return seen
+            return coverage
     return None
 
 
 @lru_cache(64)
-def _counted(path: Path, _stamp: int) -> tuple[str, Seen | None]:
-    records = [record for record in read_metadata(path) if record.split == "train"]
-    return manifest_sha256(records), seen_in(records)
+def _counted(path: Path, _modified_ns: int) -> tuple[str, TrainingCoverage]:
+    records = [record for record in read_used(path) if record.split == "train"]
+    return manifest_sha256(records), coverage_of(records)
 
 
-def hints(labels: Mapping[str, Any], seen: Seen | None) -> list[Hint]:
+def hints(labels: Mapping[str, Any], coverage: TrainingCoverage | None) -> list[Hint]:
     """Sentences on what is asked for: each label by itself, and diagnosis with site where both are stated."""
     asked = {name: labels[name] for name in COLUMNS if labels.get(name) is not None}
-    if seen is None:
+    if coverage is None:
         return [Hint("unknown", "This adapter does not say what its training photographs show.")]
-    found = [_hint(name, value, seen) for name, value in asked.items()]
-    pair = ("diagnosis", "anatom_site_general")
-    both: dict[str, Any] = {name: asked[name] for name in pair if name in asked}
+    found = [_hint(name, value, coverage) for name, value in asked.items()]
+    both = {name: asked[name] for name in ("diagnosis", "anatom_site_general") if name in asked}
     if len(both) == 2 and all(hint.depth in ("seen", "thin") for hint in found[:2]):
-        count = seen.count(both)
+        count = coverage.count(both)
         if count < THIN:
-            together = f"{both['diagnosis']} on {both['anatom_site_general']}"
-            depth: Depth = "thin" if count else "never"
-            found.append(Hint(depth, f"{_photographs(count)} of both together: {together}."))
+            together = " on ".join(map(str, both.values()))
+            found.append(Hint("thin" if count else "never", f"{_photographs(count)} of both together: {together}."))
     return found
 
 
-def _hint(name: str, value: Any, seen: Seen) -> Hint:
+def _hint(name: str, value: Any, coverage: TrainingCoverage) -> Hint:
     if name == TONE:
-        return _tone_hint(str(value), seen)
-    count = seen.count({name: value})
+        return _tone_hint(str(value), coverage)
+    count = coverage.count({name: value})
     shown = f"about {value} years" if name == "age_approx" else str(value)
     if not count:
         return Hint("never", f"No training photograph is recorded as {shown}: the model extrapolates.")
-    depth: Depth = "thin" if count < THIN else "seen"
-    return Hint(
-        depth, f"{_photographs(count)} of {seen.photographs:,}: {shown}{', thin data' if depth == 'thin' else ''}."
-    )
+    counted = f"{_photographs(count)} of {coverage.photographs:,}: {shown}"
+    return Hint("thin", f"{counted}, thin data.") if count < THIN else Hint("seen", f"{counted}.")
 
 
-def _tone_hint(tone: str, seen: Seen) -> Hint:
+def _tone_hint(tone: str, coverage: TrainingCoverage) -> Hint:
     """Words on skin tone mean little where no training prompt had them; how many photographs look so is said too."""
-    told = "" if seen.states(TONE) else "No training prompt named a skin tone, so these words steer little. "
-    if not seen.measured_tones:
-        depth: Depth = "never" if told or tone in DARKER else "unknown"
-        return Hint(depth, f"{told}Any result is an extrapolation.")
-    total = sum(seen.measured_tones.values())
-    darker = (
-        sum(seen.measured_tones.get(name, 0) for name in TONES[: TONES.index(tone) + 1]) if tone in DARKER else None
-    )
-    if darker is not None:
+    caution = "" if coverage.states(TONE) else "No training prompt named a skin tone, so these words steer little. "
+    tones = coverage.measured_tones
+    if not tones:
+        depth: Depth = "never" if caution or tone in DARKER else "unknown"
+        return Hint(depth, f"{caution}Any result is an extrapolation.")
+    total = sum(tones.values())
+    if tone in DARKER:
+        darker = sum(tones.get(name, 0) for name in TONES[: TONES.index(tone) + 1])
         text = f"{darker:,} of {total:,} training photographs measure as {tone} or darker: an extrapolation."
-        return Hint("never", told + text)
-    count = seen.measured_tones.get(tone, 0)
-    return Hint(
-        "thin" if told or count < THIN else "seen", f"{told}{count:,} of {total:,} photographs measure as {tone}."
-    )
-
-
-def _matches(row: Mapping[str, Any], labels: Mapping[str, Any]) -> bool:
-    for name, value in labels.items():
-        if row[name] is None:
-            return False
-        if name == "age_approx":
-            if abs(row[name] - int(value)) > AGE_YEARS:
-                return False
-        elif row[name] != value:
-            return False
-    return True
+        return Hint("never", caution + text)
+    count = tones.get(tone, 0)
+    depth = "thin" if caution or count < THIN else "seen"
+    return Hint(depth, f"{caution}{count:,} of {total:,} photographs measure as {tone}.")
 
 
 def _photographs(count: int) -> str:
