@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import gradio.http_server
@@ -47,7 +48,10 @@ IDLE_SECONDS = 3600
 """Uploads and downloads that are older than this are deleted while the server runs."""
 PRELOAD_AFTER_S = 4.0
 """After the start, unless a page asks for the model before: importing torch would slow the first page."""
-SWITCHED_OFF = ("inbrowser", "share", "show_error", "run_history", "enable_monitoring", "ssr_mode", "pwa", "mcp_server")
+SWITCHED_OFF: dict[str, Any] = dict.fromkeys(
+    ("inbrowser", "share", "show_error", "run_history", "enable_monitoring", "ssr_mode", "pwa", "mcp_server"),
+    False,
+)
 """What Gradio would offer."""
 SESSIONS = 64
 """Visitors whose unsaved work is kept in memory."""
@@ -169,7 +173,7 @@ def launch(page: gr.Blocks, studio: Studio, options: Options) -> str:
                 footer_links=[],
                 quiet=True,
                 prevent_thread_lock=True,
-                **dict.fromkeys(SWITCHED_OFF, False),
+                **SWITCHED_OFF,
             )
     except (OSError, httpx.TransportError) as error:
         got = f"{options.host}:{options.port or '7860 and up'}, where nothing can listen ({error})"

@@ -126,5 +126,5 @@ def page_calls(library: Library, max_pixels: int) -> list[Callable[[list[Any]], 
 def filter_of(*values: Any) -> Filter:
     """What the values of the fields mean: five choices and, for a score, its ends and order."""
     low, high, order = values[SCORE + 1 :] or (None, None, "")
-    choices = (None if value == ANY else value for value in values[: SCORE + 1])
-    return Filter(*choices, low, high, descending=order == LARGEST)
+    chosen = (None if value == ANY else value for value in values[: SCORE + 1])
+    return Filter(*chosen, low, high, descending=order == LARGEST)
