@@ -87,7 +87,7 @@ def _devices() -> list[Finding]:
 
 def _precision() -> Finding:
     device = available_devices()[0]
-    return Finding("precision", "ok", f"{training_precision(device)} is what training takes on {device}, unless told")
+    return Finding("precision", "ok", f"{training_precision(device)} is what training takes on {device}, by default")
 
 
 def _memory() -> Finding:

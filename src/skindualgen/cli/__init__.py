@@ -1,4 +1,4 @@
-"""The command line: one module a command, registered here.
+"""The command line: a module for each command, registered here.
 
 Exit codes: 0 done, 1 a defect or a training that diverged, 2 wrong input, 3 a condition of ``evaluate --fail-if``
 holds, ``generate`` leaves pairs of the plan unmet, or ``verify`` finds deviations, 130 interrupted.

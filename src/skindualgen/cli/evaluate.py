@@ -1,4 +1,4 @@
-"""``skindualgen evaluate``: a report on anybody's generated pairs beside real ones."""
+"""``skindualgen evaluate``: a report on anybody's generated pairs, compared with real ones."""
 
 from __future__ import annotations
 

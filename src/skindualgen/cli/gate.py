@@ -121,7 +121,8 @@ def apply(
         Path | None, typer.Option(help="New data set folder for the accepted pairs.  (default: none is written)")
     ] = None,
     real: Annotated[
-        Path | None, typer.Option(help="Data set folder of real pairs: what the gate does to variety, beside them.")
+        Path | None,
+        typer.Option(help="Data set folder of real pairs: what the gate does to variety, compared with them."),
     ] = None,
     adapter: AdapterOption = "builtin",
     base: BaseOption = None,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from skindualgen.exchange.source import Account
 
 SHOWN = 10
-"""Lines of what was not used; all stand in the table."""
+"""Lines of what was not used; all are in the table."""
 
 
 def import_data(
@@ -31,7 +31,7 @@ def import_data(
 ) -> None:
     """Read pairs from a format of another tool. Pictures are taken as they are: for others, `skindualgen prepare`.
 
-    What was not used stands in OUT/rejected.csv with its reason. Damaged files and annotations that contradict
+    What was not used is listed in OUT/rejected.csv with its reason. Damaged files and annotations that contradict
     themselves are refused.
     """
     from skindualgen.cli.running import item_progress

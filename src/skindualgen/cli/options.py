@@ -1,4 +1,4 @@
-"""Options that several commands share, each defined once; a command's own ones stand in its module."""
+"""Options that several commands share, each defined once; a command's own ones are in its module."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def prepare(
 ) -> None:
     """Read photographs and masks of any known layout into a checked data set folder with leak-safe splits.
 
-    Rejected items stand in OUT/rejected.csv, changed ones in OUT/adjusted.csv. Interrupted: run it again.
+    Rejected items are listed in OUT/rejected.csv, changed ones in OUT/adjusted.csv. Interrupted: run it again.
     """
     from skindualgen.contracts import InputError
     from skindualgen.data.audit import audit as audit_folder
@@ -192,7 +192,7 @@ def _report_audit(findings: Audit, folder: Path) -> None:
             "each group in one split",
             "see audit.csv, and split anew with `skindualgen prepare`",
         )
-    typer.echo("no patient, lesion or picture stands in two splits")
+    typer.echo("no patient, lesion or picture is in two splits")
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -31,19 +31,16 @@ from skindualgen.demo.training import train_briefly
 from skindualgen.folders import refuse_foreign
 from skindualgen.production.sampler import PipelineFactory
 from skindualgen.report.render import write_report
-from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 REPORT_FILE = "report.html"
 PAIRS_DIR, SOURCE_DIR, DATA_DIR, RUN_DIR = "pairs", "phantoms", "data", "run"
 READ_DIR, READ_AGAIN_DIR = "read", "read_again"
 MARKER = ".skindualgen-demo"
-"""marks a folder as a demo's: only what stands beside it may be removed"""
+"""marks a folder as a demo's: only what it holds besides this file may be removed"""
 OWN_NAMES = frozenset({MARKER, REPORT_FILE, PAIRS_DIR, SOURCE_DIR, DATA_DIR, RUN_DIR, READ_DIR, READ_AGAIN_DIR})
 
 PHANTOMS = 72
 """Phantoms drawn when no data are given: enough for the three parts of a split to hold every diagnosis."""
-
-Records = Sequence[PairRecord]
 
 SHOWN_SIZE_PX = 256
 """Size in px of prepared photographs when the model's own is smaller: training scales them, the report shows more."""
@@ -87,55 +84,47 @@ def run_show(options: ShowOptions, console: Console) -> Path:
         guidance_scale=defaults.default_guidance if options.guidance is None else options.guidance,
         source=_source_sentence(options.data),
     )
-    native = pipe.native_px
+    out, data, native = options.out, options.out / DATA_DIR, pipe.native_px
     records = _prepare(options, native if options.data is None else max(native, SHOWN_SIZE_PX), show, console)
-    report = options.out / REPORT_FILE
-    for part in (_draw, _read, _fill, _train):
-        part(options, pipe, records, show, console)
-        write_report(build_report(show), report)
-    return report
+    # The short training sees the train split: the photographs to read are outside it, where there are such.
+    chosen = spread([record for record in records if record.split != "train"] or records, options.photographs)
 
+    def publish() -> None:
+        write_report(build_report(show), out / REPORT_FILE)
 
-def _draw(options: ShowOptions, pipe: SkinDualGenPipeline, records: Records, show: Show, console: Console) -> None:
     with _stage(console, "Drawing image-mask pairs") as report:
-        draw_pairs(pipe, show, options.out / PAIRS_DIR, per_diagnosis=options.per_diagnosis, report=report)
-
-
-def _read(options: ShowOptions, pipe: SkinDualGenPipeline, records: Records, show: Show, console: Console) -> None:
-    data, out = options.out / DATA_DIR, options.out / READ_DIR
+        draw_pairs(pipe, show, out / PAIRS_DIR, per_diagnosis=options.per_diagnosis, report=report)
+    publish()
     with _stage(console, "Reading photographs") as report:
-        show.readings = read_photographs(pipe, data, _chosen(options, records), out, seed=show.seed, report=report)
-
-
-def _fill(options: ShowOptions, pipe: SkinDualGenPipeline, records: Records, show: Show, console: Console) -> None:
+        show.readings = read_photographs(pipe, data, chosen, out / READ_DIR, seed=show.seed, report=report)
+    publish()
     masks = [reading.given or reading.mask for reading in show.readings[:FILLED_MASKS]]
     with _stage(console, "Filling masks") as report:
         fill_masks(pipe, masks, show, report=report)
+    publish()
+    if options.train_steps:
+        _train(options, records, chosen, show, console)
+        publish()
+    return out / REPORT_FILE
 
 
-def _train(options: ShowOptions, pipe: SkinDualGenPipeline, records: Records, show: Show, console: Console) -> None:
-    if not options.train_steps:
-        return
+def _train(
+    options: ShowOptions, records: Sequence[PairRecord], chosen: Sequence[PairRecord], show: Show, console: Console
+) -> None:
+    """Train briefly on what has masks, and read the chosen photographs again."""
     pairs = sum(record.mask_file_name is not None and record.split == "train" for record in records)
     if not pairs:
         show.remarks.append("No training: the folder holds no masks to learn from.")
         return
-    data, run = options.out / DATA_DIR, options.out / RUN_DIR
+    data, run, again = (options.out / name for name in (DATA_DIR, RUN_DIR, READ_AGAIN_DIR))
     training = train_briefly(
         data, run, adapter=options.adapter, pairs=pairs, steps=options.train_steps, seed=show.seed, console=console
     )
     trained = PipelineFactory(run).load()
-    chosen = _chosen(options, records)
-    out = options.out / READ_AGAIN_DIR
     with _stage(console, "Reading them once more") as report:
-        again = read_photographs(trained, data, chosen, out, seed=show.seed, report=report)
+        readings = read_photographs(trained, data, chosen, again, seed=show.seed, report=report)
     held_out = all(record.split != "train" for record in chosen)
-    show.training = replace(training, readings=again, held_out=held_out)
-
-
-def _chosen(options: ShowOptions, records: Records) -> list[PairRecord]:
-    """The photographs to read: outside the train split, where there are such, as the short training sees that one."""
-    return spread([record for record in records if record.split != "train"] or records, options.photographs)
+    show.training = replace(training, readings=readings, held_out=held_out)
 
 
 def spread(records: Sequence[PairRecord], count: int) -> list[PairRecord]:

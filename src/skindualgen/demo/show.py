@@ -60,7 +60,7 @@ def draw_pairs(pipe: SkinDualGenPipeline, show: Show, out: Path, *, per_diagnosi
 def read_photographs(
     pipe: SkinDualGenPipeline, root: Path, records: Sequence[PairRecord], out: Path, *, seed: int, report: Progress
 ) -> list[Reading]:
-    """Read masks of photographs of a data set folder with the ordinary ``segment``, beside the masks they come with.
+    """Read masks of photographs of a data set folder with the ordinary ``segment``, next to the masks they come with.
 
     Args:
         root: the data set folder.

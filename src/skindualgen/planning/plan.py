@@ -96,7 +96,7 @@ def read_plan(path: Path, *, count_tokens: Callable[[str], int] = clip_token_bou
     Args:
         path: see :func:`skindualgen.planning.rows.read_rows`.
         count_tokens: tokens of a text, start and end token included. Asked only for a prompt that could be too long by
-            `clip_token_bound`, which stands in where no tokenizer is at hand and errs on the side of too many.
+            `clip_token_bound`, which is used where no tokenizer is at hand and errs on the side of too many.
 
     Raises:
         InputError: the first fault, with its line and column: one of `read_rows`, a label that is not known or

@@ -21,7 +21,7 @@ Values = NDArray[np.float64]
 INK, SOFT, RULE, ACCENT, CARD = "#010001", "#010002", "#010003", "#010004", "#010005"
 """Stand-ins that :func:`figure_svg` turns into the page's own colours: text, secondary text, lines, accent, ground."""
 CONTRAST = "#3f8f8a"
-"""A second colour of data that can be told from the accent, in light and dark and by the colour-blind."""
+"""A second colour of data that differs from the accent, in light and dark and by the colour-blind."""
 VARIABLES = {INK: "var(--ink)", SOFT: "var(--soft)", RULE: "var(--rule)", ACCENT: "var(--accent)", CARD: "var(--card)"}
 
 WIDTH = 9.0

@@ -69,7 +69,7 @@ class Column:
 
 
 Cell = float | str | Estimate
-"""NaN stands for "not measured" and shows as a dash; an estimate shows its interval under its value."""
+"""NaN means "not measured" and shows as a dash; an estimate shows its interval under its value."""
 
 
 class Interval(Protocol):
@@ -149,7 +149,7 @@ class Plot:
 class Section:
     """A chapter: lead, caveats, groups of tiles, plots, tables, a chart, a closing note, whichever there are.
 
-    ``badge_label`` says what the figure in the tiles' corners is; plots that are not ``wide`` stand two in a row.
+    ``badge_label`` says what the figure in the tiles' corners is; plots that are not ``wide`` are put two in a row.
     """
 
     anchor: str
@@ -188,7 +188,7 @@ class Report:
 
     Attributes:
         hero: up to three tiles shown large at the top, half photograph, half mask (their first outline).
-        definitions: term -> (name, explanation); every ``term`` used elsewhere must stand here.
+        definitions: term -> (name, explanation); every ``term`` used elsewhere must be here.
         record: how the results were made, name -> value, shown at the end.
     """
 
