@@ -192,7 +192,7 @@ def _report_audit(findings: Audit, folder: Path) -> None:
             "each group in one split",
             "see audit.csv, and split anew with `skindualgen prepare`",
         )
-    typer.echo("no patient, lesion or picture is in two splits")
+    typer.echo("no patient, lesion or picture stands in two splits")
 
 
 def _counted(counts: Mapping[str, int]) -> str:
