@@ -108,7 +108,7 @@ def hints(labels: Mapping[str, Any], coverage: TrainingCoverage | None) -> list[
     if coverage is None:
         return [Hint("unknown", "This adapter does not say what its training photographs show.")]
     found = [_hint(name, value, coverage) for name, value in asked.items()]
-    both = {name: asked[name] for name in ("diagnosis", "anatom_site_general") if name in asked}
+    both: dict[str, Any] = {name: asked[name] for name in ("diagnosis", "anatom_site_general") if name in asked}
     if len(both) == 2 and all(hint.depth in ("seen", "thin") for hint in found[:2]):
         count = coverage.count(both)
         if count < THIN:

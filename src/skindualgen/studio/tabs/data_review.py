@@ -125,6 +125,6 @@ def page_calls(library: Library, max_pixels: int) -> list[Callable[[list[Any]], 
 
 def filter_of(*values: Any) -> Filter:
     """What the values of the fields mean: five choices and, for a score, its ends and order."""
+    diagnosis, split, origin, decision, score = (None if value == ANY else value for value in values[: SCORE + 1])
     low, high, order = values[SCORE + 1 :] or (None, None, "")
-    chosen = (None if value == ANY else value for value in values[: SCORE + 1])
-    return Filter(*chosen, low, high, descending=order == LARGEST)
+    return Filter(diagnosis, split, origin, decision, score, low, high, descending=order == LARGEST)

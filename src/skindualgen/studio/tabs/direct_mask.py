@@ -104,7 +104,7 @@ def _build_keeping(studio: Studio, reading: gr.State, canvas: gr.HTML, status: g
                 elem_id=f"{PREFIX}-name",
                 info="New, or gathered here.",
             )
-            terms = [("not known", ""), *DIAGNOSES[:-1]]
+            terms: list[str | tuple[str, str]] = [("not known", ""), *DIAGNOSES[:-1]]
             diagnosis = gr.Dropdown(
                 terms, value="", label="Diagnosis", elem_id=f"{PREFIX}-diagnosis", info="As established."
             )
