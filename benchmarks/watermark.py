@@ -20,9 +20,9 @@ import numpy as np
 from measured import heading, machine, table
 from PIL import Image, ImageEnhance
 
-from skindualgen.credentials.watermark import BUDGET, DETECTED, add_watermark, watermark_score
 from skindualgen.data.manifest import read_metadata
 from skindualgen.files import atomic_write_text
+from skindualgen.marks.watermark import BUDGET, DETECTED, add_watermark, watermark_score
 
 LIBRARY_BITS = 48
 LIBRARY_REQUIRED = 42
@@ -42,7 +42,7 @@ class Method:
 
 
 def ours() -> Method:
-    """The one in `skindualgen.credentials.watermark`."""
+    """The one in `skindualgen.marks.watermark`."""
     return Method("skindualgen", add_watermark, lambda image: watermark_score(image) >= DETECTED)
 
 

@@ -10,12 +10,12 @@ import numpy as np
 from PIL import Image
 
 from skindualgen.contracts import PairRecord
-from skindualgen.credentials.embed import image_png, mask_png
 from skindualgen.data.manifest import manifest_sha256, read_metadata, write_dataset
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.data.training_items import write_training_items
 from skindualgen.evaluation.definitions import DEFINITIONS
 from skindualgen.files import atomic_write_json, sha256_bytes
+from skindualgen.marks.embed import image_png, mask_png
 
 SIDE_PX = 32
 ADAPTER, BASE = "a" * 64, "b" * 64

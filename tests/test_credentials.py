@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,9 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.credentials.embed import XMP_KEY, image_png, mask_png, read_embedded
-from skindualgen.credentials.xmp import NOT_XML, TRAINED_ALGORITHMIC_MEDIA, read_xmp_packet, xmp_packet
 from skindualgen.files import PNG_KEY
+from skindualgen.marks.embed import XMP_KEY, image_png, mask_png, read_embedded
+from skindualgen.marks.xmp import NOT_XML, TRAINED_ALGORITHMIC_MEDIA, read_xmp_packet, xmp_packet
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
 RECORD = PairRecord(
@@ -187,3 +189,16 @@ def test_what_another_library_wrote_has_nothing_of_ours(tmp_path: Path) -> None:
     Image.fromarray(PIXELS).save(path)
     embedded = read_embedded(path)
     assert (embedded.record, embedded.xmp, embedded.problems) == (None, None, ())
+
+
+def test_the_earlier_name_of_the_room_still_works() -> None:
+    """Documented up to 0.1.0; in a process of its own, as the module is imported once."""
+    code = (
+        "import warnings\nwarnings.simplefilter('always')\n"
+        "from skindualgen.credentials.embed import read_embedded\n"
+        "from skindualgen.credentials.watermark import detect\n"
+        "import skindualgen.marks.embed as now\nassert read_embedded is now.read_embedded\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "DeprecationWarning: skindualgen.credentials is called skindualgen.marks" in done.stderr

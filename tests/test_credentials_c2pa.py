@@ -17,9 +17,9 @@ from PIL import Image
 
 from certificates import Chain, write_chain
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.credentials.c2pa import SIGNED_FIELDS, Signer, credentials_in, read_credentials
-from skindualgen.credentials.embed import embedded_in, image_png
-from skindualgen.credentials.xmp import TRAINED_ALGORITHMIC_MEDIA
+from skindualgen.marks.c2pa import SIGNED_FIELDS, Signer, credentials_in, read_credentials
+from skindualgen.marks.embed import embedded_in, image_png
+from skindualgen.marks.xmp import TRAINED_ALGORITHMIC_MEDIA
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
 RECORD = PairRecord(

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.credentials.embed import image_png
-from skindualgen.credentials.watermark import BUDGET, add_watermark, detect, watermark_score
 from skindualgen.data.phantom import draw_phantom
+from skindualgen.marks.embed import image_png
+from skindualgen.marks.watermark import BUDGET, add_watermark, detect, watermark_score
 
 
 def phantom(index: int, size: int = 128) -> Image.Image:

@@ -22,7 +22,7 @@ from skindualgen.cli import export_data as export_command
 from skindualgen.cli import merge as merge_command
 from skindualgen.contracts import InputError, PairRecord, first_not_finite
 from skindualgen.data.manifest import read_metadata, write_dataset
-from skindualgen.exchange.pairs import encode_mask
+from skindualgen.exchange.pictures import encode_mask
 from skindualgen.exchange.transfer import SIDECAR_FILE, export_data, import_data
 
 NAN = float("nan")

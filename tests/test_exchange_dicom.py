@@ -19,13 +19,13 @@ from pydicom.uid import UID
 
 from exchange_data import EMPTY, HEIGHT, JPEG, WIDTH, image_of, lesion_of, write_exchange_data
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.credentials.embed import image_png, mask_png, read_embedded
-from skindualgen.credentials.verify import verify_folder
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.exchange.dicom_image import PRIVATE_CREATOR, SITE_CODES, SKIN, unique_id
 from skindualgen.exchange.pairs import described
 from skindualgen.exchange.transfer import export_data, import_data
 from skindualgen.files import sha256_bytes
+from skindualgen.marks.embed import image_png, mask_png, read_embedded
+from skindualgen.verify.folder import verify_folder
 
 KEPT_WITHOUT_PRIVATE = {"isic_id", "split", "origin", "sex", "age_approx", "anatom_site_general", "diagnosis"}
 TEXTS = {"AS", "CS", "DA", "LO", "LT", "PN", "SH", "ST", "TM", "UI", "UT"}

@@ -22,8 +22,10 @@ from skindualgen.cli import import_data as import_command
 from skindualgen.contracts import InputError, Origin, PairRecord, Split
 from skindualgen.data.manifest import read_metadata
 from skindualgen.exchange.formats import FORMATS, ExchangeOptions, load_format, optional_package
-from skindualgen.exchange.pairs import PairWriter, encode_mask, export_names, recorded_inside
+from skindualgen.exchange.pairs import export_names
+from skindualgen.exchange.pictures import encode_mask
 from skindualgen.exchange.transfer import SIDECAR_FILE, export_data, import_data
+from skindualgen.exchange.writing import FoundPair, PairWriter, recorded_inside
 from skindualgen.folders import new_folder
 
 DISK_FORMATS = ("imagefolder", "classes")
@@ -182,16 +184,16 @@ def test_names_are_unique_and_without_dots() -> None:
 def test_pair_writer_refuses_what_does_not_belong_together(tmp_path: Path) -> None:
     image = encode_mask(np.zeros((40, 48), bool))
     writer = PairWriter(tmp_path)
-    first = writer.add({"isic_id": "a_b"}, image, None)
-    second = writer.add({"isic_id": "A_B"}, image, image)
+    first = writer.add(FoundPair({"isic_id": "a_b"}, image, None, "x.png"))
+    second = writer.add(FoundPair({"isic_id": "A_B"}, image, image, "x.png"))
     assert first.file_name.casefold() != second.file_name.casefold()
     assert first.model_fields_set == {"isic_id", "file_name", "sha256"}
     with pytest.raises(InputError, match="second a_b"):
-        writer.add({"isic_id": "a_b"}, image, None)
+        writer.add(FoundPair({"isic_id": "a_b"}, image, None, "x.png"))
     with pytest.raises(InputError, match="one size"):
-        writer.add({"isic_id": "c"}, image, encode_mask(np.zeros((48, 40), bool)))
+        writer.add(FoundPair({"isic_id": "c"}, image, encode_mask(np.zeros((48, 40), bool)), "x.png"))
     with pytest.raises(InputError, match="cannot be decoded"):
-        writer.add({"isic_id": "d"}, image[:45], None)
+        writer.add(FoundPair({"isic_id": "d"}, image[:45], None, "x.png"))
     with pytest.raises(InputError, match="age_approx of e"):
         writer.add({"isic_id": "e", "age_approx": 500}, image, None)
 

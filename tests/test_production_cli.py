@@ -126,7 +126,7 @@ def test_shards_are_named(tiny_v_adapter: Path, tmp_path: Path, plan: Path) -> N
 
 def test_signed_images(tiny_v_adapter: Path, tmp_path: Path, plan: Path) -> None:
     from certificates import write_chain
-    from skindualgen.credentials.c2pa import read_credentials
+    from skindualgen.marks.c2pa import read_credentials
 
     chain = write_chain(tmp_path / "chain")
     out = tmp_path / "out"

@@ -149,12 +149,10 @@ def test_a_stranger_among_the_shards_is_refused(tmp_path: Path) -> None:
 
 def test_exchange_reads_them(sharded: tuple[Path, str], folder: Path, tmp_path: Path) -> None:
     """``skindualgen import-data`` brings shards back to files, without loss."""
-    from skindualgen.exchange.formats import ExchangeOptions, load_format
-    from skindualgen.exchange.source import Source
+    from skindualgen.exchange.transfer import import_data
 
     out, shard_format = sharded
-    (tmp_path / "read").mkdir()
-    records = load_format(shard_format).read(Source(out / "shards"), tmp_path / "read", ExchangeOptions())
+    records = import_data(out / "shards", tmp_path / "read", shard_format)
     expected = {record.isic_id: record for record in read_metadata(folder)}
     assert {record.isic_id for record in records} == set(expected)
     for record in records:
@@ -205,10 +203,10 @@ def test_another_part_is_another_folder(tmp_path: Path) -> None:
 
 
 def test_pictures_inside_shards_can_be_decoded(tmp_path: Path) -> None:
-    from skindualgen.production.shard_formats import read_tar
+    from skindualgen.production.shards import read_pairs
 
     run(tmp_path / "out", layout=SHARDS)
-    for pair in read_tar(tmp_path / "out" / "shards" / "train-0000048.tar"):
+    for pair in read_pairs(tmp_path / "out" / "shards" / "train-0000048.tar"):
         with Image.open(io.BytesIO(pair.image)) as image, Image.open(io.BytesIO(pair.mask)) as mask:
             assert image.size == mask.size and set(np.unique(mask)) <= {0, 255}
 

@@ -22,9 +22,9 @@ from release_data import (
     write_report,
 )
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.credentials.embed import image_png, read_embedded
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.files import sha256_file
+from skindualgen.marks.embed import image_png, read_embedded
 from skindualgen.model.card import use_restrictions
 from skindualgen.release.build import PAPERS, ReleaseOptions, build_release
 from skindualgen.release.contents import read_contents

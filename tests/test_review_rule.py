@@ -15,7 +15,6 @@ from release_data import write_generated
 from skindualgen.benchmarking.results import BenchmarkResult
 from skindualgen.cli import app
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.credentials.verify import verify_folder
 from skindualgen.data.audit import audit
 from skindualgen.data.manifest import manifest_sha256, read_dataset_info, read_metadata, write_dataset
 from skindualgen.data.pairs import read_pairs
@@ -28,6 +27,7 @@ from skindualgen.planning.sampling import plan_pairs
 from skindualgen.planning.targets import balanced
 from skindualgen.release.contents import read_contents
 from skindualgen.training.loop import train
+from skindualgen.verify.folder import verify_folder
 from tiny import tiny_config, write_phantom_data
 
 RECORDS = [

@@ -17,11 +17,12 @@ from typer.testing import CliRunner
 from producer import run
 from skindualgen.cli import app
 from skindualgen.contracts import InputError
-from skindualgen.credentials.deviations import Tally
 from skindualgen.data.manifest import read_dataset_info
 from skindualgen.files import atomic_write_json, sha256_file
-from skindualgen.production.shard_check import verify_shards
-from skindualgen.production.shard_formats import read_tar, write_tar
+from skindualgen.production.shards import read_pairs, write_pairs
+from skindualgen.verify.deviations import Tally
+from skindualgen.verify.folder import verify_folder
+from skindualgen.verify.shards import PairShards
 
 SHARDS = {"shard_pairs": 40}
 FIRST, SECOND = "shards/train-0000000.tar", "shards/train-0000048.tar"
@@ -50,7 +51,7 @@ def tables(whole: dict[str, Path], tmp_path: Path) -> Path:
 
 
 def found(root: Path, **options: int) -> list[tuple[str, str]]:
-    return [(deviation.kind, deviation.file) for deviation in verify_shards(root, **options)]
+    return [(deviation.kind, deviation.file) for deviation in verify_folder(root, **options)]
 
 
 def entries(path: Path) -> Entries:
@@ -84,7 +85,7 @@ def flip(path: Path, place: int, bit: int = 0) -> None:
 
 
 def ids_of(root: Path, shard: str) -> list[str]:
-    return [pair.record.isic_id for pair in read_tar(root / shard)]
+    return [pair.record.isic_id for pair in read_pairs(root / shard)]
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -92,7 +93,7 @@ def ids_of(root: Path, shard: str) -> list[str]:
 def test_sound_shards_have_no_deviations(whole: dict[str, Path], shard_format: str, workers: int) -> None:
     tally, reports = Tally(), []
     root = whole[shard_format]
-    told = verify_shards(root, workers=workers, tally=tally, report=lambda *numbers: reports.append(numbers))
+    told = verify_folder(root, workers=workers, tally=tally, report=lambda *numbers: reports.append(numbers))
     assert list(told) == []
     pairs = read_dataset_info(root)["counts"]["records"]
     assert (tally.records, tally.synthetic, tally.images, tally.masks, tally.hashes, tally.marked) == (
@@ -152,7 +153,7 @@ def test_a_shard_that_is_cut_off(tars: Path) -> None:
     entry, content = entries(tars / SECOND)[4]
     path = tars / SECOND
     path.write_bytes(path.read_bytes()[: entry.offset_data + len(content) // 2])
-    deviations = [(each.kind, each.file, each.found) for each in verify_shards(tars)]
+    deviations = [(each.kind, each.file, each.found) for each in verify_folder(tars)]
     broken = [told for kind, file, told in deviations if (kind, file) == ("unreadable", SECOND)]
     assert len(broken) == 1 and f"cannot be read behind {ids_of(whole, SECOND)[1]}.json" in broken[0]
     assert ("changed_file", SECOND) in {each[:2] for each in deviations}
@@ -165,7 +166,7 @@ def test_a_pair_that_was_taken_out_everywhere_but_from_the_hash(tars: Path) -> N
     info["made_by"]["shards"][0]["pairs"] -= 1
     atomic_write_json(tars / "dataset.json", info)
     assert set(found(tars)) == {("dataset", "dataset.json")}
-    told = [each.found.partition(" ")[0] for each in verify_shards(tars)]
+    told = [each.found.partition(" ")[0] for each in verify_folder(tars)]
     assert told == ["diagnosis", "origin", "records", "split", "with_mask", "manifest_sha256"]
 
 
@@ -178,7 +179,7 @@ def test_swapped_masks_are_told_apart(tars: Path) -> None:
         return [(entry, contents[names.get(entry.name, entry.name)]) for entry, _ in held]
 
     rewrite(tars, FIRST, swap)
-    deviations = list(verify_shards(tars))
+    deviations = list(verify_folder(tars))
     assert [(each.kind, each.file) for each in deviations] == [
         (kind, f"{FIRST}/{name}.mask.png") for name in (first, second) for kind in ("changed_file", "mask_id")
     ]
@@ -288,7 +289,7 @@ def test_a_stopped_run_deviates_from_its_counts(tmp_path: Path) -> None:
 
 def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="without a shard"):
-        list(verify_shards(tmp_path))
+        PairShards(tmp_path)
     (tmp_path / "shards").mkdir()
     done = CliRunner().invoke(app, ["verify", str(tmp_path)])
     assert done.exit_code == 2 and "without a shard" in done.stderr
@@ -297,15 +298,15 @@ def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:
 @pytest.mark.no_cover
 def test_memory_does_not_grow_with_the_pairs(tars: Path, tmp_path: Path) -> None:
     """One shard of a hundred and of four hundred pairs: neither the entries of a tar nor its pairs are held."""
-    pairs = list(read_tar(tars / FIRST))[:5]
+    pairs = list(read_pairs(tars / FIRST))[:5]
     peaks = []
     for times in (20, 20, 80):  # the first for imports and caches
         root = tmp_path / str(len(peaks))
         (root / "shards").mkdir(parents=True)
         copies = [pairs] * times
-        write_tar(root / "shards" / "train-0000000.tar", copies)
+        write_pairs(root / "shards" / "train-0000000.tar", "webdataset", copies)
         tracemalloc.start()
-        assert sum(each.kind == "repeated" for each in verify_shards(root)) == 5 * (times - 1)
+        assert sum(each.kind == "repeated" for each in verify_folder(root)) == 5 * (times - 1)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[2] < peaks[1] + 100_000, peaks  # 300 entries or records alone would take several hundred thousand

@@ -22,15 +22,15 @@ from certificates import write_chain
 from skindualgen.cli import CommandGroup
 from skindualgen.cli.verify import verify
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.credentials.c2pa import Signer
-from skindualgen.credentials.deviations import KINDS, Deviation, Tally
-from skindualgen.credentials.embed import image_png, mask_png
-from skindualgen.credentials.verify import verify_folder
 from skindualgen.data import manifest
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.data.phantom import draw_phantom
 from skindualgen.data.training_items import write_training_items
 from skindualgen.files import sha256_bytes
+from skindualgen.marks.c2pa import Signer
+from skindualgen.marks.embed import image_png, mask_png
+from skindualgen.verify.deviations import KINDS, Deviation, Tally
+from skindualgen.verify.folder import verify_folder
 
 app = typer.Typer(cls=CommandGroup)
 app.callback()(lambda: None)  # or typer would take the only command for the program itself

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import platform
@@ -16,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from skindualgen.contracts import InputError
@@ -187,6 +189,13 @@ def png_info(record: Mapping[str, Any]) -> PngInfo:
     info = PngInfo()
     info.add_text(PNG_KEY, json.dumps(dict(record), sort_keys=True, ensure_ascii=True, allow_nan=False))
     return info
+
+
+def png_bytes(image: Image.Image, info: PngInfo | None = None, **options: Any) -> bytes:
+    """Encode a picture as PNG with the texts in ``info`` and no others; ``options`` are Pillow's."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", pnginfo=info or PngInfo(), **options)
+    return buffer.getvalue()
 
 
 def _public_argument(argument: str) -> str:

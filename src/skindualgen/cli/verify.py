@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from skindualgen.credentials.deviations import Tally
+    from skindualgen.verify.deviations import Tally
 
 EXIT_DEVIATIONS = 3
 
@@ -28,14 +28,12 @@ def verify(
     Exit code 0: all as recorded; 3: deviations; 2: DIR is no data set folder.
     """
     from skindualgen.cli.running import item_progress
-    from skindualgen.credentials.deviations import Tally, recorded
-    from skindualgen.credentials.verify import verify_folder
-    from skindualgen.production.shard_check import in_shards, verify_shards
+    from skindualgen.verify.deviations import Tally, recorded
+    from skindualgen.verify.folder import verify_folder
 
     tally = Tally()
     with item_progress("verifying") as report:
-        verify_pairs = verify_shards if in_shards(data) else verify_folder
-        found = verify_pairs(data, workers=workers, anchors=trust_anchors, tally=tally, report=report)
+        found = verify_folder(data, workers=workers, anchors=trust_anchors, tally=tally, report=report)
         for deviation in recorded(found, json_file, tally) if json_file else found:
             typer.echo(f"{deviation.kind}: {deviation}")
     _print_summary(tally)
@@ -47,7 +45,7 @@ def _print_summary(tally: Tally) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from skindualgen.credentials.deviations import KINDS
+    from skindualgen.verify.deviations import KINDS
 
     looked_at = {
         "records": tally.records,

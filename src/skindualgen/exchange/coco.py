@@ -6,7 +6,7 @@ Source: https://cocodataset.org/#format-data; pycocotools, whose ``mask`` module
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,10 +18,11 @@ from skindualgen.data.images import size_text
 from skindualgen.exchange.coco_document import ANNOTATIONS_DIR, OWN_CONTRIBUTOR, CocoImage, Document, read_documents
 from skindualgen.exchange.coco_masks import other_box, outline_mask
 from skindualgen.exchange.diagnoses import class_fields, class_name, stated_class
-from skindualgen.exchange.formats import BOXES_REMEDY, ExchangeOptions, Renamed, optional_package
-from skindualgen.exchange.pairs import SPLITS, Pair, PairWriter, encode_mask, other_fields, put, read_pairs
-from skindualgen.exchange.pictures import size_of
+from skindualgen.exchange.formats import BOXES_REMEDY, ExchangeOptions, GivenBack, counted, optional_package
+from skindualgen.exchange.pairs import SPLITS, read_pairs
+from skindualgen.exchange.pictures import encode_mask, size_of
 from skindualgen.exchange.source import Source, picture_ids, split_of_parts
+from skindualgen.exchange.writing import FoundPair
 from skindualgen.files import atomic_write_text
 
 DESCRIPTION = "COCO: train/*.png, annotations/instances_train.json, masks as run-length code"
@@ -29,42 +30,40 @@ LOSES = "all of the record but id, split, diagnosis and licence; pairs without a
 HOLDS_ALL = False
 
 
-def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> Renamed:
+def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> GivenBack:
     """See `skindualgen.exchange.formats.Format`. A mask without lesion is an image without annotation."""
     coder = optional_package("pycocotools.mask")
     category_ids = {name: row for row, name in enumerate(sorted({class_name(record) for record in records}), start=1)}
     license_ids = {name: row for row, name in enumerate(sorted({r.license for r in records if r.license}), start=1)}
     documents = {split: _document(category_ids, license_ids, options.name) for split in SPLITS}
-    renamed: Renamed = {}
-    for number, pair in enumerate(read_pairs(source, records, options.report), start=1):
+    given_back: GivenBack = {}
+    for number, pair in enumerate(read_pairs(source, records, options.report, link=options.link), start=1):
         pair.refuse_turned()
         record, lesion = pair.record, pair.lesion()
         document, file_name = documents[record.split], f"{pair.name}{pair.suffix}"
-        put(out / record.split / file_name, pair.image_bytes, source / record.file_name if options.link else None)
+        pair.put_image(out / record.split / file_name)
         image = {"id": number, "file_name": file_name, "height": lesion.shape[0], "width": lesion.shape[1]}
         document["images"].append(image | ({"license": license_ids[record.license]} if record.license else {}))
         if lesion.any():
             place = {"id": number, "image_id": number, "category_id": category_ids[class_name(record)], "iscrowd": 0}
             document["annotations"].append(place | _annotation(coder, lesion))
-        renamed[record.isic_id] = _given_back(pair, lesion)
+        diagnosis = class_fields(class_name(record)) if lesion.any() else {}
+        given_back[record.isic_id] = {"isic_id": pair.name, **diagnosis}
     (out / ANNOTATIONS_DIR).mkdir()
     for split, document in documents.items():
         if document["images"]:
             text = json.dumps(document, ensure_ascii=False, allow_nan=False)  # one line: indented it is twice as long
             atomic_write_text(out / ANNOTATIONS_DIR / f"instances_{split}.json", text + "\n")
-    return renamed
+    return given_back
 
 
-def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord]:
+def read(source: Source, out: Path, options: ExchangeOptions) -> Iterator[FoundPair]:
     """See `skindualgen.exchange.formats.Format`. All annotations of an image together are its mask."""
     coder = optional_package("pycocotools.mask")
     documents = read_documents(source)
     images = _files(source, documents)
     ids = picture_ids(source, list(images))
-    writer = PairWriter(out)
-    records: list[PairRecord] = []
-    for file, (document, image) in images.items():
-        options.report(len(records), len(images))
+    for file, (document, image) in counted(list(images.items()), options.report):
         data = source.read(file)
         if (size := size_of(data, file)) != (image.width, image.height):
             raise InputError(
@@ -74,9 +73,7 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord
         fields: dict[str, Any] = {"isic_id": ids[file], **_split(source, document, file), **_class(source, image)}
         fields |= {"license": image.license} if image.license else {}
         mask = _mask(source, coder, document, image, file, options)
-        records.append(writer.add(fields, data, mask, suffix=PurePosixPath(file).suffix.lower(), where=file))
-    options.report(len(images), len(images))
-    return records
+        yield FoundPair(fields, data, mask, file)
 
 
 def _document(categories: Mapping[str, int], licenses: Mapping[str, int], name: str) -> dict[str, Any]:
@@ -97,11 +94,6 @@ def _annotation(coder: Any, lesion: NDArray[np.bool_]) -> dict[str, Any]:
         "area": int(coder.area(code)),
         "bbox": [float(side) for side in coder.toBbox(code)],
     }
-
-
-def _given_back(pair: Pair, lesion: NDArray[np.bool_]) -> dict[str, Any]:
-    diagnosis = class_fields(class_name(pair.record)) if lesion.any() else {}
-    return other_fields(pair.record, isic_id=pair.name, **diagnosis)
 
 
 def _files(source: Source, documents: Sequence[Document]) -> dict[str, tuple[Document, CocoImage]]:

@@ -18,11 +18,12 @@ from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.exchange.diagnoses import ANY_LESION
 from skindualgen.exchange.dicom_image import PHOTOGRAPHS, image_dataset, picture_png, read_fields
-from skindualgen.exchange.dicom_mask import SEGMENTATION, lesion_of, mask_dataset, mask_png
-from skindualgen.exchange.formats import ExchangeOptions, Renamed, optional_package
-from skindualgen.exchange.pairs import PairWriter, read_pairs
-from skindualgen.exchange.pictures import refuse_other_size
+from skindualgen.exchange.dicom_mask import SEGMENTATION, lesion_of, mask_dataset
+from skindualgen.exchange.formats import ExchangeOptions, GivenBack, counted, optional_package
+from skindualgen.exchange.pairs import read_pairs
+from skindualgen.exchange.pictures import encode_mask, refuse_other_size
 from skindualgen.exchange.source import Source, short, split_of_parts
+from skindualgen.exchange.writing import FoundPair
 
 DESCRIPTION = "DICOM: train/ID_image.dcm (Dermoscopic Photography), train/ID_mask.dcm (Segmentation)"
 LOSES = "the image's file (pixels come back as PNG); where private attributes are removed, all but id, sex, age, site, "
@@ -35,7 +36,7 @@ Index = tuple[list[str], dict[str, str]]
 """files of photographs; UID of a photograph -> file of its segmentation"""
 
 
-def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> Renamed:
+def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> GivenBack:
     """See `skindualgen.exchange.formats.Format`. Writing the same pairs again gives the same bytes and identifiers."""
     for pair in read_pairs(source, records, options.report):
         folder = out / pair.record.split
@@ -48,7 +49,7 @@ def write(source: Path, records: Sequence[PairRecord], out: Path, options: Excha
     return {}
 
 
-def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord]:
+def read(source: Source, out: Path, options: ExchangeOptions) -> Iterator[FoundPair]:
     """See `skindualgen.exchange.formats.Format`.
 
     Every file below ``source`` is looked at: names do not matter. Photographs are of one of `PHOTOGRAPHS`; their
@@ -56,9 +57,7 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord
     """
     photographs, segmentations = _index(source)
     pydicom = optional_package("pydicom")
-    writer, records = PairWriter(out), []
-    for done, file in enumerate(photographs):
-        options.report(done, len(photographs))
+    for file in counted(photographs, options.report):
         with _decoding(file):
             dataset = pydicom.dcmread(source.take(file))
             picture = _picture(file, dataset)
@@ -68,12 +67,11 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord
         split = split_of_parts(file)
         fields |= {"split": split} if split is not None and "split" not in fields else {}
         lesion = _lesion(source, mask_file, picture.size)
-        mask = None if lesion is None else mask_png(lesion, fields)
-        records.append(writer.add(fields, picture_png(dataset, picture), mask, where=file))
+        own_id = fields["isic_id"] if fields.get("origin") == "synthetic" else None
+        mask = None if lesion is None else encode_mask(lesion, own_id)
+        yield FoundPair(fields, picture_png(dataset, picture), mask, file, ".png")
     for file in segmentations.values():
         source.leave_out(file, "mask_without_image", "no photograph that it refers to")
-    options.report(len(photographs), len(photographs))
-    return records
 
 
 def _index(source: Source) -> Index:

@@ -5,7 +5,6 @@ Source: DICOM PS3.3 2024, sections A.32 (VL image objects), C.8.12.13 (Dermoscop
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import uuid
@@ -19,7 +18,7 @@ from PIL import Image
 from skindualgen.contracts import PairRecord
 from skindualgen.exchange.formats import optional_package
 from skindualgen.exchange.pairs import Pair, described
-from skindualgen.files import PNG_KEY, sha256_bytes
+from skindualgen.files import PNG_KEY, png_bytes, sha256_bytes
 
 DERMOSCOPIC = "1.2.840.10008.5.1.4.1.1.77.1.7"
 PHOTOGRAPHS = {
@@ -138,13 +137,12 @@ def picture_png(dataset: Any, picture: Image.Image) -> bytes:
     """Encode as PNG, with the text and the XMP that the original file carried."""
     from PIL.PngImagePlugin import PngInfo
 
-    info, buffer = PngInfo(), io.BytesIO()
+    info = PngInfo()
     if (text := _private_text(dataset, TEXT_ELEMENT)) is not None:
         info.add_text(PNG_KEY, text)
     if (packet := _private_text(dataset, XMP_ELEMENT)) is not None:
         info.add_itxt(XMP_KEY, packet)
-    picture.save(buffer, format="PNG", pnginfo=info)
-    return buffer.getvalue()
+    return png_bytes(picture, info)
 
 
 def _stated(dataset: Any) -> dict[str, Any]:

@@ -5,21 +5,18 @@ Source: DICOM PS3.3 2024, section A.51 (Segmentation IOD); highdicom writes and 
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.exchange.dicom_image import generator_of, unique_id
 from skindualgen.exchange.formats import optional_package
 from skindualgen.exchange.pairs import Pair
-from skindualgen.files import png_info, sha256_bytes
+from skindualgen.files import sha256_bytes
 
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 NO_DATE, NO_TIME = "19700101", "000000"
@@ -79,14 +76,6 @@ def lesion_of(path: Path) -> tuple[NDArray[np.bool_], list[str]]:
     values = np.asarray(dataset.pixel_array)  # [h, w] or [frames, h, w], one frame a segment
     lesion = np.asarray(values.reshape(-1, *values.shape[-2:]).any(axis=0))
     return lesion, [str(description.segment_label) for description in descriptions]
-
-
-def mask_png(lesion: NDArray[np.bool_], fields: Mapping[str, Any]) -> bytes:
-    """Encode a mask as the data set layout has it; that of a generated pair carries its id."""
-    buffer = io.BytesIO()
-    info = png_info({"isic_id": fields["isic_id"]}) if fields.get("origin") == "synthetic" else None
-    Image.fromarray(np.where(lesion, np.uint8(255), np.uint8(0))).save(buffer, format="PNG", pnginfo=info)
-    return buffer.getvalue()
 
 
 def _segment(record: PairRecord) -> Any:

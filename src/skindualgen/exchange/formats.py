@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
-from skindualgen.contracts import InputError, PairRecord
+from skindualgen.contracts import InputError, PairRecord, Report
 from skindualgen.exchange.source import Account, Source
+from skindualgen.exchange.writing import FoundPair
 
 PAIRS_IN_SHARD = 1000
 """Pairs of one tar or Parquet file; at 512 px about half a gigabyte."""
 
 BOXES_REMEDY = "draw the outlines, or take such photographs without a mask: --boxes"
 
-Report = Callable[[int, int], None]
-"""(pairs done, all pairs)"""
-Renamed = dict[str, dict[str, Any]]
-"""id of a record -> those of its fields that reading the format gives back otherwise, ``isic_id`` among them if the
-format knows the pair under another name"""
+GivenBack = dict[str, dict[str, Any]]
+"""id of a record -> fields as reading the format gives them back, ``isic_id`` among them if the format knows the pair
+under another name"""
+Item = TypeVar("Item")
 
 FORMATS: Mapping[str, str] = {
     "imagefolder": "skindualgen.exchange.imagefolder",
     "parquet": "skindualgen.exchange.parquet",
-    "webdataset": "skindualgen.exchange.tar_shards",
+    "webdataset": "skindualgen.exchange.webdataset",
     "nnunet": "skindualgen.exchange.nnunet",
     "coco": "skindualgen.exchange.coco",
     "yolo": "skindualgen.exchange.yolo",
@@ -70,15 +70,16 @@ class Format(Protocol):
         HOLDS_ALL: every field of a record stands in the format's own files, so no records are written beside them.
 
     The folders that `write` and `read` fill are new and empty; they take their final name only when all is done, so an
-    error may leave them as they are. Pairs are taken one after the other through `skindualgen.exchange.pairs`:
-    `read_pairs` reads and checks the files of records, `PairWriter` writes pairs in the data set layout.
+    error may leave them as they are. A module takes pairs one after the other: `write` from
+    `skindualgen.exchange.pairs.read_pairs`, which reads and checks the files of records; what `read` yields is written
+    by `skindualgen.exchange.writing.PairWriter`.
     """
 
     DESCRIPTION: str
     LOSES: str
     HOLDS_ALL: bool
 
-    def write(self, source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> Renamed:
+    def write(self, source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> GivenBack:
         """Write the pairs of a data set folder into ``out``.
 
         Args:
@@ -88,24 +89,33 @@ class Format(Protocol):
             options: see `ExchangeOptions`.
 
         Returns:
-            What reading gives back otherwise, so that the records beside the format can be joined to it again; empty
-            where a pair keeps its id and all that the format holds of it.
+            What reading gives back, so that the records next to the format can be joined to it again; empty where a
+            pair keeps its id and all that the format holds of it.
         """
 
-    def read(self, source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord]:
-        """Read a folder of this format, whoever has written it, into the data set layout below ``out``.
+    def read(self, source: Source, out: Path, options: ExchangeOptions) -> Iterator[FoundPair | PairRecord]:
+        """Read a folder of this format, whoever has written it.
 
         Args:
             source: the folder; every file that is used is taken from it, what is left out is said to it.
-            out: empty folder.
+            out: folder of the data set layout, for a module that writes pairs there itself.
             options: see `ExchangeOptions`.
 
-        Returns:
-            A record for each pair, with those fields set that the format itself states, and no others.
+        Yields:
+            Each pair, with those fields set that the format itself states, and no others; its record where the module
+            has written it.
 
         Raises:
             InputError: ``source`` is not of this format, damaged, or contradicts itself.
         """
+
+
+def counted(items: Sequence[Item], report: Report) -> Iterator[Item]:
+    """Yield the items of a sequence, and report how many are done."""
+    for done, item in enumerate(items):
+        report(done, len(items))
+        yield item
+    report(len(items), len(items))
 
 
 def load_format(name: str) -> Format:

@@ -5,13 +5,13 @@ Source: https://huggingface.co/docs/datasets/image_dataset (``file_name`` and ot
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from skindualgen.contracts import DATASET_FILE, METADATA_FILE, PairRecord
 from skindualgen.data.manifest import manifest_sha256, read_metadata, write_dataset
-from skindualgen.exchange.formats import ExchangeOptions, Renamed
-from skindualgen.exchange.pairs import put, read_pairs
+from skindualgen.exchange.formats import ExchangeOptions, GivenBack
+from skindualgen.exchange.pairs import read_pairs
 from skindualgen.exchange.source import Source
 from skindualgen.files import run_record
 
@@ -20,14 +20,14 @@ LOSES = "nothing"
 HOLDS_ALL = True
 
 
-def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> Renamed:
+def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> GivenBack:
     """See `skindualgen.exchange.formats.Format`."""
     _copy(source, records, out, options)
     write_dataset(out, records, made_by=run_record(copy_of={"manifest_sha256": manifest_sha256(records)}))
     return {}
 
 
-def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord]:
+def read(source: Source, out: Path, options: ExchangeOptions) -> Iterator[PairRecord]:
     """See `skindualgen.exchange.formats.Format`."""
     records = read_metadata(source.root)
     for name in (METADATA_FILE, DATASET_FILE):
@@ -36,11 +36,10 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord
         for named in filter(None, (record.file_name, record.mask_file_name)):
             source.take(named)
     _copy(source.root, records, out, options)
-    return records
+    yield from records
 
 
 def _copy(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> None:
-    for pair in read_pairs(source, records, options.report):
-        for name, data in ((pair.record.file_name, pair.image_bytes), (pair.record.mask_file_name, pair.mask_bytes)):
-            if name is not None and data is not None:
-                put(out / name, data, source / name if options.link else None)
+    for pair in read_pairs(source, records, options.report, link=options.link):
+        pair.put_image(out / pair.record.file_name)
+        pair.put_mask(out / str(pair.record.mask_file_name))

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from skindualgen.contracts import InputError, PairRecord, Split
 from skindualgen.data.sources import list_source
 from skindualgen.data.sources.challenges import ONE_HOT_2018
 from skindualgen.exchange.diagnoses import class_name
-from skindualgen.exchange.formats import ExchangeOptions, Renamed
-from skindualgen.exchange.pairs import Pair, PairWriter, other_fields, put, read_pairs
+from skindualgen.exchange.formats import ExchangeOptions, GivenBack, counted
+from skindualgen.exchange.pairs import Pair, put, read_pairs
 from skindualgen.exchange.pictures import plain_mask
 from skindualgen.exchange.source import Source, csv_text
+from skindualgen.exchange.writing import FoundPair
 from skindualgen.files import PNG_KEY, atomic_write_text
 
 DESCRIPTION = "ISIC challenge 2018: ISIC_*.jpg, ISIC_*_segmentation.png, task 3 table"
@@ -48,25 +49,24 @@ JPEG_COMMENT_BYTES = 65_533
 """Length of a JPEG comment at most (ITU-T T.81, B.2.4.5)."""
 
 
-def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> Renamed:
+def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> GivenBack:
     """See `skindualgen.exchange.formats.Format`."""
     names = _challenge_names(records)
-    renamed: Renamed = {}
+    given_back: GivenBack = {}
     for pair in read_pairs(source, records, options.report):
         record, name, part = pair.record, names[pair.record.isic_id], PARTS[pair.record.split]
         put(out / f"ISIC2018_Task1-2_{part}_Input" / f"{name}.jpg", _jpeg(pair))
-        if pair.mask_bytes is not None:
-            put(out / f"ISIC2018_Task1_{part}_GroundTruth" / f"{name}_segmentation.png", pair.mask_bytes)
+        pair.put_mask(out / f"ISIC2018_Task1_{part}_GroundTruth" / f"{name}_segmentation.png")
         column = COLUMN_OF.get(class_name(record))
         diagnosis = {"diagnosis": ONE_HOT_2018[column.lower()]} if column is not None else {}
-        renamed[record.isic_id] = other_fields(record, isic_id=name, **diagnosis)
+        given_back[record.isic_id] = {"isic_id": name, **diagnosis}
     for split, part in PARTS.items():
         of_split = [record for record in records if record.split == split]
         _write_tables(out, part, of_split, names)
-    return renamed
+    return given_back
 
 
-def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord]:
+def read(source: Source, out: Path, options: ExchangeOptions) -> Iterator[FoundPair]:
     """See `skindualgen.exchange.formats.Format`: as `skindualgen prepare` reads it, but files are taken as they are."""
     listing = list_source(source.root, layout="isic2018")
     if listing.rejections:
@@ -80,18 +80,13 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord
         source.note(note)
     for table in source.named(r"ISIC2018_Task3_.*\.csv"):
         source.take(table)
-    writer, records = PairWriter(out), []
-    for done, candidate in enumerate(listing.candidates):
-        options.report(done, len(listing.candidates))
+    for candidate in counted(listing.candidates, options.report):
         mask = None
         if candidate.mask is not None:
             mask = plain_mask(source.read(candidate.mask), candidate.mask)
         stated = {name: value for name, value in candidate.fields.items() if name in ("diagnosis", "lesion_id")}
         fields = {"isic_id": candidate.isic_id, "split": candidate.split, **stated}
-        suffix = PurePosixPath(candidate.image).suffix.lower()
-        records.append(writer.add(fields, source.read(candidate.image), mask, suffix=suffix, where=candidate.image))
-    options.report(len(listing.candidates), len(listing.candidates))
-    return records
+        yield FoundPair(fields, source.read(candidate.image), mask, candidate.image)
 
 
 def _challenge_names(records: Sequence[PairRecord]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord
+from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord, Report
 from skindualgen.data.audit import LINK_FIELDS
 from skindualgen.data.manifest import counts, manifest_sha256, read_metadata, write_dataset
 from skindualgen.data.prepare import file_stems
@@ -24,8 +24,7 @@ from skindualgen.data.training_items import (
     write_training_items,
 )
 from skindualgen.exchange.folders import unnamed_files
-from skindualgen.exchange.formats import Report
-from skindualgen.exchange.pairs import put, read_pairs
+from skindualgen.exchange.pairs import read_pairs
 from skindualgen.exchange.pictures import decoded
 from skindualgen.files import atomic_write_bytes, run_record, sha256_file
 from skindualgen.folders import new_folder
@@ -238,16 +237,15 @@ def _write(folder: Path, parts: Sequence[Part], link: bool, report: Report) -> l
     total = len(stems)
     records: list[PairRecord] = []
     for part in parts:
-        for pair in read_pairs(part.root, part.records):
+        for pair in read_pairs(part.root, part.records, link=link):
             report(len(records), total)
             record = pair.record.model_copy()
             stem = stems[record.isic_id]
             record.file_name = f"{IMAGES_DIR}/{stem}{pair.suffix}"
-            put(folder / record.file_name, pair.image_bytes, part.root / pair.record.file_name if link else None)
-            if pair.mask_bytes is not None and pair.record.mask_file_name is not None:
-                original = part.root / pair.record.mask_file_name
-                record.mask_file_name = f"{MASKS_DIR}/{stem}{original.suffix.lower()}"
-                put(folder / record.mask_file_name, pair.mask_bytes, original if link else None)
+            pair.put_image(folder / record.file_name)
+            if record.mask_file_name is not None:
+                record.mask_file_name = f"{MASKS_DIR}/{stem}{Path(record.mask_file_name).suffix.lower()}"
+                pair.put_mask(folder / record.mask_file_name)
             records.append(record)
     report(total, total)
     return records

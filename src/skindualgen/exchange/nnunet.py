@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from skindualgen.contracts import InputError, PairRecord, Split
-from skindualgen.exchange.formats import ExchangeOptions, Renamed
-from skindualgen.exchange.pairs import PairWriter, encode_mask, encode_png, other_fields, put, read_pairs
-from skindualgen.exchange.pictures import decoded, refuse_other_size, size_of
+from skindualgen.exchange.formats import ExchangeOptions, GivenBack, counted
+from skindualgen.exchange.pairs import put, read_pairs
+from skindualgen.exchange.pictures import decoded, encode_mask, encode_png, refuse_other_size, size_of
 from skindualgen.exchange.source import Source, short
+from skindualgen.exchange.writing import FoundPair
 from skindualgen.files import atomic_write_json
 
 DESCRIPTION = "nnU-Net v2 raw data set: train and val in imagesTr with splits_final.json, test in imagesTs"
@@ -48,7 +49,7 @@ class Case(NamedTuple):
     label: str | None
 
 
-def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> Renamed:
+def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> GivenBack:
     """See `skindualgen.exchange.formats.Format`."""
     if not NAME.fullmatch(options.name) or not 1 <= options.dataset_id <= MAX_ID:
         raise InputError(
@@ -58,35 +59,34 @@ def write(source: Path, records: Sequence[PairRecord], out: Path, options: Excha
         raise InputError("no pair of the train split", "pairs to train on (imagesTr)", "export the train split as well")
     root = out / f"Dataset{options.dataset_id:03d}_{options.name}"
     names: dict[Split, list[str]] = {"train": [], "val": [], "test": []}
-    renamed: Renamed = {}
-    for pair in read_pairs(source, records, options.report):
+    given_back: GivenBack = {}
+    for pair in read_pairs(source, records, options.report, link=options.link):
         part = "Ts" if pair.record.split == "test" else "Tr"
         label = encode_png(Image.fromarray(pair.lesion().astype(np.uint8)))
         picture = pair.picture()
         photograph = pair.photograph()
-        as_it_is = picture.format == "PNG" and picture.mode == "RGB" and photograph.orientation == 1
-        image = pair.image_bytes if as_it_is else encode_png(photograph.image)
-        original = source / pair.record.file_name if options.link and as_it_is else None
-        put(root / f"images{part}" / f"{pair.name}{CHANNEL}{ENDING}", image, original)
+        image = root / f"images{part}" / f"{pair.name}{CHANNEL}{ENDING}"
+        if picture.format == "PNG" and picture.mode == "RGB" and photograph.orientation == 1:
+            pair.put_image(image)
+        else:
+            put(image, encode_png(photograph.image))
         put(root / f"labels{part}" / f"{pair.name}{ENDING}", label)
         names[pair.record.split].append(pair.name)
-        renamed[pair.record.isic_id] = other_fields(pair.record, isic_id=pair.name)
+        given_back[pair.record.isic_id] = {"isic_id": pair.name}
     atomic_write_json(root / DATASET_JSON, _dataset_json(records, len(names["train"]) + len(names["val"]), options))
     if names["val"]:
         atomic_write_json(root / SPLITS_FILE, [{"train": names["train"], "val": names["val"]}])
-    return renamed
+    return given_back
 
 
-def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord]:
+def read(source: Source, out: Path, options: ExchangeOptions) -> Iterator[FoundPair]:
     """See `skindualgen.exchange.formats.Format`. Test cases without a label are photographs without a mask."""
     root = _root(source)
     ending = _ending(source, root)
     cases = list(_cases(source, root, ending))
     val = _validation(source, root, {case.name for case in cases if case.part == "Tr"})
     _note_count(source, root, sum(case.part == "Tr" for case in cases))
-    writer, records = PairWriter(out), []
-    for done, case in enumerate(cases):
-        options.report(done, len(cases))
+    for case in counted(cases, options.report):
         fields = {
             "isic_id": case.name,
             "split": "test" if case.part == "Ts" else "val" if case.name in val else "train",
@@ -98,9 +98,7 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord
             source.leave_out(case.image, "image_without_mask", detail, case.name)
         else:
             mask = encode_mask(_lesion(source, case.label, case.image, size_of(image, case.image)))
-        records.append(writer.add(fields, image, mask, suffix=ending, where=case.image))
-    options.report(len(cases), len(cases))
-    return records
+        yield FoundPair(fields, image, mask, case.image, ending)
 
 
 def _dataset_json(records: Sequence[PairRecord], training: int, options: ExchangeOptions) -> dict[str, Any]:

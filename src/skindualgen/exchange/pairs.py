@@ -1,35 +1,28 @@
-"""Pairs on their way between folders: read one after the other and checked, written in the data set layout."""
+"""Pairs of a data set folder on their way into another one: read one after the other and checked."""
 
 from __future__ import annotations
 
-import io
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import ValidationError
 
-from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord, Split
-from skindualgen.data.images import SUFFIXES, ItemError, Photograph, load_photograph
+from skindualgen.contracts import InputError, PairRecord, Report, Split
+from skindualgen.data.images import ItemError, Photograph, load_photograph
 from skindualgen.data.masks import load_mask
 from skindualgen.data.prepare import file_stems
-from skindualgen.exchange.formats import Report
-from skindualgen.exchange.pictures import decoded, plain_mask, refuse_other_size, size_of
-from skindualgen.exchange.source import short
-from skindualgen.files import PNG_KEY, sha256_bytes
+from skindualgen.exchange.pictures import decoded, plain_mask, size_of
+from skindualgen.files import sha256_bytes
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 FILE_FIELDS = frozenset({"file_name", "mask_file_name", "sha256", "mask_sha256"})
 """Fields of a record that speak of the files of one folder, and are made anew in another."""
-
-MAX_DEPTH = 20
-"""Levels of lists and mappings in a field of a record."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +34,23 @@ class Pair:
         name: its file stem in a format, see `export_names`.
         image_bytes: the image file.
         mask_bytes: the mask file; None without a mask.
+        linked: the data set folder, if its files are to get second names by hard links; None: they are copied.
     """
 
     record: PairRecord
     name: str
     image_bytes: bytes
     mask_bytes: bytes | None
+    linked: Path | None = None
+
+    def put_image(self, final: Path) -> None:
+        """Write the image file as it is; see `put`."""
+        put(final, self.image_bytes, self.linked and self.linked / self.record.file_name)
+
+    def put_mask(self, final: Path) -> None:
+        """Write the mask file as it is, if there is one; see `put`."""
+        if self.mask_bytes is not None:
+            put(final, self.mask_bytes, self.linked and self.linked / str(self.record.mask_file_name))
 
     @property
     def suffix(self) -> str:
@@ -92,7 +96,7 @@ class Pair:
 
 
 def read_pairs(
-    source: Path, records: Sequence[PairRecord], report: Report = lambda done, total: None
+    source: Path, records: Sequence[PairRecord], report: Report = lambda done, total: None, *, link: bool = False
 ) -> Iterator[Pair]:
     """Yield pair after pair with the content of its files, checked against the hashes that are recorded.
 
@@ -100,6 +104,7 @@ def read_pairs(
         source: the data set folder.
         records: those to be read.
         report: called with (pairs done, all pairs).
+        link: give files that are taken as they are second names by hard links, instead of copying them.
 
     Raises:
         InputError: a file is missing, is not the recorded one or, without a recorded hash, is damaged; it is named.
@@ -115,7 +120,7 @@ def read_pairs(
             mask = checked_bytes(source / record.mask_file_name, record.mask_sha256)
             if record.mask_sha256 is None:
                 plain_mask(mask, str(source / record.mask_file_name))
-        yield Pair(record, names[record.isic_id], image, mask)
+        yield Pair(record, names[record.isic_id], image, mask, source if link else None)
     report(len(records), len(records))
 
 
@@ -147,9 +152,24 @@ def export_names(records: Sequence[PairRecord]) -> dict[str, str]:
     }
 
 
-def other_fields(record: PairRecord, **given_back: object) -> dict[str, Any]:
-    """Return of the fields that a format gives back those that are not the record's."""
-    return {field: value for field, value in given_back.items() if getattr(record, field) != value}
+class Shard(NamedTuple):
+    """One file of a split: its place among the ``of`` files of the split, its pairs, which are read when taken."""
+
+    split: Split
+    place: int
+    of: int
+    pairs: Iterator[Pair]
+
+
+def read_shards(source: Path, records: Sequence[PairRecord], size: int, report: Report) -> Iterator[Shard]:
+    """Yield all pairs, split by split, cut into files of ``size`` pairs; those of one must be taken before the next."""
+    parts = [[record for record in records if record.split == split] for split in SPLITS]
+    pairs = read_pairs(source, [record for part in parts for record in part], report)
+    for split, part in zip(SPLITS, parts, strict=True):
+        count = -(-len(part) // size)
+        for index in range(count):
+            yield Shard(split, index, count, islice(pairs, min(size, len(part) - index * size)))
+    next(pairs, None)  # lets it report that all is done
 
 
 def described(record: PairRecord) -> dict[str, Any]:
@@ -175,124 +195,3 @@ def put(final: Path, data: bytes, original: Path | None = None) -> None:
             "both on one file system that has hard links",
             "leave out --link: files are then copied",
         ) from error
-
-
-def encode_mask(lesion: NDArray[np.bool_]) -> bytes:
-    """Encode a mask [h, w] as the data set layout has it: PNG, 0 and 255."""
-    return encode_png(Image.fromarray(np.where(lesion, np.uint8(255), np.uint8(0))))
-
-
-def encode_png(picture: Image.Image) -> bytes:
-    """Encode as PNG, without any text of the original file."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.asarray(picture)).save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def recorded_inside(image: Image.Image) -> dict[str, Any]:
-    """Return what the text inside a picture says of its pair, as `skindualgen generate` writes it; or nothing."""
-    text = image.info.get(PNG_KEY) or image.info.get("comment") or "{}"
-    try:
-        fields = json.loads(text)
-        PairRecord.model_validate({"file_name": "-", **fields})
-    except (ValueError, TypeError, RecursionError):
-        return {}
-    return {field: value for field, value in fields.items() if field not in FILE_FIELDS}
-
-
-class PairWriter:
-    """Writes pairs into ``images/`` and ``masks/`` of a new data set folder and fills in paths and hashes."""
-
-    def __init__(self, out: Path) -> None:
-        """Make the two folders below ``out``, which must exist."""
-        self.out = out
-        self._ids: set[str] = set()
-        self._stems: set[str] = set()
-        for name in (IMAGES_DIR, MASKS_DIR):
-            (out / name).mkdir()
-
-    def add(
-        self,
-        fields: Mapping[str, Any],
-        image: bytes,
-        mask: bytes | None,
-        *,
-        suffix: str = ".png",
-        where: str | None = None,
-    ) -> PairRecord:
-        """Write one pair and return its record, with those fields set that are given.
-
-        Args:
-            fields: of the record, ``isic_id`` among them.
-            image: content of the image file.
-            mask: content of the mask file, PNG with 0 and 255; None without a mask.
-            suffix: ending of the image file.
-            where: the file that it comes from, for messages.
-
-        Raises:
-            InputError: the same id twice, the image cannot be decoded or used, the mask is of another size, or a value
-                is none of a record.
-        """
-        isic_id = fields["isic_id"]
-        if not isinstance(isic_id, str) or not isic_id.strip():
-            raise InputError(f"the isic_id {short(isic_id)} of {where or 'a pair'}", "a text", "write it as text")
-        name = f"the image of {isic_id}" + (f" ({where})" if where else "")
-        size = decoded(image, name).size
-        if isic_id in self._ids or suffix not in SUFFIXES:
-            raise InputError(
-                f"a second {isic_id}, or a picture {suffix} ({name})", "one id a pair, a picture", "rename it"
-            )
-        if mask is not None:
-            refuse_other_size(decoded(mask, f"the mask of {isic_id}").size, size, where or isic_id)
-        stem = file_stems([isic_id])[isic_id]
-        if stem.casefold() in self._stems:
-            stem = f"{stem}_{sha256_bytes(isic_id.encode())[:8]}"
-        self._ids.add(isic_id)
-        self._stems.add(stem.casefold())
-        file_name, mask_name = f"{IMAGES_DIR}/{stem}{suffix}", f"{MASKS_DIR}/{stem}.png"
-        put(self.out / file_name, image)
-        try:
-            load_photograph(self.out / file_name)  # what no command could read is refused here
-        except ItemError as error:
-            raise InputError(f"{name}: {error.detail} ({error.code})", "a photograph", "convert it") from None
-        written = {"file_name": file_name, "sha256": sha256_bytes(image)}
-        if mask is not None:
-            put(self.out / mask_name, mask)
-            written |= {"mask_file_name": mask_name, "mask_sha256": sha256_bytes(mask)}
-        return checked_record({**fields, **written}, where or isic_id)
-
-
-def checked_record(fields: Mapping[str, Any], where: str) -> PairRecord:
-    """Return the record of some fields, all of which JSON can hold.
-
-    Args:
-        fields: of the record.
-        where: what holds them, for the message.
-
-    Raises:
-        InputError: a value of another type or out of range, or a number that is not finite.
-    """
-    for name, value in fields.items():
-        if not _plain_value(value):
-            raise InputError(
-                f"{name} of {where}: a {type(value).__name__}",
-                "text, numbers, or a few levels of these",
-                "leave it out",
-            )
-    try:
-        return PairRecord.model_validate(dict(fields))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the record"
-        raise InputError(f"{place} of {where}: {first['msg']}", "a record's fields", "fix the value") from None
-
-
-def _plain_value(value: Any, depth: int = 0) -> bool:
-    """Tell whether JSON can hold a value, nested no deeper than `MAX_DEPTH`."""
-    if depth > MAX_DEPTH:
-        return False
-    if isinstance(value, dict):
-        return all(isinstance(key, str) and _plain_value(item, depth + 1) for key, item in value.items())
-    if isinstance(value, list):
-        return all(_plain_value(item, depth + 1) for item in value)
-    return value is None or isinstance(value, str | int | float)

@@ -6,16 +6,17 @@ https://huggingface.co/docs/datasets/about_dataset_features (a picture is a stru
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from skindualgen.contracts import InputError, PairRecord, Split
-from skindualgen.exchange.formats import ExchangeOptions, Renamed, optional_package
-from skindualgen.exchange.pairs import PairWriter
+from skindualgen.exchange.formats import ExchangeOptions, GivenBack, optional_package
+from skindualgen.exchange.pairs import Pair, read_shards
 from skindualgen.exchange.pictures import plain_mask, usual_suffix
-from skindualgen.exchange.shards import read_shards
 from skindualgen.exchange.source import Source, short, split_of_parts, split_word
+from skindualgen.exchange.writing import FoundPair
 from skindualgen.files import sha256_bytes
 
 DESCRIPTION = "Parquet with embedded pictures, for datasets and the Hugging Face hub"
@@ -27,76 +28,134 @@ ROWS_IN_GROUP = 100
 PICTURES = {"image": "file_name", "mask": "mask_file_name"}
 """Column of a picture -> field of its file"""
 HASHES = {"image": "sha256", "mask": "mask_sha256"}
+GENERATED_COLUMNS: Mapping[str, str] = {
+    "isic_id": "string",
+    "prompt": "string",
+    "diagnosis": "string",
+    "benign_malignant": "string",
+    "age_approx": "int64",
+    "sex": "string",
+    "anatom_site_general": "string",
+    "skin_tone": "string",
+    "split": "string",
+    "origin": "string",
+    "source": "string",
+    "license": "string",
+    "sha256": "string",
+    "mask_sha256": "string",
+    "seed": "int64",
+    "plan_row": "int64",
+    "attempt": "int64",
+    "extrapolation": "bool",
+    "adapter_sha256": "string",
+    "base_sha256": "string",
+    "num_inference_steps": "int64",
+    "guidance_scale": "float64",
+    "scores_json": "string",
+}
+"""Columns of generated pairs' shards next to the pictures, and their types; scores as JSON, as their names are the
+gate's and need not be the same in all shards."""
 
 
-def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> Renamed:
-    """See `skindualgen.exchange.formats.Format`."""
-    parquet = optional_package("pyarrow.parquet")
-    schema = _schema(records)
-    (out / "data").mkdir()
-    for split, index, count, pairs in read_shards(source, records, options):
-        path = out / "data" / f"{HUB_SPLITS[split]}-{index:05d}-of-{count:05d}.parquet"
-        # As `datasets` writes them: content-defined pages let the hub store what two versions share only once.
-        with parquet.ParquetWriter(path, schema, use_content_defined_chunking=True, write_page_index=True) as file:
-            rows: list[dict[str, Any]] = []
-            for pair in pairs:
-                pictures = {"image": _picture(f"{pair.name}{pair.suffix}", pair.image_bytes)}
-                if pair.mask_bytes is not None:
-                    pictures["mask"] = _picture(f"{pair.name}.png", pair.mask_bytes)
-                rows.append({**_columns(pair.record), **pictures})
-                if len(rows) == ROWS_IN_GROUP:
-                    _write_group(file, schema, rows)
-            _write_group(file, schema, rows)
-    return {}
+def picture_schema(columns: Mapping[str, Any]) -> Any:
+    """Return the schema of pairs, whose metadata tell `datasets` which columns are pictures.
+
+    Args:
+        columns: name -> feature of `datasets` of the other columns.
+    """
+    datasets = optional_package("datasets")
+    return datasets.Features({**dict.fromkeys(PICTURES, datasets.Image()), **columns}).arrow_schema
 
 
-def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord]:
-    """See `skindualgen.exchange.formats.Format`."""
-    files = source.named(r".*\.parquet")
-    if not files:
-        raise InputError(f"{source.root} without a Parquet file", "files *.parquet", "choose the folder or its format")
-    tables = {file: _table(source, file) for file in files}
-    total, writer = sum(table.metadata.num_rows for table in tables.values()), PairWriter(out)
-    records: list[PairRecord] = []
-    for file, table in tables.items():
-        split = split_word(PurePosixPath(file).name.split("-")[0].removesuffix(".parquet")) or split_of_parts(file)
-        for row in _rows(file, table):
-            options.report(len(records), total)
-            records.append(_add(writer, file, row, split))
-        if split is None and "split" not in table.schema_arrow.names:
-            source.note(f"{file} states no split: its photographs are of train")
-    options.report(total, total)
-    return records
+def picture(name: str, data: bytes) -> dict[str, Any]:
+    """Return a picture as `datasets` embeds it."""
+    return {"bytes": data, "path": name}
 
 
-def _table(source: Source, file: str) -> Any:
+def write_table(path: Path, schema: Any, groups: Iterable[Sequence[Mapping[str, Any]]]) -> None:
+    """Write rows as Parquet, group by group; equal rows give equal bytes.
+
+    Raises:
+        InputError: pyarrow is not installed.
+    """
     parquet, pyarrow = optional_package("pyarrow.parquet"), optional_package("pyarrow")
+    # As `datasets` writes them: content-defined pages let the hub store what two versions share only once.
+    with parquet.ParquetWriter(path, schema, use_content_defined_chunking=True, write_page_index=True) as file:
+        for rows in groups:
+            if rows:
+                file.write_table(pyarrow.Table.from_pylist(list(rows), schema=schema), row_group_size=len(rows))
+
+
+def open_table(path: Path, name: str, required: Iterable[str]) -> Any:
+    """Open a Parquet file; ``name`` is how messages call it.
+
+    Raises:
+        InputError: it is damaged, or a column is missing.
+    """
+    parquet = optional_package("pyarrow.parquet")
     try:
-        table = parquet.ParquetFile(source.take(file))
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise _damaged(file, error) from None
-    if missing := {"image", "isic_id"} - set(table.schema_arrow.names):
+        table = parquet.ParquetFile(path)
+    except Exception as error:  # damaged files raise ArrowException, OSError, ValueError, ...
+        raise _damaged(name, error) from None
+    if missing := sorted(set(required) - set(table.schema_arrow.names)):
+        columns = ", ".join(missing)
         raise InputError(
-            f"{file} without {', '.join(sorted(missing))}", "columns image and isic_id", "rename the columns"
+            f"{name} without {columns}", f"the columns {', '.join(sorted(required))}", "rename the columns"
         )
     return table
 
 
-def _rows(file: str, table: Any) -> Iterator[dict[str, Any]]:
-    pyarrow = optional_package("pyarrow")
+def read_rows(
+    table: Any, name: str, group: int | None = None, columns: Sequence[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of an open table, or of one of its groups, a few held at a time.
+
+    Raises:
+        InputError: they cannot be read.
+    """
+    groups = None if group is None else [group]
     try:
-        for batch in table.iter_batches(batch_size=ROWS_IN_GROUP):
+        for batch in table.iter_batches(batch_size=ROWS_IN_GROUP, row_groups=groups, columns=columns):
             yield from batch.to_pylist()
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise _damaged(file, error) from None
+    except Exception as error:  # as in `open_table`
+        raise _damaged(name, error) from None
 
 
-def _damaged(file: str, error: Exception) -> InputError:
-    return InputError(f"{file}: {' '.join(str(error).split())[:200]}", "a whole Parquet file", "write it again")
+def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> GivenBack:
+    """See `skindualgen.exchange.formats.Format`."""
+    schema = _schema(records)
+    (out / "data").mkdir()
+    for split, index, count, pairs in read_shards(source, records, options.shard_size, options.report):
+        path = out / "data" / f"{HUB_SPLITS[split]}-{index:05d}-of-{count:05d}.parquet"
+        rows = map(_row, pairs)
+        write_table(path, schema, iter(lambda rows=rows: list(islice(rows, ROWS_IN_GROUP)), []))
+    return {}
+
+
+def read(source: Source, out: Path, options: ExchangeOptions) -> Iterator[FoundPair]:
+    """See `skindualgen.exchange.formats.Format`."""
+    files = source.named(r".*\.parquet")
+    if not files:
+        raise InputError(f"{source.root} without a Parquet file", "files *.parquet", "choose the folder or its format")
+    tables = {file: open_table(source.take(file), file, ("image", "isic_id")) for file in files}
+    done, total = 0, sum(table.metadata.num_rows for table in tables.values())
+    for file, table in tables.items():
+        split = split_word(PurePosixPath(file).name.split("-")[0].removesuffix(".parquet")) or split_of_parts(file)
+        for row in read_rows(table, file):
+            options.report(done, total)
+            yield _found(file, row, split)
+            done += 1
+        if split is None and "split" not in table.schema_arrow.names:
+            source.note(f"{file} states no split: its photographs are of train")
+    options.report(total, total)
+
+
+def _damaged(name: str, error: Exception) -> InputError:
+    return InputError(f"{name}: {' '.join(str(error).split())[:200]}", "a whole Parquet file", "write it again")
 
 
 def _schema(records: Sequence[PairRecord]) -> Any:
-    """Return the schema of all files, whose metadata tell `datasets` which columns are pictures."""
+    """Return the schema of all files of an export."""
     pyarrow, datasets = optional_package("pyarrow"), optional_package("datasets")
     rows = [_columns(record) for record in records]
     types = {}
@@ -105,25 +164,19 @@ def _schema(records: Sequence[PairRecord]) -> Any:
             types[name] = pyarrow.array([row.get(name) for row in rows]).type
         except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError) as error:
             raise InputError(f"values of {name} of several types ({error})", "one type a column", "fix them") from error
-    fields = datasets.Features.from_arrow_schema(pyarrow.schema(types))
-    return datasets.Features({**dict.fromkeys(PICTURES, datasets.Image()), **fields}).arrow_schema
+    return picture_schema(datasets.Features.from_arrow_schema(pyarrow.schema(types)))
 
 
 def _columns(record: PairRecord) -> dict[str, Any]:
     return record.model_dump(exclude_none=True, exclude=set(PICTURES.values()))
 
 
-def _picture(name: str, data: bytes) -> dict[str, Any]:
-    return {"bytes": data, "path": name}
+def _row(pair: Pair) -> dict[str, Any]:
+    mask = {} if pair.mask_bytes is None else {"mask": picture(f"{pair.name}.png", pair.mask_bytes)}
+    return {**_columns(pair.record), "image": picture(f"{pair.name}{pair.suffix}", pair.image_bytes), **mask}
 
 
-def _write_group(file: Any, schema: Any, rows: list[dict[str, Any]]) -> None:
-    if rows:
-        file.write_table(optional_package("pyarrow").Table.from_pylist(rows, schema=schema))
-        rows.clear()
-
-
-def _add(writer: PairWriter, file: str, row: dict[str, Any], split: Split | None) -> PairRecord:
+def _found(file: str, row: dict[str, Any], split: Split | None) -> FoundPair:
     where = f"{short(row['isic_id'])} in {file}"
     pictures = {column: _content(where, row, column) for column in PICTURES}
     fields = {name: value for name, value in row.items() if value is not None and name not in PICTURES}
@@ -136,7 +189,7 @@ def _add(writer: PairWriter, file: str, row: dict[str, Any], split: Split | None
     if image is None or "isic_id" not in fields:
         raise InputError(f"{where} without an image or an id", "embedded pictures and isic_id", "embed them")
     mask = plain_mask(mask, f"of {where}") if mask is not None else None
-    return writer.add(fields, image, mask, suffix=_suffix(row["image"], image, where), where=where)
+    return FoundPair(fields, image, mask, where, _suffix(row["image"], image, where))
 
 
 def _suffix(picture: Any, data: bytes, where: str) -> str:

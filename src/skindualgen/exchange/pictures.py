@@ -1,4 +1,4 @@
-"""Picture files whose content is in memory: decoded, or refused with their names."""
+"""Picture files whose content is in memory: decoded, or refused with their names; and encoded."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import io
 import warnings
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from skindualgen.contracts import InputError
 from skindualgen.data.decoding import EXIF_ORIENTATION, EXIF_TRANSPOSE, FORMATS, MAX_PIXELS
 from skindualgen.data.images import size_text
+from skindualgen.files import png_bytes, png_info
 
 USUAL_SUFFIXES = {
     "JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "BMP": ".bmp", "TIFF": ".tif", "GIF": ".gif", "WEBP": ".webp",
@@ -104,3 +106,14 @@ def plain_mask(data: bytes, name: str) -> bytes:
             f"mask {name} of mode {mask.mode}", "a grey PNG of 0 and 255", "let `skindualgen prepare` make it binary"
         )
     return data
+
+
+def encode_mask(lesion: NDArray[np.bool_], isic_id: str | None = None) -> bytes:
+    """Encode a mask [h, w] as the data set layout has it: PNG, 0 and 255; that of a generated pair carries its id."""
+    picture = Image.fromarray(np.where(lesion, np.uint8(255), np.uint8(0)))
+    return png_bytes(picture, None if isic_id is None else png_info({"isic_id": isic_id}))
+
+
+def encode_png(picture: Image.Image) -> bytes:
+    """Encode as PNG, without any text or colour profile of the original file."""
+    return png_bytes(Image.fromarray(np.asarray(picture)))

@@ -13,10 +13,11 @@ from skindualgen.data.manifest import counts, manifest_sha256, read_metadata, wr
 from skindualgen.data.review import count_rejected, used
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE, read_training_items
 from skindualgen.exchange.folders import unnamed_files
-from skindualgen.exchange.formats import ExchangeOptions, Renamed, load_format
-from skindualgen.exchange.pairs import FILE_FIELDS, checked_record, described, recorded_inside
+from skindualgen.exchange.formats import ExchangeOptions, GivenBack, load_format
+from skindualgen.exchange.pairs import FILE_FIELDS, described
 from skindualgen.exchange.pictures import decoded
 from skindualgen.exchange.source import Source, rejections_csv
+from skindualgen.exchange.writing import FoundPair, PairWriter, checked_record, recorded_inside
 from skindualgen.files import atomic_write_bytes, atomic_write_text, run_record
 from skindualgen.folders import new_folder
 
@@ -90,9 +91,9 @@ def export_data(
             f"no such pair in {source}{besides}", "pairs to write", "choose another --only or no --require-masks"
         )
     with new_folder(out, source, remedy="choose another OUT") as folder:
-        renamed = module.write(source, records, folder, options)
+        given_back = module.write(source, records, folder, options)
         if not module.HOLDS_ALL:
-            _write_sidecar(folder, records, renamed)
+            _write_sidecar(folder, records, given_back)
         if any(record.origin == "synthetic" for record in records):
             _copy_training_items(source, folder)
     unnamed = unnamed_files(source, read_metadata(source))
@@ -127,7 +128,9 @@ def import_data(
     files = Source(source)
     beside = _read_sidecar(files)
     with new_folder(out, source, remedy="choose another OUT") as folder:
-        read = module.read(files, folder, options)
+        writer = PairWriter(folder)
+        found = module.read(files, folder, options)
+        read = [writer.add(pair) if isinstance(pair, FoundPair) else pair for pair in found]
         if not read:
             raise InputError(f"no pair in {source}", f"pairs in the format {format_name}", "choose the folder's format")
         records = [_completed(folder, record, beside, origin, inside=not module.HOLDS_ALL) for record in read]
@@ -143,10 +146,11 @@ def import_data(
     return sorted(records, key=lambda record: record.file_name)
 
 
-def _write_sidecar(folder: Path, records: Sequence[PairRecord], renamed: Renamed) -> None:
+def _write_sidecar(folder: Path, records: Sequence[PairRecord], given_back: GivenBack) -> None:
     lines = []
     for record in records:
-        other = renamed.get(record.isic_id)
+        fields = given_back.get(record.isic_id, {})
+        other = {field: value for field, value in fields.items() if getattr(record, field) != value}
         line = described(record) | ({EXPORTED_AS: other} if other else {})
         lines.append(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
     atomic_write_text(folder / SIDECAR_FILE, "".join(lines))

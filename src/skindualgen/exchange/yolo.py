@@ -9,7 +9,7 @@ Source: https://docs.ultralytics.com/datasets/segment/; ``ultralytics.data.utils
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,10 +21,11 @@ from skimage.measure import find_contours
 
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.exchange.diagnoses import class_fields, class_name, stated_class
-from skindualgen.exchange.formats import BOXES_REMEDY, ExchangeOptions, Renamed, optional_package
-from skindualgen.exchange.pairs import SPLITS, PairWriter, encode_mask, other_fields, put, read_pairs
-from skindualgen.exchange.pictures import size_of
+from skindualgen.exchange.formats import BOXES_REMEDY, ExchangeOptions, GivenBack, counted, optional_package
+from skindualgen.exchange.pairs import SPLITS, put, read_pairs
+from skindualgen.exchange.pictures import encode_mask, size_of
 from skindualgen.exchange.source import Source, picture_ids
+from skindualgen.exchange.writing import FoundPair
 from skindualgen.exchange.yolo_labels import FEWEST_VERTICES, Labelled, read_labels
 from skindualgen.exchange.yolo_layout import DATA_FILE, Picture, read_layout
 from skindualgen.files import atomic_write_text
@@ -39,35 +40,32 @@ RIM_LEVEL = 1 - 1e-3
 """Level of the contour between 0, background, and 1, lesion: it runs through the centres of the rim's pixels."""
 
 
-def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> Renamed:
+def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> GivenBack:
     """See `skindualgen.exchange.formats.Format`. A mask without lesion is an empty file: background alone."""
     yaml = optional_package("yaml")
     classes = {name: row for row, name in enumerate(sorted({class_name(record) for record in records}))}
-    renamed: Renamed = {}
-    for pair in read_pairs(source, records, options.report):
+    given_back: GivenBack = {}
+    for pair in read_pairs(source, records, options.report, link=options.link):
         pair.refuse_turned()
         record, lesion = pair.record, pair.lesion()
-        image = source / record.file_name if options.link else None
-        put(out / "images" / record.split / f"{pair.name}{pair.suffix}", pair.image_bytes, image)
+        pair.put_image(out / "images" / record.split / f"{pair.name}{pair.suffix}")
         lines = [_line(classes[class_name(record)], vertices, lesion.shape) for vertices in outlines(lesion)]
         put(out / "labels" / record.split / f"{pair.name}.txt", "".join(lines).encode())
         diagnosis = class_fields(class_name(record)) if lines else {}
-        renamed[record.isic_id] = other_fields(record, isic_id=pair.name, **diagnosis)
+        given_back[record.isic_id] = {"isic_id": pair.name, **diagnosis}
     present: dict[str, Any] = {
         split: f"images/{split}" for split in SPLITS if any(record.split == split for record in records)
     }
     names = {row: name for name, row in classes.items()}
     atomic_write_text(out / DATA_FILE, yaml.safe_dump(present | {"names": names}, sort_keys=False))
-    return renamed
+    return given_back
 
 
-def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord]:
+def read(source: Source, out: Path, options: ExchangeOptions) -> Iterator[FoundPair]:
     """See `skindualgen.exchange.formats.Format`. All polygons of an image together are its mask."""
     layout = read_layout(source)
     ids = picture_ids(source, [picture.file for picture in layout.pictures])
-    writer, records = PairWriter(out), []
-    for done, picture in enumerate(layout.pictures):
-        options.report(done, len(layout.pictures))
+    for picture in counted(layout.pictures, options.report):
         data = source.read(picture.file)
         width, height = size_of(data, picture.file)
         objects = read_labels(source, picture, layout.names, width, height)
@@ -78,10 +76,7 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> list[PairRecord
             raise InputError(f"{picture.labels} with {', '.join(names)}", "one diagnosis an image", "fix its labels")
         fields |= stated_class(source, names[0], picture.labels) if names else {}
         mask = _mask(source, picture, objects, (height, width), options)
-        suffix = PurePosixPath(picture.file).suffix.lower()
-        records.append(writer.add(fields, data, mask, suffix=suffix, where=picture.file))
-    options.report(len(layout.pictures), len(layout.pictures))
-    return records
+        yield FoundPair(fields, data, mask, picture.file)
 
 
 def outlines(lesion: NDArray[np.bool_]) -> list[NDArray[np.int64]]:

@@ -14,8 +14,8 @@ from PIL import Image
 
 from skindualgen._version import __version__
 from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord
-from skindualgen.credentials.embed import image_png, mask_png
 from skindualgen.data.prepare import LOADER_WORDS
+from skindualgen.marks.embed import image_png, mask_png
 from skindualgen.planning.requests import SEED_BITS, PairRequest
 
 CHUNK_BATCHES = 4

@@ -204,7 +204,7 @@ def _described(
 def _signature(sign: tuple[Path, Path] | None) -> Finish | None:
     if sign is None:
         return None
-    from skindualgen.credentials.c2pa import Signer
+    from skindualgen.marks.c2pa import Signer
 
     return Signer(*sign).sign
 

@@ -18,8 +18,7 @@ from skindualgen.production.finish import Outcome, finish_folder
 from skindualgen.production.folder import production_folder
 from skindualgen.production.journal import Journal
 from skindualgen.production.pictures import Finish, PictureFolder
-from skindualgen.production.shard_formats import ShardFormat
-from skindualgen.production.shards import ShardFolder
+from skindualgen.production.shards import ShardFolder, ShardFormat
 from skindualgen.production.source import MAX_PAIRS, ChunkReader, RequestSource
 from skindualgen.production.stopping import ProductionStopped, stop_signals
 

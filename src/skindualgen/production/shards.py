@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from skindualgen.contracts import InputError
+from skindualgen.contracts import InputError, PairRecord
+from skindualgen.exchange.formats import optional_package
+from skindualgen.exchange.parquet import GENERATED_COLUMNS, picture, picture_schema, write_table
+from skindualgen.exchange.webdataset import IMAGE_KEY, MASK_KEY, RECORD_KEY, samples, whole_tar, write_tar
 from skindualgen.files import atomic_path, atomic_write_json, sha256_file
 from skindualgen.folders import remove_leftovers
 from skindualgen.production.chunk import ChunkResult, FinishedPair
 from skindualgen.production.journal import Journal, pair_line, refused_lines
 from skindualgen.production.pictures import Finish, hashed, write_thumbnails
-from skindualgen.production.shard_formats import WRITERS, ShardFormat, read_tar, write_tar
 
 SHARDS_DIR = "shards"
 BUFFER_DIR = "buffer"
 PREFIX = "train-"
 """Loaders take it for the split."""
+
+ShardFormat = Literal["webdataset", "parquet"]
+SUFFIXES: dict[ShardFormat, str] = {"webdataset": ".tar", "parquet": ".parquet"}
 
 
 class ShardFolder:
@@ -51,7 +57,7 @@ class ShardFolder:
     ) -> None:
         self._out, self._journal, self._finish = out, journal, finish
         self._chunks, self._chunk_pairs = chunks, chunk_pairs
-        self._suffix, self._write_shard_file = WRITERS[shard_format]
+        self._format = shard_format
         self._shard_chunks = -(-shard_pairs // chunk_pairs)
         self._folder, self._buffer, self._records = out / SHARDS_DIR, work / BUFFER_DIR, work / SHARDS_DIR
         for folder in (self._folder, self._buffer, self._records):
@@ -86,7 +92,7 @@ class ShardFolder:
         write_thumbnails(self._out, result)
         path = self._buffer_path(result.index)
         with atomic_path(path) as temporary:
-            write_tar(temporary, [pairs])
+            write_pairs(temporary, "webdataset", [pairs])
         lines = [
             {"buffer_bytes": path.stat().st_size},
             *(pair_line(pair.record) for pair in pairs),
@@ -112,17 +118,17 @@ class ShardFolder:
         chunks = self._chunks_of(shard)
         if not all(chunk in self._done for chunk in chunks):
             return
-        path = self._folder / f"{PREFIX}{chunks[0] * self._chunk_pairs:07d}{self._suffix}"
+        path = self._folder / f"{PREFIX}{chunks[0] * self._chunk_pairs:07d}{SUFFIXES[self._format]}"
         pairs = 0
 
         def pairs_of(chunk: int) -> Iterator[FinishedPair]:
             nonlocal pairs
-            for pair in read_tar(self._buffer_path(chunk)):
+            for pair in read_pairs(self._buffer_path(chunk)):
                 pairs += 1
                 yield pair
 
         with atomic_path(path) as temporary:
-            self._write_shard_file(temporary, (pairs_of(chunk) for chunk in chunks))
+            write_pairs(temporary, self._format, (pairs_of(chunk) for chunk in chunks))
         record = {"name": path.name, "pairs": pairs, "bytes": path.stat().st_size, "sha256": sha256_file(path)}
         atomic_write_json(self._records / f"{shard:07d}.json", record)
         self._drop_buffer(shard)
@@ -158,3 +164,44 @@ class ShardFolder:
                 raise InputError(
                     f"{path}, which no run has put there", "nothing but the shards of this folder", "move it elsewhere"
                 )
+
+
+def write_pairs(path: Path, shard_format: ShardFormat, chunks: Iterable[Iterable[FinishedPair]]) -> None:
+    """Write the pairs of chunks as one shard; equal pairs give equal bytes.
+
+    A tar holds ``<id>.png``, ``<id>.mask.png`` and ``<id>.json`` of each, Parquet a row group for each chunk.
+
+    Raises:
+        InputError: a package is not installed.
+    """
+    if shard_format == "webdataset":
+        write_tar(path, map(_sample, chain.from_iterable(chunks)), mtime=0.0)
+    else:
+        value = optional_package("datasets").Value
+        schema = picture_schema({name: value(kind) for name, kind in GENERATED_COLUMNS.items()})
+        write_table(path, schema, ([_row(pair) for pair in chunk] for chunk in chunks))
+
+
+def read_pairs(path: Path) -> Iterator[FinishedPair]:
+    """Read back the pairs of a tar shard, one at a time.
+
+    Raises:
+        InputError: it was damaged.
+    """
+    for _, entries in samples(whole_tar(path, path.name)):
+        content = {entry.ending: entry.content or b"" for entry in entries}
+        record = PairRecord.model_validate_json(content[RECORD_KEY])
+        yield FinishedPair(record, content[IMAGE_KEY], content[MASK_KEY])
+
+
+def _sample(pair: FinishedPair) -> tuple[str, dict[str, bytes]]:
+    record = pair.record.model_dump_json(exclude_none=True).encode()
+    return pair.record.isic_id, {IMAGE_KEY: pair.image, MASK_KEY: pair.mask, RECORD_KEY: record}
+
+
+def _row(pair: FinishedPair) -> dict[str, Any]:
+    record = pair.record
+    fields = record.model_dump(include=set(GENERATED_COLUMNS))
+    fields["scores_json"] = None if record.scores is None else json.dumps(record.scores, sort_keys=True)
+    image = picture(Path(record.file_name).name, pair.image)
+    return {"image": image, "mask": picture(Path(str(record.mask_file_name)).name, pair.mask), **fields}

@@ -13,11 +13,10 @@ from pathlib import Path
 from PIL import Image
 
 from skindualgen.contracts import DATASET_FILE, METADATA_FILE, InputError, PairRecord
-from skindualgen.credentials.embed import image_png
-from skindualgen.credentials.verify import verify_folder
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE
 from skindualgen.files import atomic_write_bytes, atomic_write_text, sha256_file
 from skindualgen.folders import new_folder
+from skindualgen.marks.embed import image_png
 from skindualgen.release.cards import (
     BENCHMARK_FILE,
     LICENCE_CARD,
@@ -35,6 +34,7 @@ from skindualgen.release.licences import LicenceChain, licence_chain
 from skindualgen.release.marks import Marks, count_marks
 from skindualgen.release.privacy import refuse_private
 from skindualgen.release.schema import split_file
+from skindualgen.verify.folder import verify_folder
 
 DATASET_DIR, ADAPTER_DIR = "dataset", "adapter"
 """folders of a release, each the content of one repository"""

@@ -10,10 +10,10 @@ from pathlib import Path
 from PIL import Image
 
 from skindualgen.contracts import PairRecord
-from skindualgen.credentials.embed import XMP_KEY
-from skindualgen.credentials.watermark import DETECTED, watermark_score
-from skindualgen.credentials.xmp import read_xmp_packet
 from skindualgen.files import PNG_KEY
+from skindualgen.marks.embed import XMP_KEY
+from skindualgen.marks.watermark import DETECTED, watermark_score
+from skindualgen.marks.xmp import read_xmp_packet
 from skindualgen.release.png_text import read_image_text
 
 

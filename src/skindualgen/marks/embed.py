@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass
 from importlib import metadata
@@ -12,8 +11,8 @@ from typing import Any
 from PIL import Image
 
 from skindualgen.contracts import PairRecord
-from skindualgen.credentials.xmp import XmpFields, read_xmp_packet, xmp_packet
-from skindualgen.files import PNG_KEY, png_info
+from skindualgen.files import PNG_KEY, png_bytes, png_info
+from skindualgen.marks.xmp import XmpFields, read_xmp_packet, xmp_packet
 
 XMP_KEY = "XML:com.adobe.xmp"
 """Keyword of the PNG text chunk (iTXt) that holds XMP. Source: ISO 16684-3, PNG."""
@@ -52,7 +51,7 @@ def image_png(image: Image.Image, record: PairRecord, *, watermark: bool = False
     Args:
         image: RGB.
         record: of the image, with ``origin`` "synthetic"; its hashes are left out.
-        watermark: add the invisible watermark to the pixels first, see `skindualgen.credentials.watermark`.
+        watermark: add the invisible watermark to the pixels first, see `skindualgen.marks.watermark`.
 
     Raises:
         InputError: the record is of a real photograph, or holds a character that XML cannot.
@@ -60,21 +59,17 @@ def image_png(image: Image.Image, record: PairRecord, *, watermark: bool = False
     creator_tool = record.source or f"skindualgen {metadata.version('skindualgen')}"
     packet = xmp_packet(record, creator_tool=creator_tool)
     if watermark:
-        from skindualgen.credentials.watermark import add_watermark
+        from skindualgen.marks.watermark import add_watermark
 
         image = add_watermark(image)
     info = png_info(record.model_dump(exclude_none=True, exclude=NOT_EMBEDDED))
     info.add_itxt(XMP_KEY, packet)
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", pnginfo=info, compress_level=IMAGE_COMPRESS_LEVEL)
-    return buffer.getvalue()
+    return png_bytes(image, info, compress_level=IMAGE_COMPRESS_LEVEL)
 
 
 def mask_png(mask: Image.Image, isic_id: str) -> bytes:
     """Encode a mask as PNG that carries the id alone; equal input gives equal bytes."""
-    buffer = io.BytesIO()
-    mask.save(buffer, format="PNG", pnginfo=png_info({"isic_id": isic_id}), compress_level=MASK_COMPRESS_LEVEL)
-    return buffer.getvalue()
+    return png_bytes(mask, png_info({"isic_id": isic_id}), compress_level=MASK_COMPRESS_LEVEL)
 
 
 def read_embedded(path: Path) -> Embedded:

@@ -7,7 +7,7 @@ from contextlib import closing
 from types import TracebackType
 
 from skindualgen.contracts import PairRecord
-from skindualgen.credentials.deviations import Deviation
+from skindualgen.verify.deviations import Deviation
 
 
 class Register:

@@ -1,27 +1,34 @@
-"""One pair's files against its record: hashes, pixels, embedded provenance, signatures."""
+"""One pair's files against its record: hashes, pixels, what is embedded, signatures; and many pairs at a time."""
 
 from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from skindualgen.contracts import PairRecord
-from skindualgen.credentials.c2pa import CredentialState, checkable, credentials_in, may_have_credentials
-from skindualgen.credentials.deviations import Deviation
-from skindualgen.credentials.embed import Embedded, embedded_in
-from skindualgen.credentials.xmp import TRAINED_ALGORITHMIC_MEDIA
+from skindualgen.contracts import PairRecord, Report
 from skindualgen.data.images import FORMATS
 from skindualgen.files import sha256_bytes
+from skindualgen.marks.c2pa import CredentialState, checkable, credentials_in, may_have_credentials
+from skindualgen.marks.embed import Embedded, embedded_in
+from skindualgen.marks.xmp import TRAINED_ALGORITHMIC_MEDIA
+from skindualgen.verify.deviations import Deviation, Tally
+from skindualgen.verify.register import Register
 
 PLACE_FIELDS = {"file_name", "mask_file_name", "sha256", "mask_sha256"}
 """Fields that say where and how a pair is stored, not what it is: merging and exporting change them."""
+
+
+PENDING_PER_WORKER = 4
+"""Pairs handed to a worker in advance: keeps it busy, and holds memory."""
 
 
 @dataclass
@@ -196,3 +203,47 @@ def _pixels(size: tuple[int, int]) -> str:
 
 def _few(values: list[int]) -> str:
     return ", ".join(map(str, values[:5])) + (f" and {len(values) - 5} more" if len(values) > 5 else "")
+
+
+def check_pairs(
+    checks: Iterable[Callable[[], PairFindings] | Deviation],
+    workers: int,
+    register: Register,
+    tally: Tally,
+    report: Report,
+) -> Iterator[Deviation]:
+    """Run the checks of all pairs, several at a time; what is found comes in their order.
+
+    Args:
+        checks: of each pair, taken up as workers become free; a deviation among them is passed on.
+        workers: threads.
+        register: knows which record has a content.
+        tally: takes the numbers.
+        report: progress.
+    """
+    pending: deque[Future[PairFindings]] = deque()
+    done = 0
+    with ThreadPoolExecutor(workers) as pool:
+        for check in checks:
+            if isinstance(check, Deviation):
+                yield check
+                continue
+            pending.append(pool.submit(check))
+            if len(pending) >= workers * PENDING_PER_WORKER:
+                yield from _settled(pending.popleft().result(), register, tally)
+                report(done := done + 1, tally.records)
+        while pending:
+            yield from _settled(pending.popleft().result(), register, tally)
+            report(done := done + 1, tally.records)
+
+
+def _settled(found: PairFindings, register: Register, tally: Tally) -> Iterator[Deviation]:
+    for name in ("images", "masks", "hashes", "marked"):
+        setattr(tally, name, getattr(tally, name) + getattr(found, name))
+    if found.credentials is not None:
+        tally.credentials[found.credentials] += 1
+    for deviation in found.deviations:
+        owner = register.owner(found.contents[deviation.file]) if deviation.kind == "changed_file" else None
+        if owner is not None:
+            deviation = replace(deviation, found=f"the content of {owner} (swapped or copied)")
+        yield deviation

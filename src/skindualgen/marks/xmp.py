@@ -104,10 +104,16 @@ def xmp_packet(record: PairRecord, *, creator_tool: str) -> str:
         )
     system, _, version = creator_tool.partition(" ")
     values = {
-        "digital_source_type": TRAINED_ALGORITHMIC_MEDIA, "isic_id": record.isic_id, "prompt": record.prompt,
-        "seed": record.seed, "adapter_sha256": record.adapter_sha256, "base_sha256": record.base_sha256,
-        "system": system, "version": version or None, "creator_tool": creator_tool,
-    }  # fmt: skip
+        "digital_source_type": TRAINED_ALGORITHMIC_MEDIA,
+        "isic_id": record.isic_id,
+        "prompt": record.prompt,
+        "seed": record.seed,
+        "adapter_sha256": record.adapter_sha256,
+        "base_sha256": record.base_sha256,
+        "system": system,
+        "version": version or None,
+        "creator_tool": creator_tool,
+    }
     lines = [
         f"   <{PROPERTIES[field]}>{_escaped(str(value), field)}</{PROPERTIES[field]}>"
         for field, value in values.items()

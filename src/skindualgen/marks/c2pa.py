@@ -18,8 +18,9 @@ from typing import Any, Literal
 from PIL import Image
 
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.credentials.certificates import read_pem, read_signer
-from skindualgen.credentials.xmp import TRAINED_ALGORITHMIC_MEDIA
+from skindualgen.files import png_bytes
+from skindualgen.marks.certificates import read_pem, read_signer
+from skindualgen.marks.xmp import TRAINED_ALGORITHMIC_MEDIA
 
 GENERATION_ASSERTION = "skindualgen.generation"
 """Label of the assertion that holds what the image was made with."""
@@ -137,11 +138,9 @@ class Signer:
         return output.getvalue()
 
     def _prove(self) -> None:
-        buffer = io.BytesIO()
-        Image.new("RGB", (8, 8)).save(buffer, format="PNG")
         trial = PairRecord(file_name="trial.png", isic_id="trial", origin="synthetic")
         try:
-            state = credentials_in(self._signed(buffer.getvalue(), trial))
+            state = credentials_in(self._signed(png_bytes(Image.new("RGB", (8, 8))), trial))
         except self._c2pa.C2paError as error:
             raise _refused(self.cert, str(error)) from None
         if state.state == "invalid":
@@ -236,8 +235,10 @@ def _statements(manifest: dict[str, Any]) -> tuple[str | None, dict[str, Any] | 
 def _manifest(record: PairRecord) -> str:
     software = {"name": "skindualgen", "version": metadata.version("skindualgen")}
     created = {
-        "action": "c2pa.created", "digitalSourceType": TRAINED_ALGORITHMIC_MEDIA, "softwareAgent": software
-    }  # fmt: skip
+        "action": "c2pa.created",
+        "digitalSourceType": TRAINED_ALGORITHMIC_MEDIA,
+        "softwareAgent": software,
+    }
     generation = record.model_dump(include=set(SIGNED_FIELDS), exclude_none=True)
     manifest = {
         "claim_generator_info": [software],
