@@ -20,7 +20,8 @@ from stopwatch import Stopwatch
 from skindualgen.model.bases import Base, load_base
 from skindualgen.model.joint_unet import widen_unet
 from skindualgen.planning.requests import PairRequest, requests_from_prompts
-from skindualgen.production.chunk import ChunkResult, ChunkSettings, Decode, FinishedPair, Sampler, finalize
+from skindualgen.production.chunk import ChunkResult, ChunkSettings, Decode, FinishedPair, Sampler
+from skindualgen.production.drawing import finalize
 from skindualgen.production.journal import Journal
 from skindualgen.production.pictures import PictureFolder
 from skindualgen.production.run import InProcess, produce

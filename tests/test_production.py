@@ -21,9 +21,8 @@ from skindualgen.data.manifest import read_dataset_info, read_metadata
 from skindualgen.files import sha256_file
 from skindualgen.planning.requests import PairRequest, requests_from_prompts, requests_like
 from skindualgen.production.finish import SHEET_FILE, has_lesion
-from skindualgen.production.folder import SETTINGS_FILE, WORK_DIR
 from skindualgen.production.generate import generate_pairs
-from skindualgen.production.journal import CHUNKS_DIR
+from skindualgen.production.journal import CHUNKS_DIR, SETTINGS_FILE, WORK_DIR
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure

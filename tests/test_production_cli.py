@@ -16,7 +16,7 @@ from producer import contents
 from skindualgen.cli import app
 from skindualgen.data.manifest import read_dataset_info, read_metadata
 from skindualgen.files import sha256_file
-from skindualgen.production.folder import SETTINGS_FILE
+from skindualgen.production.journal import SETTINGS_FILE
 from skindualgen.production.sampler import PipelineFactory
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.sample.reading import mask_predictor

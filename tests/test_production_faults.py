@@ -16,7 +16,7 @@ from producer import contents, run
 from skindualgen.contracts import InputError
 from skindualgen.data.manifest import manifest_sha256, read_dataset_info, read_metadata
 from skindualgen.files import sha256_file
-from skindualgen.production.stopping import ProductionStopped
+from skindualgen.production.run import ProductionStopped
 
 TESTS = Path(__file__).parent
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals, forks and limits of processes")

@@ -13,8 +13,8 @@ from PIL import Image
 
 from producer import BATCH, DARK, SMALL, DiscSampler, PictureGate, contents, requests_of, run
 from skindualgen.data.manifest import read_dataset_info, read_metadata
-from skindualgen.production.chunk import ChunkResult, ChunkSettings, attempt_seed
-from skindualgen.production.drawing import draw_chunks, make_chunk
+from skindualgen.production.chunk import ChunkResult, ChunkSettings
+from skindualgen.production.drawing import attempt_seed, draw_chunks, make_chunk
 from skindualgen.production.finish import REJECTS_FILE, Outcome
 from skindualgen.production.source import ChunkReader
 

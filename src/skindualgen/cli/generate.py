@@ -125,9 +125,8 @@ def generate(
     sources = Sources(plan, tuple(prompt or ()) or None, prompts, like, count, seed)  # refuses before torch is loaded
     with loading():
         from skindualgen.production.generate import GenerateOptions, generate_dataset
-        from skindualgen.production.run import Layout
+        from skindualgen.production.run import Layout, ProductionStopped
         from skindualgen.production.sampler import PipelineFactory
-        from skindualgen.production.stopping import ProductionStopped
 
         factory = PipelineFactory(
             adapter if adapter == "builtin" else Path(adapter),

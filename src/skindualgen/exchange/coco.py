@@ -68,8 +68,10 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> Iterator[FoundP
         if (size := size_of(data, file)) != (image.width, image.height):
             raise InputError(
                 f"{image.where}, of {image.width}x{image.height} px by its annotations and {size_text(size)} px by "
-                f"its file {file}", "one size", "annotate the picture as it is",
-            )  # fmt: skip
+                f"its file {file}",
+                "one size",
+                "annotate the picture as it is",
+            )
         fields: dict[str, Any] = {"isic_id": ids[file], **_split(source, document, file), **_class(source, image)}
         fields |= {"license": image.license} if image.license else {}
         mask = _mask(source, coder, document, image, file, options)
@@ -147,9 +149,10 @@ def _class(source: Source, image: CocoImage) -> dict[str, Any]:
     names = sorted({annotation.category for annotation in image.annotations})
     if len(names) > 1:
         raise InputError(
-            f"{image.where} ({image.file_name}) with the categories {', '.join(names)}", "one diagnosis an image",
+            f"{image.where} ({image.file_name}) with the categories {', '.join(names)}",
+            "one diagnosis an image",
             "take the image out, or keep one category",
-        )  # fmt: skip
+        )
     return stated_class(source, names[0], image.annotations[0].where) if names else {}
 
 

@@ -193,9 +193,10 @@ def _cases(source: Source, root: str, ending: str) -> Iterator[Case]:
                 or posixpath.basename(posixpath.dirname(image)) != f"images{part}"
             ):
                 raise InputError(
-                    f"{image}, no image {ending} of one file", f"NAME{CHANNEL}{ending}",
+                    f"{image}, no image {ending} of one file",
+                    f"NAME{CHANNEL}{ending}",
                     "channels in files of their own are not read",
-                )  # fmt: skip
+                )
             label: str | None = posixpath.join(root, f"labels{part}", f"{name}{ending}")
             if label not in labels and part == "Tr":
                 raise InputError(f"{image} without a label", str(label), "restore it, or take the image out")

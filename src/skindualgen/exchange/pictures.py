@@ -15,9 +15,15 @@ from skindualgen.data.images import size_text
 from skindualgen.files import png_bytes, png_info
 
 USUAL_SUFFIXES = {
-    "JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "BMP": ".bmp", "TIFF": ".tif", "GIF": ".gif", "WEBP": ".webp",
+    "JPEG": ".jpg",
+    "MPO": ".jpg",
+    "PNG": ".png",
+    "BMP": ".bmp",
+    "TIFF": ".tif",
+    "GIF": ".gif",
+    "WEBP": ".webp",
     "JPEG2000": ".jp2",
-}  # fmt: skip
+}
 """Format of a picture -> the ending that its files usually have."""
 
 

@@ -110,10 +110,9 @@ def whole_tar(path: Path, name: str) -> Iterator[Entry]:
         yield entry
 
 
-def samples(entries: Iterable[Entry]) -> Iterator[tuple[str, list[Entry]]]:
-    """Yield each key with its entries, which follow each other; one sample is held at a time."""
-    for key, group in groupby(entries, key=lambda entry: entry.key):
-        yield key, list(group)
+def samples(entries: Iterable[Entry]) -> Iterator[tuple[str, Iterator[Entry]]]:
+    """Yield each key with its entries, which follow each other; they must be taken before the next key."""
+    return groupby(entries, key=lambda entry: entry.key)
 
 
 def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo, size: int, only: str | None) -> Entry:

@@ -91,9 +91,10 @@ def _data_file(source: Source) -> tuple[str, dict[str, Any]]:
     files = source.named(r"data\.ya?ml") or source.named(r".*\.ya?ml")
     if not files and source.named(DARKNET_NAMES):
         raise InputError(
-            f"{source.root} without {DATA_FILE}, but with obj.names: boxes alone", "polygons",
+            f"{source.root} without {DATA_FILE}, but with obj.names: boxes alone",
+            "polygons",
             "export it as Ultralytics YOLO Segmentation",
-        )  # fmt: skip
+        )
     if len(files) != 1:
         got = f"{' and '.join(files[:3])} in {source.root}" if files else f"no file {source.root / DATA_FILE}"
         raise InputError(got, f"one {DATA_FILE} with the names of the classes", "choose its format")

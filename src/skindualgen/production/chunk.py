@@ -1,22 +1,17 @@
-"""A chunk of pairs, the unit of work: what it is made from, what comes of it, and who draws and judges its pairs."""
+"""A chunk of pairs, the unit of work: what decides its content, what comes of it, who makes and judges its pairs."""
 
 from __future__ import annotations
 
-import hashlib
-import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
 from PIL import Image
 
-from skindualgen._version import __version__
-from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord
+from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.prepare import LOADER_WORDS
-from skindualgen.marks.embed import image_png, mask_png
-from skindualgen.planning.requests import SEED_BITS, PairRequest
+from skindualgen.planning.requests import PairRequest
 
 CHUNK_BATCHES = 4
 """Batches of a chunk: enough for refused pairs to fill batches of their own, few enough to be lost by a killed run."""
@@ -28,12 +23,13 @@ ID_PREFIX = "SDG"
 """What ids begin with if not told otherwise, and what those of all earlier folders begin with."""
 ID_PREFIX_FORM = re.compile(r"[A-Za-z0-9_-]{1,16}")
 
-THUMBNAIL_PX = 96
-"""Longer side of the picture that is kept of a refused pair."""
-
 Images = Sequence[Image.Image]
 Decode = Callable[[], tuple[Images, Images]]
 """Makes images (RGB) and masks (L, 0 or 255) of what was drawn; called once, while the next batch is drawn."""
+
+
+Drew = Callable[[int], None]
+"""Called with the number of pairs that were drawn for the first time."""
 
 
 class Sampler(Protocol):
@@ -156,80 +152,3 @@ def check_id_prefix(prefix: str) -> None:
 def pair_id(index: int, prefix: str) -> str:
     """Name of the pair at a place of the plan."""
     return f"{prefix}_{index:07d}"
-
-
-def attempt_seed(seed: int, attempt: int) -> int:
-    """Seed of a pair's draw after ``attempt`` refused ones: its own, and then functions of it."""
-    if attempt == 0:
-        return seed
-    digest = hashlib.sha256(f"attempt:{seed}:{attempt}".encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> (64 - SEED_BITS)
-
-
-def finalize(
-    requests: Sequence[PairRequest],
-    decode: Decode,
-    *,
-    attempt: int,
-    gate: Gate | None,
-    settings: ChunkSettings,
-) -> list[FinishedPair | Reject]:
-    """Decode a drawn batch, judge it and encode what is accepted; the outcomes stand in the order of the requests."""
-    images, masks = decode()
-    records = [
-        _record(request, mask, attempt if gate else None, settings)
-        for request, mask in zip(requests, masks, strict=True)
-    ]
-    verdicts = gate.judge(images, masks, records) if gate else [None] * len(records)
-    outcomes: list[FinishedPair | Reject] = []
-    for image, mask, record, verdict in zip(images, masks, records, verdicts, strict=True):
-        if verdict is not None:
-            record.scores = {**(record.scores or {}), **verdict.scores}
-        if verdict is not None and verdict.reasons:
-            thumbnail = _thumbnail(image, mask) if settings.thumbnails else None
-            outcomes.append(Reject(record, tuple(verdict.reasons), thumbnail))
-        else:
-            encoded = image_png(image, record, watermark=settings.watermark)
-            outcomes.append(FinishedPair(record, encoded, mask_png(mask, record.isic_id)))
-    return outcomes
-
-
-def retries(requests: Sequence[PairRequest], attempt: int) -> list[PairRequest]:
-    """The requests as their draw number ``attempt`` takes them."""
-    return [replace(request, seed=attempt_seed(request.seed, attempt)) for request in requests]
-
-
-def batched(requests: Sequence[PairRequest], batch_size: int) -> Iterator[Sequence[PairRequest]]:
-    """Batches of the requests in their order; the last one may be smaller."""
-    for start in range(0, len(requests), batch_size):
-        yield requests[start : start + batch_size]
-
-
-Drew = Callable[[int], None]
-"""Called with the number of pairs that were drawn for the first time."""
-
-
-def _record(request: PairRequest, mask: Image.Image, attempt: int | None, settings: ChunkSettings) -> PairRecord:
-    name = pair_id(request.index, settings.id_prefix)
-    further: dict[str, Any] = dict(settings.further_guidance)
-    if "guide_sha256" in settings.made_with:
-        further["guide_sha256"] = settings.made_with["guide_sha256"]
-    return PairRecord(
-        file_name=f"{IMAGES_DIR}/{name}.png", mask_file_name=f"{MASKS_DIR}/{name}.png", isic_id=name,
-        prompt=request.prompt, **request.attributes, split="train", origin="synthetic",
-        source=f"skindualgen {__version__}", license=settings.license, seed=request.seed,
-        num_inference_steps=settings.steps, guidance_scale=settings.guidance,
-        adapter_sha256=settings.made_with.get("adapter_sha256"), base_sha256=settings.made_with.get("base_sha256"),
-        plan_row=request.plan_row, attempt=attempt, extrapolation=request.extrapolation,
-        scores={AREA_SCORE: round(float((np.asarray(mask) > 127).mean()), 4)}, **further,
-    )  # fmt: skip
-
-
-def _thumbnail(image: Image.Image, mask: Image.Image) -> bytes:
-    from skindualgen.sample.sheet import outline
-
-    picture = outline(image, mask)
-    picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    return buffer.getvalue()

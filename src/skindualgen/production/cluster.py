@@ -89,10 +89,15 @@ class RayActors:
             context.enable_progress_bars = False
             rows = ray.data.from_items(missing, override_num_blocks=min(len(missing), MAX_BLOCKS))
             results = rows.map_batches(
-                ChunkActor, fn_constructor_args=(self._factory, reader, settings), batch_size=1, batch_format="pyarrow",
-                compute=ray.data.ActorPoolStrategy(size=min(self._count, len(missing))), num_gpus=gpus or None,
-                max_restarts=-1, max_task_retries=-1,
-            )  # fmt: skip
+                ChunkActor,
+                fn_constructor_args=(self._factory, reader, settings),
+                batch_size=1,
+                batch_format="pyarrow",
+                compute=ray.data.ActorPoolStrategy(size=min(self._count, len(missing))),
+                num_gpus=gpus or None,
+                max_restarts=-1,
+                max_task_retries=-1,
+            )
             for batch in results.iter_batches(batch_size=1, batch_format="pyarrow"):
                 (result,) = (pickle.loads(data) for data in batch[RESULT].to_pylist())
                 if isinstance(result, Failure):

@@ -1,4 +1,4 @@
-"""What is told of a folder when production ends: its records, its rejects, a sheet of some of its pairs."""
+"""What is written of a folder when production ends: its records, its rejects, a sheet of some of its pairs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Outcome:
 
 
 def finish_folder(
-    out: Path, journal: Journal, *, settings: Mapping[str, Any], told: Mapping[str, Any], pictures: bool
+    out: Path, journal: Journal, *, settings: Mapping[str, Any], more: Mapping[str, Any], pictures: bool
 ) -> Outcome:
     """Write ``metadata.jsonl``, ``dataset.json``, ``rejected.jsonl`` and the contact sheet of what is finished.
 
@@ -55,7 +55,7 @@ def finish_folder(
         out: the data set folder.
         journal: of its chunks.
         settings: of the run, for ``dataset.json``.
-        told: what else is to be said there.
+        more: what else is to be written there.
         pictures: whether pairs are files of their own; in shards they are not, and there is neither ``metadata.jsonl``
             nor a sheet.
     """
@@ -63,7 +63,7 @@ def finish_folder(
     if not outcome.pairs:
         return outcome
     gate = {"gate": {"refused": outcome.refused, "reasons": outcome.reasons, "unmet": outcome.unmet}}
-    made_by = run_record(settings=dict(settings), **(gate if outcome.refused else {}), **told)
+    made_by = run_record(settings=dict(settings), **(gate if outcome.refused else {}), **more)
     write_dataset_stream(out, journal.records, made_by=made_by, metadata=pictures)
     if pictures:
         step = max(1, outcome.pairs // SHEET_PAIRS)

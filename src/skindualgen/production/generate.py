@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from skindualgen.contracts import InputError, PairRecord
+from skindualgen.contracts import InputError, PairRecord, Report
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE
 from skindualgen.files import sha256_file
@@ -19,7 +19,7 @@ from skindualgen.planning.requests import PairRequest
 from skindualgen.production.chunk import ID_PREFIX, ChunkSettings, Sampler, check_id_prefix
 from skindualgen.production.finish import Outcome
 from skindualgen.production.pictures import Finish
-from skindualgen.production.run import Engine, InProcess, Layout, Report, produce
+from skindualgen.production.run import Engine, InProcess, Layout, produce
 from skindualgen.production.sampler import PipelineFactory, device_of, token_counter
 from skindualgen.production.source import OpenSource, RequestList, RequestSource
 from skindualgen.production.workers import WorkerProcesses
@@ -100,9 +100,17 @@ def generate_dataset(
     source = open_source(token_counter(pipeline))
     steps, guidance = factory.drawn_with(pipeline)
     settings = ChunkSettings(
-        steps, guidance.scale, dict(pipeline.config.provenance or {}), options.batch_size, options.attempts,
-        options.keep_rejected, options.watermark, options.license, options.id_prefix, guidance.told,
-    )  # fmt: skip
+        steps,
+        guidance.scale,
+        dict(pipeline.config.provenance or {}),
+        options.batch_size,
+        options.attempts,
+        options.keep_rejected,
+        options.watermark,
+        options.license,
+        options.id_prefix,
+        guidance.told,
+    )
     beside = training_items_of(pipeline)
     device = pipeline.device.type if at_hand else device_of(0)
     described = _described(options, source, pipeline, device) | dict(given or {})
@@ -114,9 +122,16 @@ def generate_dataset(
         engine = _engine(options, pipeline)
     del pipeline  # workers have models of their own
     return produce(
-        source, out, engine, settings,
-        described=described, layout=options.layout, beside=beside, finish=finish, report=report,
-    )  # fmt: skip
+        source,
+        out,
+        engine,
+        settings,
+        described=described,
+        layout=options.layout,
+        beside=beside,
+        finish=finish,
+        report=report,
+    )
 
 
 def generate_pairs(

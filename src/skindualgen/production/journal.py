@@ -1,27 +1,52 @@
-"""What was finished: a record file for each chunk, which appears only when all of the chunk is safely on disk."""
+"""A producer's own files in its folder: settings, lock, and a record for each chunk once it is safely on disk."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from skindualgen.contracts import PairRecord
 from skindualgen.files import atomic_write_text
-from skindualgen.folders import remove_leftovers
-from skindualgen.production.chunk import ChunkResult, Reject
+from skindualgen.folders import claim, only_writer, refuse_filled, remove_leftovers
+from skindualgen.production.chunk import ID_PREFIX, ChunkResult, Reject
 
+SETTINGS_FILE = "generate.json"
+WORK_DIR = ".production"
+"""Everything in the folder that is the producer's own."""
 CHUNKS_DIR = "chunks"
 SUFFIX = ".jsonl"
 THUMBNAILS_DIR = "rejected"
+
+
+@contextmanager
+def production_folder(out: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
+    """Hold a folder as its only producer; yield the folder of the producer's own files in it.
+
+    Args:
+        out: a new or empty folder, or one of an earlier run of the same settings.
+        settings: everything that decides the results, as JSON takes it.
+
+    Raises:
+        InputError: another producer is at work there; ``out`` holds results of other settings, or something else; or
+            it cannot be written to.
+    """
+    work = out / WORK_DIR
+    if not (out / SETTINGS_FILE).is_file() and not work.is_dir():
+        refuse_filled(out)
+    with only_writer(out, work):
+        claim(out, SETTINGS_FILE, settings, besides=(WORK_DIR,), defaults={"id_prefix": ID_PREFIX})
+        remove_leftovers(out, work)
+        yield work
 
 
 class Journal:
     """Record files of chunks: a line for each pair, each refused draw, and each pair that no draw met.
 
     Args:
-        work: the factory's own folder.
+        work: the producer's own folder, see `production_folder`.
     """
 
     def __init__(self, work: Path) -> None:

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
-from skindualgen.contracts import InputError
+from skindualgen.contracts import InputError, Report
 from skindualgen.files import atomic_write_bytes, found_no_room
 from skindualgen.production.chunk import ChunkResult, ChunkSettings, Drew, Gate, Sampler
 from skindualgen.production.drawing import draw_chunks
 from skindualgen.production.finish import Outcome, finish_folder
-from skindualgen.production.folder import production_folder
-from skindualgen.production.journal import Journal
+from skindualgen.production.journal import Journal, production_folder
 from skindualgen.production.pictures import Finish, PictureFolder
 from skindualgen.production.shards import ShardFolder, ShardFormat
 from skindualgen.production.source import MAX_PAIRS, ChunkReader, RequestSource
-from skindualgen.production.stopping import ProductionStopped, stop_signals
 
 WAITING_CHUNKS = 2
 """Finished chunks that may wait to be written before drawing waits for the disk."""
-
-Report = Callable[[int, int], None]
-"""Called with the number of pairs done and of all."""
 
 
 class Engine(Protocol):
@@ -86,8 +83,21 @@ class Layout:
 
     def described(self) -> dict[str, Any]:
         """The settings that differ from those of a whole folder of pictures."""
-        told: dict[str, Any] = {} if self.parts == 1 else {"part": f"{self.part}/{self.parts}"}
-        return told | ({} if self.shards is None else {"shards": self.shards, "shard_pairs": self.shard_pairs})
+        part: dict[str, Any] = {} if self.parts == 1 else {"part": f"{self.part}/{self.parts}"}
+        return part | ({} if self.shards is None else {"shards": self.shards, "shard_pairs": self.shard_pairs})
+
+
+class ProductionStopped(KeyboardInterrupt):
+    """Production was stopped by SIGINT or SIGTERM; the folder holds what was finished, and can be gone on with.
+
+    Args:
+        pairs: that are in the folder.
+        asked: pairs that were asked for.
+    """
+
+    def __init__(self, pairs: int, asked: int) -> None:
+        self.pairs, self.asked = pairs, asked
+        super().__init__(f"stopped with {pairs} of {asked} pairs")
 
 
 def produce(
@@ -129,10 +139,17 @@ def produce(
     reader = ChunkReader(source, settings.chunk_pairs)
     chunks = layout.chunks(reader)
     claimed = {
-        "steps": settings.steps, "guidance": settings.guidance, "batch_size": settings.batch_size,
-        "id_prefix": settings.id_prefix, **settings.made_with, **settings.further_guidance,
-        **_optional(settings), **described, "pairs": source.pairs, **layout.described(),
-    }  # fmt: skip
+        "steps": settings.steps,
+        "guidance": settings.guidance,
+        "batch_size": settings.batch_size,
+        "id_prefix": settings.id_prefix,
+        **settings.made_with,
+        **settings.further_guidance,
+        **_optional(settings),
+        **described,
+        "pairs": source.pairs,
+        **layout.described(),
+    }
     with production_folder(out, claimed) as work:
         for name, content in (beside or {}).items():
             atomic_write_bytes(out / name, content)
@@ -140,18 +157,17 @@ def produce(
         sink = _sink(out, work, journal, chunks, settings, layout, finish)
 
         def end() -> Outcome:
-            told = sink.close()
-            return finish_folder(out, journal, settings=claimed, told=told, pictures=sink.has_pictures)
+            return finish_folder(out, journal, settings=claimed, more=sink.close(), pictures=sink.has_pictures)
 
         try:
-            with stop_signals():
+            with _stop_signals():
                 _produce_missing(reader, chunks, engine, settings, sink, report)
             return end()
         except KeyboardInterrupt:
             asked = sum(reader.size(chunk) for chunk in chunks)
             raise ProductionStopped(end().pairs, asked) from None
         except Exception as error:
-            with suppress(OSError):  # what is told must not hide what went wrong
+            with suppress(OSError):  # an error here must not hide what went wrong
                 end()
             if found_no_room(error):
                 raise InputError(
@@ -206,12 +222,42 @@ def _sink(
             out, journal, chunk_pairs=settings.chunk_pairs, id_prefix=settings.id_prefix, finish=finish
         )
     return ShardFolder(
-        out, work, journal, chunks=chunks, chunk_pairs=settings.chunk_pairs, finish=finish,
-        shard_format=layout.shards, shard_pairs=layout.shard_pairs,
-    )  # fmt: skip
+        out,
+        work,
+        journal,
+        chunks=chunks,
+        chunk_pairs=settings.chunk_pairs,
+        finish=finish,
+        shard_format=layout.shards,
+        shard_pairs=layout.shard_pairs,
+    )
 
 
 def _optional(settings: ChunkSettings) -> dict[str, Any]:
     """Settings that stand in the record only where they are used."""
-    told = {"thumbnails": settings.thumbnails, "watermark": settings.watermark, "license": settings.license}
-    return {name: value for name, value in told.items() if value}
+    used = {"thumbnails": settings.thumbnails, "watermark": settings.watermark, "license": settings.license}
+    return {name: value for name, value in used.items() if value}
+
+
+@contextmanager
+def _stop_signals() -> Iterator[None]:
+    """Turn the first SIGINT or SIGTERM into a KeyboardInterrupt of the main thread; a second one is not caught.
+
+    Nothing is asked of the code that is interrupted: what it leaves unfinished is drawn again.
+    """
+    before: dict[int, Any] = {}
+
+    def stop(number: int, _frame: object) -> NoReturn:
+        signal.signal(number, before[number])
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is signal.SIG_IGN:  # as a shell has it for its background jobs
+                continue
+            before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for caught, handler in before.items():
+            signal.signal(caught, handler)

@@ -44,10 +44,16 @@ class PipelineSampler:
         latents, codes = self._pipeline(
             [request.prompt for request in requests],
             generator=[torch.Generator().manual_seed(request.seed) for request in requests],
-            num_inference_steps=self._steps, guidance_scale=guidance.scale, guidance_rescale=guidance.rescale,
-            guidance_interval=guidance.interval, prompt_noise=guidance.prompt_noise,
-            height=self._size, width=self._size, output_type="latent", return_dict=False,
-        )  # fmt: skip
+            num_inference_steps=self._steps,
+            guidance_scale=guidance.scale,
+            guidance_rescale=guidance.rescale,
+            guidance_interval=guidance.interval,
+            prompt_noise=guidance.prompt_noise,
+            height=self._size,
+            width=self._size,
+            output_type="latent",
+            return_dict=False,
+        )
         return partial(self._pipeline.decode, latents, codes)
 
 
@@ -97,9 +103,12 @@ class PipelineFactory:
         if self.threads is not None:
             torch.set_num_threads(self.threads)
         pipeline = SkinDualGenPipeline.from_adapter(
-            self.adapter, self.base, dtype=PRECISIONS[self.precision],
-            allow_base_mismatch=self.allow_base_mismatch, guide=self.guide,
-        )  # fmt: skip
+            self.adapter,
+            self.base,
+            dtype=PRECISIONS[self.precision],
+            allow_base_mismatch=self.allow_base_mismatch,
+            guide=self.guide,
+        )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 

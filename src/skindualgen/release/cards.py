@@ -70,19 +70,33 @@ def dataset_card(contents: Contents, chain: LicenceChain, marks: Marks, options:
         for split in contents.splits
     ]
     report = contents.evaluation
-    text = _environment().get_template("dataset_card.md.j2").render(
-        title=options.title, repository=options.repository, sheet=options.sheet, licence_file=options.licence_file,
-        contents=contents, chain=chain, marks=marks, splits=shown, restrictions=use_restrictions(),
-        software=", ".join(sorted({record.source or NOT_RECORDED for record in contents.synthetic})),
-        date=str(contents.info["made_by"].get("date_utc", ""))[:10],
-        gate=contents.info["made_by"].get("gate"),
-        plan_file=PLAN_FILE, rejects_file=REJECTS_FILE,
-        extrapolation=sum(bool(record.extrapolation) for record in contents.synthetic),
-        prompted_tones=sorted(Counter(r.skin_tone for r in contents.synthetic if r.skin_tone).items()),
-        near_copies=0 if report is None else len(report.memorisation.near_copies),
-        left_out=[] if report is None else left_out(report),
-        report_file=REPORT_FILE, benchmark_file=BENCHMARK_FILE, **_results(contents),
-    )  # fmt: skip
+    text = (
+        _environment()
+        .get_template("dataset_card.md.j2")
+        .render(
+            title=options.title,
+            repository=options.repository,
+            sheet=options.sheet,
+            licence_file=options.licence_file,
+            contents=contents,
+            chain=chain,
+            marks=marks,
+            splits=shown,
+            restrictions=use_restrictions(),
+            software=", ".join(sorted({record.source or NOT_RECORDED for record in contents.synthetic})),
+            date=str(contents.info["made_by"].get("date_utc", ""))[:10],
+            gate=contents.info["made_by"].get("gate"),
+            plan_file=PLAN_FILE,
+            rejects_file=REJECTS_FILE,
+            extrapolation=sum(bool(record.extrapolation) for record in contents.synthetic),
+            prompted_tones=sorted(Counter(r.skin_tone for r in contents.synthetic if r.skin_tone).items()),
+            near_copies=0 if report is None else len(report.memorisation.near_copies),
+            left_out=[] if report is None else left_out(report),
+            report_file=REPORT_FILE,
+            benchmark_file=BENCHMARK_FILE,
+            **_results(contents),
+        )
+    )
     return f"---\n{_front_matter(contents, chain, options)}---\n\n{text}"
 
 
@@ -145,10 +159,15 @@ def _front_matter(contents: Contents, chain: LicenceChain, options: CardOptions)
         tasks.append("image-classification")
     configs = dataset_configs(records, contents.splits, contents.root)
     data = DatasetCardData(
-        **fields, pretty_name=options.title, language="en", annotations_creators="machine-generated",
-        size_categories=size_category(len(records)), task_categories=tasks,
-        tags=TAGS if contents.real == [] else [*TAGS, "mixed-real-and-synthetic"], **configs,
-    )  # fmt: skip
+        **fields,
+        pretty_name=options.title,
+        language="en",
+        annotations_creators="machine-generated",
+        size_categories=size_category(len(records)),
+        task_categories=tasks,
+        tags=TAGS if contents.real == [] else [*TAGS, "mixed-real-and-synthetic"],
+        **configs,
+    )
     return data.to_yaml() + "\n"
 
 

@@ -12,11 +12,22 @@ from skindualgen.metrics.measures import Measure, Reference
 from skindualgen.metrics.skin_tone import CATEGORIES, tone_share_name
 
 HEADLINES = (
-    "frechet", "frechet_ratio_to_floor", "kid", "precision", "recall", "density", "coverage",
-    "agreement_dice", "agreement_hd95_px", "agreement_gap", "class_balanced_accuracy", "class_auroc",
-    "taught_accuracy", "taught_share",
+    "frechet",
+    "frechet_ratio_to_floor",
+    "kid",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "agreement_dice",
+    "agreement_hd95_px",
+    "agreement_gap",
+    "class_balanced_accuracy",
+    "class_auroc",
+    "taught_accuracy",
+    "taught_share",
     "ita_distance",
-)  # fmt: skip
+)
 """measures over all diagnoses that a card shows, in this order; the others stand in the report"""
 COPIES = ("near_copy_rate", "closer_than_held_out", "fits_better_than_held_out", "duplicate_rate")
 TONES = tuple(tone_share_name(category) for category in CATEGORIES)

@@ -19,9 +19,18 @@ SPLIT_NAMES: Mapping[str, str] = {"train": "train", "val": "validation", "test":
 
 SIZE_LIMITS = (1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12)
 SIZE_NAMES = (
-    "n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B", "10B<n<100B",
-    "100B<n<1T", "n>1T",
-)  # fmt: skip
+    "n<1K",
+    "1K<n<10K",
+    "10K<n<100K",
+    "100K<n<1M",
+    "1M<n<10M",
+    "10M<n<100M",
+    "100M<n<1B",
+    "1B<n<10B",
+    "10B<n<100B",
+    "100B<n<1T",
+    "n>1T",
+)
 """The hub's names of sizes (``DatasetCardData``)."""
 
 DTYPES: Mapping[type, str] = {bool: "bool", int: "int64", float: "float64", str: "string"}
