@@ -195,7 +195,7 @@ def test_pair_writer_refuses_what_does_not_belong_together(tmp_path: Path) -> No
     with pytest.raises(InputError, match="cannot be decoded"):
         writer.add(FoundPair({"isic_id": "d"}, image[:45], None, "x.png"))
     with pytest.raises(InputError, match="age_approx of e"):
-        writer.add(FoundPair({"isic_id": "e", "age_approx": 500}, image, None, "x.png"))
+        writer.add(FoundPair({"isic_id": "e", "age_approx": 500}, image, None, "e.png"))
 
 
 def test_only_a_record_inside_an_image_counts() -> None:
