@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from image_lora import ImageLora
 from torch import Tensor
 
-from skindualgen.codec import mask_to_code
+from skindualgen.codec import DEFAULT_CODEC
 from skindualgen.config import TrainConfig
 from skindualgen.data.pairs import load_pair, read_pairs
 from skindualgen.data.phantom import write_phantom_folder
@@ -77,11 +77,11 @@ class Setup:
             cache=work / "cache",
             out=work / f"speed-{self.targets}",
             base=self.base,
-            size=self.size,
-            batch_size=self.batch,
+            resolution=self.size,
+            train_batch_size=self.batch,
             lora={"rank": self.rank, "alpha": self.rank, "targets": self.targets},
             gradient_checkpointing=self.gradient_checkpointing,
-            precision="fp32",
+            mixed_precision="fp32",
             views=1,
             min_zoom=1.0,
             seed=self.seed,
@@ -170,7 +170,7 @@ class Steps:
         """What a training without caches would do with the pairs of a batch."""
         images, masks = (torch.stack(part) for part in zip(*(self.pictures[i] for i in batch.ids), strict=True))
         latents = base.vae.encode(images).latent_dist.mode() * base.vae.config.scaling_factor  # [b, c, h/8, w/8]
-        return replace(batch, latents=latents, codes=mask_to_code(masks), text=base.embed(batch.prompts))
+        return replace(batch, latents=latents, codes=DEFAULT_CODEC.encode(masks), text=base.embed(batch.prompts))
 
 
 def time_steps(setup: Setup) -> dict[str, Any]:

@@ -13,7 +13,13 @@ from skindualgen.model.adapter import WEIGHTS_FILE
 ADAPTER_STEPS, GPU_THREADS = 2600, 8
 ADAPTER_START_SECONDS, ADAPTER_STEP_SECONDS, ADAPTER_VALIDATIONS = 40, 0.06, 3
 """on a GPU, guessed high: what is not done by the end is lost, but for the last validated weights"""
-ADAPTER_GPU = {"batch_size": 256, "learning_rate": 2e-3, "warmup_steps": 40, "views": 8, "channels_last": "true"}
+ADAPTER_GPU = {
+    "train_batch_size": 256,
+    "learning_rate": 2e-3,
+    "lr_warmup_steps": 40,
+    "views": 8,
+    "channels_last": "true",
+}
 WORKERS, WORKERS_BYTES = 12, 2**32
 """processes that encode pairs, where /dev/shm has room for what they hand over"""
 FAST_MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000", "MALLOC_TOP_PAD_": "67108864"}
@@ -47,11 +53,12 @@ def adapter_settings(seconds: float | None, steps: int | None, *, gpu: bool) -> 
     room = (seconds or 0) - ADAPTER_START_SECONDS
     steps = steps or (ADAPTER_STEPS if seconds is None else max(100, int(room / ADAPTER_STEP_SECONDS)))
     if not gpu:
-        return {"steps": steps}
+        return {"max_train_steps": steps}
     shared = Path("/dev/shm")
     workers = WORKERS if shared.is_dir() and shutil.disk_usage(shared).free > WORKERS_BYTES else 0
     every = max(1, steps // ADAPTER_VALIDATIONS)
-    return {"steps": steps, "workers": workers, "validate_every": every, "checkpoint_every": every} | ADAPTER_GPU
+    often = {"validation_steps": every, "checkpointing_steps": every}
+    return {"max_train_steps": steps, "dataloader_num_workers": workers} | often | ADAPTER_GPU
 
 
 def rescue_adapter(run_folder: Path) -> None:

@@ -1,15 +1,14 @@
-"""What the package has no setting for, for comparison: the mask half as epsilon, and the mask coded by the autoencoder.
+"""For comparison: the mask coded by the autoencoder, and the mask half as epsilon.
 
-Each is a context manager that exchanges the few names by which the package knows its mask half, while one arm of the
-ablation is trained, judged and drawn from. The package itself has one code and one prediction type of masks.
+Each is a context manager in which one arm of the ablation is trained, judged and drawn from, and that yields further
+settings of its training. The codec is a setting, whose constants are measured; for epsilon, which the package does not
+have, two names by which it knows its mask half are exchanged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skindualgen.codec import AutoencoderCodec
+from skindualgen.codec import AutoencoderCodec, codec_record
 from skindualgen.data.pairs import View, load_pair, read_pairs
-from skindualgen.model import adapter, joint_unet
+from skindualgen.model import joint_unet
 from skindualgen.model.bases import Base, load_base
-from skindualgen.sample import denoising, outputs, pipeline
-from skindualgen.training import cache, objective, trainer, validate
+from skindualgen.sample import denoising
+from skindualgen.training import objective
 
 SMALLEST_ABAR = 1e-3
 """Signal power below which epsilon is read as if there were as much. Without, the clean estimate would be infinite at
@@ -62,7 +61,7 @@ def epsilon_weight(snr: Tensor, gamma: float) -> Tensor:
 
 
 @contextmanager
-def epsilon_mask(base: Base, data: Path) -> Iterator[None]:
+def epsilon_mask(base: Base, data: Path) -> Iterator[dict[str, Any]]:
     """Read the network's mask half as epsilon, in training, validation and sampling.
 
     From pure noise, where image -> mask starts, epsilon says nothing about the mask: the estimate there is
@@ -85,75 +84,33 @@ def epsilon_mask(base: Base, data: Path) -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True)
-class StandardisedCodec:
-    """The autoencoder's code of a mask, of mean 0 and deviation 1 over masks; its grey picture is the field.
-
-    ``mean`` and ``std`` are one number each, as those of the default code and as an autoencoder's scaling factor.
-    What is printed of it becomes part of the name of a cache.
-    """
-
-    codec: AutoencoderCodec = field(repr=False)
-    channels: int
-    mean: float = 0.0
-    std: float = 1.0
-
-    def encode(self, masks: Tensor) -> Tensor:
-        with torch.no_grad():
-            return (self.codec.encode(masks) - self.mean) / self.std  # [b, ck, h/8, w/8]
-
-    def decode(self, codes: Tensor) -> Tensor:
-        return self.codec.decode(codes * self.std + self.mean).float()  # [b, k, h, w], about [-1, 1]
-
-    def decode_mask(self, codes: Tensor) -> Tensor:
-        return (self.decode(codes) > 0).float()
-
-    def flip(self, codes: Tensor, dims: list[int]) -> Tensor:
-        """The code of the flipped mask; a latent has no such symmetry, so through the picture."""
-        return self.encode((self.decode(codes).flip(dims) + 1) / 2) if dims else codes
-
-
-def autoencoder_codec(base: Base, masks: Tensor) -> StandardisedCodec:
-    """The codec of a base, its constants measured on masks [n, 1, h, w]."""
-    channels = int(base.vae.config.latent_channels)
-    plain = StandardisedCodec(AutoencoderCodec(base.vae, channels), channels)
-    codes = plain.encode(masks)
-    return StandardisedCodec(plain.codec, channels, float(codes.mean()), float(codes.std()))
+def autoencoder_codec(base: Base, masks: Tensor) -> AutoencoderCodec:
+    """The codec of a base, its mean and standard deviation measured on masks [n, 1, h, w]."""
+    codes = AutoencoderCodec(base.vae).encode(masks)
+    return AutoencoderCodec(base.vae, float(codes.mean()), float(codes.std()))
 
 
 @contextmanager
-def autoencoder_coded_mask(base: Base, data: Path) -> Iterator[None]:
+def autoencoder_coded_mask(base: Base, data: Path) -> Iterator[dict[str, Any]]:
     """Code masks by the base's own autoencoder, in training, validation and sampling."""
     records = [record for record in read_pairs(data, "train") if record.mask_file_name][:MEASURED_MASKS]
     masks = [load_pair(data, record, base.native_px, View())[1] for record in records]
     codec = autoencoder_codec(base, torch.stack([mask for mask in masks if mask is not None]))
-    widen = partial(joint_unet.widen_unet, mask_channels=codec.channels)
-    encoding = {"CODE_CHANNELS": codec.channels, "mask_to_code": codec.encode}
-    changes: dict[ModuleType, dict[str, Any]] = {
-        trainer: {"widen_unet": widen},
-        adapter: {"widen_unet": widen},
-        cache: {"DEFAULT_CODEC": codec, **encoding},
-        objective: {"CODE_CHANNELS": codec.channels, "code_to_sdf": codec.decode},
-        validate: {"code_to_mask": codec.decode_mask},
-        pipeline: {"flip_code": codec.flip, **encoding},
-        outputs: {"code_to_sdf": codec.decode},
-    }
-    with exchanged(changes):
-        yield
+    yield {f"mask_codec.{name}": value for name, value in codec_record(codec).items()}
 
 
 VARIANTS: dict[str, Callable[[Base, Path], Any]] = {
     "autoencoder-coded mask": autoencoder_coded_mask,
     "epsilon for the mask": epsilon_mask,
 }
-"""arm -> what it exchanges, given the base and the data set folder"""
+"""arm -> its context manager, given the base and the data set folder"""
 
 
 @contextmanager
-def variant(arm: str, base: str, data: Path) -> Iterator[None]:
-    """What an arm needs exchanged; nothing for those that are settings."""
+def variant(arm: str, base: str, data: Path) -> Iterator[dict[str, Any]]:
+    """What an arm needs besides its settings in the table: further ones, or names exchanged for the time."""
     if arm not in VARIANTS:
-        yield
+        yield {}
         return
-    with VARIANTS[arm](load_base(base), data):
-        yield
+    with VARIANTS[arm](load_base(base), data) as further:
+        yield further

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from study_text import row
 
-from skindualgen.codec import CODE_MEAN, CODE_STD, clean_mask, code_to_mask, mask_to_code
+from skindualgen.codec import CODE_MEAN, CODE_STD, DEFAULT_CODEC, clean_mask
 from skindualgen.files import atomic_write_text, sha256_bytes, versions
 from skindualgen.metrics.masks import dice, hd95
 
@@ -42,9 +42,10 @@ def round_trip(masks: Masks, noise: float = 0.0, seed: int = 0) -> tuple[Masks, 
     generator = torch.Generator().manual_seed(seed)
     decoded, codes = [], []
     for start in range(0, len(masks), BATCH):
-        code = mask_to_code(torch.from_numpy(masks[start : start + BATCH]).float()[:, None])
+        code = DEFAULT_CODEC.encode(torch.from_numpy(masks[start : start + BATCH]).float()[:, None])
         codes.append(code)
-        decoded.append(code_to_mask(code + noise * torch.randn(code.shape, generator=generator))[:, 0].numpy() > 0)
+        noisy = code + noise * torch.randn(code.shape, generator=generator)
+        decoded.append(DEFAULT_CODEC.decode(noisy)[:, 0].numpy() > 0)
     return np.concatenate(decoded), torch.cat(codes)
 
 

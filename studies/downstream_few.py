@@ -88,11 +88,11 @@ def few(
         real, run, pairs = few_folder(data, work, count, seed), work / f"few_{count}_run", work / f"few_{count}_pairs"
         options = ["--config", "scripts/micro_adapter.toml", "--data", str(real), "--out", str(run)]
         settings = {
-            "steps": ADAPTER_STEPS,
-            "batch_size": ADAPTER_BATCH,
+            "max_train_steps": ADAPTER_STEPS,
+            "train_batch_size": ADAPTER_BATCH,
             "seed": seed,
             "threads": cores,
-            "precision": "fp32",
+            "mixed_precision": "fp32",
         }
         options += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
         run_command("train", *options)

@@ -9,6 +9,7 @@ import shutil
 from collections import Counter
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ import torch
 from PIL import Image
 
 from processes import full_disk
-from skindualgen.codec import code_to_mask, mask_to_code
+from skindualgen.codec import DEFAULT_CODEC, SignedDistanceCodec
 from skindualgen.config import TrainConfig
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_metadata, write_dataset
@@ -27,7 +28,7 @@ from skindualgen.training import cache as module
 from skindualgen.training.batches import Batches, draw_probabilities
 from skindualgen.training.cache import EncodeOptions, PairCache, cache_key, open_cache
 from skindualgen.training.objective import Noise
-from tiny import tiny_config, write_phantom_data
+from tiny import TWO_CLASSES, tiny_config, write_phantom_data
 
 OPTIONS = EncodeOptions(size=64, views=3, min_zoom=0.8, prompt_variants=2, seed=5)
 
@@ -56,7 +57,9 @@ def test_the_cache_holds_what_the_base_encodes(cache: PairCache, phantom_data: P
         expected = base.vae.encode(image[None]).latent_dist.mode()[0] * 0.18215
         torch.testing.assert_close(values(cache.latents[index, view]), expected, rtol=2e-3, atol=1e-3)
         assert mask is not None
-        torch.testing.assert_close(values(cache.codes[index, view]), mask_to_code(mask[None])[0], rtol=2e-3, atol=1e-3)
+        torch.testing.assert_close(
+            values(cache.codes[index, view]), DEFAULT_CODEC.encode(mask[None])[0], rtol=2e-3, atol=1e-3
+        )
     expected = base.embed(["", prompt_for(cache.records[0])])
     torch.testing.assert_close(values(cache.text[[0, cache.prompt_places[0][0]]]), expected, rtol=2e-3, atol=2e-3)
 
@@ -99,7 +102,7 @@ def test_image_mask_and_cache_stay_aligned(tmp_path: Path) -> None:
     base = load_base("micro")  # its autoencoder can be looked through
     options = EncodeOptions(size=64, views=24, min_zoom=0.6, seed=1)
     cache = open_cache(tmp_path / "c", tmp_path, [record], base, options)
-    lesion = code_to_mask(values(cache.codes[0]))  # [24, 1, 64, 64]
+    lesion = (DEFAULT_CODEC.decode(values(cache.codes[0])) > 0).float()  # [24, 1, 64, 64]
     with torch.no_grad():
         pictures = base.vae.decode(values(cache.latents[0]) / base.vae.config.scaling_factor).sample.mean(1, True)
     dark = (pictures < 0).float()
@@ -117,6 +120,13 @@ def test_pairs_without_mask(tmp_path: Path, tiny_base: Path) -> None:
     assert np.abs(cache.codes).max() == 0
 
 
+def test_the_key_says_of_one_class_what_it_always_did() -> None:
+    """Guards against a new setting that makes everybody encode anew."""
+    described = EncodeOptions(64, seed=2).described()
+    options = {"size": 64, "views": 1, "min_zoom": 1.0, "colour": 0.0, "prompt_variants": 1, "seed": 2}
+    assert described == {"options": options, "codec": "SignedDistanceCodec(channels=4, mean=-0.485, std=0.747)"}
+
+
 def test_everything_that_changes_the_content_changes_the_key(
     phantom_data: Path, tiny_base: Path, tiny_v_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,7 +140,8 @@ def test_everything_that_changes_the_content_changes_the_key(
     key = cache_key(data, records, base, OPTIONS)
     assert key == cache_key(phantom_data, records, base, OPTIONS)  # wherever the folder lies
     keys = {key}
-    changes = {"size": 128, "views": 4, "min_zoom": 0.7, "colour": 0.1, "prompt_variants": 3, "seed": 6}
+    changes: dict[str, Any] = {"size": 128, "views": 4, "min_zoom": 0.7, "colour": 0.1, "prompt_variants": 3, "seed": 6}
+    changes |= {"codec": SignedDistanceCodec(mean=-0.4), "classes": TWO_CLASSES}
     assert set(changes) == {field.name for field in fields(EncodeOptions)}
     keys |= {cache_key(data, records, base, replace(OPTIONS, **{k: v})) for k, v in changes.items()}
     keys.add(cache_key(data, records, load_base(tiny_v_base), OPTIONS))
@@ -230,7 +241,9 @@ def test_balance_by_hand(balance: float, expected: list[float]) -> None:
 
 
 def config_of(**settings: object) -> TrainConfig:
-    return tiny_config(Path("d"), Path("o"), Path("b"), **{"batch_size": 6, "accumulation": 2} | settings)
+    return tiny_config(
+        Path("d"), Path("o"), Path("b"), **{"train_batch_size": 6, "gradient_accumulation_steps": 2} | settings
+    )
 
 
 def test_a_batch_is_what_the_cache_holds(cache: PairCache) -> None:
@@ -250,8 +263,8 @@ def test_a_batch_is_what_the_cache_holds(cache: PairCache) -> None:
 
 
 def test_two_processes_share_what_one_would_draw(cache: PairCache) -> None:
-    whole = Batches(cache, config_of(batch_size=6), 1000)[5]
-    halves = [Batches(cache, config_of(batch_size=3), 1000, process, 2)[5] for process in (0, 1)]
+    whole = Batches(cache, config_of(train_batch_size=6), 1000)[5]
+    halves = [Batches(cache, config_of(train_batch_size=3), 1000, process, 2)[5] for process in (0, 1)]
     for name in ("latents", "codes", "has_mask", "text"):
         assert torch.equal(torch.cat([getattr(half, name) for half in halves]), getattr(whole, name))
     for field in fields(Noise):
@@ -272,13 +285,13 @@ def test_a_loader_goes_on_where_it_is_told(cache: PairCache) -> None:
 
 @pytest.mark.parametrize(("dropout", "low", "high"), [(0.0, 0, 0), (1.0, 400, 400), (0.25, 70, 130)])
 def test_captions_are_dropped(cache: PairCache, dropout: float, low: int, high: int) -> None:
-    batch = Batches(cache, config_of(batch_size=400, caption_dropout=dropout), 1000)[0]
+    batch = Batches(cache, config_of(train_batch_size=400, caption_dropout=dropout), 1000)[0]
     assert low <= Counter(batch.prompts)[""] <= high
 
 
 def test_rare_classes_are_drawn_as_asked(cache: PairCache, phantom_data: Path) -> None:
     kinds = {record.isic_id: record.diagnosis for record in read_metadata(phantom_data, "train")}
-    batch = Batches(cache, config_of(batch_size=3000, balance=1.0), 1000)[0]
+    batch = Batches(cache, config_of(train_batch_size=3000, balance=1.0), 1000)[0]
     counts = Counter(kinds[name] for name in batch.ids)
     for count in counts.values():
         assert count == pytest.approx(3000 / len(set(kinds.values())), rel=0.12)

@@ -24,7 +24,17 @@ from skindualgen.data.training_items import read_training_items
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 SMALL = ["--set", "lora.rank=4", "--set", "sampling.default_steps=2", "--set", "sampling.default_segment_steps=2"]
-QUICK = ["--set", "views=2", "--set", "validate_every=4", "--set", "warmup_steps=1", "--set", "lora.alpha=4", *SMALL]
+QUICK = [
+    "--set",
+    "views=2",
+    "--set",
+    "validation_steps=4",
+    "--set",
+    "lr_warmup_steps=1",
+    "--set",
+    "lora.alpha=4",
+    *SMALL,
+]
 PLAIN = {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "120"}
 
 
@@ -62,7 +72,7 @@ def chain(
     assert {"train", "val"} <= {record.split for record in records}
     train = [record for record in records if record.split == "train"]
 
-    options = ["--base", base, "--steps", 4, "--batch-size", 4, "--precision", "fp32", *QUICK]
+    options = ["--base", base, "--max-train-steps", 4, "--train-batch-size", 4, "--mixed-precision", "fp32", *QUICK]
     trained = run("train", "--data", work / "data", "--out", work / "run", *options)
     assert "4/4" in trained.stdout and f"Run folder: {work / 'run'}" in trained.stdout
     items = read_training_items(work / "run" / "adapter")
@@ -162,9 +172,9 @@ def test_the_effective_settings_are_shown(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_text('data = "d"\nsteps = 7\n[lora]\nrank = 8\n')
     out = str(tmp_path / "o")
     arguments = ["train", "--config", str(tmp_path / "c.toml"), "--out", out, "--rank", "6", "--set", "noise.equal=1"]
-    done = call(*arguments, "--set", "precision=fp32", "--dry-run")
+    done = call(*arguments, "--set", "mixed_precision=fp32", "--dry-run")
     settings = tomllib.loads(done.stdout)  # what it would take stands there as comments
-    assert (settings["steps"], settings["lora"]["rank"], settings["noise"]["equal"]) == (7, 6, 1)
+    assert (settings["max_train_steps"], settings["lora"]["rank"], settings["noise"]["equal"]) == (7, 6, 1)
     assert "# trained parameters: " in done.stdout and "# memory, estimated: " in done.stdout
     assert not (tmp_path / "o").exists()
 

@@ -15,13 +15,10 @@ from skindualgen.codec import (
     CODE_CHANNELS,
     CODE_MEAN,
     CODE_STD,
+    DEFAULT_CODEC,
     AutoencoderCodec,
     SignedDistanceCodec,
     clean_mask,
-    code_to_mask,
-    code_to_sdf,
-    flip_code,
-    mask_to_code,
     signed_distance_field,
 )
 from skindualgen.data.phantom import draw_phantom
@@ -31,7 +28,7 @@ SIZE_PX = 128
 
 
 def round_trip(masks: torch.Tensor) -> torch.Tensor:
-    return code_to_mask(mask_to_code(masks))
+    return (DEFAULT_CODEC.decode(DEFAULT_CODEC.encode(masks)) > 0).float()
 
 
 def ellipse(size: int, centre: tuple[float, float], radii: tuple[float, float]) -> torch.Tensor:
@@ -57,7 +54,7 @@ def test_the_code_of_one_cell_by_hand() -> None:
     left = np.mean(np.tanh(np.array([3.5, 2.5, 1.5, 0.5]) / truncation_px))
     grid = np.array([left, -left, left, -left])  # upper left, upper right, lower left, lower right
     expected = (grid - CODE_MEAN) / CODE_STD
-    np.testing.assert_allclose(mask_to_code(mask).flatten().numpy(), expected, rtol=1e-5)
+    np.testing.assert_allclose(DEFAULT_CODEC.encode(mask).flatten().numpy(), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("value", "field"), [(0.0, -1.0), (1.0, 1.0)])
@@ -65,12 +62,12 @@ def test_empty_and_full_masks(value: float, field: float) -> None:
     masks = torch.full((2, 1, 64, 64), value)
     assert (signed_distance_field(masks) == field).all()
     assert torch.equal(round_trip(masks), masks)
-    assert torch.isfinite(mask_to_code(masks)).all()
+    assert torch.isfinite(DEFAULT_CODEC.encode(masks)).all()
 
 
 def test_sizes_that_are_no_multiple_of_a_cell_are_refused() -> None:
     with pytest.raises(ValueError, match="multiples of 8"):
-        mask_to_code(torch.zeros(1, 1, 64, 60))
+        DEFAULT_CODEC.encode(torch.zeros(1, 1, 64, 60))
 
 
 @settings(max_examples=40, deadline=None)
@@ -88,14 +85,16 @@ def test_any_ellipse_survives(centre: tuple[float, float], radii: tuple[float, f
 def test_the_flipped_code_is_the_code_of_the_flipped_mask(seed: int, dims: list[int], classes: int) -> None:
     masks = (torch.rand(2, classes, 32, 48, generator=torch.Generator().manual_seed(seed)) > 0.7).float()
     flipped = masks.flip(dims) if dims else masks
-    torch.testing.assert_close(flip_code(mask_to_code(masks), dims), mask_to_code(flipped), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        DEFAULT_CODEC.flip(DEFAULT_CODEC.encode(masks), dims), DEFAULT_CODEC.encode(flipped), rtol=0, atol=1e-6
+    )
 
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 3), st.sampled_from([(32, 64), (64, 32), (40, 40)]))
 def test_codes_are_bounded_and_shaped(seed: int, classes: int, size: tuple[int, int]) -> None:
     masks = (torch.rand(2, classes, *size, generator=torch.Generator().manual_seed(seed)) > 0.5).float()
-    codes = mask_to_code(masks)
+    codes = DEFAULT_CODEC.encode(masks)
     assert codes.shape == (2, classes * CODE_CHANNELS, size[0] // 8, size[1] // 8)
     assert codes.min() >= (-1 - CODE_MEAN) / CODE_STD - 1e-5
     assert codes.max() <= (1 - CODE_MEAN) / CODE_STD + 1e-5
@@ -104,20 +103,22 @@ def test_codes_are_bounded_and_shaped(seed: int, classes: int, size: tuple[int, 
 def test_classes_do_not_touch_each_other() -> None:
     first, second = ellipse(64, (20, 20), (12, 8)), ellipse(64, (44, 40), (9, 14))
     both = torch.cat([first, second], dim=1)
-    assert torch.equal(mask_to_code(both), torch.cat([mask_to_code(first), mask_to_code(second)], dim=1))
+    assert torch.equal(
+        DEFAULT_CODEC.encode(both), torch.cat([DEFAULT_CODEC.encode(first), DEFAULT_CODEC.encode(second)], dim=1)
+    )
     assert torch.equal(round_trip(both), torch.cat([round_trip(first), round_trip(second)], dim=1))
 
 
 def test_decoding_is_differentiable() -> None:
-    codes = mask_to_code(ellipse(64, (30, 34), (16, 11))).requires_grad_()
-    code_to_sdf(codes).square().mean().backward()
+    codes = DEFAULT_CODEC.encode(ellipse(64, (30, 34), (16, 11))).requires_grad_()
+    DEFAULT_CODEC.decode(codes).square().mean().backward()
     assert codes.grad is not None
     assert (codes.grad != 0).all()
 
 
 def test_half_precision_codes_decode_in_float32() -> None:
     mask = ellipse(SIZE_PX, (60, 70), (30, 40))
-    field = code_to_sdf(mask_to_code(mask).half())
+    field = DEFAULT_CODEC.decode(DEFAULT_CODEC.encode(mask).half())
     assert field.dtype == torch.float32
     assert dice(field[0, 0].numpy() > 0, round_trip(mask)[0, 0].numpy() > 0) > 0.999
 
@@ -143,7 +144,7 @@ def test_real_masks_survive(real_data: Path) -> None:
     assert scores.mean() >= 0.99
     assert np.percentile(scores, 5) >= 0.975
     assert np.mean(distances_px) <= 1.5
-    codes = mask_to_code(torch.from_numpy(np.stack(masks)).float()[:, None])
+    codes = DEFAULT_CODEC.encode(torch.from_numpy(np.stack(masks)).float()[:, None])
     assert abs(codes.mean()) < 0.15
     assert abs(codes.std() - 1) < 0.15
 
@@ -161,7 +162,7 @@ def test_the_autoencoder_codec_has_the_same_interface(tiny_base: Path) -> None:
     complete = PatchAutoencoder(latent_channels=192)
     pictures = torch.randn(64, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     complete.fit_analysis(torch.cat([pictures, -pictures]))
-    codec = AutoencoderCodec(complete.requires_grad_(False), channels=192)
+    codec = AutoencoderCodec(complete.requires_grad_(False))
     torch.testing.assert_close(codec.decode(codec.encode(masks)), masks * 2 - 1, rtol=0, atol=1e-3)
     assert SignedDistanceCodec().encode(masks).shape == (1, 2 * SignedDistanceCodec().channels, 8, 8)
 

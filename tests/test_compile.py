@@ -27,7 +27,7 @@ def test_a_compiled_run_is_an_eager_one_and_resumes(
     base = write_tiny_base(tmp_path / "base", levels=1)  # capturing two levels takes twice as long
     compiled_call = partialmethod(torch.nn.Module.compile, backend="aot_eager")
     monkeypatch.setattr(torch.nn.Module, "compile", compiled_call)
-    settings = {"steps": 3, "checkpoint_every": 1, "keep_checkpoints": 3, "learning_rate": 1e-3}
+    settings = {"max_train_steps": 3, "checkpointing_steps": 1, "checkpoints_total_limit": 3, "learning_rate": 1e-3}
     eager = train(tiny_config(phantom_data, tmp_path / "eager", base, **settings))
     torch._dynamo.reset()
     counters.clear()

@@ -33,9 +33,20 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def commands(root: Path, base: Path) -> dict[str, list[str]]:
     """Command lines that read the real folder, by a name."""
     real, generated, out = str(root / "real"), str(root / "generated"), str(root / "out")
-    quick = ["--base", str(base), "--size", "64", "--steps", "1", "--rank", "2", "--batch-size", "2"]
+    quick = [
+        "--base",
+        str(base),
+        "--resolution",
+        "64",
+        "--max-train-steps",
+        "1",
+        "--rank",
+        "2",
+        "--train-batch-size",
+        "2",
+    ]
     return {
-        "train": ["train", "--data", real, "--out", out, *quick, "--precision", "fp32", "--set", "views=1"],
+        "train": ["train", "--data", real, "--out", out, *quick, "--mixed-precision", "fp32", "--set", "views=1"],
         "audit": ["prepare", real, "--audit"],
         "export-data": ["export-data", real, out, "--format", "classes"],
         "merge": ["merge", real, generated, "--out", out],

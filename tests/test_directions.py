@@ -14,7 +14,7 @@ from diffusers import (
 from PIL import Image
 
 from pipeline_calls import SIZE_PX, call, difference, disc, generators, photograph
-from skindualgen.codec import mask_to_code
+from skindualgen.codec import DEFAULT_CODEC
 from skindualgen.contracts import InputError
 from skindualgen.sample.inputs import image_to_tensor, mask_to_tensor
 from skindualgen.sample.pipeline import SkinDualGenPipeline
@@ -33,7 +33,7 @@ def test_image_to_mask_keeps_the_photograph(either: SkinDualGenPipeline) -> None
 
 def test_mask_to_image_keeps_the_mask(either: SkinDualGenPipeline) -> None:
     output = call(either, mask_image=disc(), output_type="latent")
-    expected = mask_to_code(mask_to_tensor(disc(), SIZE_PX, SIZE_PX))
+    expected = DEFAULT_CODEC.encode(mask_to_tensor(disc(), SIZE_PX, SIZE_PX))
     assert torch.equal(output.masks, expected)
     shown = call(either, mask_image=disc(), output_type="pil")
     assert np.mean(np.asarray(shown.masks[0]) != np.asarray(disc())) < 0.01
@@ -97,7 +97,7 @@ def test_strength_0_keeps_a_half(either: SkinDualGenPipeline, kept: str) -> None
     strength = (0.0, 0.75) if kept == "image" else (0.75, 0.0)
     given = {"image": photograph(), "mask_image": disc(), "output_type": "latent", "num_inference_steps": 4}
     edited = call(either, strength=strength, **given)
-    codes = mask_to_code(mask_to_tensor(disc(), SIZE_PX, SIZE_PX))
+    codes = DEFAULT_CODEC.encode(mask_to_tensor(disc(), SIZE_PX, SIZE_PX))
     latents = call(either, None, image=photograph(), output_type="latent").images
     assert torch.equal(edited.images, latents) == (kept == "image")
     assert torch.equal(edited.masks, codes) == (kept == "mask")
@@ -122,14 +122,14 @@ def test_more_strength_changes_more(v_pipe: SkinDualGenPipeline) -> None:
 
 def test_an_ensemble_is_a_mean_over_flips(v_pipe: SkinDualGenPipeline) -> None:
     """Guards the flip's inverse: each draw's codes, flipped back, average to the ensemble's."""
-    from skindualgen.codec import flip_code
+    from skindualgen.codec import DEFAULT_CODEC
 
     source = torch.Generator().manual_seed(7)
     draws = []
     for dims in ([], [-1], [-2], [-2, -1]):
         pixels = torch.from_numpy(np.asarray(photograph(), np.float32) / 255).permute(2, 0, 1)[None]
         codes = call(v_pipe, None, image=pixels.flip(dims), generator=source, output_type="latent").masks
-        draws.append(flip_code(codes, dims))
+        draws.append(DEFAULT_CODEC.flip(codes, dims))
     given = {"image": photograph(), "generator": torch.Generator().manual_seed(7), "output_type": "latent"}
     latents, ensemble = call(v_pipe, None, ensemble_size=4, return_dict=False, **given)
     torch.testing.assert_close(ensemble, torch.stack(draws).mean(0), rtol=1e-4, atol=1e-4)

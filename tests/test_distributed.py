@@ -19,10 +19,10 @@ from tiny import tiny_config
 
 STEPS = 6
 SETTINGS: dict[str, Any] = {
-    "steps": STEPS,
-    "accumulation": 2,
-    "validate_every": 3,
-    "checkpoint_every": 3,
+    "max_train_steps": STEPS,
+    "gradient_accumulation_steps": 2,
+    "validation_steps": 3,
+    "checkpointing_steps": 3,
     "lora": {"rank": 2, "alpha": 4},
     "learning_rate": 1e-3,
 }
@@ -40,8 +40,8 @@ def test_two_processes_equal_one_with_twice_the_batch(
 
     The loss curve, the terms, the validation and the adapter, within float tolerance; accumulation included.
     """
-    one = train(tiny_config(phantom_data, tmp_path / "one", tiny_base, batch_size=4, **SETTINGS))
-    config = tiny_config(phantom_data, tmp_path / "two", tiny_base, batch_size=2, **SETTINGS)
+    one = train(tiny_config(phantom_data, tmp_path / "one", tiny_base, train_batch_size=4, **SETTINGS))
+    config = tiny_config(phantom_data, tmp_path / "two", tiny_base, train_batch_size=2, **SETTINGS)
     settings = config.model_dump(mode="json", exclude_none=True)
     file = tmp_path / "c.toml"
 
@@ -56,5 +56,5 @@ def test_two_processes_equal_one_with_twice_the_batch(
     ours, theirs = load_file(two / "adapter" / WEIGHTS_FILE), load_file(one / "adapter" / WEIGHTS_FILE)
     for name, value in theirs.items():
         torch.testing.assert_close(ours[name], value, rtol=1e-3, atol=2e-5)
-    other = tiny_config(phantom_data, tmp_path / "other", tiny_base, batch_size=4, **(SETTINGS | {"seed": 1}))
+    other = tiny_config(phantom_data, tmp_path / "other", tiny_base, train_batch_size=4, **(SETTINGS | {"seed": 1}))
     assert curve(train(other), "loss") != pytest.approx(curve(one, "loss"), rel=2e-4)

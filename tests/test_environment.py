@@ -87,7 +87,8 @@ def everywhere(
     data, run = str(place / "Daten"), str(place / "Lauf")
     windows(
         place / "Training.toml",
-        f'# Häute\nbase = "{tiny_base}"\nsteps = 1\nbatch_size = 2\nviews = 1\nprecision = "fp32"\n[lora]\nrank = 2\n',
+        f'# Häute\nbase = "{tiny_base}"\nmax_train_steps = 1\ntrain_batch_size = 2\nviews = 1\n'
+        'mixed_precision = "fp32"\n[lora]\nrank = 2\n',
     )
     commands = {
         "prepare": ["prepare", str(place / "Quelle ö"), data, "--size", "64", "--split-file", str(place / "Teile.csv")],

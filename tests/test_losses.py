@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from skindualgen.losses import (
     add_noise,
     bce_loss,
-    boundary_loss,
     dice_loss,
+    field_loss,
     mask_gate,
     min_snr_weight,
     prediction_target,
@@ -161,8 +161,8 @@ def test_bce_is_finite_for_wrong_certainty() -> None:
     assert bce_loss(tensor(1000.0), tensor(0.0)).item() == 1000.0
 
 
-def test_boundary_loss_by_hand() -> None:
-    assert boundary_loss(tensor(1.0, -1.0), tensor(0.5, 1.0)).item() == 1.25
+def test_field_loss_by_hand() -> None:
+    assert field_loss(tensor(1.0, -1.0), tensor(0.5, 1.0)).item() == 1.25
 
 
 def test_the_gate_opens_for_a_clean_photograph() -> None:

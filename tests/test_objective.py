@@ -9,7 +9,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
-from skindualgen.codec import code_to_sdf, mask_to_code
+from skindualgen.codec import DEFAULT_CODEC
 from skindualgen.config import LossSettings, NoiseSettings
 from skindualgen.losses import add_noise, prediction_target, velocity_target
 from skindualgen.training.objective import FIELD_SHARPNESS, Noise, draw_noise, joint_loss, read_mask, term_means
@@ -17,7 +17,7 @@ from skindualgen.training.objective import FIELD_SHARPNESS, Noise, draw_noise, j
 ALPHAS = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").alphas_cumprod
 TIMESTEPS = len(ALPHAS)
 TEXT = torch.zeros(4, 77, 8)
-ONLY_NOISE = {"dice": 0.0, "bce": 0.0, "boundary": 0.0}
+ONLY_NOISE = {"dice": 0.0, "bce": 0.0}
 GENERATOR_SEED = 5
 
 
@@ -40,7 +40,7 @@ def pairs() -> tuple[Tensor, Tensor]:
     rows, columns = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
     radii_px = torch.tensor([9, 14, 20, 26]).view(4, 1, 1, 1)
     masks = ((rows - 30) ** 2 + (columns - 34) ** 2 < radii_px**2).float()
-    return torch.randn(4, 4, 8, 8, generator=generator), mask_to_code(masks)
+    return torch.randn(4, 4, 8, 8, generator=generator), DEFAULT_CODEC.encode(masks)
 
 
 def some_noise(t_image: list[int], t_mask: list[int]) -> Noise:
@@ -62,6 +62,7 @@ def loss_of(
         alphas_cumprod=ALPHAS,
         prediction_type=kind,
         settings=LossSettings(**settings),
+        codec=DEFAULT_CODEC,
     )
     return loss, term_means(sums)
 
@@ -79,7 +80,7 @@ def test_the_ways_have_their_shares() -> None:
     settings = NoiseSettings(equal=2, mask_given=1, image_given=4, independent=1)  # normalised: .25, .125, .5, .125
     b = 40_000
     noise = draw_noise(
-        (b, 4, 1, 1), torch.ones(b, dtype=torch.bool), settings, TIMESTEPS, torch.Generator().manual_seed(0)
+        (b, 4, 1, 1), 4, torch.ones(b, dtype=torch.bool), settings, TIMESTEPS, torch.Generator().manual_seed(0)
     )
     shares = {
         "mask_given": (noise.t_mask == 0).float().mean().item(),
@@ -98,6 +99,7 @@ def test_the_ways_have_their_shares() -> None:
 def test_noise_is_white_and_a_function_of_the_generator() -> None:
     call = lambda: draw_noise(  # noqa: E731
         (64, 6, 8, 8),
+        4,
         torch.ones(64, dtype=torch.bool),
         NoiseSettings(),
         TIMESTEPS,
@@ -114,6 +116,7 @@ def test_noise_offset_by_hand() -> None:
     """One more normal number for each image channel, of deviation .5, shared within the channel; the mask's stays."""
     draw = lambda offset: draw_noise(  # noqa: E731
         (500, 2, 4, 4),
+        4,
         torch.ones(500, dtype=torch.bool),
         NoiseSettings(offset=offset),
         TIMESTEPS,
@@ -128,7 +131,7 @@ def test_noise_offset_by_hand() -> None:
 
 def test_a_pair_without_mask_trains_text_to_image_only() -> None:
     known = torch.tensor([True, False] * 500)
-    noise = draw_noise((1000, 4, 1, 1), known, NoiseSettings(), TIMESTEPS, torch.Generator().manual_seed(0))
+    noise = draw_noise((1000, 4, 1, 1), 4, known, NoiseSettings(), TIMESTEPS, torch.Generator().manual_seed(0))
     assert (noise.t_mask[~known] == TIMESTEPS - 1).all()
     assert (noise.t_image[~known] > 0).all()
     assert (noise.t_image[known] == 0).any()
@@ -151,10 +154,9 @@ def test_a_given_half_enters_clean() -> None:
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
 def test_a_perfect_model_has_no_error(kind: str) -> None:
     noise = some_noise([0, 300, 500, 999], [400, 0, 500, 20])
-    _, terms = loss_of(Recorder(perfect(noise, kind)), noise, kind=kind, lesion=1.0, boundary=0.1)
+    _, terms = loss_of(Recorder(perfect(noise, kind)), noise, kind=kind, lesion=1.0)
     assert terms["image"] == pytest.approx(0, abs=1e-9)
     assert terms["mask"] == pytest.approx(0, abs=1e-9)
-    assert terms["boundary"] < 1e-5
     assert terms["dice"] < 0.1 and terms["bce"] < 0.1
 
 
@@ -163,7 +165,7 @@ def test_the_sum_by_hand() -> None:
     _, codes = pairs()
     noise = some_noise([0, 300, 500, 700], [400, 0, 500, 900])
     answer = perfect(noise, "epsilon") + 0.3 * torch.randn(4, 8, 8, 8, generator=torch.Generator().manual_seed(1))
-    weights = {"image": 1.5, "mask": 0.7, "dice": 0.3, "bce": 0.2, "boundary": 0.9}
+    weights = {"image": 1.5, "mask": 0.7, "dice": 0.3, "bce": 0.2}
     loss, terms = loss_of(Recorder(answer), noise, lesion=0.0, **weights)
 
     expected = dict.fromkeys(weights, 0.0)
@@ -182,25 +184,24 @@ def test_the_sum_by_hand() -> None:
             v = abar_mask**0.5 * noise.mask[i] - (1 - abar_mask) ** 0.5 * codes[i]
             expected["mask"] += min(snr + 1, 5) / (snr + 1) * (answer[i, 4:] - v).square().mean().item()
             x0 = abar_mask**0.5 * noisy - (1 - abar_mask) ** 0.5 * answer[i, 4:]
-            field, target_field = code_to_sdf(x0[None]), code_to_sdf(codes[i][None])
+            field, target_field = DEFAULT_CODEC.decode(x0[None]), DEFAULT_CODEC.decode(codes[i][None])
             target, p = (target_field > 0).float(), (FIELD_SHARPNESS * field).sigmoid()
             gate = max(abar, abar_mask)
-            expected["boundary"] += gate * (field - target_field).abs().mean().item()
             expected["dice"] += gate * (1 - (2 * (p * target).sum() + 1) / (p.sum() + target.sum() + 1)).item()
             expected["bce"] += gate * -(target * p.log() + (1 - target) * (1 - p).log()).mean().item()
-            for name in ("mask", "dice", "bce", "boundary"):
+            for name in ("mask", "dice", "bce"):
                 asked[name] += 1
-    assert asked == {"image": 3, "mask": 3, "dice": 3, "bce": 3, "boundary": 3}
+    assert asked == {"image": 3, "mask": 3, "dice": 3, "bce": 3}
     assert loss.item() == pytest.approx(sum(weights[name] * expected[name] / 4 for name in weights), rel=1e-4)
     assert terms == pytest.approx({name: expected[name] / asked[name] for name in weights}, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["image", "mask", "dice", "bce", "boundary", "consistency"])
+@pytest.mark.parametrize("name", ["image", "mask", "dice", "bce", "consistency"])
 def test_each_term_can_be_switched_off(name: str) -> None:
     noise = some_noise([300] * 4, [300] * 4)
     torch.manual_seed(0)
     on = Recorder(torch.randn(4, 8, 8, 8))
-    optional = {"consistency": 0.5, "boundary": 0.1}
+    optional = {"consistency": 0.5}
     full, terms = loss_of(on, noise, **optional)
     off = Recorder(on.answer.detach().clone())
     without, fewer = loss_of(off, noise, **(optional | {name: 0.0}))
@@ -231,7 +232,7 @@ def test_the_lesion_weighs_more() -> None:
     """Same size of error inside and outside: with weight 3, what is inside counts more, at unchanged mean weight."""
     noise = some_noise([300] * 4, [300] * 4)
     _, codes = pairs()
-    cells = torch.nn.functional.avg_pool2d((code_to_sdf(codes) > 0).float(), 8)
+    cells = torch.nn.functional.avg_pool2d((DEFAULT_CODEC.decode(codes) > 0).float(), 8)
     inside, outside = perfect(noise, "epsilon"), perfect(noise, "epsilon")
     inside[:, :4] += (cells == 1).float()
     outside[:, :4] += (cells == 0).float()
@@ -273,8 +274,8 @@ def test_read_mask_inverts_a_perfect_reader() -> None:
     v = velocity_target(codes, noise, ALPHAS[-1])
     noisy = add_noise(codes, noise, ALPHAS[-1])
     unet = Recorder(torch.cat([torch.zeros_like(v), v], dim=1))
-    field = read_mask(unet, codes, noisy, TEXT, ALPHAS)
-    torch.testing.assert_close(field, code_to_sdf(codes), rtol=0, atol=1e-4)
+    field = read_mask(unet, codes, noisy, TEXT, ALPHAS, DEFAULT_CODEC)
+    torch.testing.assert_close(field, DEFAULT_CODEC.decode(codes), rtol=0, atol=1e-4)
 
 
 def test_zero_terminal_snr_has_no_nan() -> None:
@@ -293,6 +294,7 @@ def test_zero_terminal_snr_has_no_nan() -> None:
             alphas_cumprod=scheduler.alphas_cumprod,
             prediction_type=kind,
             settings=LossSettings(consistency=0.1, lesion=1.0),
+            codec=DEFAULT_CODEC,
         )
         loss.backward()
         assert torch.isfinite(loss) and unet.answer.grad is not None and torch.isfinite(unet.answer.grad).all()

@@ -25,14 +25,16 @@ from diffusers import (
     LCMScheduler,
     PNDMScheduler,
     RePaintScheduler,
+    StableDiffusionPipeline,
     UniPCMultistepScheduler,
 )
 from torch import Tensor
 
 from pipeline_calls import PROMPT, SIZE_PX, call, difference, disc, photograph, quiet_pipeline
-from skindualgen.codec import code_to_mask
+from skindualgen.codec import DEFAULT_CODEC
 from skindualgen.contracts import InputError
 from skindualgen.sample.pipeline import SkinDualGenPipeline, SkinDualGenPipelineOutput
+from tiny import tiny_unet
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
 
@@ -114,7 +116,7 @@ def test_output_types_hold_the_same(either: SkinDualGenPipeline) -> None:
     assert np.array_equal(np.asarray(mask) == 255, outputs["np"].masks[0, ..., 0] == 1)
     codes = outputs["latent"].masks
     assert codes.shape == (1, 4, 8, 8) and outputs["latent"].images.shape == (1, 4, 8, 8)
-    assert torch.equal(code_to_mask(codes), outputs["pt"].masks)
+    assert torch.equal((DEFAULT_CODEC.decode(codes) > 0).float(), outputs["pt"].masks)
 
 
 def test_it_loads_as_it_was_saved(either: SkinDualGenPipeline, tmp_path: Path) -> None:
@@ -380,8 +382,43 @@ def test_ddim_by_hand(v_pipe: SkinDualGenPipeline) -> None:
 
 
 def test_the_earlier_name_of_mask_image(pipe: SkinDualGenPipeline) -> None:
-    with pytest.warns(FutureWarning, match="`mask` is called `mask_image` now"):
+    with pytest.warns(DeprecationWarning, match="`mask` is called `mask_image` now"):
         earlier = call(pipe, mask=disc())
     assert difference(earlier, call(pipe, mask_image=disc())) == 0
     with pytest.raises(InputError, match="both mask_image and mask"):
         call(pipe, mask=disc(), mask_image=disc())
+
+
+def test_from_another_pipeline_it_shares_all_modules(either: SkinDualGenPipeline) -> None:
+    again = SkinDualGenPipeline.from_pipe(either)
+    again.set_progress_bar_config(disable=True)
+    assert all(again.components[name] is part for name, part in either.components.items())
+    assert dict(again.config.provenance) == dict(either.config.provenance)
+    assert again.config.default_steps == 3 and again.name_or_path == either.name_or_path
+    assert difference(call(again), call(either)) == 0
+
+
+def test_from_a_stable_diffusion_pipeline_it_shares_what_the_base_has(pipe: SkinDualGenPipeline) -> None:
+    """Of the base's pipeline, all but the UNet, whose channels are not those of pairs."""
+    base = StableDiffusionPipeline(
+        vae=pipe.vae,
+        text_encoder=pipe.text_encoder,
+        tokenizer=pipe.tokenizer,
+        unet=tiny_unet(),
+        scheduler=pipe.scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    own = SkinDualGenPipeline.from_pipe(base, unet=pipe.unet)
+    own.set_progress_bar_config(disable=True)
+    assert all(own.components[name] is base.components[name] for name in ("vae", "text_encoder", "tokenizer"))
+    assert own.unet is pipe.unet and own.guide is None
+    assert difference(call(own, guidance_scale=2.0), call(pipe, guidance_scale=2.0)) == 0
+    with pytest.raises(InputError, match=r"a UNet of 4 channels; .*give unet="):
+        SkinDualGenPipeline.from_pipe(base)
+
+
+def test_from_a_pipeline_in_half_precision_nothing_is_converted(tiny_adapter: Path) -> None:
+    half = SkinDualGenPipeline.from_adapter(tiny_adapter, dtype=torch.bfloat16)
+    assert SkinDualGenPipeline.from_pipe(half).dtype == half.dtype == torch.bfloat16

@@ -119,7 +119,7 @@ def test_what_was_left_out_is_one_line() -> None:
 def test_training(tmp_path: Path, tiny_v_base: Path) -> None:
     """Accepting lets a run go on; rejecting makes another one of it, which has not seen the pair."""
     data = write_phantom_data(tmp_path / "data", train=6, val=2)
-    chosen: dict[str, Any] = {"steps": 2, "batch_size": 2, "validate_every": 2}
+    chosen: dict[str, Any] = {"max_train_steps": 2, "train_batch_size": 2, "validation_steps": 2}
     train(tiny_config(data, tmp_path / "run", tiny_v_base, **chosen), stop_after=1)
     first, second = (record.isic_id for record in read_pairs(data, "train")[:2])
     decide(data, **{first: "accepted"})

@@ -54,9 +54,9 @@ def test_sharded_processes_equal_one_with_twice_the_batch_and_resume(
     """Curve, validation, moving average, best and adapter; and a run resumed from its first checkpoint, bit for bit."""
     settings: dict[str, Any] = SETTINGS | {"ema_decay": 0.5, "gradient_checkpointing": True, "result": "best"}
     # So short a training reads no mask: the second validation is no better, and the next step follows it directly.
-    settings |= {"validate_every": 2, "best_by": "val_dice_read"}
-    one = train(tiny_config(phantom_data, tmp_path / "one", tiny_base, batch_size=4, **settings))
-    config = tiny_config(phantom_data, tmp_path / "two", tiny_base, batch_size=2, **settings)
+    settings |= {"validation_steps": 2, "best_by": "val_dice_read"}
+    one = train(tiny_config(phantom_data, tmp_path / "one", tiny_base, train_batch_size=4, **settings))
+    config = tiny_config(phantom_data, tmp_path / "two", tiny_base, train_batch_size=2, **settings)
     done = launch(config, PROCESSES, str(ROOT / "tests" / "fsdp_on_cpu.py"))
     assert not done.failed, done.stderr
     two = config.out
@@ -136,7 +136,7 @@ def config_with(**settings: Any) -> TrainConfig:
         ("fsdp_version 1", {}, "bf16", {"fsdp_version": 1}),
         ("fsdp_cpu_ram_efficient_loading", {}, "bf16", {"cpu_ram_efficient_loading": True}),
         ("fsdp_activation_checkpointing", {}, "bf16", {"activation_checkpointing": True}),
-        ("precision fp16", {}, "fp16", {}),
+        ("mixed_precision fp16", {}, "fp16", {}),
         ("optimizer adamw8bit", {"optimizer": "adamw8bit"}, "bf16", {}),
         ("compile", {"compile": True}, "bf16", {}),
     ],

@@ -40,13 +40,13 @@ def test_fields_become_the_arguments_of_the_command(workspace: Workspace) -> Non
         "--data",
         DATA,
         *(
-            "--out runs/first --base micro --steps 10 --batch-size 2 --size 64 --rank 4 --set views=2 "
-            "--set result=best --set lora.dora=true"
+            "--out runs/first --base micro --max-train-steps 10 --train-batch-size 2 --resolution 64 --rank 4 "
+            "--set views=2 --set result=best --set lora.dora=true"
         ).split(),
     ]
     _, from_adapter = train_arguments(workspace, replace(REQUEST, start=BUILTIN, size=0))
     assert from_adapter[-2:] == ["--init-adapter", "builtin"]
-    assert not {"--rank", "--size"} & set(from_adapter)
+    assert not {"--rank", "--resolution"} & set(from_adapter)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -59,9 +59,9 @@ def test_presets_are_settings_that_training_takes(workspace: Workspace, name: st
     assignments = dict(value.split("=", 1) for flag, value in itertools.pairwise(arguments) if flag == "--set")
     assert assignments
     config = load_train_config(
-        None, {"data": DATA, "out": "runs/first", "base": preset.base, "steps": preset.steps, **assignments}
+        None, {"data": DATA, "out": "runs/first", "base": preset.base, "max_train_steps": preset.steps, **assignments}
     )
-    assert config.steps == preset.steps
+    assert config.max_train_steps == preset.steps
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_presets_are_settings_that_training_takes(workspace: Workspace, name: st
         ({"start": "/root/adapter"}, "the base"),
         ({"start": "runs/none"}, "the base"),
         ({"steps": 0}, "steps"),
-        ({"size": 65}, "size"),
+        ({"size": 65}, "resolution"),
         ({"toml": 'cache = "/tmp"'}, "cache"),
         ({"toml": 'base = "/tmp"'}, "base"),
         ({"toml": 'out = "/tmp"'}, "out"),
@@ -185,11 +185,11 @@ def test_a_run_is_stopped_with_a_checkpoint_and_resumed(workspace: Workspace, ti
     """The real command on the tiny twin: it stops after a step, exits with 0, and goes on to its adapter."""
     shutil.copytree(tiny_base, workspace.root / "bases" / "tiny")
     folder = workspace.root / "runs" / "first"
-    settings = ["views=1", "validate_every=100000", "lora.alpha=4", "precision=fp32", "threads=1"]
-    arguments = ["train", "--data", DATA, "--out", "runs/first", "--base", "bases/tiny", "--batch-size", "1"]
+    settings = ["views=1", "validation_steps=100000", "lora.alpha=4", "mixed_precision=fp32", "threads=1"]
+    arguments = ["train", "--data", DATA, "--out", "runs/first", "--base", "bases/tiny", "--train-batch-size", "1"]
     arguments += ["--rank", "4", *(word for each in settings for word in ("--set", each))]
     with jobs_of(workspace) as jobs:
-        job = jobs.start("train", [*arguments, "--steps", "200"], {"run": "runs/first"})
+        job = jobs.start("train", [*arguments, "--max-train-steps", "200"], {"run": "runs/first"})
         wait_for(lambda: [stage.name for stage in job.stages()][-1:] == ["training"] or not job.active)
         jobs.stop(job)
         wait_for(lambda: not job.active)

@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from processes import start_interruptible
-from skindualgen.config import TrainConfig
+from skindualgen.config import RENAMED, TrainConfig
 from skindualgen.contracts import InputError
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.data.pairs import read_pairs
@@ -39,15 +39,15 @@ from tiny import accelerator_of, tiny_config, write_phantom_data
 
 STEPS = 8
 EVERY_SETTING_THAT_DRAWS = {
-    "steps": STEPS,
-    "accumulation": 2,
-    "batch_size": 2,
-    "checkpoint_every": 1,
-    "validate_every": 4,
+    "max_train_steps": STEPS,
+    "gradient_accumulation_steps": 2,
+    "train_batch_size": 2,
+    "checkpointing_steps": 1,
+    "validation_steps": 4,
     "prompt_variants": 2,
     "colour": 0.5,
     "lora": {"rank": 2, "alpha": 4, "dropout": 0.2},
-    "loss": {"consistency": 0.1, "boundary": 0.1, "lesion": 0.5},
+    "loss": {"consistency": 0.1, "lesion": 0.5},
 }
 """the run that is interrupted in every way: dropout, accumulation, moving average and validation included"""
 
@@ -106,7 +106,7 @@ def test_a_run_folder_is_complete(whole: Path, phantom_data: Path, tiny_v_base: 
     }
     logged = rows(whole)
     assert [row["step"] for row in logged] == [4, 8]
-    terms = {"image", "mask", "dice", "bce", "boundary", "consistency"}
+    terms = {"image", "mask", "dice", "bce", "consistency"}
     assert set(logged[0]) >= {"loss", "lr", "grad_norm", "val_loss", "val_dice_read"} | SPEED | terms
     assert set(logged[0]) >= {f"val_{name}" for name in terms}
     assert all(math.isfinite(value) for row in logged for value in row.values())
@@ -126,8 +126,8 @@ def test_a_run_folder_is_complete(whole: Path, phantom_data: Path, tiny_v_base: 
 def test_stopping_and_resuming_changes_nothing(
     whole: Path, tmp_path: Path, phantom_data: Path, tiny_v_base: Path
 ) -> None:
-    """Also: checkpoint_every may differ, and what a killed run logged beyond its checkpoint is not logged twice."""
-    settings = EVERY_SETTING_THAT_DRAWS | {"checkpoint_every": 100}
+    """Also: checkpointing_steps may differ, and what a killed run logged beyond its checkpoint is not logged twice."""
+    settings = EVERY_SETTING_THAT_DRAWS | {"checkpointing_steps": 100}
     config = tiny_config(phantom_data, tmp_path / "run", tiny_v_base, **settings)
     train(config, stop_after=5)
     assert not (config.out / "adapter").exists()
@@ -135,7 +135,7 @@ def test_stopping_and_resuming_changes_nothing(
     with (config.out / "metrics.jsonl").open("a") as file:
         file.write('{"step": 8, "loss": 1.0}\n{"step": 9, "lo')
     torch.manual_seed(99)  # the state of the global generator is not what a run hangs on
-    train(config.model_copy(update={"checkpoint_every": 3}))
+    train(config.model_copy(update={"checkpointing_steps": 3}))
     assert_same_run(config.out, whole)
 
 
@@ -166,7 +166,7 @@ def test_kill_and_interrupt_and_resume(whole: Path, tmp_path: Path, phantom_data
     out = tmp_path / "run"
     config = tiny_config(phantom_data, out, tiny_v_base, **EVERY_SETTING_THAT_DRAWS)
     config_file = tmp_path / "c.toml"
-    with_workers = config.model_copy(update={"workers": 2})
+    with_workers = config.model_copy(update={"dataloader_num_workers": 2})
     config_file.write_text(toml(with_workers.model_dump(mode="json", exclude_none=True)))
 
     with start(config_file) as process:
@@ -208,47 +208,88 @@ def test_a_finished_run_returns_at_once(whole: Path, phantom_data: Path, tiny_v_
     assert before == after
 
 
-LONGER = {"steps": 4, "batch_size": 2, "validate_every": 2, "schedule": "constant", "lora": {"rank": 2, "alpha": 4}}
+def test_a_run_recorded_under_earlier_names_goes_on(
+    whole: Path, tmp_path: Path, phantom_data: Path, tiny_v_base: Path
+) -> None:
+    """As version 0.1 wrote its record: other names, no codec, and a term of the loss that was off."""
+    config = tiny_config(phantom_data, tmp_path / "run", tiny_v_base, **EVERY_SETTING_THAT_DRAWS)
+    train(config, stop_after=2)
+    path = config.out / "config.json"
+    record = json.loads(path.read_text())
+    earlier = {new: old for old, new in RENAMED.items()}
+
+    def renamed(table: dict[str, Any]) -> dict[str, Any]:
+        return {
+            earlier.get(name, name): renamed(value) if isinstance(value, dict) else value
+            for name, value in table.items()
+        }
+
+    settings = renamed(record["settings"])
+    del settings["mask_codec"], settings["mask_classes"]
+    assert {"steps", "precision", "accumulation"} <= set(settings) and "zero_terminal_snr" in settings["noise"]
+    settings["loss"]["boundary"] = 0.1
+    path.write_text(json.dumps({**record, "settings": settings}))
+    with pytest.raises(InputError, match=r"a run of loss\.boundary = 0\.1"):
+        train(config)
+    settings["loss"]["boundary"] = 0.0
+    path.write_text(json.dumps({**record, "settings": settings}))
+    train(config)
+    assert_same_run(config.out, whole)
+
+
+LONGER = {
+    "max_train_steps": 4,
+    "train_batch_size": 2,
+    "validation_steps": 2,
+    "lr_scheduler": "constant",
+    "lora": {"rank": 2, "alpha": 4},
+}
 
 
 def test_more_steps_continue_a_finished_run_exactly(tmp_path: Path, phantom_data: Path, tiny_v_base: Path) -> None:
     longer = tiny_config(phantom_data, tmp_path / "whole", tiny_v_base, **LONGER)
     whole = train(longer)
     config = longer.model_copy(update={"out": tmp_path / "run"})
-    train(config.model_copy(update={"steps": 2}))
+    train(config.model_copy(update={"max_train_steps": 2}))
     assert read_header(config.out / "adapter")["recipe"]["steps"] == 2
     shutil.copytree(config.out / "adapter", tmp_path / "shorter")
     train(config)
     assert_same_run(config.out, whole)
-    assert json.loads((config.out / "config.json").read_text())["settings"]["steps"] == 4
+    assert json.loads((config.out / "config.json").read_text())["settings"]["max_train_steps"] == 4
     # Killed after the last checkpoint: the adapter of the shorter run is not taken for the longer one's.
     shutil.rmtree(config.out / "adapter")
     shutil.copytree(tmp_path / "shorter", config.out / "adapter")
     train(config)
     assert_same_run(config.out, whole)
-    with pytest.raises(InputError, match=r"other settings \(steps\)"):
-        train(config.model_copy(update={"steps": 2}))
+    with pytest.raises(InputError, match=r"other settings \(max_train_steps\)"):
+        train(config.model_copy(update={"max_train_steps": 2}))
 
 
 @pytest.mark.parametrize(
-    "change", [{"schedule": "cosine"}, {"result": "best", "validate_every": 3}, {"patience": 5, "validate_every": 3}]
+    "change",
+    [{"lr_scheduler": "cosine"}, {"result": "best", "validation_steps": 3}, {"patience": 5, "validation_steps": 3}],
 )
 def test_more_steps_that_would_change_the_beginning_name_init_adapter(
     tmp_path: Path, phantom_data: Path, tiny_v_base: Path, change: dict[str, Any]
 ) -> None:
     config = tiny_config(phantom_data, tmp_path / "run", tiny_v_base, **(LONGER | change))
-    base = load_base(tiny_v_base)
-    run_folder.claim_folder(config, base, "manifest", "fp32", 1)
+    found = {"base_sha256": "b", "train_manifest_sha256": "m", "precision_used": "fp32", "processes": 1}
+    run_folder.claim_folder(config, found)
     (config.out / "adapter").mkdir()
     before = (config.out / "config.json").read_bytes()
     with pytest.raises(InputError, match=f"--init-adapter {config.out} and another --out"):
-        run_folder.claim_folder(config.model_copy(update={"steps": 8}), base, "manifest", "fp32", 1)
+        run_folder.claim_folder(config.model_copy(update={"max_train_steps": 8}), found)
     assert (config.out / "config.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(
     ("change", "named"),
-    [({"seed": 1}, "seed"), ({"lora": {"rank": 4}}, "lora"), ({"steps": STEPS + 1}, "steps"), ({"size": 128}, "size")],
+    [
+        ({"seed": 1}, "seed"),
+        ({"lora": {"rank": 4}}, "lora"),
+        ({"max_train_steps": STEPS + 1}, "max_train_steps"),
+        ({"resolution": 128}, "resolution"),
+    ],
 )
 def test_other_settings_are_refused(
     whole: Path, phantom_data: Path, tiny_v_base: Path, change: dict[str, Any], named: str
@@ -304,12 +345,12 @@ def test_a_run_that_diverges_leaves_a_report_and_its_checkpoint(
         phantom_data,
         tmp_path / "run",
         tiny_base,
-        steps=40,
+        max_train_steps=40,
         learning_rate=1e30,
-        weight_decay=0,
+        adam_weight_decay=0,
         max_grad_norm=1e30,
-        checkpoint_every=1,
-        schedule="constant",
+        checkpointing_steps=1,
+        lr_scheduler="constant",
         ema_decay=0,
     )
     with pytest.raises(NonFiniteLossError) as caught:
@@ -328,13 +369,13 @@ def test_the_loss_falls(tmp_path: Path, phantom_data: Path, tiny_v_base: Path) -
         phantom_data,
         tmp_path / "run",
         tiny_v_base,
-        steps=36,
-        batch_size=8,
+        max_train_steps=36,
+        train_batch_size=8,
         learning_rate=5e-3,
-        warmup_steps=5,
+        lr_warmup_steps=5,
         ema_decay=0.8,
-        validate_every=6,
-        schedule="constant",
+        validation_steps=6,
+        lr_scheduler="constant",
     )
     logged = [row for row in rows(train(config)) if "val_loss" in row]
     assert [row["step"] for row in logged] == list(range(6, 37, 6))
@@ -360,7 +401,7 @@ def test_the_adapter_is_the_moving_average(whole: Path) -> None:
 def test_without_moving_average_the_weights_themselves_are_saved(
     tmp_path: Path, phantom_data: Path, tiny_base: Path
 ) -> None:
-    run = train(tiny_config(phantom_data, tmp_path / "run", tiny_base, steps=2, ema_decay=0))
+    run = train(tiny_config(phantom_data, tmp_path / "run", tiny_base, max_train_steps=2, ema_decay=0))
     state = load_newest(run / "checkpoints")
     assert state is not None and state["ema"] is None
     saved = sorted(float(t.double().sum()) for t in weights(run).values())
@@ -369,7 +410,7 @@ def test_without_moving_average_the_weights_themselves_are_saved(
 
 def test_photographs_without_masks_train_the_image_half(tmp_path: Path, tiny_base: Path) -> None:
     data = write_phantom_data(tmp_path / "data", train=3, val=2, masks=False)
-    run = train(tiny_config(data, tmp_path / "run", tiny_base, steps=2, validate_every=2))
+    run = train(tiny_config(data, tmp_path / "run", tiny_base, max_train_steps=2, validation_steps=2))
     (row,) = rows(run)
     assert row["image"] > 0 and row["loss"] == pytest.approx(row["val_image"], rel=2)
     assert all(row[name] == 0 for name in ("mask", "dice", "bce", "val_mask"))
@@ -392,7 +433,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path, phantom_data: Pat
         (tmp_path / "config.json").write_text(text)
         for precision in ("fp32", "auto"):
             with pytest.raises(InputError, match="not the record of a run"):
-                train(tiny_config(phantom_data, tmp_path, tiny_base, precision=precision))
+                train(tiny_config(phantom_data, tmp_path, tiny_base, mixed_precision=precision))
         assert (tmp_path / "config.json").read_text() == text
 
 
@@ -411,7 +452,9 @@ def test_tensorboard_shows_no_step_twice(whole: Path, tmp_path: Path, phantom_da
 def test_training_goes_on_from_an_adapter(
     tmp_path: Path, phantom_data: Path, tiny_base: Path, tiny_adapter: Path
 ) -> None:
-    config = tiny_config(phantom_data, tmp_path / "run", tiny_base, init_adapter=str(tiny_adapter), steps=1, lora={})
+    config = tiny_config(
+        phantom_data, tmp_path / "run", tiny_base, init_adapter=str(tiny_adapter), max_train_steps=1, lora={}
+    )
     trainer, _ = trainer_of(config)
     saved = load_file(tiny_adapter / WEIGHTS_FILE)
     named = trainable_parameters(trainer.model)
@@ -426,7 +469,9 @@ def test_training_goes_on_from_an_adapter(
         "dora": False,
     }
     assert recipe["init_adapter_sha256"] == sha256_file(tiny_adapter / WEIGHTS_FILE)
-    again = tiny_config(phantom_data, tmp_path / "again", tiny_base, init_adapter=str(run), steps=1, lora={"rank": 2})
+    again = tiny_config(
+        phantom_data, tmp_path / "again", tiny_base, init_adapter=str(run), max_train_steps=1, lora={"rank": 2}
+    )
     assert (train(again) / "adapter" / WEIGHTS_FILE).is_file()  # from a run folder
 
 
@@ -434,7 +479,7 @@ def test_an_adapter_to_start_from_must_fit(
     tmp_path: Path, phantom_data: Path, tiny_base: Path, tiny_v_base: Path, tiny_adapter: Path
 ) -> None:
     """Guards against an asked rank that is passed over, and against an adapter of another base of the same shape."""
-    given = {"init_adapter": str(tiny_adapter), "steps": 1}
+    given = {"init_adapter": str(tiny_adapter), "max_train_steps": 1}
     with pytest.raises(InputError, match=r"lora\.rank = 64"):
         train(tiny_config(phantom_data, tmp_path / "run", tiny_base, lora={"rank": 64}, **given))
     with pytest.raises(InputError, match="an adapter of base"):
@@ -444,7 +489,7 @@ def test_an_adapter_to_start_from_must_fit(
 
 def test_without_a_validation_split_it_logs_and_draws(tmp_path: Path, tiny_base: Path) -> None:
     data = write_phantom_data(tmp_path / "data", train=3, val=0)
-    run = train(tiny_config(data, tmp_path / "run", tiny_base, steps=1))
+    run = train(tiny_config(data, tmp_path / "run", tiny_base, max_train_steps=1))
     assert "val_loss" not in rows(run)[0]
     assert (run / "samples" / "step-0000001.png").is_file()
 
@@ -462,7 +507,9 @@ def test_automatic_precision_is_chosen_once(
     """Guards exactness: a resumed run keeps its precision elsewhere. And this process has trained in fp32 before."""
     monkeypatch.setattr(run_folder, "training_precision", lambda device: "bf16")
     # One pair a step: processors without bfloat16 instructions emulate them, many times more slowly.
-    config = tiny_config(phantom_data, tmp_path / "run", tiny_base, steps=2, batch_size=1, precision="auto")
+    config = tiny_config(
+        phantom_data, tmp_path / "run", tiny_base, max_train_steps=2, train_batch_size=1, mixed_precision="auto"
+    )
     train(config, stop_after=1)
     monkeypatch.setattr(run_folder, "training_precision", lambda device: pytest.fail("chosen again"))
     run = train(config)
@@ -476,8 +523,8 @@ def test_automatic_precision_is_chosen_once(
     [("constant", {0: 0.5, 1: 1, 2: 1, 12: 1}), ("cosine", {0: 0.5, 1: 1, 2: 1, 7: 0.505, 12: 0.01, 20: 0.01})],
 )
 def test_the_learning_rate(schedule: str, expected: dict[int, float]) -> None:
-    config = TrainConfig(data="d", out="o", steps=12, warmup_steps=2, schedule=schedule)
-    assert {step: rate_factor(step, config, config.warmup_steps) for step in expected} == pytest.approx(expected)
+    config = TrainConfig(data="d", out="o", max_train_steps=12, lr_warmup_steps=2, lr_scheduler=schedule)
+    assert {step: rate_factor(step, config, config.lr_warmup_steps) for step in expected} == pytest.approx(expected)
 
 
 def test_groups_have_rates_and_warm_ups_of_their_own(tmp_path: Path, phantom_data: Path, tiny_base: Path) -> None:
@@ -488,9 +535,9 @@ def test_groups_have_rates_and_warm_ups_of_their_own(tmp_path: Path, phantom_dat
         learning_rate=1e-4,
         lora_plus_ratio=16,
         new_layer_learning_rate=1e-3,
-        warmup_steps=2,
+        lr_warmup_steps=2,
         new_layer_warmup_steps=8,
-        schedule="constant",
+        lr_scheduler="constant",
     )
     trainer, batches = trainer_of(config)
     groups = trainer.optimizer.param_groups
@@ -507,7 +554,7 @@ def test_groups_have_rates_and_warm_ups_of_their_own(tmp_path: Path, phantom_dat
 def test_attention_is_unfused_where_it_is_small(
     tmp_path: Path, phantom_data: Path, tiny_base: Path, size: int, processor: str
 ) -> None:
-    config = tiny_config(phantom_data, tmp_path, tiny_base, size=size)
+    config = tiny_config(phantom_data, tmp_path, tiny_base, resolution=size)
     trainer = Trainer(config, load_base(tiny_base), accelerator_of(config))
     unet = trainer.model.get_base_model()
     assert {type(p).__name__ for p in unet.attn_processors.values()} == {processor}

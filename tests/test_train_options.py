@@ -77,12 +77,14 @@ def test_checkpointing_holds_less(tmp_path: Path, phantom_data: Path, tiny_base:
 
 def test_frozen_weights_in_half_precision(tmp_path: Path, phantom_data: Path, tiny_base: Path) -> None:
     """Half the memory of the base, LoRA and the new layers still in fp32, about the same loss; and it samples."""
-    settings = {"steps": 2, "validate_every": 2, "precision": "bf16"}
+    settings = {"max_train_steps": 2, "validation_steps": 2, "mixed_precision": "bf16"}
     full = train(tiny_config(phantom_data, tmp_path / "full", tiny_base, **settings))
     half = train(tiny_config(phantom_data, tmp_path / "half", tiny_base, base_dtype="bf16", **settings))
     assert rows(half)[-1]["loss"] == pytest.approx(rows(full)[-1]["loss"], rel=0.02)
     assert {t.dtype for t in load_file(half / "adapter" / WEIGHTS_FILE).values()} == {torch.float32}
-    trainer, _ = step_of(tiny_config(phantom_data, tmp_path / "h", tiny_base, base_dtype="bf16", precision="bf16"))
+    trainer, _ = step_of(
+        tiny_config(phantom_data, tmp_path / "h", tiny_base, base_dtype="bf16", mixed_precision="bf16")
+    )
     assert trainer.model.get_base_model().time_embedding.linear_1.weight.dtype == torch.bfloat16
     assert {p.dtype for p in trainer.parameters} == {torch.float32}
 
@@ -95,7 +97,12 @@ def test_half_weights_without_autocast_are_refused(tmp_path: Path, phantom_data:
 @pytest.mark.parametrize("option", ["rslora", "dora"])
 def test_variants_of_lora_train_and_load_back(tmp_path: Path, phantom_data: Path, tiny_base: Path, option: str) -> None:
     """What is loaded and merged predicts what the trained model does."""
-    settings = {"lora": {"rank": 4, "alpha": 8, option: True}, "ema_decay": 0, "learning_rate": 1e-2, "steps": 2}
+    settings = {
+        "lora": {"rank": 4, "alpha": 8, option: True},
+        "ema_decay": 0,
+        "learning_rate": 1e-2,
+        "max_train_steps": 2,
+    }
     config = tiny_config(phantom_data, tmp_path / "run", tiny_base, **settings)
     run = train(config)
     assert read_header(run / "adapter")["recipe"]["config"]["lora"][option] is True
@@ -120,7 +127,9 @@ def test_zero_terminal_snr(tmp_path: Path, phantom_data: Path, tmp_path_factory:
     """A base of velocity without it is rescaled for training, and the pipeline samples with the same schedule."""
     base = plain_velocity_base(tmp_path_factory.mktemp("v") / "base")
     assert load_base(base).scheduler.alphas_cumprod[-1] > 1e-3
-    config = tiny_config(phantom_data, tmp_path / "run", base, noise={"zero_terminal_snr": True}, steps=2)
+    config = tiny_config(
+        phantom_data, tmp_path / "run", base, noise={"rescale_betas_zero_snr": True}, max_train_steps=2
+    )
     trainer, logged = step_of(config)
     assert trainer.alphas_cumprod[-1] < 1e-8 and math.isfinite(logged["loss"])
     pipeline = SkinDualGenPipeline.from_adapter(train(config))
@@ -129,8 +138,8 @@ def test_zero_terminal_snr(tmp_path: Path, phantom_data: Path, tmp_path_factory:
 
 
 def test_zero_terminal_snr_of_epsilon_is_refused(tmp_path: Path, phantom_data: Path, tiny_base: Path) -> None:
-    with pytest.raises(InputError, match=r"zero_terminal_snr .* 'epsilon'"):
-        train(tiny_config(phantom_data, tmp_path / "run", tiny_base, noise={"zero_terminal_snr": True}))
+    with pytest.raises(InputError, match=r"rescale_betas_zero_snr .* 'epsilon'"):
+        train(tiny_config(phantom_data, tmp_path / "run", tiny_base, noise={"rescale_betas_zero_snr": True}))
 
 
 def plain_velocity_base(folder: Path) -> Path:
@@ -162,15 +171,15 @@ def test_the_best_by_hand() -> None:
 def test_a_run_ends_early_and_keeps_its_best(tmp_path: Path, phantom_data: Path, tiny_base: Path) -> None:
     """A learning rate that ruins the model: the first validation is the best, and two worse ones end the run."""
     settings: dict[str, Any] = {
-        "steps": 30,
-        "validate_every": 2,
+        "max_train_steps": 30,
+        "validation_steps": 2,
         "learning_rate": 0.1,
-        "schedule": "constant",
+        "lr_scheduler": "constant",
         "patience": 2,
         "result": "best",
         "ema_decay": 0,
-        "checkpoint_every": 4,
-        "warmup_steps": 8,
+        "checkpointing_steps": 4,
+        "lr_warmup_steps": 8,
         "lora": {"rank": 2},
     }
     config = tiny_config(phantom_data, tmp_path / "run", tiny_base, **settings)
@@ -207,12 +216,14 @@ def test_validation_does_not_hang_on_the_batch_size(tmp_path: Path, phantom_data
 
     measured = []
     for batch_size in (3, 4):
-        config = tiny_config(phantom_data, tmp_path, tiny_base, batch_size=batch_size)
+        config = tiny_config(phantom_data, tmp_path, tiny_base, train_batch_size=batch_size)
         base = load_base(tiny_base)
         torch.manual_seed(0)
         trainer = Trainer(config, base, accelerator_of(config))
         records = read_pairs(phantom_data, "val")
-        validator = Validator(config, base, records, 64, tmp_path / "cache", nullcontext, lambda *_: None)
+        validator = Validator(
+            config, base, records, EncodeOptions(64), tmp_path / "cache", nullcontext, lambda *_: None
+        )
         measured.append(validator.run(trainer.model, 0))
     assert measured[0] == pytest.approx(measured[1], rel=1e-4)
 

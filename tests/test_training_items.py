@@ -108,7 +108,7 @@ def test_the_file_is_no_split_for_a_loader() -> None:
 
 def test_train_writes_it_and_generate_passes_it_on(tmp_path: Path, phantom_data: Path, tiny_v_base: Path) -> None:
     """From photographs to generated pairs, by way of a second training that starts from the first, and an export."""
-    run = train(tiny_config(phantom_data, tmp_path / "run", tiny_v_base, steps=1))
+    run = train(tiny_config(phantom_data, tmp_path / "run", tiny_v_base, max_train_steps=1))
     trained = read_metadata(phantom_data, "train")
     items = read_training_items(run / "adapter")
     assert items is not None
@@ -119,7 +119,7 @@ def test_train_writes_it_and_generate_passes_it_on(tmp_path: Path, phantom_data:
     others = shutil.copytree(phantom_data, tmp_path / "others")
     renamed = (phantom_data / "metadata.jsonl").read_text().replace('"isic_id": "', '"isic_id": "other_')
     (others / "metadata.jsonl").write_text(renamed)
-    further = tiny_config(others, tmp_path / "further", tiny_v_base, steps=1, init_adapter=str(run))
+    further = tiny_config(others, tmp_path / "further", tiny_v_base, max_train_steps=1, init_adapter=str(run))
     second = read_training_items(train(further) / "adapter")
     assert second is not None and len(second.items) == 2 * len(trained)
     assert set(items.items) < set(second.items) and second.unrecorded == items.unrecorded
@@ -143,7 +143,9 @@ def test_train_writes_it_and_generate_passes_it_on(tmp_path: Path, phantom_data:
 
 def test_what_the_micro_base_has_seen_counts(tmp_path: Path, phantom_data: Path) -> None:
     """A test photograph that the base was trained on is no unseen one, whatever the adapter was trained on."""
-    config = tiny_config(phantom_data, tmp_path / "run", Path("micro"), steps=1, size=64, batch_size=2, views=1)
+    config = tiny_config(
+        phantom_data, tmp_path / "run", Path("micro"), max_train_steps=1, resolution=64, train_batch_size=2, views=1
+    )
     items, bundled = read_training_items(train(config) / "adapter"), read_training_items(MICRO_BASE)
     assert items is not None and bundled is not None and items.unrecorded == ()
     assert set(bundled.items) < set(items.items)

@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from PIL import Image
+from scipy import ndimage
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
@@ -18,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from caption_corpus import caption_corpus
 from skindualgen.config import TrainConfig
 from skindualgen.contracts import PairRecord
-from skindualgen.data.manifest import write_dataset
+from skindualgen.data.manifest import read_metadata, write_dataset
+from skindualgen.data.mask_classes import join_classes
 from skindualgen.data.phantom import write_phantom_folder
 from skindualgen.model.adapter import attach_adapter, save_adapter
 from skindualgen.model.autoencoder import PatchAutoencoder
@@ -135,10 +139,32 @@ def write_phantom_data(root: Path, *, train: int, val: int, size: int = SIZE_PX,
     return root
 
 
+TWO_CLASSES = {"lesion": 255, "core": 128}
+
+
+def write_two_class_data(root: Path, *, train: int, val: int) -> Path:
+    """As `write_phantom_data`, the middle of each lesion being a second class of the masks."""
+    write_phantom_data(root, train=train, val=val)
+    for path in (root / "masks").iterdir():
+        lesion = np.asarray(Image.open(path)) > 0
+        depth = ndimage.distance_transform_edt(lesion)
+        core = depth > 0.4 * depth.max()
+        Image.fromarray(join_classes(np.stack([lesion, core]), TWO_CLASSES)).save(path)
+    write_dataset(root, read_metadata(root), made_by={"phantoms": train + val}, mask_classes=TWO_CLASSES)
+    return root
+
+
 def tiny_config(data: Path, out: Path, base: Path, **settings: Any) -> TrainConfig:
     """Settings of a training that takes a second or two."""
-    quick = {"steps": 4, "batch_size": 4, "views": 2, "warmup_steps": 1, "precision": "fp32", "validate_every": 100}
-    quick |= {"checkpoint_every": 100, "lora": {"rank": 4, "alpha": 8}}
+    quick = {
+        "max_train_steps": 4,
+        "train_batch_size": 4,
+        "views": 2,
+        "lr_warmup_steps": 1,
+        "mixed_precision": "fp32",
+        "validation_steps": 100,
+    }
+    quick |= {"checkpointing_steps": 100, "lora": {"rank": 4, "alpha": 8}}
     quick |= {"sampling": {"default_steps": 2, "default_segment_steps": 2}}
     return TrainConfig(data=data, out=out, base=str(base), **(quick | settings))
 
@@ -146,4 +172,4 @@ def tiny_config(data: Path, out: Path, base: Path, **settings: Any) -> TrainConf
 def accelerator_of(config: TrainConfig) -> Accelerator:
     """An accelerator at the configuration's precision; the state that it shares would keep that of an earlier test."""
     AcceleratorState._reset_state()
-    return Accelerator(mixed_precision="no" if config.precision == "fp32" else config.precision)
+    return Accelerator(mixed_precision="no" if config.mixed_precision == "fp32" else config.mixed_precision)

@@ -1,20 +1,80 @@
-"""Settings of a training run: a pydantic model, from TOML, from the command line, or both."""
+"""Settings of a training run: a pydantic model, from TOML, from the command line, or both.
+
+Names are those of diffusers' training scripts, where these have the setting.
+"""
 
 from __future__ import annotations
 
 import tomllib
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from skindualgen.contracts import InputError
 
+RENAMED = {
+    "size": "resolution",
+    "steps": "max_train_steps",
+    "batch_size": "train_batch_size",
+    "accumulation": "gradient_accumulation_steps",
+    "schedule": "lr_scheduler",
+    "warmup_steps": "lr_warmup_steps",
+    "weight_decay": "adam_weight_decay",
+    "precision": "mixed_precision",
+    "workers": "dataloader_num_workers",
+    "validate_every": "validation_steps",
+    "checkpoint_every": "checkpointing_steps",
+    "keep_checkpoints": "checkpoints_total_limit",
+    "zero_terminal_snr": "rescale_betas_zero_snr",
+    "min_snr_gamma": "snr_gamma",
+}
+"""name of version 0.1 -> name now"""
+EARLIER = "{} is called {} now; the earlier name goes with version 0.3"
+
+
+def with_current_names(values: Mapping[str, Any], *, warn: bool = True) -> dict[str, Any]:
+    """Settings, tables included, under the names that they have now.
+
+    Args:
+        values: name -> value or table.
+        warn: say which names are earlier ones; as a FutureWarning, which is shown to who writes a TOML file too.
+
+    Raises:
+        ValueError: a setting under both of its names.
+    """
+    current: dict[str, Any] = {}
+    for name, value in values.items():
+        table, dot, last = name.rpartition(".")  # of --set and of overrides
+        new = table + dot + RENAMED.get(last, last)
+        if new != name and new in values:
+            raise ValueError(f"either {new} or {name}, its earlier name")
+        if new != name and warn:
+            warnings.warn(EARLIER.format(name, new), FutureWarning, stacklevel=2)
+        current[new] = with_current_names(value, warn=warn) if isinstance(value, dict) else value
+    return current
+
 
 class Settings(BaseModel):
-    """Base of all settings: unknown names are an error, values are frozen."""
+    """Base of all settings: unknown names are an error, values are frozen; names of version 0.1 give a warning."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _current_names(cls, values: Any) -> Any:
+        return with_current_names(values) if isinstance(values, dict) else values
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            new = RENAMED.get(name)
+            if new not in type(self).model_fields:
+                return super().__getattr__(name)
+            warnings.warn(EARLIER.format(name, new), FutureWarning, stacklevel=2)
+            return getattr(self, new)
 
 
 class LoraSettings(Settings):
@@ -37,10 +97,22 @@ class LossSettings(Settings):
     mask: float = Field(1.0, ge=0, description="denoising error of the mask half")
     dice: float = Field(0.1, ge=0, description="soft Dice of the decoded mask")
     bce: float = Field(0.1, ge=0, description="binary cross-entropy of the decoded mask")
-    boundary: float = Field(0.0, ge=0, description="L1 of the signed distance field")
     lesion: float = Field(1.0, ge=0, description="extra weight of lesion cells in the image term")
     consistency: float = Field(0.0, ge=0, description="mask read from the estimated image against the joint mask")
-    min_snr_gamma: float = Field(5.0, gt=0, description="gamma of the min-SNR weights")
+    snr_gamma: float = Field(5.0, gt=0, description="gamma of the min-SNR weights")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_boundary(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or "boundary" not in values:
+            return values
+        if values["boundary"] != 0:
+            raise ValueError(
+                f"no boundary, but it is {values['boundary']!r}: the L1 term of the signed distance field did nothing "
+                "in an ablation (docs/results/ablation.md) and is gone; remove loss.boundary, or train with version 0.1"
+            )
+        warnings.warn("loss.boundary is gone, as it changed nothing; 0 may be left out", FutureWarning, 2)
+        return {name: value for name, value in values.items() if name != "boundary"}
 
 
 class NoiseSettings(Settings):
@@ -51,13 +123,26 @@ class NoiseSettings(Settings):
     image_given: float = Field(0.25, ge=0, description="clean image: image -> mask")
     independent: float = Field(0.15, ge=0, description="two levels drawn apart")
     offset: float = Field(0.0, ge=0, lt=1, description="noise of one value per image channel, as a share of the noise")
-    zero_terminal_snr: bool = Field(False, description="rescale the schedule to end in pure noise; bases of velocity")
+    rescale_betas_zero_snr: bool = Field(
+        False, description="rescale the schedule to end in pure noise; bases of velocity"
+    )
 
     @model_validator(mode="after")
     def _some_way(self) -> Self:
         if not any((self.equal, self.mask_given, self.image_given, self.independent)):
             raise ValueError("all shares are 0; at least one must be greater")
         return self
+
+
+class MaskCodecSettings(Settings):
+    """How masks become channels of the latent space; recorded in the adapter, which is loaded with it."""
+
+    name: Literal["signed-distance", "autoencoder"] = Field(
+        "signed-distance", description="'autoencoder' codes a mask as a grey picture, for comparison"
+    )
+    mean: float | None = Field(None, description="of codes before they are standardised; the codec's own if not given")
+    std: float | None = Field(None, gt=0, description="their standard deviation; the codec's own if not given")
+    classes: int | None = Field(None, ge=1, description="of the masks; as many as dataset.json names if not given")
 
 
 class SamplingSettings(Settings):
@@ -78,18 +163,18 @@ class TrainConfig(Settings):
     out: Path = Field(description="run folder")
     base: str = Field("micro", description="name, owner/name@revision or path (docs/bases.md)")
     init_adapter: str | None = Field(None, description="'builtin', a run or an adapter folder to start from")
-    size: int | None = Field(None, ge=64, multiple_of=8, description="px; the base's own if not given")
-    steps: int = Field(1000, ge=1, description="optimiser steps")
-    batch_size: int = Field(8, ge=1, description="pairs per step and process")
-    accumulation: int = Field(1, ge=1, description="batches per optimiser step")
+    resolution: int | None = Field(None, ge=64, multiple_of=8, description="px; the base's own if not given")
+    max_train_steps: int = Field(1000, ge=1, description="optimiser steps")
+    train_batch_size: int = Field(8, ge=1, description="pairs per step and process")
+    gradient_accumulation_steps: int = Field(1, ge=1, description="batches per optimiser step")
     learning_rate: float = Field(1e-4, gt=0, description="AdamW's, for LoRA")
     lora_plus_ratio: float = Field(1.0, ge=1, description="LoRA+: rate of the B matrices over that of A")
     new_layer_learning_rate: float | None = Field(None, gt=0, description="for the new layers; LoRA's if not given")
-    new_layer_warmup_steps: int | None = Field(None, ge=0, description="of the new layers; warmup_steps if not given")
+    new_layer_warmup_steps: int | None = Field(None, ge=0, description="of new layers; lr_warmup_steps if not given")
     optimizer: Literal["adamw", "adamw8bit"] = Field("adamw", description="'adamw8bit' needs bitsandbytes and a GPU")
-    schedule: Literal["constant", "cosine"] = Field("cosine", description="learning rate after the warm-up")
-    warmup_steps: int = Field(50, ge=0)
-    weight_decay: float = Field(0.01, ge=0)
+    lr_scheduler: Literal["constant", "cosine"] = Field("cosine", description="learning rate after the warm-up")
+    lr_warmup_steps: int = Field(50, ge=0)
+    adam_weight_decay: float = Field(0.01, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
     ema_decay: float = Field(0.999, ge=0, lt=1, description="0 switches the moving average off")
     caption_dropout: float = Field(0.1, ge=0, le=1, description="share of empty prompts, for guidance")
@@ -100,34 +185,48 @@ class TrainConfig(Settings):
         0.0, ge=0, le=1, description="strength of the colour augmentation: light and camera, not pigment"
     )
     balance: float = Field(0.5, ge=0, le=1, description="0 draws as the data are, 1 draws classes equally often")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="'auto': bf16 if the hardware has it"
+    mixed_precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="'auto': bf16 if the hardware has it; 'no' is read as 'fp32'"
     )
     base_dtype: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="of the frozen weights; 'auto': fp32 on a CPU, else the precision"
     )
     adapter_dtype: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="of the finished adapter's file")
     threads: int | None = Field(None, ge=1, description="CPU threads; torch's choice if not given")
-    workers: int = Field(0, ge=0, description="processes that encode pairs and fetch batches ahead")
+    dataloader_num_workers: int = Field(0, ge=0, description="processes that encode pairs and fetch batches ahead")
     cache: Path | None = Field(None, description="folder of encoded pairs, shared by runs; OUT/cache if not given")
     gradient_checkpointing: bool = Field(False, description="less memory, about a third more time")
     compile: bool = Field(False, description="torch.compile the UNet")
     channels_last: bool = Field(False, description="memory layout that many GPUs convolve faster in")
     seed: int = 0
-    validate_every: int = Field(250, ge=1, description="steps between validations")
+    validation_steps: int = Field(250, ge=1, description="steps between validations")
     best_by: Literal["val_loss", "val_dice_read"] = Field("val_loss", description="what names the best validation")
     result: Literal["last", "best"] = Field("last", description="which validated weights become the adapter")
     patience: int | None = Field(None, ge=1, description="validations without a better one that end the run early")
-    checkpoint_every: int = Field(250, ge=1, description="steps between checkpoints")
-    keep_checkpoints: int = Field(2, ge=1)
+    checkpointing_steps: int = Field(250, ge=1, description="steps between checkpoints")
+    checkpoints_total_limit: int = Field(2, ge=1, description="checkpoints that are kept, the newest")
     allow_base_mismatch: bool = Field(False, description="start from an init_adapter of another base all the same")
+    mask_codec: MaskCodecSettings = MaskCodecSettings()
     lora: LoraSettings = LoraSettings()
     loss: LossSettings = LossSettings()
     noise: NoiseSettings = NoiseSettings()
     sampling: SamplingSettings = SamplingSettings()
 
+    @field_validator("mixed_precision", mode="before")
+    @classmethod
+    def _no_is_fp32(cls, value: Any) -> Any:
+        return "fp32" if value == "no" else value
 
-FREE_TO_CHANGE = {"out", "data", "threads", "workers", "cache", "checkpoint_every", "keep_checkpoints"}
+
+FREE_TO_CHANGE = {
+    "out",
+    "data",
+    "threads",
+    "dataloader_num_workers",
+    "cache",
+    "checkpointing_steps",
+    "checkpoints_total_limit",
+}
 """settings that may differ when a run is resumed: they do not touch the weights (data are held by their hash)"""
 
 
@@ -143,6 +242,11 @@ def load_train_config(file: Path | None, overrides: dict[str, Any]) -> TrainConf
             values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise InputError(f"--config {file} ({error})", "a readable TOML file", "fix the file") from error
+    try:
+        values = with_current_names(values)  # before they are merged: an option has to meet the file's value
+        overrides = with_current_names(overrides)
+    except ValueError as error:
+        raise InputError("two names of one setting", str(error), "leave the earlier name out") from error
     for name, value in overrides.items():
         target = values
         *tables, last = name.split(".")
@@ -162,7 +266,8 @@ def load_train_config(file: Path | None, overrides: dict[str, Any]) -> TrainConf
             needed = TrainConfig.model_fields[name].description
             raise InputError(f"no {name}", f"the {needed}", f"give --{name}") from error
         message = "the name of a setting" if first["type"] == "extra_forbidden" else first["msg"]
-        raise InputError(f"{name} = {first['input']!r}", message, "fix it; --dry-run shows all settings") from error
+        remedy = "fix it; --dry-run shows all settings"
+        raise InputError(f"{name} = {first['input']!r}", message.removeprefix("Value error, "), remedy) from error
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:

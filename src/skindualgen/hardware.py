@@ -9,6 +9,8 @@ import psutil
 import torch
 
 GIB = 1024**3
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""name of a precision, as settings and options have it -> its type"""
 
 
 def available_devices() -> list[str]:

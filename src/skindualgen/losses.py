@@ -121,7 +121,7 @@ def bce_loss(lesion_logits: Tensor, mask: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(lesion_logits, mask, reduction="none").mean(dim=(1, 2, 3))
 
 
-def boundary_loss(field: Tensor, target_field: Tensor) -> Tensor:
+def field_loss(field: Tensor, target_field: Tensor) -> Tensor:
     """Mean absolute difference per sample [b] of two truncated signed distance fields [b, k, h, w] in [-1, 1]."""
     return (field - target_field).abs().mean(dim=(1, 2, 3))
 

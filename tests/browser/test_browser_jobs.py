@@ -15,7 +15,7 @@ from studio_workspace import MADE, REAL
 
 from studio_jobs import wait_for
 
-SETTINGS = "views = 1\nvalidate_every = 4\ncheckpoint_every = 4\nlora.targets = 'attention'\n"
+SETTINGS = "views = 1\nvalidation_steps = 4\ncheckpointing_steps = 4\nlora.targets = 'attention'\n"
 JOB_MS = 240_000
 """A job imports torch and loads a model before its first step."""
 
@@ -43,7 +43,7 @@ def test_a_run_is_followed_through_a_reload_stopped_and_resumed(page: Page, serv
     page.get_by_label("Further settings, as TOML").press("Tab")
     expect(page.locator("#train-command pre")).to_contain_text(f"--data {REAL}")
     expect(page.locator("#train-command pre")).to_contain_text("--steps 5000")
-    expect(page.locator("#train-command pre")).to_contain_text("--set validate_every=4")
+    expect(page.locator("#train-command pre")).to_contain_text("--set validation_steps=4")
     page.get_by_role("button", name="Start", exact=True).click()
     job = page.locator("#train-job")
     expect(job).to_contain_text("Running")

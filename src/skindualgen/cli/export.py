@@ -46,11 +46,11 @@ def export(
     with loading():
         import torch
 
+        from skindualgen.hardware import DTYPES
         from skindualgen.model.adapter import adapter_folder
         from skindualgen.model.bases import hide_loading_bars
         from skindualgen.model.export import export_diffusers_lora, export_hub, export_kohya
         from skindualgen.sample.merged import export_merged
-        from skindualgen.training.precision import DTYPES
 
         hide_loading_bars()
         wanted = None if dtype is None else DTYPES[dtype]

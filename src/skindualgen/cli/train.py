@@ -23,13 +23,13 @@ def train(
     init_adapter: Annotated[
         str | None, typer.Option(help="'builtin', a run or an adapter folder to start from, not afresh.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps.  (default: 1000)")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pairs per step and process.  (default: 8)")] = None,
+    max_train_steps: Annotated[int | None, typer.Option(help="Optimiser steps.  (default: 1000)")] = None,
+    train_batch_size: Annotated[int | None, typer.Option(help="Pairs per step and process.  (default: 8)")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="AdamW's peak rate.  (default: 1e-4)")] = None,
     rank: Annotated[int | None, typer.Option(help="LoRA rank.  (default: 32)")] = None,
-    size: Annotated[int | None, typer.Option(help="Side in px.  (default: the base's own)")] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="auto (bf16 where the hardware has it), fp32, bf16 or fp16.")
+    resolution: Annotated[int | None, typer.Option(help="Side in px.  (default: the base's own)")] = None,
+    mixed_precision: Annotated[
+        str | None, typer.Option(help="auto (bf16 where the hardware has it), no (or fp32), bf16 or fp16.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything random.  (default: 0)")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file of settings; options win over it.")] = None,
@@ -49,6 +49,10 @@ def train(
         bool,
         typer.Option("--dry-run", help="Print the settings as TOML, what would be trained and the memory, and stop."),
     ] = False,
+    steps: Annotated[int | None, typer.Option(hidden=True)] = None,
+    batch_size: Annotated[int | None, typer.Option(hidden=True)] = None,
+    size: Annotated[int | None, typer.Option(hidden=True)] = None,
+    precision: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Adapt a base to image-mask pairs: LoRA and the new layers, one adapter for all three directions.
 
@@ -65,14 +69,18 @@ def train(
         "out": out,
         "base": base,
         "init_adapter": init_adapter,
+        "max_train_steps": max_train_steps,
+        "resolution": resolution,
+        "train_batch_size": train_batch_size,
+        "learning_rate": learning_rate,
+        "lora.rank": rank,
+        "mixed_precision": mixed_precision,
+        "seed": seed,
+        "cache": cache,
         "steps": steps,
         "size": size,
         "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "lora.rank": rank,
-        "precision": precision,
-        "seed": seed,
-        "cache": cache,
+        "precision": precision,  # the earlier names
     }
     overrides = {name: value for name, value in named.items() if value is not None}
     overrides |= {"allow_base_mismatch": True} if allow_base_mismatch else {}

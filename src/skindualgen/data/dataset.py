@@ -12,6 +12,7 @@ from PIL import Image
 
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import counts, manifest_sha256, read_dataset_info, read_metadata, write_dataset
+from skindualgen.data.mask_classes import MaskClasses, read_mask_classes
 from skindualgen.data.reading import check_files, read_pair, read_photograph, resized_square, smallest_side
 from skindualgen.data.review import read_used
 from skindualgen.files import sha256_bytes, sha256_file
@@ -86,6 +87,11 @@ class Dataset(Sequence[PairRecord]):
         return read_dataset_info(self.root)
 
     @property
+    def mask_classes(self) -> MaskClasses:
+        """Name of each class of the masks -> its level: the lesion first, then parts of it."""
+        return read_mask_classes(self.root)
+
+    @property
     def sha256(self) -> str:
         """Hash of these records, whatever their order; prepared and generated ones hold the hashes of their files."""
         return manifest_sha256(self.records)
@@ -121,7 +127,7 @@ class Dataset(Sequence[PairRecord]):
         check_files(self.root, self.records)
 
     def write(self, made_by: Mapping[str, Any]) -> None:
-        """Write ``metadata.jsonl`` and ``dataset.json`` of these records next to their files.
+        """Write ``metadata.jsonl`` and ``dataset.json`` of these records next to their files; classes of the masks stay.
 
         Args:
             made_by: how the data set was made (command, options, versions); written as it is.
@@ -129,7 +135,7 @@ class Dataset(Sequence[PairRecord]):
         Raises:
             InputError: the same ``file_name`` or ``isic_id`` twice, or a path that leaves the folder.
         """
-        write_dataset(self.root, self.records, made_by=made_by)
+        write_dataset(self.root, self.records, made_by=made_by, mask_classes=self.mask_classes)
 
     def image(self, index: int) -> Image.Image:
         """The photograph of a record: RGB, upright.
@@ -140,12 +146,14 @@ class Dataset(Sequence[PairRecord]):
         return read_photograph(self.root / self.records[index].file_name).image
 
     def mask(self, index: int) -> Image.Image | None:
-        """The mask of a record, L with 0 and 255, of the photograph's size; None if it has none.
+        """The mask of a record, L with 0 and the levels of its classes, of the photograph's size; None if it has none.
+
+        One class, the lesion, has the level 255; see `mask_classes`.
 
         Raises:
             InputError: a file is missing or damaged, or the sizes differ.
         """
-        return read_pair(self.root, self.records[index])[1]
+        return read_pair(self.root, self.records[index], levels=True)[1]
 
     def images(self, size_px: int) -> NDArray[np.uint8]:
         """All photographs at one size, larger ones reduced with Pillow's (antialiased) Lanczos filter.

@@ -74,7 +74,13 @@ def records_of_split(root: Path, records: Sequence[PairRecord], split: str) -> l
     return chosen
 
 
-def write_dataset(root: Path, records: Iterable[PairRecord], *, made_by: Mapping[str, Any]) -> None:
+def write_dataset(
+    root: Path,
+    records: Iterable[PairRecord],
+    *,
+    made_by: Mapping[str, Any],
+    mask_classes: Mapping[str, int] | None = None,
+) -> None:
     """Write ``metadata.jsonl`` and then ``dataset.json``, each entirely or not at all, ordered by ``file_name``.
 
     A column stands in every line if any record has a value for it: a loader that infers types then sees one schema.
@@ -83,30 +89,36 @@ def write_dataset(root: Path, records: Iterable[PairRecord], *, made_by: Mapping
         root: the data set folder; images and masks must already be there.
         records: the records; their paths are relative to ``root``.
         made_by: how the data set was made (command, options, versions); written as it is.
+        mask_classes: levels of the masks' classes (`skindualgen.data.mask_classes`); None: the lesion alone.
 
     Raises:
         InputError: the same ``file_name`` or ``isic_id`` twice, or a path that leaves the folder.
     """
     ordered = sorted(records, key=lambda record: record.file_name)
     _refuse_repeats(root / METADATA_FILE, ordered)
-    _write(root, lambda: ordered, made_by)
+    _write(root, lambda: ordered, made_by, mask_classes)
 
 
 def write_dataset_stream(
-    root: Path, iterate: Callable[[], Iterable[PairRecord]], *, made_by: Mapping[str, Any], metadata: bool = True
+    root: Path,
+    iterate: Callable[[], Iterable[PairRecord]],
+    *,
+    made_by: Mapping[str, Any],
+    mask_classes: Mapping[str, int] | None = None,
+    metadata: bool = True,
 ) -> dict[str, Any]:
     """As `write_dataset`, of any number of records in the same memory; return their counts.
 
     Args:
         root: the data set folder.
         iterate: gives the records anew at each call, ascending by ``file_name`` and by ``isic_id``.
-        made_by: how the data set was made.
+        made_by, mask_classes: as `write_dataset` takes them.
         metadata: also write ``metadata.jsonl``; a data set whose records stand in shards has none.
 
     Raises:
         InputError: records that do not ascend, or a path that leaves the folder.
     """
-    return _write(root, lambda: _ascending(root / METADATA_FILE, iterate()), made_by, metadata=metadata)
+    return _write(root, lambda: _ascending(root / METADATA_FILE, iterate()), made_by, mask_classes, metadata=metadata)
 
 
 def read_dataset_info(root: Path) -> dict[str, Any]:
@@ -187,7 +199,12 @@ class _Tally:
 
 
 def _write(
-    root: Path, iterate: Callable[[], Iterable[PairRecord]], made_by: Mapping[str, Any], *, metadata: bool = True
+    root: Path,
+    iterate: Callable[[], Iterable[PairRecord]],
+    made_by: Mapping[str, Any],
+    mask_classes: Mapping[str, int] | None,
+    *,
+    metadata: bool = True,
 ) -> dict[str, Any]:
     present, tally = set(ALWAYS_WRITTEN), _Tally()
 
@@ -204,6 +221,8 @@ def _write(
             file.writelines(line + "\n" for line in _json_lines(iterate(), present))
     counted = tally.told()
     info = {"schema_version": SCHEMA_VERSION, "manifest_sha256": sha256, "counts": counted, "made_by": dict(made_by)}
+    if mask_classes is not None and len(mask_classes) > 1:
+        info["mask_classes"] = dict(mask_classes)
     atomic_write_json(root / DATASET_FILE, info)
     return counted
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses, split_classes
 from skindualgen.data.reading import read_pair
 from skindualgen.data.review import read_used
 
@@ -70,7 +71,9 @@ def read_pairs(root: Path, split: str | None) -> list[PairRecord]:
     return records
 
 
-def load_pair(root: Path, record: PairRecord, size: int, view: View | None = None) -> tuple[Tensor, Tensor | None]:
+def load_pair(
+    root: Path, record: PairRecord, size: int, view: View | None = None, classes: MaskClasses = LESION_ONLY
+) -> tuple[Tensor, Tensor | None]:
     """Load a photograph and its mask, squared by cropping, and augmented alike.
 
     Args:
@@ -78,22 +81,25 @@ def load_pair(root: Path, record: PairRecord, size: int, view: View | None = Non
         record: one of its records.
         size: side in px of the result.
         view: augmentation; none if not given.
+        classes: of the mask; the lesion alone if not given, whatever parts the data set names.
 
     Returns:
-        Image [3, size, size] in [-1, 1], antialiased; mask [1, size, size] in {0, 1} by nearest neighbour, or None.
+        Image [3, size, size] in [-1, 1], antialiased; mask [k, size, size] in {0, 1} by nearest neighbour, or None.
 
     Raises:
         InputError: see `skindualgen.data.reading.read_pair`.
     """
     view = view or View()
-    picture, outline = read_pair(root, record)
+    picture, outline = read_pair(root, record, levels=True)
     image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # [3, h, w] uint8
     image = _crop(image, view)
     image = F.interpolate(image[None], (size, size), mode="bilinear", antialias=True, align_corners=False)[0]
     image = _turn(_recolour(image.float() / 255, view) * 2 - 1, view.turn)
     if outline is None:
         return image, None
-    mask = torch.from_numpy(np.array(outline)).gt(0).float()[None]  # [1, h, w]
+    levels = np.array(outline)
+    inside = levels[None] > 0 if len(classes) == 1 else split_classes(levels, classes)
+    mask = torch.from_numpy(inside).float()  # [k, h, w]
     mask = F.interpolate(_crop(mask, view)[None], (size, size), mode="nearest-exact")[0]
     return image, _turn(mask, view.turn)
 

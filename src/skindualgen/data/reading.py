@@ -10,6 +10,7 @@ from PIL import Image
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.decoding import FORMATS, ItemError
 from skindualgen.data.images import Photograph, load_photograph
+from skindualgen.data.mask_classes import read_class_mask, read_mask_classes
 from skindualgen.data.masks import RESIZED, load_mask
 
 
@@ -26,10 +27,11 @@ def read_photograph(path: Path) -> Photograph:
         raise error.input_error(str(path)) from None
 
 
-def read_pair(root: Path, record: PairRecord) -> tuple[Image.Image, Image.Image | None]:
+def read_pair(root: Path, record: PairRecord, *, levels: bool = False) -> tuple[Image.Image, Image.Image | None]:
     """Read the photograph of a record, RGB, and its mask, L with 0 and 255 and the photograph's size, if it has one.
 
-    A mask of a data set folder may have no lesion, as a picture of skin alone has.
+    A mask of a data set folder may have no lesion, as a picture of skin alone has. Of a mask of several classes
+    (`skindualgen.data.mask_classes`) this is the whole lesion, or with ``levels`` the classes' own levels.
 
     Raises:
         InputError: a file is missing or cannot be used, or the mask is of another size; the file is named.
@@ -39,7 +41,11 @@ def read_pair(root: Path, record: PairRecord) -> tuple[Image.Image, Image.Image 
         return photograph.image, None
     path = root / record.mask_file_name
     _check_there(path)
+    classes = read_mask_classes(root)
     try:
+        if len(classes) > 1:
+            mask = read_class_mask(path, classes, photograph.image.size)
+            return photograph.image, mask if levels else mask.point(lambda level: 255 if level else 0)
         mask, adjustments = load_mask(path, photograph, allow_uniform=True)
     except ItemError as error:
         raise error.input_error(str(path)) from None

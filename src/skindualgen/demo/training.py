@@ -41,13 +41,13 @@ def train_briefly(
         out=out,
         base=read_header(start_folder)["recipe"]["base"],
         init_adapter=str(start_folder),
-        steps=steps,
-        batch_size=BATCH_SIZE,
+        max_train_steps=steps,
+        train_batch_size=BATCH_SIZE,
         learning_rate=LEARNING_RATE,
-        warmup_steps=min(WARMUP_STEPS, steps),
+        lr_warmup_steps=min(WARMUP_STEPS, steps),
         views=VIEWS,
-        validate_every=steps,
-        checkpoint_every=steps,
+        validation_steps=steps,
+        checkpointing_steps=steps,
         seed=seed,
     )
     start = time.perf_counter()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from skindualgen.contracts import DATASET_FILE, METADATA_FILE, PairRecord
 from skindualgen.data.manifest import manifest_sha256, read_metadata, write_dataset
+from skindualgen.data.mask_classes import read_mask_classes
 from skindualgen.exchange.formats import ExchangeOptions, GivenBack
 from skindualgen.exchange.pairs import read_pairs
 from skindualgen.exchange.source import Source
@@ -23,7 +24,8 @@ HOLDS_ALL = True
 def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> GivenBack:
     """See `skindualgen.exchange.formats.Format`."""
     _copy(source, records, out, options)
-    write_dataset(out, records, made_by=run_record(copy_of={"manifest_sha256": manifest_sha256(records)}))
+    made_by = run_record(copy_of={"manifest_sha256": manifest_sha256(records)})
+    write_dataset(out, records, made_by=made_by, mask_classes=read_mask_classes(source))
     return {}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord, Report
 from skindualgen.data.audit import LINK_FIELDS
 from skindualgen.data.manifest import counts, manifest_sha256, read_metadata, write_dataset
+from skindualgen.data.mask_classes import read_mask_classes
 from skindualgen.data.prepare import file_stems
 from skindualgen.data.review import used
 from skindualgen.data.splits import Link, connected_components, crossing_components
@@ -101,9 +102,9 @@ def merge(
         report: called with (pairs done, all pairs).
 
     Raises:
-        InputError: a folder with nothing but rejected pairs; a synthetic pair outside the train split; an id or an
-            image in two folders; a patient, lesion or group in two splits; a generator that has seen held-out pairs; a
-            missing or changed file.
+        InputError: a folder with nothing but rejected pairs; a synthetic pair outside the train split; masks of other
+            classes; an id or an image in two folders; a patient, lesion or group in two splits; a generator that has
+            seen held-out pairs; a missing or changed file.
     """
     if not sources:
         raise InputError("no folder", "one or more to merge", "name them")
@@ -118,13 +119,18 @@ def merge(
             "val and test pairs that no generator has seen",
             "leave them out, or go on with --i-know, which dataset.json then says",
         )
+    classes = [dict(read_mask_classes(part.root)) for part in parts]
+    if any(each != classes[0] for each in classes):
+        got = f"masks of other classes: {classes[0]} and {next(each for each in classes if each != classes[0])}"
+        raise InputError(got, "folders of the same mask_classes", "merge those that are alike")
     merged = [_summary(part) for part in parts]
     respelt = _respelt({record.diagnosis for part in parts for record in part.records} - {None})
     with new_folder(out, *sources, remedy="choose another OUT") as folder:
         records = _write(folder, parts, link, report)
         for record in records:
             record.diagnosis = respelt.get(str(record.diagnosis), record.diagnosis)
-        write_dataset(folder, records, made_by=run_record(merged=merged, respelt=respelt, known_leaks=leaks))
+        made_by = run_record(merged=merged, respelt=respelt, known_leaks=leaks)
+        write_dataset(folder, records, made_by=made_by, mask_classes=classes[0])
         _write_training_items(folder, parts)
     rejected = {str(part.root): part.rejected for part in parts}
     return Merged(counts(records), respelt, leaks, rejected, {part.root: part.unnamed for part in parts})

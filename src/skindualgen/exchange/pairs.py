@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, get_args
@@ -15,6 +16,7 @@ from PIL import Image
 
 from skindualgen.contracts import InputError, PairRecord, Report, Split
 from skindualgen.data.images import ItemError, Photograph, load_photograph
+from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses, read_class_mask, read_mask_classes
 from skindualgen.data.masks import load_mask
 from skindualgen.data.prepare import file_stems
 from skindualgen.exchange.pictures import decoded, plain_mask, size_of
@@ -35,6 +37,7 @@ class Pair:
         image_bytes: the image file.
         mask_bytes: the mask file; None without a mask.
         linked: the data set folder, if its files are to get second names by hard links; None: they are copied.
+        classes: of the mask.
     """
 
     record: PairRecord
@@ -42,6 +45,7 @@ class Pair:
     image_bytes: bytes
     mask_bytes: bytes | None
     linked: Path | None = None
+    classes: MaskClasses = field(default_factory=lambda: LESION_ONLY)
 
     def put_image(self, final: Path) -> None:
         """Write the image file as it is; see `put`."""
@@ -90,7 +94,11 @@ class Pair:
             )
         name = self.record.mask_file_name
         try:
-            return np.asarray(load_mask(self.mask_bytes, self.photograph(), allow_uniform=True)[0]) > 0
+            if len(self.classes) > 1:
+                mask = read_class_mask(io.BytesIO(self.mask_bytes), self.classes, self.photograph().image.size)
+            else:
+                mask, _ = load_mask(self.mask_bytes, self.photograph(), allow_uniform=True)
+            return np.asarray(mask) > 0
         except ItemError as error:
             raise error.input_error(name) from None
 
@@ -109,7 +117,7 @@ def read_pairs(
     Raises:
         InputError: a file is missing, is not the recorded one or, without a recorded hash, is damaged; it is named.
     """
-    names = export_names(records)
+    names, classes = export_names(records), read_mask_classes(source)
     for done, record in enumerate(records):
         report(done, len(records))
         image = checked_bytes(source / record.file_name, record.sha256)
@@ -118,9 +126,9 @@ def read_pairs(
             decoded(image, str(source / record.file_name))  # nothing else says that the file is whole
         if record.mask_file_name is not None:
             mask = checked_bytes(source / record.mask_file_name, record.mask_sha256)
-            if record.mask_sha256 is None:
+            if record.mask_sha256 is None and len(classes) == 1:
                 plain_mask(mask, str(source / record.mask_file_name))
-        yield Pair(record, names[record.isic_id], image, mask, source if link else None)
+        yield Pair(record, names[record.isic_id], image, mask, source if link else None, classes)
     report(len(records), len(records))
 
 

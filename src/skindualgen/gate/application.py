@@ -129,5 +129,5 @@ def keep_accepted(application: Application, out: Path) -> int:
         atomic_write_bytes(out / TRAINING_ITEMS_FILE, recorded.read_bytes())
     made_by: dict[str, object] = {"gate_sha256": sha256_file(application.gate.folder / GATE_FILE)}
     made_by |= {"judged": len(application.pairs), "refused": len(application.pairs) - len(chosen)}
-    write_dataset(out, chosen, made_by=run_record(gate=made_by))
+    write_dataset(out, chosen, made_by=run_record(gate=made_by), mask_classes=application.pairs.mask_classes)
     return len(chosen)

@@ -17,7 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from skindualgen.codec import MaskCodec, make_codec
 from skindualgen.contracts import InputError
+from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses, checked_classes
 from skindualgen.files import atomic_path, atomic_write_json, atomic_write_text, sha256_file
 from skindualgen.model.bases import BUILTIN_ADAPTER, Base
 from skindualgen.model.card import adapter_card, base_place
@@ -190,6 +192,18 @@ def recorded_base(header: Mapping[str, Any]) -> str:
     return typed
 
 
+def recorded_codec(header: Mapping[str, Any], base: Base) -> tuple[MaskCodec, MaskClasses]:
+    """The codec and the classes of an adapter's masks; adapters of version 0.1 record neither, and had one of each.
+
+    Raises:
+        InputError: a codec that this version does not know.
+    """
+    recipe = header["recipe"]
+    classes = recipe.get("mask_classes")
+    named = LESION_ONLY if classes is None else checked_classes(classes, "the adapter's header")
+    return make_codec(recipe.get("mask_codec"), base.vae), named
+
+
 def load_adapter(
     base: Base, folder: Path, *, allow_base_mismatch: bool = False, share: bool = False
 ) -> UNet2DConditionModel:
@@ -234,7 +248,9 @@ def restore_adapter(base: Base, folder: Path, *, allow_base_mismatch: bool = Fal
     config = LoraConfig.from_pretrained(str(folder))
     config.base_model_name_or_path = None  # peft compares it with a name that a UNet in memory does not have, and warns
     config.inference_mode = False  # peft's files say True, which would freeze what is to be trained further
-    model = get_peft_model(widen_unet(base.unet, share=share).requires_grad_(False), config)
+    codec, classes = recorded_codec(header, base)
+    joint = widen_unet(base.unet, codec.channels * len(classes), share=share)
+    model = get_peft_model(joint.requires_grad_(False), config)
     state = load_file(folder / WEIGHTS_FILE)
     expected = adapter_state(model)
     wrong = sorted(set(state) ^ set(expected)) or sorted(k for k in state if state[k].shape != expected[k].shape)

@@ -21,11 +21,15 @@ CONFIGS = {
     "vae": ("config.json",),
     "text_encoder": ("config.json",),
     "tokenizer": (
-        "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.json",
+        "merges.txt",
+        "special_tokens_map.json",
         "added_tokens.json",
     ),
     "scheduler": ("scheduler_config.json",),
-}  # fmt: skip
+}
 VOCABULARIES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 """A tokenizer needs one of these sets; without, transformers would build an empty vocabulary and not complain."""
 REMEDY = "name a base (docs/bases.md) or give the path of a diffusers folder with safetensors"

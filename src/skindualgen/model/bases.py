@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, SchedulerMixin, UNet2DConditionModel
@@ -39,6 +40,9 @@ MICRO_BASE = BUNDLED / "micro"
 BUILTIN_ADAPTER = BUNDLED / "adapter"
 START_AND_END = 2
 """tokens that a tokenizer puts around each prompt"""
+ZERO_TERMINAL_SNR: dict[str, Any] = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+"""What a scheduler's configuration must say for the last timestep to hold no signal, and to be visited
+(Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", arXiv 2305.08891)."""
 AUTOENCODERS: dict[str, type[ModelMixin]] = {"AutoencoderKL": AutoencoderKL, "PatchAutoencoder": PatchAutoencoder}
 
 
@@ -192,6 +196,21 @@ def _check_is(base: Base, known: KnownBase) -> None:
             f"{known.name}: {known.prediction_type}, {known.native_px} px",
             f"pin another revision ({known.name}@COMMIT), or take it for what it is with --base {base.place}",
         )
+
+
+def zero_terminal_snr(scheduler: SchedulerMixin) -> SchedulerMixin:
+    """Return the scheduler with betas rescaled to a signal-to-noise ratio of 0 at the last timestep.
+
+    Raises:
+        InputError: it predicts epsilon, which says nothing about the picture at that timestep.
+    """
+    if scheduler.config.prediction_type != "v_prediction":
+        raise InputError(
+            f"noise.rescale_betas_zero_snr with a base of prediction type {scheduler.config.prediction_type!r}",
+            "a base that predicts velocity, as sd2 does: from pure noise, epsilon says nothing about the picture",
+            "leave noise.rescale_betas_zero_snr out, or use such a base",
+        )
+    return type(scheduler).from_config(scheduler.config, **ZERO_TERMINAL_SNR)
 
 
 def embed_prompts(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompts: Sequence[str]) -> Tensor:

@@ -167,9 +167,8 @@ def _download(candidate: Candidate) -> Snapshot:
         raise (_UnusableError if answered else _UnreachableError)(_reason(error, candidate)) from error
     files += [name for name in BESIDE_THE_PARTS if name in sizes]
     missing = [
-        name for name in files
-        if not isinstance(try_to_load_from_cache(candidate.repo, name, revision=info.sha), str)
-    ]  # fmt: skip
+        name for name in files if not isinstance(try_to_load_from_cache(candidate.repo, name, revision=info.sha), str)
+    ]
     needed = sum(sizes[name] for name in missing)
     if needed > free_cache_bytes():
         raise _no_room(candidate, needed)

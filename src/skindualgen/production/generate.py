@@ -23,7 +23,7 @@ from skindualgen.production.run import Engine, InProcess, Layout, produce
 from skindualgen.production.sampler import PipelineFactory, device_of, token_counter
 from skindualgen.production.source import OpenSource, RequestList, RequestSource
 from skindualgen.production.workers import WorkerProcesses
-from skindualgen.sample.inputs import check_size
+from skindualgen.sample.checks import check_size
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 EngineName = Literal["process", "ray"]
@@ -209,6 +209,8 @@ def _described(
     if factory.gate is not None:
         described |= {"gate_sha256": _checked_gate(factory.gate, factory.size or pipeline.native_px)}
         described |= {"attempts": options.attempts}
+    if len(pipeline.mask_classes) > 1:
+        described["mask_classes"] = dict(pipeline.mask_classes)
     if factory.precision != "fp32":
         described["precision"] = factory.precision
     if options.sign is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 
+from skindualgen.hardware import DTYPES
 from skindualgen.model.bases import hide_loading_bars
 from skindualgen.planning.requests import PairRequest
 from skindualgen.production.chunk import Decode, Gate, Sampler
@@ -18,11 +19,6 @@ from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.sample.reading import mask_predictor
 
 Precision = Literal["fp32", "fp16", "bf16"]
-PRECISIONS: Mapping[Precision, torch.dtype] = {
-    "fp32": torch.float32,
-    "fp16": torch.float16,
-    "bf16": torch.bfloat16,
-}
 
 
 class PipelineSampler:
@@ -105,7 +101,7 @@ class PipelineFactory:
         pipeline = SkinDualGenPipeline.from_adapter(
             self.adapter,
             self.base,
-            dtype=PRECISIONS[self.precision],
+            dtype=DTYPES[self.precision],
             allow_base_mismatch=self.allow_base_mismatch,
             guide=self.guide,
         )

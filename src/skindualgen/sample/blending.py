@@ -14,7 +14,7 @@ from torch import Tensor
 
 from skindualgen.codec import CELL_PX
 from skindualgen.losses import add_noise
-from skindualgen.sample.inputs import image_to_tensor, mask_to_tensor
+from skindualgen.sample.inputs import image_latents, image_pixels, mask_to_tensor
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 
@@ -46,10 +46,8 @@ class BlendedLatents:
         width: int,
     ) -> None:
         device, dtype = pipeline.unet.device, pipeline.unet.dtype
-        pixels = image_to_tensor(photograph, height, width, pipeline.image_processor).to(device, pipeline.vae.dtype)
         with torch.no_grad():
-            latents = pipeline.vae.encode(pixels).latent_dist.mode() * pipeline.vae.config.scaling_factor
-        self._latents = latents.to(dtype)  # [1, c, h/8, w/8]
+            self._latents = image_latents(pipeline, image_pixels(pipeline, photograph, height, width))
         self._share = F.avg_pool2d(mask_to_tensor(region, height, width).float(), CELL_PX).to(device, dtype)
         channels = pipeline.unet.config.in_channels
         shape = (len(seeds), channels, height // CELL_PX, width // CELL_PX)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from diffusers import SchedulerMixin, UNet2DConditionModel
@@ -12,6 +14,13 @@ from torch import Tensor
 from skindualgen.losses import add_noise, velocity_to
 from skindualgen.model.joint_unet import CLEAN_TIMESTEP, joint_prediction
 from skindualgen.sample.guidance import Generators, Guidance
+
+if TYPE_CHECKING:
+    from skindualgen.sample.pipeline import SkinDualGenPipeline
+
+
+FLIPS: tuple[list[int], ...] = ([], [-1], [-2], [-2, -1])
+"""dimensions that the draws of an ensemble flip"""
 
 
 class JointDenoiser:
@@ -72,7 +81,7 @@ class JointDenoiser:
 
         Args:
             unet: joint UNet.
-            halves: image latents [b, c, h, w] and mask codes [b, 4, h, w] at the levels of this step.
+            halves: image latents [b, c, h, w] and mask codes [b, m, h, w] at the levels of this step.
             index: of the step.
             embeds: [b, 77, width], or [2b, 77, width] with what guidance leads away from first.
             guidance: how it is led, and what is done to the prompt.
@@ -127,6 +136,45 @@ class JointDenoiser:
         if first == len(self.timesteps):
             return CLEAN_TIMESTEP
         return int(self.timesteps[max(index, first)])
+
+
+def denoise(
+    pipeline: SkinDualGenPipeline,
+    noises: Sequence[Tensor],
+    given: Sequence[Tensor | None],
+    starts: Sequence[float],
+    embeds: Tensor,
+    guidance: Guidance,
+    steps: int,
+    generator: Generators,
+    after_step: Callable[..., dict[str, Tensor]],
+) -> tuple[Tensor, Tensor]:
+    """Denoise image and mask half with a pipeline's modules; a half that starts at 0 is given and stays.
+
+    Args:
+        pipeline: whose running call it is; ``guidance_scale`` and ``interrupt`` are read anew at every step.
+        noises: of image [b, c, h/8, w/8] and mask [b, m, h/8, w/8].
+        given: clean halves, or None for what is drawn from noise.
+        starts, steps: see `JointDenoiser`.
+        embeds, guidance, generator: see `JointDenoiser.predict`.
+        after_step: called as ``f(pipeline, step, timestep, latents=, mask_codes=, prompt_embeds=)``; returns those that
+            it changes.
+    """
+    denoiser = JointDenoiser(pipeline.scheduler, starts, steps, noises[0].device)
+    halves = denoiser.enter(noises, given)
+    pipeline._num_timesteps = len(denoiser.active)
+    with pipeline.progress_bar(total=pipeline.num_timesteps) as progress:
+        for done, index in enumerate(denoiser.active):
+            if pipeline.interrupt:
+                continue
+            led = replace(guidance, scale=pipeline.guidance_scale)  # a callback may change it
+            predictions = denoiser.predict(pipeline.unet, halves, index, embeds, led, generator, guide=pipeline.guide)
+            halves = denoiser.step(halves, predictions, index, generator)
+            tensors = {"latents": halves[0], "mask_codes": halves[1], "prompt_embeds": embeds}
+            tensors |= after_step(pipeline, done, denoiser.timesteps[index], **tensors)
+            halves, embeds = [tensors["latents"], tensors["mask_codes"]], tensors["prompt_embeds"]
+            progress.update()
+    return halves[0], halves[1]
 
 
 def _takes_generator(scheduler: SchedulerMixin) -> bool:

@@ -103,3 +103,23 @@ class Guidance:
         noisy = math.sqrt(kept) * embeds + self.prompt_noise * math.sqrt(1 - kept) * deviation * noise
         scaled = (noisy - noisy.mean(dim=dims, keepdim=True)) / noisy.std(dim=dims, keepdim=True)
         return scaled * deviation + mean
+
+
+def guidance_with_defaults(
+    config: Any,
+    scale: float | None = None,
+    rescale: float | None = None,
+    interval: Sequence[float] | None = None,
+    prompt_noise: float | None = None,
+) -> Guidance:
+    """Settings of guidance, from a pipeline's configuration where they are None.
+
+    Raises:
+        InputError: one is out of its range.
+    """
+    return Guidance(
+        config.default_guidance if scale is None else scale,
+        config.default_guidance_rescale if rescale is None else rescale,
+        config.default_guidance_interval if interval is None else interval,
+        config.default_prompt_noise if prompt_noise is None else prompt_noise,
+    )

@@ -1,170 +1,28 @@
-"""What callers of the pipeline give: checked, settled, brought to tensors of one batch."""
+"""What callers of the pipeline give, brought to what the network takes: pixels, latents, codes, states of texts."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from diffusers.image_processor import PipelineImageInput, VaeImageProcessor
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
-from skindualgen.codec import CELL_PX
 from skindualgen.contracts import InputError
 from skindualgen.data.arrays import mask_items, photograph_items
 from skindualgen.data.images import ItemError, load_photograph
+from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses, join_classes, split_classes
 from skindualgen.data.masks import load_mask, resize_mask
+
+if TYPE_CHECKING:
+    from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 FULL_NOISE = 1.0
 """strength of a half that is drawn from nothing"""
-OUTPUT_TYPES = ("pil", "np", "pt", "latent")
-
-
-def check_call(
-    prompt: object,
-    negative_prompt: object,
-    prompt_embeds: object,
-    image: object,
-    mask: object,
-    strength: float | tuple[float, float] | None,
-    height: int,
-    width: int,
-    output_type: str,
-    callback_names: Sequence[str],
-    known_names: Sequence[str],
-) -> None:
-    """Refuse arguments of a call that contradict each other; see ``SkinDualGenPipeline.__call__``.
-
-    Raises:
-        InputError: which ones, and what to give instead.
-    """
-    if prompt is None and prompt_embeds is None and image is None:
-        raise InputError("neither prompt nor image", "a prompt, an image, or both", "give prompt=...")
-    if prompt is not None and prompt_embeds is not None:
-        raise InputError("both prompt and prompt_embeds", "one of them", "leave one out")
-    for name, text in (("prompt", prompt), ("negative_prompt", negative_prompt)):
-        if text is not None and not _is_text(text):
-            raise InputError(f"{name} {text!r}", "a text, or a list of at least one", "fix the prompt")
-    check_size(height, width)
-    if output_type not in OUTPUT_TYPES:
-        raise InputError(f"output_type {output_type!r}", " or ".join(OUTPUT_TYPES), "choose one of them")
-    both = image is not None and mask is not None
-    if both != (strength is not None):
-        raise InputError(
-            "image and mask_image without strength" if both else "strength without both image and mask_image",
-            "image, mask_image and strength for an edit; image alone for a mask; mask_image alone for an image",
-            "add strength=0.5" if both else "give image and mask_image, or leave strength out",
-        )
-    if strength is not None:
-        pair = strength if isinstance(strength, tuple) else (strength, strength)
-        numbers = len(pair) == 2 and all(isinstance(share, (int, float)) and 0 <= share <= 1 for share in pair)
-        if not numbers or max(pair) == 0:
-            raise InputError(f"strength {strength}", "a number in [0, 1], or a tuple of two, not all 0", "try 0.5")
-    unknown = [name for name in callback_names if name not in known_names]
-    if unknown:
-        raise InputError(f"callback inputs {unknown}", f"names of {known_names}", "fix the list")
-
-
-def renamed_argument(mask: Any, mask_image: Any) -> Any:
-    """What was given as ``mask_image``, or under its earlier name ``mask``, with a warning.
-
-    Raises:
-        InputError: both.
-    """
-    if mask is None:
-        return mask_image
-    if mask_image is not None:
-        raise InputError("both mask_image and mask, its earlier name", "one of them", "leave mask out")
-    warnings.warn(
-        "`mask` is called `mask_image` now; the earlier name goes with version 0.3", FutureWarning, stacklevel=4
-    )
-    return mask
-
-
-def check_size(height: int, width: int) -> None:
-    """Refuse sizes in px that no grid of latent cells has.
-
-    Raises:
-        InputError: a side is not a positive multiple of the cell.
-    """
-    if not (_is_whole(height) and _is_whole(width)):
-        raise InputError(f"size {height!r} x {width!r}", "whole numbers of px", f"give multiples of {CELL_PX}")
-    if min(height, width) <= 0 or height % CELL_PX or width % CELL_PX:
-        raise InputError(f"size {height} x {width}", f"multiples of {CELL_PX} px", "round height and width")
-
-
-def check_counts(
-    *, steps: int, num_images_per_prompt: int, ensemble_size: int, strength: float | tuple[float, float] | None
-) -> None:
-    """Refuse counts that are no whole numbers from 1, and a strength above 0 that amounts to no step at all.
-
-    Raises:
-        InputError: which, and what to give instead.
-    """
-    counts = {
-        "num_inference_steps": steps,
-        "num_images_per_prompt": num_images_per_prompt,
-        "ensemble_size": ensemble_size,
-    }
-    for name, value in counts.items():
-        if not _is_whole(value):
-            raise InputError(f"{name} {value!r}", "a whole number", "give one from 1")
-        if value < 1:
-            raise InputError(f"{name} {value}", "at least 1", "give a larger number")
-    for share in strength if isinstance(strength, tuple) else (strength or 0.0,):
-        if share > 0 and round(steps * share) == 0:
-            raise InputError(
-                f"strength {share:g} of {steps} steps, which is no step",
-                f"0 to keep a half, or at least {1 / steps:g}",
-                "raise strength or num_inference_steps",
-            )
-
-
-def check_generator(generator: torch.Generator | list[torch.Generator] | None) -> None:
-    """Refuse what is no generator, or a list of them.
-
-    Raises:
-        InputError: what was given.
-    """
-    some = generator if isinstance(generator, list) else [] if generator is None else [generator]
-    if wrong := [each for each in some if not isinstance(each, torch.Generator)]:
-        raise InputError(
-            f"generator {wrong[0]!r}",
-            "a torch.Generator, or a list of one for each sample",
-            f"give torch.Generator().manual_seed({wrong[0] if _is_whole(wrong[0]) else 0})",
-        )
-
-
-def check_batch(
-    generator: torch.Generator | list[torch.Generator] | None, noise: Tensor | None, shape: tuple[int, ...]
-) -> None:
-    """Refuse a list of generators, or given noise, that does not fit a batch of ``shape`` [b, c + 4, h/8, w/8].
-
-    Raises:
-        InputError: what was given and what fits.
-    """
-    if isinstance(generator, list) and len(generator) not in (1, shape[0]):
-        raise InputError(f"{len(generator)} generators", f"one, or {shape[0]}: one per sample", "match the batch")
-    if noise is not None and tuple(noise.shape) != shape:
-        raise InputError(f"latents of shape {tuple(noise.shape)}", f"{shape}", "draw noise of that shape")
-
-
-def check_tensors(**given: Tensor | None) -> None:
-    """Refuse given tensors that are none, or hold NaN or infinity.
-
-    Raises:
-        InputError: which.
-    """
-    for name, tensor in given.items():
-        if tensor is None:
-            continue
-        if not isinstance(tensor, Tensor):
-            raise InputError(f"{name} of type {type(tensor).__name__}", "a Tensor", "give one, or leave it out")
-        if not torch.isfinite(tensor).all():
-            raise InputError(f"{name} with NaN or infinity", "finite numbers", "fix what made them")
 
 
 def strengths(strength: float | tuple[float, float] | None, has_image: bool, has_mask: bool) -> tuple[float, float]:
@@ -172,6 +30,62 @@ def strengths(strength: float | tuple[float, float] | None, has_image: bool, has
     if strength is not None:
         return strength if isinstance(strength, tuple) else (strength, strength)
     return (0.0 if has_image else FULL_NOISE, 0.0 if has_mask else FULL_NOISE)
+
+
+def encode_call(
+    pipeline: SkinDualGenPipeline,
+    texts: Sequence[tuple[str | Sequence[str] | None, Tensor | None]],
+    image: PipelineImageInput | None,
+    mask: PipelineImageInput | None,
+    size: tuple[int, int],
+    copies: int,
+) -> list[Any]:
+    """Encode what a call is given, each for every sample of the batch.
+
+    Args:
+        pipeline: whose modules encode.
+        texts: prompts and negative prompts, each as text or as states.
+        image, mask: as the call takes them.
+        size: height and width in px.
+        copies: samples of each prompt, photograph or mask, which follow each other.
+
+    Returns:
+        States of prompts and negative prompts [b, 77, width], pixels [b, 3, h, w] or None, codes [b, m, h/8, w/8] or
+        None.
+
+    Raises:
+        InputError: unequal numbers of them, or pictures that cannot be used.
+    """
+    prompts, negative = (text_states(pipeline, *text) for text in texts)
+    pixels = None if image is None else image_pixels(pipeline, image, *size)
+    codes = None if mask is None else mask_codes(pipeline, mask, *size)
+    count = max(len(t) for t in (prompts, pixels, codes) if t is not None)
+    return [repeat(t, count, copies) for t in (prompts, negative, pixels, codes)]
+
+
+def image_pixels(pipeline: SkinDualGenPipeline, image: PipelineImageInput, height: int, width: int) -> Tensor:
+    """Photographs to [n, 3, h, w] in [-1, 1], as the autoencoder takes them."""
+    pixels = image_to_tensor(image, height, width, pipeline.image_processor)
+    return pixels.to(pipeline._execution_device, pipeline.vae.dtype)
+
+
+def image_latents(pipeline: SkinDualGenPipeline, pixels: Tensor) -> Tensor:
+    """Pixels [n, 3, h, w] to latents [n, c, h/8, w/8], scaled as the UNet takes them."""
+    latents = pipeline.vae.encode(pixels).latent_dist.mode() * pipeline.vae.config.scaling_factor
+    return latents.to(pipeline.unet.dtype)
+
+
+def mask_codes(pipeline: SkinDualGenPipeline, mask: PipelineImageInput, height: int, width: int) -> Tensor:
+    """Masks of k classes to codes [n, m, h/8, w/8]."""
+    masks = mask_to_tensor(mask, height, width, pipeline.mask_classes)  # [n, k, h, w]
+    return pipeline.codec.encode(masks).to(pipeline._execution_device, pipeline.unet.dtype)
+
+
+def text_states(pipeline: SkinDualGenPipeline, text: str | Sequence[str] | None, given: Tensor | None) -> Tensor:
+    """Text, or the states that are given in its place, to states [n, 77, width]; no text is the empty prompt."""
+    texts = [text or ""] if text is None or isinstance(text, str) else list(text)
+    states = pipeline.encode_prompt(texts) if given is None else given.to(pipeline._execution_device)
+    return states.to(pipeline.unet.dtype)
 
 
 def repeat(tensor: Tensor | None, count: int, copies: int) -> Tensor | None:
@@ -211,52 +125,52 @@ def image_to_tensor(image: PipelineImageInput, height: int, width: int, processo
     return torch.cat([processor.preprocess(each, height=height, width=width) for each in photographs])
 
 
-def mask_to_tensor(mask: PipelineImageInput, height: int, width: int) -> Tensor:
-    """Binary masks at the wanted size, by nearest neighbour, read as `skindualgen.data.masks.load_mask` reads files.
+def mask_to_tensor(mask: PipelineImageInput, height: int, width: int, classes: MaskClasses = LESION_ONLY) -> Tensor:
+    """Masks at the wanted size, by nearest neighbour, read as `skindualgen.data.masks.load_mask` reads files.
 
     Args:
         mask: PIL image, array or Tensor as `skindualgen.data.arrays.mask_items` takes it, or a list of these: black and
-            one other level or colour, perhaps with a soft outline.
+            one other level or colour, perhaps with a soft outline. Of several classes: PIL images or arrays [h, w] with
+            their levels, or arrays [b, h, w, k] or tensors [k, h, w] or [b, k, h, w] in {0, 1}.
         height, width: in px.
+        classes: of the masks.
 
     Returns:
-        [b, 1, height, width] float32 in {0, 1}.
+        [b, k, height, width] float32 in {0, 1}.
 
     Raises:
         InputError: nothing in a list, a shape that can be read in two ways, levels or colours that do not say what is
             lesion, or a lesion that is lost at the wanted size.
     """
     try:
-        loaded = [load_mask(item, allow_uniform=True)[0] for item in mask_items(mask)]
-        masks = [np.asarray(resize_mask(each, (width, height))) > 0 for each in loaded]
+        if len(classes) > 1:
+            pictures = [Image.fromarray(levels) for levels in _class_levels(mask, classes)]
+            resized = [np.asarray(resize_mask(each, (width, height))) for each in pictures]
+            masks = [split_classes(levels, classes) for levels in resized]
+        else:
+            loaded = [load_mask(item, allow_uniform=True)[0] for item in mask_items(mask)]
+            masks = [np.asarray(resize_mask(each, (width, height)))[None] > 0 for each in loaded]
     except ItemError as error:
         raise error.input_error("a mask") from None
     _check_some(masks, "masks")
-    return torch.from_numpy(np.stack(masks)[:, None].astype(np.float32))
+    return torch.from_numpy(np.stack(masks).astype(np.float32))
 
 
-def callback_changes(changed: object) -> dict[str, Any]:
-    """What a callback has returned, None being no change.
-
-    Raises:
-        InputError: something else than a dict.
-    """
-    if changed is not None and not isinstance(changed, dict):
-        got = f"a callback_on_step_end that returns {type(changed).__name__}"
-        raise InputError(got, "a dict of tensors, or None", "return the dict that it is given")
-    return dict(changed or {})
-
-
-def _is_text(text: object) -> bool:
-    if isinstance(text, str):
-        return True
-    return isinstance(text, Sequence) and len(text) > 0 and all(isinstance(item, str) for item in text)
+def _class_levels(mask: PipelineImageInput, classes: MaskClasses) -> list[NDArray[np.uint8]]:
+    """The levels [h, w] of masks of several classes."""
+    values = mask.detach().cpu().numpy() if isinstance(mask, Tensor) else mask
+    if isinstance(values, np.ndarray) and values.ndim in (3, 4):
+        values = values if isinstance(mask, Tensor) else np.moveaxis(values, -1, -3)
+        values = values[None] if values.ndim == 3 else values
+        if values.shape[1] != len(classes) or not np.isin(values, (0, 1)).all():
+            raise ItemError("array_shape", f"shape {np.shape(mask)} for {len(classes)} classes of 0 and 1")
+        return [join_classes(each > 0, classes) for each in values]
+    levels = [np.asarray(item) for item in mask_items(mask)]
+    if any(each.dtype != np.uint8 or each.ndim != 2 for each in levels):
+        raise ItemError("colour_mode", f"no grey levels of 8 bits; masks of {len(classes)} classes have them")
+    return levels
 
 
 def _check_some(items: Sequence[object], name: str) -> None:
     if not items:
         raise InputError(f"an empty list of {name}", "at least one", f"leave the {name} out, or give some")
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -8,10 +8,33 @@ from typing import Any
 import torch
 from diffusers import DPMSolverMultistepScheduler
 
+from skindualgen.codec import codec_record
+from skindualgen.config import with_current_names
+from skindualgen.contracts import InputError
 from skindualgen.files import sha256_file
-from skindualgen.model.adapter import WEIGHTS_FILE, adapter_folder, base_place, load_adapter, read_header, recorded_base
-from skindualgen.model.bases import load_base
-from skindualgen.model.schedule import zero_terminal_snr
+from skindualgen.model.adapter import (
+    WEIGHTS_FILE,
+    adapter_folder,
+    base_place,
+    load_adapter,
+    read_header,
+    recorded_base,
+    recorded_codec,
+)
+from skindualgen.model.bases import load_base, zero_terminal_snr
+
+
+def refuse_with_merged(folder: Path, **given: str | Path | None) -> None:
+    """Refuse a base or a guide with a folder that holds an adapter merged into its base.
+
+    Raises:
+        InputError: which.
+    """
+    expected = {"base": "no base, as it holds one", "guide": "an adapter on its base"}
+    for name, place in given.items():
+        if place is not None:
+            got = f"{'the guide' if name == 'guide' else name} {place} with the merged folder {folder}"
+            raise InputError(got, expected[name], f"leave {'it' if name == 'base' else 'the guide'} out")
 
 
 def pipeline_parts(
@@ -37,12 +60,13 @@ def pipeline_parts(
     unet = load_adapter(parts, folder, **mismatch, share=True).eval()
     if dtype != torch.float32:
         unet, guide_unet = unet.to(dtype), None if guide_unet is None else guide_unet.to(dtype)
-    config = header["recipe"].get("config", {})
-    if config.get("noise", {}).get("zero_terminal_snr"):
+    config = with_current_names(header["recipe"].get("config", {}), warn=False)
+    if config.get("noise", {}).get("rescale_betas_zero_snr"):
         parts.scheduler = zero_terminal_snr(parts.scheduler)
     scheduler = DPMSolverMultistepScheduler.from_config(
         parts.scheduler.config, algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero"
     )
+    codec, classes = recorded_codec(header, parts)
     made_of = {"base_id": parts.base_id, "base_sha256": parts.sha256}
     made_of["adapter_sha256"] = sha256_file(folder / WEIGHTS_FILE)
     if weaker is not None:
@@ -58,6 +82,8 @@ def pipeline_parts(
         "unet": unet,
         "scheduler": scheduler,
         "guide": guide_unet,
+        "mask_codec": codec_record(codec),
+        "mask_classes": dict(classes),
         "provenance": made_of,
         **header["recipe"].get("sampling", {}),
     }

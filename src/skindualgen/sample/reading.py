@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
-from skindualgen.codec import code_to_sdf
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.sample.segmentation import working_size
 
@@ -28,7 +27,8 @@ def mask_predictor(pipeline: SkinDualGenPipeline) -> Callable[[NDArray[np.uint8]
     The reader may run while another thread draws with ``pipeline``: a pipeline keeps the state of its running call, so
     this one is another object around the same networks.
     """
-    reading = SkinDualGenPipeline(**pipeline.components)
+    masks = {"mask_codec": pipeline.config.mask_codec, "mask_classes": pipeline.config.mask_classes}
+    reading = SkinDualGenPipeline(**pipeline.components, **masks)
     reading.set_progress_bar_config(disable=True)
     text = pipeline.encode_prompt([""])  # [1, 77, width], once
 
@@ -40,11 +40,17 @@ def mask_predictor(pipeline: SkinDualGenPipeline) -> Callable[[NDArray[np.uint8]
             if picture.size != (width, height):
                 picture = picture.resize((width, height), Image.Resampling.LANCZOS)
             _, codes = reading(
-                image=picture, prompt_embeds=text, negative_prompt_embeds=text, num_inference_steps=1,
+                image=picture,
+                prompt_embeds=text,
+                negative_prompt_embeds=text,
+                num_inference_steps=1,
                 generator=torch.Generator().manual_seed(READING_SEED),
-                height=height, width=width, output_type="latent", return_dict=False,
-            )  # fmt: skip
-            sdf = code_to_sdf(codes).float()  # [1, 1, height, width]
+                height=height,
+                width=width,
+                output_type="latent",
+                return_dict=False,
+            )
+            sdf = pipeline.codec.decode(codes)[:, :1].float()  # [1, 1, height, width]
             if sdf.shape[-2:] != field.shape:
                 sdf = F.interpolate(sdf, field.shape, mode="bilinear", align_corners=False)
             field[:] = sdf[0, 0].cpu().numpy()

@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from skindualgen.codec import CELL_PX, clean_mask, code_to_sdf
+from skindualgen.codec import CELL_PX
 from skindualgen.contracts import MASKS_DIR, InputError, Report
 from skindualgen.data.images import SUFFIXES, ItemError, load_photograph
+from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses, join_classes
 from skindualgen.files import atomic_path
 from skindualgen.folders import claim, remove_leftovers
+from skindualgen.sample.outputs import fields_to_classes
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 SEGMENT_FILE = "segment.json"
@@ -90,11 +91,15 @@ def segment_folder(
             _, codes = pipeline(
                 image=[photograph.resize((width, height), Image.Resampling.LANCZOS) for _, photograph in items],
                 generator=[torch.Generator().manual_seed(seed) for _ in items],
-                num_inference_steps=steps, ensemble_size=ensemble_size, height=height, width=width,
-                output_type="latent", return_dict=False,
-            )  # fmt: skip
-            for (path, photograph), field_of in zip(items, code_to_sdf(codes), strict=True):
-                mask = field_to_mask(field_of, photograph.size, clean=clean)
+                num_inference_steps=steps,
+                ensemble_size=ensemble_size,
+                height=height,
+                width=width,
+                output_type="latent",
+                return_dict=False,
+            )
+            for (path, photograph), field_of in zip(items, pipeline.codec.decode(codes), strict=True):
+                mask = field_to_mask(field_of, photograph.size, clean=clean, classes=pipeline.mask_classes)
                 with atomic_path(out / MASKS_DIR / f"{path.stem}.png", durable=False) as temporary:
                     mask.save(temporary, format="PNG")
                 summary.written += 1
@@ -112,11 +117,12 @@ def working_size(size: tuple[int, int], native: int) -> tuple[int, int]:
     return max(1, round(width / CELL_PX)) * CELL_PX, max(1, round(height / CELL_PX)) * CELL_PX
 
 
-def field_to_mask(sdf: torch.Tensor, size: tuple[int, int], *, clean: bool) -> Image.Image:
-    """Field [1, h, w] to a PIL mask (0 / 255) of ``size`` (width, height)."""
-    large = F.interpolate(sdf[None].float(), (size[1], size[0]), mode="bilinear", align_corners=False)[0, 0]
-    inside = (large > 0).cpu().numpy()
-    return Image.fromarray((clean_mask(inside) if clean else inside).astype(np.uint8) * 255)
+def field_to_mask(
+    fields: torch.Tensor, size: tuple[int, int], *, clean: bool, classes: MaskClasses = LESION_ONLY
+) -> Image.Image:
+    """Fields [k, h, w] to a PIL mask (0 / 255, or the levels of k classes) of ``size`` (width, height)."""
+    large = F.interpolate(fields[None].float(), (size[1], size[0]), mode="bilinear", align_corners=False)[0]
+    return Image.fromarray(join_classes(fields_to_classes(large, clean=clean), classes))
 
 
 def _photographs(images: Path) -> tuple[list[Path], dict[str, str]]:

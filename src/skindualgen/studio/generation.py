@@ -165,7 +165,6 @@ def predict_mask(pipeline: WatchedPipeline, photograph: Image.Image, *, ensemble
     """
     import torch
 
-    from skindualgen.codec import code_to_sdf
     from skindualgen.sample.segmentation import field_to_mask, working_size
 
     if not 1 <= ensemble <= MAX_ENSEMBLE:
@@ -180,7 +179,8 @@ def predict_mask(pipeline: WatchedPipeline, photograph: Image.Image, *, ensemble
         output_type="latent",
         return_dict=False,
     )
-    return field_to_mask(code_to_sdf(codes)[0], photograph.size, clean=True)
+    fields = pipeline.codec.decode(codes)[0]
+    return field_to_mask(fields, photograph.size, clean=True, classes=pipeline.mask_classes)
 
 
 def write_zip(folder: Path, path: Path) -> Path:

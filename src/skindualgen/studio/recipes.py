@@ -16,7 +16,10 @@ from skindualgen.studio.workspace import REPORTS_DIR, RUNS_DIR, Workspace
 
 AFRESH = "afresh"
 BUILTIN = "builtin"
-OWN_FIELDS = ("data", "out", "base", "init_adapter", "steps", "batch_size", "size", "cache", "allow_base_mismatch")
+OWN_FIELDS = (
+    "data", "out", "base", "init_adapter", "max_train_steps", "train_batch_size", "resolution", "cache",
+    "allow_base_mismatch",
+)  # fmt: skip
 """Settings that further ones may not name: they have a field of their own, or a path that leads anywhere."""
 
 
@@ -35,14 +38,16 @@ class Preset:
 
 PRESETS: Mapping[str, Preset] = {
     "Go on from the bundled model": Preset(
-        start=BUILTIN, toml='result = "best"\nvalidate_every = 100\nlearning_rate = 5e-5\n'
+        start=BUILTIN, toml='result = "best"\nvalidation_steps = 100\nlearning_rate = 5e-5\n'
     ),
     "Micro, afresh": Preset(steps=4000, toml='result = "best"\nlora.targets = "all"\n'),
     "A first look: a few minutes": Preset(
-        start=BUILTIN, steps=60, batch_size=4, toml="views = 1\nvalidate_every = 20\ncheckpoint_every = 20\n"
+        start=BUILTIN, steps=60, batch_size=4, toml="views = 1\nvalidation_steps = 20\ncheckpointing_steps = 20\n"
     ),
     "Stable Diffusion 2.0 over a night, with a GPU": Preset(
-        base="sd2-base", steps=10_000, toml='gradient_checkpointing = true\naccumulation = 2\nresult = "best"\n'
+        base="sd2-base",
+        steps=10_000,
+        toml='gradient_checkpointing = true\ngradient_accumulation_steps = 2\nresult = "best"\n',
     ),
 }
 """Name -> preset; the last is the recipe of docs/training.md."""
@@ -80,9 +85,9 @@ def train_arguments(workspace: Workspace, wanted: TrainingRequest) -> tuple[str,
         "data": wanted.data,
         "out": out,
         "base": wanted.base,
-        "steps": wanted.steps,
-        "batch_size": wanted.batch_size,
-        "size": wanted.size or None,
+        "max_train_steps": wanted.steps,
+        "train_batch_size": wanted.batch_size,
+        "resolution": wanted.size or None,
         "init_adapter": None if wanted.start == AFRESH else wanted.start,
     }
     rank = {} if "lora.rank" in further or wanted.start != AFRESH else {"lora.rank": wanted.rank}

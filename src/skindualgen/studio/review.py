@@ -189,8 +189,8 @@ class Library:
                     got = f"{decision!r} for {isic_id[:80]!r}"
                     raise InputError(got, "'accepted', 'rejected' or nothing for a pair", "refresh the page")
                 records[isic_id] = _decided(records[isic_id], decision, reviewer)
-            made_by = read_dataset_info(root)["made_by"] if (root / DATASET_FILE).is_file() else run_record()
-            write_dataset(root, records.values(), made_by=made_by)
+            info = read_dataset_info(root) if (root / DATASET_FILE).is_file() else {"made_by": run_record()}
+            write_dataset(root, records.values(), made_by=info["made_by"], mask_classes=info.get("mask_classes"))
             status = (root / METADATA_FILE).stat()
             ordered = sorted(records.values(), key=lambda record: record.file_name)
             self._kept[name] = ((status.st_mtime_ns, status.st_size), ordered)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ class Batch:
 
     Args:
         latents: [b, c, h/8, w/8] float32.
-        codes: [b, 4, h/8, w/8] float32.
+        codes: [b, m, h/8, w/8] float32.
         has_mask: [b] bool.
         text: [b, tokens, width] float32.
         noise: of both halves, with their timesteps.
@@ -43,9 +43,8 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """Move every tensor."""
         move = lambda t: t.to(device, non_blocking=True)  # noqa: E731
-        noise = Noise(**{field.name: move(getattr(self.noise, field.name)) for field in fields(Noise)})
         tensors = {name: move(getattr(self, name)) for name in ("latents", "codes", "has_mask", "text")}
-        return replace(self, noise=noise, **tensors)
+        return replace(self, noise=self.noise.map(move), **tensors)
 
 
 def seed_of(*place: int) -> int:
@@ -82,21 +81,21 @@ class Batches(Dataset[Batch]):
         self.probabilities = draw_probabilities(cache.records, config.balance)
 
     def __len__(self) -> int:
-        return self.config.steps * self.config.accumulation
+        return self.config.max_train_steps * self.config.gradient_accumulation_steps
 
     def __getitem__(self, number: int) -> Batch:
         config = self.config
-        step, part = divmod(number, config.accumulation)
+        step, part = divmod(number, config.gradient_accumulation_steps)
         generator = torch.Generator().manual_seed(seed_of(config.seed, step, part))
-        together = config.batch_size * self.processes
+        together = config.train_batch_size * self.processes
         index = torch.multinomial(self.probabilities, together, replacement=True, generator=generator)
         view = torch.randint(self.cache.latents.shape[1], (together,), generator=generator)
         variant = torch.rand(together, generator=generator)
         kept = torch.rand(together, generator=generator) >= config.caption_dropout
         has_mask = self.cache.has_mask[index]
         shape = (together, *self.cache.latents.shape[2:])
-        noise = draw_noise(shape, has_mask, config.noise, self.timesteps, generator)
-        mine = slice(self.process * config.batch_size, (self.process + 1) * config.batch_size)
+        noise = draw_noise(shape, self.cache.codes.shape[2], has_mask, config.noise, self.timesteps, generator)
+        mine = slice(self.process * config.train_batch_size, (self.process + 1) * config.train_batch_size)
         pairs, views = index[mine].tolist(), view[mine].tolist()
         rows = []
         for i, share, keep in zip(pairs, variant[mine].tolist(), kept[mine].tolist(), strict=True):
@@ -107,19 +106,19 @@ class Batches(Dataset[Batch]):
             codes=_rows(self.cache.codes, zip(pairs, views, strict=True)),
             has_mask=has_mask[mine],
             text=_rows(self.cache.text, ((row,) for row in rows)),
-            noise=Noise(**{field.name: getattr(noise, field.name)[mine] for field in fields(Noise)}),
+            noise=noise.map(lambda t: t[mine]),
             ids=[self.cache.records[i].isic_id for i in pairs],
             prompts=[self.cache.prompts[row] for row in rows],
         )
 
     def loader(self, first_step: int) -> DataLoader[Batch]:
         """Batches in order from a step on, fetched ahead by ``workers`` processes."""
-        first = first_step * self.config.accumulation
+        first = first_step * self.config.gradient_accumulation_steps
         return DataLoader(
             self,
             batch_size=None,
             sampler=range(first, len(self)),
-            num_workers=self.config.workers,
+            num_workers=self.config.dataloader_num_workers,
             pin_memory=torch.cuda.is_available(),
         )
 

@@ -13,7 +13,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from skindualgen.codec import CELL_PX, CODE_CHANNELS, DEFAULT_CODEC, mask_to_code
+from skindualgen.codec import CELL_PX, DEFAULT_CODEC, MaskCodec
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses
 from skindualgen.data.pairs import draw_view, load_pair
 from skindualgen.data.prompts import prompt_for
 from skindualgen.data.reading import check_files
@@ -60,6 +61,8 @@ class EncodeOptions:
         colour: strength of the colour augmentation, 0 to 1.
         prompt_variants: prompts per pair; the first is the pair's own.
         seed: of the augmentations.
+        codec: of the masks.
+        classes: of the masks.
     """
 
     size: int
@@ -68,6 +71,15 @@ class EncodeOptions:
     colour: float = 0.0
     prompt_variants: int = 1
     seed: int = 0
+    codec: MaskCodec = DEFAULT_CODEC
+    classes: MaskClasses = field(default_factory=lambda: LESION_ONLY)
+
+    def described(self) -> dict[str, Any]:
+        """What of the options is part of a cache's key, as caches of version 0.1 have it for masks of one class."""
+        names = ("size", "views", "min_zoom", "colour", "prompt_variants", "seed")
+        described: dict[str, Any] = {"options": {name: getattr(self, name) for name in names}}
+        described["codec"] = repr(self.codec)
+        return described if len(self.classes) == 1 else described | {"classes": dict(self.classes)}
 
 
 @dataclass
@@ -96,7 +108,7 @@ class PairCache:
 
     @cached_property
     def codes(self) -> np.ndarray:
-        """[n, views, 4, h/8, w/8] float16; zeros where there is no mask."""
+        """[n, views, m, h/8, w/8] float16; zeros where there is no mask."""
         return np.load(self.folder / "codes.npy", mmap_mode="r")
 
     @cached_property
@@ -150,16 +162,17 @@ def open_cache(
                 raise
             needed = _size_bytes(records, base, options, prompts) / 1e9
             raise InputError(
-                f"a full disk at {cache_root}", f"{needed:.1f} GB for the encoded pairs",
+                f"a full disk at {cache_root}",
+                f"{needed:.1f} GB for the encoded pairs",
                 "free some, give --cache a folder on another disk, or lower views",
-            ) from error  # fmt: skip
+            ) from error
     return PairCache(list(records), folder, places, prompts)
 
 
 def cache_key(root: Path, records: Sequence[PairRecord], base: Base, options: EncodeOptions) -> str:
     """SHA-256 over everything that changes what is encoded: base, options, codec, and each pair's files and prompts."""
     digest = hashlib.sha256()
-    content = {"format": FORMAT, "base": base.sha256, "options": options.__dict__, "codec": repr(DEFAULT_CODEC)}
+    content = {"format": FORMAT, "base": base.sha256, **options.described()}
     digest.update(json.dumps(content, sort_keys=True).encode())
     for record in records:
         files = [record.file_name, *([record.mask_file_name] if record.mask_file_name else [])]
@@ -223,7 +236,7 @@ def _shapes(
     width = int(base.text_encoder.config.hidden_size)
     return {
         "latents": (len(records), options.views, int(base.vae.config.latent_channels), side, side),
-        "codes": (len(records), options.views, CODE_CHANNELS, side, side),
+        "codes": (len(records), options.views, options.codec.channels * len(options.classes), side, side),
         "text": (len(prompts), int(base.tokenizer.model_max_length), width),
     }
 
@@ -240,7 +253,7 @@ def _fill_text(array: np.ndarray, base: Base, prompts: Sequence[str]) -> None:
 
 
 class _Views(Dataset[tuple[list[tuple[int, int]], Tensor, Tensor]]):
-    """Views of all pairs, ``at_once`` an item: (pair, view) of each, images [b, 3, h, w], codes [b, 4, h/8, w/8]."""
+    """Views of all pairs, ``at_once`` an item: (pair, view) of each, images [b, 3, h, w], codes [b, m, h/8, w/8]."""
 
     def __init__(self, root: Path, records: Sequence[PairRecord], options: EncodeOptions, at_once: int) -> None:
         self.root, self.records, self.options, self.at_once = root, records, options, at_once
@@ -252,15 +265,13 @@ class _Views(Dataset[tuple[list[tuple[int, int]], Tensor, Tensor]]):
         o, last = self.options, len(self.records) * self.options.views
         first = number * self.at_once
         places = [divmod(place, o.views) for place in range(first, min(first + self.at_once, last))]
+        views = [draw_view(i, v, seed=o.seed, min_zoom=o.min_zoom, colour=o.colour) for i, v in places]
         loaded = [
-            load_pair(
-                self.root, self.records[i], o.size,
-                draw_view(i, v, seed=o.seed, min_zoom=o.min_zoom, colour=o.colour),
-            )
-            for i, v in places
-        ]  # fmt: skip
-        nothing = torch.zeros(CODE_CHANNELS, o.size // CELL_PX, o.size // CELL_PX)
-        codes = [nothing if mask is None else mask_to_code(mask[None])[0] for _, mask in loaded]
+            load_pair(self.root, self.records[i], o.size, view, o.classes)
+            for (i, _), view in zip(places, views, strict=True)
+        ]
+        nothing = torch.zeros(o.codec.channels * len(o.classes), o.size // CELL_PX, o.size // CELL_PX)
+        codes = [nothing if mask is None else o.codec.encode(mask[None])[0] for _, mask in loaded]
         return places, torch.stack([image for image, _ in loaded]), torch.stack(codes).half()
 
 
@@ -276,6 +287,8 @@ def _fill_pairs(
     workers: int,
 ) -> None:
     views = _Views(root, records, options, max(1, ENCODE_PX // options.size**2))
+    if options.codec.name != DEFAULT_CODEC.name:
+        workers = 0  # a codec with a network stays in this process
     # A generator of its own: a loader draws from the global one, which other numbers hang on.
     loader = DataLoader(views, batch_size=None, num_workers=workers, generator=torch.Generator())
     for places, images, masks in loader:

@@ -67,7 +67,7 @@ def full_disk(folder: Path) -> InputError:
     kept = f"the newest checkpoint is {found[-1].name}" if found else "there is no checkpoint yet"
     return InputError(
         f"a full disk at {folder}: no room for a checkpoint ({kept})",
-        "room for one more than keep_checkpoints",
+        "room for one more than checkpoints_total_limit",
         "free some and run the same command again",
     )
 

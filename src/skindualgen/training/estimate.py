@@ -16,17 +16,17 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from skindualgen.codec import CELL_PX, CODE_CHANNELS
+from skindualgen.codec import CELL_PX, CODE_CHANNELS, SignedDistanceCodec
 from skindualgen.config import TrainConfig
-from skindualgen.hardware import GIB
+from skindualgen.data.mask_classes import read_mask_classes
+from skindualgen.hardware import DTYPES, GIB
 from skindualgen.model.adapter import adapter_folder, attach_adapter, read_header, trainable_parameters
 from skindualgen.model.bases import base_folder
 from skindualgen.model.hub import first_cached
 from skindualgen.model.joint_unet import joint_prediction, widen_unet
 from skindualgen.model.registry import hub_candidates
-from skindualgen.training.precision import DTYPES, frozen_dtype
 from skindualgen.training.run_folder import run_precision
-from skindualgen.training.trainer import trains_unfused
+from skindualgen.training.trainer import frozen_dtype, trains_unfused
 
 BYTES_PER_TRAINED = 16
 """float32 weight, gradient and AdamW's two moments"""
@@ -61,10 +61,12 @@ def estimate(config: TrainConfig) -> list[str]:
         lora |= read_header(adapter_folder(config.init_adapter))["recipe"].get("config", {}).get("lora", {})
     with torch.device("meta"):
         unet_config = UNet2DConditionModel.load_config(folder / "unet")
-        model = attach_adapter(widen_unet(UNet2DConditionModel.from_config(unet_config)), **lora)
+        base = UNet2DConditionModel.from_config(unet_config)
+        channels = CODE_CHANNELS if config.mask_codec.name == SignedDistanceCodec.name else base.config.in_channels
+        model = attach_adapter(widen_unet(base, channels * len(read_mask_classes(config.data))), **lora)
     trained = sum(p.numel() for p in trainable_parameters(model).values())
     total = sum(p.numel() for p in model.parameters()) - trained
-    size = config.size or unet_config["sample_size"] * CELL_PX
+    size = config.resolution or unet_config["sample_size"] * CELL_PX
     held = activation_bytes(
         model,
         size // CELL_PX,
@@ -76,7 +78,7 @@ def estimate(config: TrainConfig) -> list[str]:
         "frozen weights": total * frozen.itemsize + sum(_weight_bytes(folder / n) for n in ("vae", "text_encoder")),
         "trained weights, gradients, optimiser": trained * BYTES_PER_TRAINED,
         "moving average": trained * BYTES_PER_AVERAGED if config.ema_decay else 0,
-        f"activations of {config.batch_size} pairs of {size} px in {precision}": held * config.batch_size,
+        f"activations of {config.train_batch_size} pairs of {size} px in {precision}": held * config.train_batch_size,
         "libraries": int(LIBRARIES_GIB * GIB),
     }
     lines = [f"trained parameters: {trained:,} of {trained + total:,} ({trained / (trained + total):.2%})"]
@@ -104,9 +106,8 @@ def activation_bytes(
     model = model.to(dtype)
     ledger = _Ledger(model)
     c, width = unet.config.in_channels, unet.config.cross_attention_dim
-    image, code = torch.zeros(1, c, side, side, device="meta", dtype=dtype).split(
-        [c - CODE_CHANNELS, CODE_CHANNELS], dim=1
-    )
+    # Where image and mask part does not matter here.
+    image, code = torch.zeros(1, c, side, side, device="meta", dtype=dtype).split([c - CODE_CHANNELS, CODE_CHANNELS], 1)
     t = torch.zeros(1, dtype=torch.long, device="meta")
     text = torch.zeros(1, TOKENS, width, device="meta", dtype=dtype)
     for block in _checkpointed(unet):

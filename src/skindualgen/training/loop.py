@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from skindualgen.codec import codec_record
 from skindualgen.config import TrainConfig
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import manifest_sha256, read_metadata
@@ -27,6 +28,7 @@ from skindualgen.data.training_items import (
     write_training_items,
 )
 from skindualgen.files import atomic_write_json, sha256_file
+from skindualgen.hardware import DTYPES
 from skindualgen.model.adapter import (
     ADAPTER_DIR,
     WEIGHTS_FILE,
@@ -40,7 +42,6 @@ from skindualgen.model.bases import MICRO_BASE, Base, load_base
 from skindualgen.training.batches import Batches
 from skindualgen.training.cache import EncodeOptions, open_cache
 from skindualgen.training.checkpoint import load_newest, save_checkpoint
-from skindualgen.training.precision import DTYPES
 from skindualgen.training.run_folder import (
     CHECKPOINT_DIR,
     METRICS_FILE,
@@ -61,7 +62,8 @@ LOG_EVERY = 10
 def train(config: TrainConfig, *, console: Console | None = None, stop_after: int | None = None) -> Path:
     """Adapt a base to pairs. Run the same again to resume; a finished run returns at once.
 
-    More ``steps`` continue a run where that gives what as many from the beginning give: with ``schedule = "constant"``.
+    More ``max_train_steps`` continue a run where that gives what as many from the beginning give: with
+    ``lr_scheduler = "constant"``.
 
     Args:
         config: all settings.
@@ -93,10 +95,12 @@ def train(config: TrainConfig, *, console: Console | None = None, stop_after: in
     if (line := _left_out(config)) is not None:
         console.print(line, soft_wrap=True, highlight=False)
     with accelerator.main_process_first():
-        claim_folder(config, base, manifest_sha256(records), precision, accelerator.num_processes)
+        found: dict[str, Any] = {"base_sha256": base.sha256, "train_manifest_sha256": manifest_sha256(records)}
+        found |= {"precision_used": precision, "processes": accelerator.num_processes}
+        claim_folder(config, found | {"mask_classes": dict(trainer.classes)})
     run = Run(trainer, records, val_records, console)
     if not run.finished():
-        run.go(min(config.steps, stop_after or config.steps))
+        run.go(min(config.max_train_steps, stop_after or config.max_train_steps))
     return config.out
 
 
@@ -124,7 +128,7 @@ class Run:
     def finished(self) -> bool:
         """Whether the adapter of the last step is there, and not that of a shorter run which is continued."""
         folder, best = self.config.out / ADAPTER_DIR, self.config.out / BEST_DIR
-        if not (self.trainer.step >= self.config.steps or self._given_up()):
+        if not (self.trainer.step >= self.config.max_train_steps or self._given_up()):
             return False
         chosen = self.best.step if self.config.result == "best" and best.is_dir() else self.trainer.step
         return (folder / TRAINING_ITEMS_FILE).is_file() and read_header(folder)["recipe"].get("steps") == chosen
@@ -133,15 +137,19 @@ class Run:
         """Step to ``last``, logging, validating and checkpointing on the way; write the adapter after the last step."""
         config = self.config
         progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"), console=self.console,
-        )  # fmt: skip
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+        )
         with progress:
             with self.accelerator.main_process_first():  # one process encodes, the others open what it wrote
                 batches, validator = self._open_data(progress)
             with stop_signals() as stopped:
                 self._steps(batches, validator, last, progress, stopped)
-        if self.trainer.step >= config.steps or self._given_up():
+        if self.trainer.step >= config.max_train_steps or self._given_up():
             best = config.out / BEST_DIR
             if config.result == "best" and any_process(
                 self.accelerator, self.main and (best / TRAINING_ITEMS_FILE).is_file()
@@ -156,26 +164,36 @@ class Run:
         config, trainer = self.config, self.trainer
         root = config.cache or config.out / CACHE_DIR
         options = EncodeOptions(
-            trainer.size, config.views, config.min_zoom, config.colour, config.prompt_variants, config.seed
+            trainer.size,
+            config.views,
+            config.min_zoom,
+            config.colour,
+            config.prompt_variants,
+            config.seed,
+            trainer.codec,
+            trainer.classes,
         )
         cache = open_cache(
-            root, config.data, self.records, trainer.base, options, report=_counter(progress, "encoding"),
-            workers=config.workers,
-        )  # fmt: skip
+            root,
+            config.data,
+            self.records,
+            trainer.base,
+            options,
+            report=_counter(progress, "encoding"),
+            workers=config.dataloader_num_workers,
+        )
         process, processes = self.accelerator.process_index, self.accelerator.num_processes
         batches = Batches(cache, config, len(trainer.alphas_cumprod), process, processes)
         report = _counter(progress, "encoding for validation")
-        validator = Validator(
-            config, trainer.base, self.val_records, trainer.size, root, self.accelerator.autocast, report
-        )
+        validator = Validator(config, trainer.base, self.val_records, options, root, self.accelerator.autocast, report)
         return batches, validator
 
     def _steps(self, batches: Batches, validator: Validator, last: int, progress: Progress, stopped: list[int]) -> None:
         config, trainer = self.config, self.trainer
         # What a killed run drew beyond its last checkpoint is hidden, as it is drawn again.
         writer = SummaryWriter(str(config.out / "tensorboard"), purge_step=trainer.step + 1) if self.main else None
-        task = progress.add_task("training", total=config.steps, completed=trainer.step, note="")
-        pairs = config.batch_size * config.accumulation * self.accelerator.num_processes
+        task = progress.add_task("training", total=config.max_train_steps, completed=trainer.step, note="")
+        pairs = config.train_batch_size * config.gradient_accumulation_steps * self.accelerator.num_processes
         throughput = Throughput(iter(batches.loader(trainer.step)), pairs, self.accelerator.device)
         stop = False
         while trainer.step < last and not stop and not self._given_up():
@@ -189,21 +207,21 @@ class Run:
             step, done = trainer.step, trainer.step == last
             speed = throughput.step_done()
             progress.update(task, completed=step, note=f"loss {row['loss']:.3f}  {throughput.line()}")
-            if step % config.validate_every == 0 or step == config.steps:
+            if step % config.validation_steps == 0 or step == config.max_train_steps:
                 with throughput.paused():
                     row |= self._validate(validator, step)
-            if self.main and (step % LOG_EVERY == 0 or step == config.steps or "val_loss" in row):
+            if self.main and (step % LOG_EVERY == 0 or step == config.max_train_steps or "val_loss" in row):
                 row = {"step": step, "lr": trainer.schedule.get_last_lr()[0]} | speed | row
                 with (config.out / METRICS_FILE).open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
                 for name, value in row.items():
                     writer.add_scalar(name, value, step)  # type: ignore[union-attr]
             stop = any_process(self.accelerator, bool(stopped))
-            if self.joins and (step % config.checkpoint_every == 0 or done or stop or self._given_up()):
+            if self.joins and (step % config.checkpointing_steps == 0 or done or stop or self._given_up()):
                 state = trainer.state() | {"best": self.best.state()}
                 if self.main:
                     with throughput.paused():
-                        save_checkpoint(self.checkpoints, step, state, keep=config.keep_checkpoints)
+                        save_checkpoint(self.checkpoints, step, state, keep=config.checkpoints_total_limit)
         if writer:
             writer.close()
         if self._given_up():
@@ -242,6 +260,7 @@ class Run:
             recipe = {"base": config.base, "sampling": config.sampling.model_dump(), "steps": trainer.step}
             recipe |= {"train_manifest_sha256": manifest_sha256(self.records), "train_pairs": len(self.records)}
             settings = config.model_dump(mode="json", exclude={"out", "data", "cache", "init_adapter"})
+            recipe |= {"mask_codec": codec_record(trainer.codec), "mask_classes": dict(trainer.classes)}
             recipe |= {"size": trainer.size, "config": settings | {"lora": lora_settings(model)}}
             if config.init_adapter is not None:
                 recipe["init_adapter_sha256"] = sha256_file(adapter_folder(config.init_adapter) / WEIGHTS_FILE)

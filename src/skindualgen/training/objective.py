@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from skindualgen.codec import CODE_CHANNELS, code_to_sdf
+from skindualgen.codec import CELL_PX, MaskCodec
 from skindualgen.config import LossSettings, NoiseSettings
 from skindualgen.losses import (
     add_noise,
     bce_loss,
-    boundary_loss,
     dice_loss,
+    field_loss,
     mask_gate,
     min_snr_weight,
     prediction_target,
@@ -40,9 +40,18 @@ class Noise:
     t_image: Tensor
     t_mask: Tensor
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> Noise:
+        """The same with every tensor changed: moved, or cut."""
+        return Noise(change(self.image), change(self.mask), change(self.t_image), change(self.t_mask))
+
 
 def draw_noise(
-    shape: Sequence[int], has_mask: Tensor, settings: NoiseSettings, timesteps: int, generator: torch.Generator
+    shape: Sequence[int],
+    mask_channels: int,
+    has_mask: Tensor,
+    settings: NoiseSettings,
+    timesteps: int,
+    generator: torch.Generator,
 ) -> Noise:
     """Draw a way of noising, timesteps and noise for each pair.
 
@@ -52,6 +61,7 @@ def draw_noise(
 
     Args:
         shape: [b, c, h/8, w/8] of the image latents.
+        mask_channels: m, of the mask codes.
         has_mask: [b] bool.
     """
     b, c, h, w = shape
@@ -62,8 +72,8 @@ def draw_noise(
     t_mask = torch.where(way == 1, CLEAN_TIMESTEP, torch.where(way == 3, other, t))
     t_image = torch.where(has_mask, t_image, t)
     t_mask = torch.where(has_mask, t_mask, timesteps - 1)
-    noise = torch.randn(b, c + CODE_CHANNELS, h, w, generator=generator)
-    image, mask = noise.split([c, CODE_CHANNELS], dim=1)
+    noise = torch.randn(b, c + mask_channels, h, w, generator=generator)
+    image, mask = noise.split([c, mask_channels], dim=1)
     if settings.offset:
         image = image + settings.offset * torch.randn(b, c, 1, 1, generator=generator)
     return Noise(image, mask, t_image, t_mask)
@@ -77,6 +87,7 @@ def joint_loss(
     text: Tensor,
     noise: Noise,
     *,
+    codec: MaskCodec,
     alphas_cumprod: Tensor,
     prediction_type: str,
     settings: LossSettings,
@@ -85,10 +96,11 @@ def joint_loss(
 
     Args:
         unet: joint UNet.
-        latents, codes: clean pairs [b, c, h/8, w/8], [b, 4, h/8, w/8].
+        latents, codes: clean pairs [b, c, h/8, w/8], [b, m, h/8, w/8].
         has_mask: [b] bool; pairs without mask count in the image term only.
         text: [b, tokens, width].
         noise: as of ``draw_noise``.
+        codec: of the masks.
         alphas_cumprod: [timesteps], of the base's scheduler.
         prediction_type: of the image half, the base's.
         settings: weights of the terms.
@@ -107,36 +119,33 @@ def joint_loss(
 
     asked_image = noise.t_image != CLEAN_TIMESTEP
     asked_mask = (noise.t_mask != CLEAN_TIMESTEP) & has_mask
-    target_field = code_to_sdf(codes)  # [b, 1, h, w]
-    target_mask = (target_field > 0).float()
+    target_mask = (codec.decode(codes) > 0).float()  # [b, k, h, w]
     per_sample: dict[str, tuple[Tensor, Tensor]] = {}
 
     if settings.image:
-        weight = min_snr_weight(snr_of(abar_image), prediction_type, settings.min_snr_gamma)
+        weight = min_snr_weight(snr_of(abar_image), prediction_type, settings.snr_gamma)
         lesion = None
         if settings.lesion:
-            share = torch.nn.functional.avg_pool2d(target_mask, 8)  # [b, 1, h/8, w/8]
+            share = torch.nn.functional.avg_pool2d(target_mask[:, :1], CELL_PX)  # [b, 1, h/8, w/8]
             lesion = 1 + settings.lesion * share * has_mask.view(-1, 1, 1, 1)
         image_target = prediction_target(latents, noise.image, a_image, prediction_type)
         per_sample["image"] = (weight * weighted_mse(image_out, image_target, lesion), asked_image)
     if settings.mask:
-        weight = velocity_weight(snr_of(abar_mask), settings.min_snr_gamma)
+        weight = velocity_weight(snr_of(abar_mask), settings.snr_gamma)
         mask_target = velocity_target(codes, noise.mask, a_mask)
         per_sample["mask"] = (weight * weighted_mse(mask_out, mask_target), asked_mask)
 
-    field = code_to_sdf(velocity_to_x0(mask_out, noisy_mask, a_mask))  # [b, 1, h, w]
+    field = codec.decode(velocity_to_x0(mask_out, noisy_mask, a_mask))  # [b, k, h, w]
     gate = mask_gate(abar_image, abar_mask)
     logits = FIELD_SHARPNESS * field
     if settings.dice:
         per_sample["dice"] = (gate * dice_loss(logits.sigmoid(), target_mask), asked_mask)
     if settings.bce:
         per_sample["bce"] = (gate * bce_loss(logits, target_mask), asked_mask)
-    if settings.boundary:
-        per_sample["boundary"] = (gate * boundary_loss(field, target_field), asked_mask)
     if settings.consistency:
         estimate = prediction_to_x0(image_out, noisy_image, a_image, prediction_type)
-        read = read_mask(unet, estimate, noise.mask, text, alphas_cumprod)
-        per_sample["consistency"] = (abar_image * boundary_loss(read, field.detach()), asked_image & asked_mask)
+        read = read_mask(unet, estimate, noise.mask, text, alphas_cumprod, codec)
+        per_sample["consistency"] = (abar_image * field_loss(read, field.detach()), asked_image & asked_mask)
 
     weights = settings.model_dump()
     total = latents.new_zeros(())
@@ -153,10 +162,12 @@ def term_means(sums: Mapping[str, Tensor]) -> dict[str, float]:
     return {name: (total / count.clamp(min=1)).item() for name, (total, count) in sums.items()}
 
 
-def read_mask(unet: nn.Module, latents: Tensor, noise: Tensor, text: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """Field [b, 1, h, w] that one step reads from clean image latents, from the noisiest mask."""
+def read_mask(
+    unet: nn.Module, latents: Tensor, noise: Tensor, text: Tensor, alphas_cumprod: Tensor, codec: MaskCodec
+) -> Tensor:
+    """Field [b, k, h, w] that one step reads from clean image latents, from the noisiest mask."""
     last = len(alphas_cumprod) - 1
     t_mask = torch.full((len(latents),), last, device=latents.device)
     abar = alphas_cumprod[last].view(1, 1, 1, 1)
     _, velocity = joint_prediction(unet, latents, noise, torch.full_like(t_mask, CLEAN_TIMESTEP), t_mask, text)
-    return code_to_sdf(velocity_to_x0(velocity.float(), noise, abar))
+    return codec.decode(velocity_to_x0(velocity.float(), noise, abar))

@@ -25,10 +25,10 @@ def parameter_groups(model: PeftModel, config: TrainConfig) -> list[dict[str, An
     a = [p for name, p in named.items() if "lora_A" in name]
     new = [p for name, p in named.items() if "lora_" not in name]
     b = [p for name, p in named.items() if "lora_" in name and "lora_A" not in name]
-    new_warmup = config.warmup_steps if config.new_layer_warmup_steps is None else config.new_layer_warmup_steps
+    new_warmup = config.lr_warmup_steps if config.new_layer_warmup_steps is None else config.new_layer_warmup_steps
     return [
-        {"params": a, "lr": config.learning_rate, "warmup": config.warmup_steps},
-        {"params": b, "lr": config.learning_rate * config.lora_plus_ratio, "warmup": config.warmup_steps},
+        {"params": a, "lr": config.learning_rate, "warmup": config.lr_warmup_steps},
+        {"params": b, "lr": config.learning_rate * config.lora_plus_ratio, "warmup": config.lr_warmup_steps},
         {"params": new, "lr": config.new_layer_learning_rate or config.learning_rate, "warmup": new_warmup},
     ]
 
@@ -39,7 +39,7 @@ def make_optimizer(groups: list[dict[str, Any]], config: TrainConfig, device: to
     Raises:
         InputError: 8 bits without bitsandbytes or without a GPU.
     """
-    options: dict[str, Any] = {"betas": (0.9, 0.99), "weight_decay": config.weight_decay}
+    options: dict[str, Any] = {"betas": (0.9, 0.99), "weight_decay": config.adam_weight_decay}
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, **options)
     remedy = "pip install bitsandbytes on a machine with a GPU, or use optimizer = 'adamw'"
@@ -56,7 +56,7 @@ def rate_factor(step: int, config: TrainConfig, warmup: int) -> float:
     """Learning rate as a share of its peak: linear warm-up, then constant, or a cosine to 1 % of it."""
     if step < warmup:
         return (step + 1) / warmup
-    if config.schedule == "constant":
+    if config.lr_scheduler == "constant":
         return 1.0
-    share = (step - warmup) / max(1, config.steps - warmup)
+    share = (step - warmup) / max(1, config.max_train_steps - warmup)
     return FINAL_SHARE + (1 - FINAL_SHARE) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))

@@ -41,14 +41,14 @@ def take_sharding(config: TrainConfig, accelerator: Accelerator) -> None:
         "fsdp_cpu_ram_efficient_loading": plugin.cpu_ram_efficient_loading,
         "fsdp_offload_params": os.environ.get("FSDP_OFFLOAD_PARAMS", "false").lower() == "true",
         "fsdp_activation_checkpointing": plugin.activation_checkpointing,
-        "precision fp16": accelerator.mixed_precision == "fp16",
+        "mixed_precision fp16": accelerator.mixed_precision == "fp16",
         "optimizer adamw8bit": config.optimizer == "adamw8bit",
         "compile": config.compile,
     }
     if any(refused.values()):
         raise InputError(
             f"FSDP with {', '.join(name for name, found in refused.items() if found)}",
-            "fsdp_version 2 as in examples/fsdp.yaml, precision bf16 or fp32, optimizer adamw, no compile; "
+            "fsdp_version 2 as in examples/fsdp.yaml, mixed_precision bf16 or fp32, optimizer adamw, no compile; "
             "gradient_checkpointing is a setting of the training",
             f"change that, {DDP}",
         )

@@ -15,23 +15,25 @@ from diffusers.training_utils import EMAModel
 from peft import PeftModel
 from torch import Tensor
 
-from skindualgen.codec import CELL_PX
+from skindualgen.codec import CELL_PX, codec_record, make_codec
 from skindualgen.config import TrainConfig
 from skindualgen.contracts import InputError, SkinDualGenError
+from skindualgen.data.mask_classes import read_mask_classes
+from skindualgen.hardware import DTYPES
 from skindualgen.model.adapter import (
     adapter_folder,
     attach_adapter,
     lora_settings,
+    read_header,
+    recorded_codec,
     restore_adapter,
     trainable_parameters,
 )
-from skindualgen.model.bases import Base
+from skindualgen.model.bases import Base, zero_terminal_snr
 from skindualgen.model.joint_unet import widen_unet
-from skindualgen.model.schedule import zero_terminal_snr
 from skindualgen.training.batches import Batch, seed_of
 from skindualgen.training.objective import joint_loss, term_means
 from skindualgen.training.optimizer import make_optimizer, parameter_groups, rate_factor
-from skindualgen.training.precision import frozen_dtype
 from skindualgen.training.sharding import like, optimizer_state_like, reshard, take_sharding, whole
 
 DIVERGED = "look at these pairs, or train anew with a lower learning rate"
@@ -74,14 +76,17 @@ class Trainer:
         self.config, self.base, self.accelerator = config, base, accelerator
         take_sharding(config, accelerator)
         self.sharded: bool = accelerator.is_fsdp2
-        self.size = config.size or base.native_px
-        if config.noise.zero_terminal_snr:
+        self.size = config.resolution or base.native_px
+        self.codec = make_codec(config.mask_codec.model_dump(), base.vae)
+        self.classes = read_mask_classes(config.data)
+        self._check_classes()
+        if config.noise.rescale_betas_zero_snr:
             base.scheduler = zero_terminal_snr(base.scheduler)
         on_cpu = accelerator.device.type == "cpu"
         trained_in = "fp32" if accelerator.mixed_precision == "no" else accelerator.mixed_precision
         frozen = frozen_dtype(config, trained_in, on_cpu=on_cpu)
         torch.nn.Module.to(base.unet, frozen)  # diffusers' own warns of parts it has none of
-        self.model = _adapted_unet(config, base)
+        self.model = self._adapted_unet()
         unet: UNet2DConditionModel = self.model.get_base_model()
         if trains_unfused(self.size, on_cpu=on_cpu):
             unet.set_attn_processor(AttnProcessor())
@@ -143,23 +148,29 @@ class Trainer:
         config, accelerator = self.config, self.accelerator
         loss_sum = torch.zeros((), device=accelerator.device)
         sums: dict[str, Tensor] = {}
-        for part in range(config.accumulation):
+        for part in range(config.gradient_accumulation_steps):
             # LoRA's dropout draws from the global generator.
             torch.manual_seed(seed_of(config.seed, self.step, part, accelerator.process_index, 1))
             batch = next(batches).to(accelerator.device)
-            last = part == config.accumulation - 1
+            last = part == config.gradient_accumulation_steps - 1
             with nullcontext() if last else accelerator.no_sync(self.synced):
                 with accelerator.autocast():
                     loss, terms = joint_loss(
-                        self.model, batch.latents, batch.codes, batch.has_mask, batch.text, batch.noise,
+                        self.model,
+                        batch.latents,
+                        batch.codes,
+                        batch.has_mask,
+                        batch.text,
+                        batch.noise,
                         alphas_cumprod=self.alphas_cumprod,
                         prediction_type=self.base.prediction_type,
                         settings=config.loss,
-                    )  # fmt: skip
+                        codec=self.codec,
+                    )
                 if not torch.isfinite(loss):
                     raise NonFiniteLossError("loss", loss.item(), self.step, batch, terms)
-                accelerator.backward(loss / config.accumulation)
-            loss_sum += loss.detach() / config.accumulation
+                accelerator.backward(loss / config.gradient_accumulation_steps)
+            loss_sum += loss.detach() / config.gradient_accumulation_steps
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0) + value
         norm = whole(accelerator.clip_grad_norm_(self.parameters, config.max_grad_norm))
@@ -191,18 +202,31 @@ class Trainer:
             if self.ema:
                 self.ema.restore(self.parameters)
 
+    def _check_classes(self) -> None:
+        """Refuse another number of classes than the settings ask for."""
+        asked = self.config.mask_codec.classes
+        if asked is not None and asked != len(self.classes):
+            raise InputError(
+                f"mask_codec.classes = {asked} with masks of {len(self.classes)} ({', '.join(self.classes)})",
+                "the number of classes that dataset.json names",
+                "leave mask_codec.classes out, or fix mask_classes in dataset.json (docs/data-layouts.md)",
+            )
 
-def trains_unfused(size: int, *, on_cpu: bool) -> bool:
-    """Whether attention is trained unfused at this side in px."""
-    return on_cpu and (size // CELL_PX) ** 2 <= UNFUSED_ATTENTION_CELLS
-
-
-def _adapted_unet(config: TrainConfig, base: Base) -> PeftModel:
-    lora = config.lora
-    if config.init_adapter is not None:
-        model = restore_adapter(
-            base, adapter_folder(config.init_adapter), allow_base_mismatch=config.allow_base_mismatch, share=True
-        )
+    def _adapted_unet(self) -> PeftModel:
+        config, base, lora = self.config, self.base, self.config.lora
+        if config.init_adapter is None:
+            joint = widen_unet(base.unet, self.codec.channels * len(self.classes), share=True)
+            return attach_adapter(joint, **lora.model_dump())
+        folder = adapter_folder(config.init_adapter)
+        codec, classes = recorded_codec(read_header(folder), base)
+        ours, theirs = (f"{codec_record(c)} of {dict(k)}" for c, k in ((self.codec, self.classes), (codec, classes)))
+        if ours != theirs:
+            raise InputError(
+                f"masks coded by {ours} with init_adapter {config.init_adapter}",
+                f"{theirs}, as that adapter codes them",
+                "set mask_codec alike and use data of the same classes, or start without init_adapter",
+            )
+        model = restore_adapter(base, folder, allow_base_mismatch=config.allow_base_mismatch, share=True)
         own = lora_settings(model)
         for name in lora.model_fields_set:
             if getattr(lora, name) != own[name]:
@@ -212,4 +236,25 @@ def _adapted_unet(config: TrainConfig, base: Base) -> PeftModel:
                     f"leave lora.{name} out, or start without init_adapter",
                 )
         return model
-    return attach_adapter(widen_unet(base.unet, share=True), **lora.model_dump())
+
+
+def frozen_dtype(config: TrainConfig, trained_in: str, *, on_cpu: bool) -> torch.dtype:
+    """Type of the base's weights, which are not trained, beside a training in the precision ``trained_in``.
+
+    Raises:
+        InputError: a half precision without the autocast that goes with it.
+    """
+    if config.base_dtype == "auto":
+        return DTYPES["fp32" if on_cpu else trained_in]
+    if config.base_dtype not in ("fp32", trained_in):
+        raise InputError(
+            f"base_dtype {config.base_dtype} with mixed_precision {trained_in}",
+            "fp32, or the precision of the training",
+            "set both alike",
+        )
+    return DTYPES[config.base_dtype]
+
+
+def trains_unfused(size: int, *, on_cpu: bool) -> bool:
+    """Whether attention is trained unfused at this side in px."""
+    return on_cpu and (size // CELL_PX) ** 2 <= UNFUSED_ATTENTION_CELLS

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,14 @@ from peft import PeftModel
 from PIL import Image
 from torch import Tensor
 
-from skindualgen.codec import code_to_mask
+from skindualgen.codec import codec_record
 from skindualgen.config import TrainConfig
 from skindualgen.contracts import PairRecord
 from skindualgen.model.bases import Base
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.sample.sheet import pair_sheet
 from skindualgen.training.cache import EncodeOptions, PairCache, open_cache
-from skindualgen.training.objective import Noise, draw_noise, joint_loss, read_mask, term_means
+from skindualgen.training.objective import draw_noise, joint_loss, read_mask, term_means
 
 MAX_PAIRS = 64
 """validation pairs that the loss is measured on"""
@@ -36,7 +35,7 @@ class Validator:
         config: of the run.
         base: whose autoencoder and text encoder are used.
         records: pairs to measure on.
-        size: side in px.
+        options: of encoding the training pairs: size, codec and classes are the same here.
         cache_root: where encoded pairs are kept.
         autocast: context that the model runs in.
         report: told how many pairs of how many are encoded.
@@ -47,18 +46,19 @@ class Validator:
         config: TrainConfig,
         base: Base,
         records: Sequence[PairRecord],
-        size: int,
+        options: EncodeOptions,
         cache_root: Path,
         autocast: Callable[[], AbstractContextManager[Any]],
         report: Callable[[int, int], None],
     ) -> None:
-        self.config, self.base, self.size, self.autocast = config, base, size, autocast
+        self.config, self.base, self.autocast = config, base, autocast
+        self.options = EncodeOptions(options.size, codec=options.codec, classes=options.classes)
         self.prompts = ["a dermoscopic image of a nevus"] * GRID_PAIRS
         self.cache: PairCache | None = None
         if records:
             step = max(1, len(records) // MAX_PAIRS)
             chosen = records[::step][:MAX_PAIRS]
-            self.cache = open_cache(cache_root, config.data, chosen, base, EncodeOptions(size), report=report)
+            self.cache = open_cache(cache_root, config.data, chosen, base, self.options, report=report)
             self.prompts = [self.cache.prompts[places[0]] for places in self.cache.prompt_places[:GRID_PAIRS]]
 
     @torch.no_grad()
@@ -81,26 +81,34 @@ class Validator:
         return row
 
     def _measure(self, model: PeftModel, cache: PairCache) -> dict[str, float]:
-        device = self.base.vae.device
+        device, codec = self.base.vae.device, self.options.codec
         generator = torch.Generator().manual_seed(VALIDATION_SEED)
         alphas = self.base.scheduler.alphas_cumprod.to(device)
         latents, codes = (torch.from_numpy(array[:, 0].copy()).float() for array in (cache.latents, cache.codes))
         text = torch.from_numpy(cache.text[[places[0] for places in cache.prompt_places]]).float()
-        noise = draw_noise(latents.shape, cache.has_mask, self.config.noise, len(alphas), generator)
+        noise = draw_noise(latents.shape, codes.shape[1], cache.has_mask, self.config.noise, len(alphas), generator)
         empty = torch.from_numpy(cache.text[:1].copy()).float().to(device)
         total, sums, dice = 0.0, dict[str, Tensor](), list[Tensor]()
-        for part in torch.arange(len(cache)).split(self.config.batch_size):
+        for part in torch.arange(len(cache)).split(self.config.train_batch_size):
             image, code, has_mask, states = (t[part].to(device) for t in (latents, codes, cache.has_mask, text))
-            some = Noise(*(getattr(noise, field.name)[part].to(device) for field in fields(Noise)))
+            some = noise.map(lambda t, part=part: t[part].to(device))
             loss, terms = joint_loss(
-                model, image, code, has_mask, states, some,
-                alphas_cumprod=alphas, prediction_type=self.base.prediction_type, settings=self.config.loss,
-            )  # fmt: skip
+                model,
+                image,
+                code,
+                has_mask,
+                states,
+                some,
+                alphas_cumprod=alphas,
+                prediction_type=self.base.prediction_type,
+                settings=self.config.loss,
+                codec=codec,
+            )
             total += loss.item() * len(part) / len(cache)
             sums = {name: sums.get(name, 0) + value for name, value in terms.items()}
             if bool(has_mask.any()):
-                read = (read_mask(model, image, some.mask, empty.expand(len(part), -1, -1), alphas) > 0).float()
-                dice.append(_dice(read, code_to_mask(code))[has_mask])
+                read = read_mask(model, image, some.mask, empty.expand(len(part), -1, -1), alphas, codec)
+                dice.append(_dice((read > 0).float(), (codec.decode(code) > 0).float())[has_mask])
         row = {"val_loss": total} | {f"val_{name}": value for name, value in term_means(sums).items()}
         return row | ({"val_dice_read": torch.cat(dice).mean().item()} if dice else {})
 
@@ -108,14 +116,20 @@ class Validator:
         """A grid of generated pairs: fixed prompts, fixed seeds, the modules in memory."""
         base, sampling = self.base, self.config.sampling
         pipeline = SkinDualGenPipeline(
-            base.vae, base.text_encoder, base.tokenizer, model.get_base_model(),
-            DDIMScheduler.from_config(base.scheduler.config), **sampling.model_dump(),
-        )  # fmt: skip
+            base.vae,
+            base.text_encoder,
+            base.tokenizer,
+            model.get_base_model(),
+            DDIMScheduler.from_config(base.scheduler.config),
+            **sampling.model_dump(),
+            mask_codec=codec_record(self.options.codec),
+            mask_classes=dict(self.options.classes),
+        )
         pipeline.set_progress_bar_config(disable=True)
         device = base.vae.device
         generators = [torch.Generator(device).manual_seed(index) for index in range(len(self.prompts))]
         images, masks = pipeline(
-            self.prompts, generator=generators, height=self.size, width=self.size, return_dict=False
+            self.prompts, generator=generators, height=self.options.size, width=self.options.size, return_dict=False
         )
         return pair_sheet(images, masks, columns=GRID_PAIRS)
 
@@ -126,7 +140,7 @@ class Validator:
 
 
 def _dice(read: Tensor, target: Tensor) -> Tensor:
-    """Dice of each pair [b] of [b, 1, h, w]; 1 where both are empty."""
+    """Dice of each pair [b] of [b, k, h, w], over all classes; 1 where both are empty."""
     overlap = (read * target).sum(dim=(1, 2, 3))
     total = (read + target).sum(dim=(1, 2, 3))
     return torch.where(total > 0, 2 * overlap / total.clamp(min=1), 1.0)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from skindualgen.contracts import PairRecord, Report
 from skindualgen.data.images import FORMATS
+from skindualgen.data.mask_classes import read_mask_classes
 from skindualgen.files import sha256_bytes
 from skindualgen.marks.c2pa import CredentialState, checkable, credentials_in, may_have_credentials
 from skindualgen.marks.embed import Embedded, embedded_in
@@ -92,8 +93,10 @@ def _check_mask(root: Path, record: PairRecord, name: str, found: PairFindings) 
         return None
     found.masks += 1
     levels = np.unique(np.asarray(mask.convert("L")))
-    if other := [int(level) for level in levels if level not in (0, 255)]:
-        found.deviations.append(Deviation("mask_values", name, f"the values {_few(other)}", "0 and 255 alone"))
+    known = (0, *sorted(read_mask_classes(root).values()))
+    if other := [int(level) for level in levels if level not in known]:
+        expected = f"{', '.join(map(str, known[:-1]))} and {known[-1]} alone"
+        found.deviations.append(Deviation("mask_values", name, f"the values {_few(other)}", expected))
     inside = embedded_in(mask)
     isic_id = (inside.record or {}).get("isic_id")
     if isic_id is None and record.origin == "synthetic":
