@@ -173,7 +173,7 @@ def test_every_form_of_a_mask_of_two_classes_is_one_mask(two: SkinDualGenPipelin
 
 def test_a_generated_data_set_is_one_of_two_classes(two: SkinDualGenPipeline, tmp_path: Path) -> None:
     out = tmp_path / "generated"
-    records = generate_pairs(two, [PairRequest(i, i, PROMPT) for i in range(2)], out, num_inference_steps=2)
+    records = generate_pairs(two, [PairRequest(i, PROMPT, i) for i in range(2)], out, num_inference_steps=2)
     pairs = Dataset.open(out)
     assert len(records) == len(pairs) == 2 and dict(pairs.mask_classes) == TWO_CLASSES
     found = np.concatenate([np.unique(np.asarray(pairs.mask(index))) for index in range(2)])
