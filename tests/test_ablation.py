@@ -79,7 +79,7 @@ def test_a_variant_trains_and_draws_and_leaves_no_trace(
 ) -> None:
     """On the tiny base, of 4 + 4 channels either way: all terms, and what is drawn and read, are finite."""
     before = names_now()
-    config = tiny_config(phantom_data, tmp_path / "run", tiny_base, steps=2, validation_steps=2)
+    config = tiny_config(phantom_data, tmp_path / "run", tiny_base, max_train_steps=2, validation_steps=2)
     with variant(arm, str(tiny_base), phantom_data) as further:
         changed = sum(now is not then for now, then in zip(names_now(), before, strict=True))
         codec = {name.partition(".")[2]: value for name, value in further.items()}

@@ -90,7 +90,7 @@ def test_frozen_weights_in_half_precision(tmp_path: Path, phantom_data: Path, ti
 
 
 def test_half_weights_without_autocast_are_refused(tmp_path: Path, phantom_data: Path, tiny_base: Path) -> None:
-    with pytest.raises(InputError, match="base_dtype bf16 with precision fp32"):
+    with pytest.raises(InputError, match="base_dtype bf16 with mixed_precision fp32"):
         train(tiny_config(phantom_data, tmp_path / "run", tiny_base, base_dtype="bf16"))
 
 
