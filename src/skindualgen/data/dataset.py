@@ -127,7 +127,7 @@ class Dataset(Sequence[PairRecord]):
         check_files(self.root, self.records)
 
     def write(self, made_by: Mapping[str, Any]) -> None:
-        """Write ``metadata.jsonl`` and ``dataset.json`` of these records next to their files; classes of the masks stay.
+        """Write ``metadata.jsonl`` and ``dataset.json`` of these records next to their files; mask classes stay.
 
         Args:
             made_by: how the data set was made (command, options, versions); written as it is.
