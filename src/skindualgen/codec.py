@@ -137,7 +137,7 @@ def make_codec(record: Mapping[str, Any] | None, autoencoder: Any) -> MaskCodec:
         InputError: a name that this version does not know.
     """
     given = {key: value for key, value in (record or {}).items() if value is not None}
-    parameters = {key: float(given[key]) for key in ("mean", "std") if key in given}
+    parameters: dict[str, Any] = {key: float(given[key]) for key in ("mean", "std") if key in given}
     match given.get("name", DEFAULT_CODEC.name):
         case SignedDistanceCodec.name:
             return SignedDistanceCodec(**parameters)
