@@ -348,7 +348,7 @@ def test_table_beside_class_folders_is_read_and_others_are_named(tmp_path: Path)
         "a": {"diagnosis": "nevus", "age_approx": 50},
         "b": {"diagnosis": "melanoma", "age_approx": 60},
     }
-    assert "columns that are not read: hair" in listing.notes
+    assert "people.csv: columns not used, as no field has these names: hair" in listing.notes
     assert any("results.csv" in note for note in listing.notes)
 
 

@@ -380,6 +380,12 @@ def test_impossible_options_are_refused_before_anything_is_written(tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
+def test_paraphrases_without_their_package_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skindualgen.data.prepare_options.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install skindualgen\[paraphrase\]"):
+        PrepareOptions(llm_url="http://localhost:1", llm_model="m").check()
+
+
 def test_ratios() -> None:
     assert parse_ratios("70/15/15") == {"train": 70, "val": 15, "test": 15}
     assert parse_ratios("1/0/0.5") == {"train": 1, "val": 0, "test": 0.5}

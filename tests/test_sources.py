@@ -12,8 +12,8 @@ from picture_files import disc, good_folder, pixels, save, write_csv
 from skindualgen.contracts import InputError
 from skindualgen.data.archive_terms import archive_diagnosis
 from skindualgen.data.sources import LAYOUTS, Candidate, Listing, Options, Tree, detect, list_source
-from skindualgen.data.sources.base import clinical_fields
 from skindualgen.data.sources.tables import read_table
+from skindualgen.data.sources.values import clinical_fields
 
 
 def image(root: Path, file: str) -> Path:

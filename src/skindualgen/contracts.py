@@ -16,6 +16,11 @@ ANNOTATORS_DIR = "masks_annotators"
 METADATA_FILE = "metadata.jsonl"
 DATASET_FILE = "dataset.json"
 REJECTED_FILE = "rejected.csv"
+"""Items of a source folder that `prepare` does not use, with their reasons."""
+REJECTS_FILE = "rejected.jsonl"
+"""Records of generated pairs that the gate refused, with their reasons."""
+SHEET_FILE = "contact_sheet.png"
+"""Overview of a generated folder, which is no picture of it."""
 
 Split = Literal["train", "val", "test"]
 Origin = Literal["real", "synthetic"]

@@ -65,8 +65,8 @@ def plan(
     from rich.console import Console
 
     from skindualgen.contracts import InputError
-    from skindualgen.data.manifest import read_metadata
-    from skindualgen.data.review import left_out_line, used
+    from skindualgen.data.dataset import Dataset
+    from skindualgen.data.review import left_out_line
     from skindualgen.planning.plan import check_plan_path, write_plan
     from skindualgen.planning.sampling import plan_pairs
     from skindualgen.planning.targets import parse_by
@@ -78,15 +78,15 @@ def plan(
     if wildcards is not None and templates is None:
         raise InputError("--wildcards without --templates", "both", "name the file of templates")
     own = read_templates(templates, wildcards) if templates is not None else None
-    everything = read_metadata(data, "train")
-    records = used(everything)
+    opened = Dataset.open(data, "train")
+    records = opened.records
     if "tone" in attributes:
         records = _measured(data, records)
     planned = plan_pairs(
         records, goal, by=attributes, max_ratio=max_ratio, seed=seed, allow_novel=allow_novel, templates=own
     )
     Console().print(_table(planned))
-    if (line := left_out_line({str(data): len(everything) - len(records)})) is not None:
+    if (line := left_out_line({str(data): opened.rejected})) is not None:
         typer.echo(line)
     for line in _remarks(planned, max_ratio, allow_novel=allow_novel):
         typer.echo(line)

@@ -42,12 +42,7 @@ def check_rule(rule: str) -> None:
 
 
 def combined(masks: Sequence[Image.Image], annotators: Annotators | None, isic_id: str) -> Image.Image:
-    """Return one mask, mode L with 0 and 255, of one or several such masks of one size.
-
-    Args:
-        masks: by annotator, at least one.
-        annotators: the rule; needed if there is more than one mask.
-        isic_id: the photograph's, for ``random``.
+    """Return one mask, mode L with 0 and 255, of one or, by the rule, several such masks of one size.
 
     Raises:
         ItemError: ``mask_disagreement`` if no pixel, or each, is lesion by the rule.

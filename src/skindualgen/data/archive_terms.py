@@ -65,7 +65,7 @@ _SITES = (
 )
 """Site in levels -> the general site of earlier downloads."""
 _PARTED = re.compile(r"\s*:+\s*|\s+[/>|]\s+")
-"""What parts the levels of a path that stands in one cell: "Benign:Nevus", "Benign / Nevus", "Benign > Nevus"."""
+"""What parts the levels of a path that is in one cell: "Benign:Nevus", "Benign / Nevus", "Benign > Nevus"."""
 
 
 def diagnosis_levels(label: str | None) -> Levels | None:
@@ -112,10 +112,9 @@ def earlier_diagnosis(label: str) -> bool:
 
 
 def archive_diagnosis(row: Mapping[str, str | int]) -> tuple[str | None, str | None]:
-    """Return the diagnosis in the earlier column's terms, and the finer one, of a row of either of the schemas.
+    """Return the diagnosis in the earlier column's terms, and the finer one, of a row.
 
-    Args:
-        row: may hold ``diagnosis`` (the earlier schema) or ``diagnosis_1`` to ``diagnosis_5`` (the present one).
+    It has ``diagnosis`` (the earlier schema) or ``diagnosis_1`` to ``diagnosis_5`` (the present one).
     """
     old = _value(row.get("diagnosis"))
     if old is not None:

@@ -13,9 +13,10 @@ from skindualgen.data.journal import Result
 from skindualgen.data.prepare_options import PrepareOptions, parse_ratios
 from skindualgen.data.prompts import MAX_CLIP_TOKENS, clip_token_bound, prompt_for
 from skindualgen.data.sources import Candidate, Listing, Rejection
-from skindualgen.data.sources.base import key, split_name
+from skindualgen.data.sources.base import key
 from skindualgen.data.sources.rows import row_name
 from skindualgen.data.sources.tables import read_table
+from skindualgen.data.sources.values import split_name
 from skindualgen.data.splits import Link, assign_splits, carve_validation, connected_components, crossing_components
 
 SHOWN_COMPONENTS = 3
@@ -31,23 +32,6 @@ class Assembled:
     adjustments: list[tuple[str, Adjustment]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     from_template: set[str] = field(default_factory=set)
-
-
-@dataclass(frozen=True)
-class _Item:
-    """A candidate whose pictures are written."""
-
-    candidate: Candidate
-    result: Result
-
-    @property
-    def isic_id(self) -> str:
-        return self.candidate.isic_id
-
-    @property
-    def diagnosis(self) -> str | None:
-        value = self.candidate.fields.get("diagnosis")
-        return None if value is None else str(value)
 
 
 def read_split_file(path: Path) -> dict[str, Split]:
@@ -78,35 +62,31 @@ def assemble(
     options: PrepareOptions,
     given: Mapping[str, Split] | None,
 ) -> Assembled:
-    """Make records of all candidates whose pictures could be used.
+    """Make records of the candidates whose pictures could be used.
 
-    Args:
-        listing: the source; all of its candidates tie components together, rejected ones too.
-        candidates: those that were processed.
-        results: what became of each of them, by id.
-        options: splits, seed, templates, licence.
-        given: the split file's splits by `key` of the id, if there is one.
+    All of the listing's candidates tie components together, rejected ones too. ``results`` says by id what became of
+    those that were processed; ``given`` has the split file's splits by `key` of the id.
 
     Raises:
         InputError: no item is left, an own template does not fit, or a given split parts what belongs together.
     """
     assembled = Assembled(rejections=list(listing.rejections), notes=list(listing.notes))
-    items: list[_Item] = []
+    items: list[Candidate] = []
     for candidate in candidates:
         result = results[candidate.isic_id]
         if result.reason is not None:
-            masks = [candidate.mask, *candidate.other_masks]
-            file = candidate.image if result.of_mask is None else masks[result.of_mask]
+            file = candidate.image if result.of_mask is None else candidate.masks[result.of_mask]
             _reject(assembled, candidate, result.reason, result.detail or "", file)
+        elif given is not None and key(candidate.isic_id) not in given:
+            _reject(assembled, candidate, "not_in_split_file", "the split file names each item of the data set")
         else:
-            items.append(_Item(candidate, result))
-    items = _in_split_file(assembled, items, given)
+            items.append(candidate)
     components = _components(listing, results)
-    items = _without_repeats(assembled, items)
+    items = _without_repeats(assembled, items, results)
     _refuse_nothing(assembled, items)
     splits = _splits(assembled, items, components, options, given)
     for item, split in zip(items, splits, strict=True):
-        _add_record(assembled, item, split, options)
+        _add_record(assembled, item, results[item.isic_id], split, options)
     _refuse_nothing(assembled, assembled.records)
     _add_notes(assembled, given)
     assembled.records.sort(key=lambda record: record.isic_id)
@@ -116,15 +96,6 @@ def assemble(
 
 def _reject(assembled: Assembled, candidate: Candidate, reason: str, detail: str, file: str | None = None) -> None:
     assembled.rejections.append(Rejection(candidate.isic_id, file or candidate.image, reason, detail))
-
-
-def _in_split_file(assembled: Assembled, items: list[_Item], given: Mapping[str, Split] | None) -> list[_Item]:
-    if given is None:
-        return items
-    for item in items:
-        if key(item.isic_id) not in given:
-            _reject(assembled, item.candidate, "not_in_split_file", "the split file names each item of the data set")
-    return [item for item in items if key(item.isic_id) in given]
 
 
 def _components(listing: Listing, results: Mapping[str, Result]) -> list[list[str]]:
@@ -141,31 +112,33 @@ def _components(listing: Listing, results: Mapping[str, Result]) -> list[list[st
     return [[listing.candidates[i].isic_id for i in component] for component in connected_components(links)]
 
 
-def _without_repeats(assembled: Assembled, items: list[_Item]) -> list[_Item]:
+def _without_repeats(
+    assembled: Assembled, items: Sequence[Candidate], results: Mapping[str, Result]
+) -> list[Candidate]:
     """Keep one of the items that are the same picture: with a mask, with a diagnosis, of the first id.
 
     Where their diagnoses differ, none can be trusted and none is kept.
     """
-    groups: dict[str | None, list[_Item]] = defaultdict(list)
+    groups: dict[str | None, list[Candidate]] = defaultdict(list)
     for item in items:
-        groups[item.result.content_sha256].append(item)
+        groups[results[item.isic_id].content_sha256].append(item)
     dropped: set[str] = set()
     for group in groups.values():
-        ranked = sorted(group, key=lambda item: (item.result.mask_sha256 is None, item.diagnosis is None, item.isic_id))
+        ranked = sorted(group, key=lambda item: (item.mask is None, item.diagnosis is None, item.isic_id))
         diagnoses = sorted({item.diagnosis for item in group if item.diagnosis is not None})
         conflict = len(diagnoses) > 1
         for item in ranked if conflict else ranked[1:]:
             others = ", ".join(other.isic_id for other in ranked if other is not item)
             detail = f"the same picture as {others}" if conflict else f"the same picture as {ranked[0].isic_id}"
             reason = "duplicate_content_other_diagnosis" if conflict else "duplicate_content"
-            _reject(assembled, item.candidate, reason, detail + (f" ({', '.join(diagnoses)})" if conflict else ""))
+            _reject(assembled, item, reason, detail + (f" ({', '.join(diagnoses)})" if conflict else ""))
             dropped.add(item.isic_id)
     return [item for item in items if item.isic_id not in dropped]
 
 
 def _splits(
     assembled: Assembled,
-    items: Sequence[_Item],
+    items: Sequence[Candidate],
     components: Sequence[Sequence[str]],
     options: PrepareOptions,
     given: Mapping[str, Split] | None,
@@ -184,13 +157,11 @@ def _splits(
 
 
 def _fixed_splits(
-    assembled: Assembled, items: Sequence[_Item], options: PrepareOptions, given: Mapping[str, Split] | None
+    assembled: Assembled, items: Sequence[Candidate], options: PrepareOptions, given: Mapping[str, Split] | None
 ) -> dict[int, str]:
     if given is not None:
         return {index: given[key(item.isic_id)] for index, item in enumerate(items)}
-    named: dict[int, str] = {
-        index: item.candidate.split for index, item in enumerate(items) if item.candidate.split is not None
-    }
+    named: dict[int, str] = {index: item.split for index, item in enumerate(items) if item.split is not None}
     names = sorted(set(named.values()))
     if not named:
         return {}
@@ -223,8 +194,9 @@ def _refuse_crossing(
     )
 
 
-def _add_record(assembled: Assembled, item: _Item, split: str, options: PrepareOptions) -> None:
-    candidate, result = item.candidate, item.result
+def _add_record(
+    assembled: Assembled, candidate: Candidate, result: Result, split: str, options: PrepareOptions
+) -> None:
     fields = {"license": options.license, **candidate.fields, **{kind: str(value) for kind, value in candidate.links}}
     record = PairRecord.model_validate(
         {

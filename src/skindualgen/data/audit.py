@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.dataset import Dataset
 from skindualgen.data.journal import perceptual_hash
-from skindualgen.data.manifest import read_metadata
 from skindualgen.data.reading import read_photograph
-from skindualgen.data.review import used
 from skindualgen.data.splits import Link, connected_components, crossing_components
 from skindualgen.files import atomic_write_text, sha256_file
 
@@ -54,19 +53,17 @@ class NearDuplicate:
 
     @property
     def across(self) -> bool:
-        """Whether they stand in different splits."""
+        """Whether they are in different splits."""
         return self.first_split != self.second_split
 
 
 @dataclass(frozen=True)
 class Audit:
-    """The findings: components that cross splits (leaks) and near-duplicates (warnings).
+    """The findings: components that cross splits (leaks), each with its records ordered by id, and near-duplicates.
 
-    Attributes:
-        crossing: for each crossing component its records, ordered by id.
-        near: near-duplicates, those across splits first, then by distance and ids; of groups of more than
-            `ALL_PAIRS_MEMBERS` pictures not every pair, but enough to connect them.
-        rejected: pairs that were not looked at, as a reviewer has rejected them.
+    ``near`` has those across splits first, then by distance and ids; of groups of more than `ALL_PAIRS_MEMBERS`
+    pictures not every pair, but enough to connect them. ``rejected`` counts pairs that a reviewer has rejected: not
+    looked at.
     """
 
     crossing: list[list[PairRecord]] = field(default_factory=list)
@@ -90,8 +87,8 @@ def audit(root: Path, *, max_distance: int = MAX_DISTANCE_BITS) -> Audit:
     """
     if not 0 <= max_distance <= HASH_BITS:
         raise InputError(f"a distance of {max_distance} bits", f"0 to {HASH_BITS}", f"use {MAX_DISTANCE_BITS}")
-    everything = read_metadata(root)
-    records = sorted(used(everything), key=lambda record: record.isic_id)
+    data = Dataset.open(root)
+    records = sorted(data, key=lambda record: record.isic_id)
     components = connected_components([_links(root, record) for record in records])
     crossing = crossing_components(components, [record.split for record in records])
     hashes = np.array([_hash(root, record) for record in records], dtype=np.uint64).reshape(-1, HASH_WORDS)
@@ -103,21 +100,16 @@ def audit(root: Path, *, max_distance: int = MAX_DISTANCE_BITS) -> Audit:
         for i, j, distance in links
     ]
     near.sort(key=lambda pair: (not pair.across, pair.distance_bits, pair.first, pair.second))
-    rejected = len(everything) - len(records)
-    findings = Audit([[records[i] for i in component] for component in crossing], near, rejected)
+    findings = Audit([[records[i] for i in component] for component in crossing], near, data.rejected)
     atomic_write_text(root / AUDIT_FILE, _table(findings))
     return findings
 
 
 def near_groups(hashes: NDArray[np.uint64], max_distance: int) -> list[tuple[list[int], list[tuple[int, int, int]]]]:
-    """Group hashes that differ in at most ``max_distance`` bits, directly or through others.
+    """Group hashes [n, words] that differ in at most ``max_distance`` bits, directly or through others.
 
     Memory grows with the number of hashes. So does the time where most are alike; where none are, it grows with the
     square, at about 3 s for 10,000.
-
-    Args:
-        hashes: [n, words].
-        max_distance: bits.
 
     Returns:
         For each group of at least two its members, ascending, and (i, j, distance) with i < j: all pairs within the
@@ -147,12 +139,7 @@ def near_groups(hashes: NDArray[np.uint64], max_distance: int) -> list[tuple[lis
 
 
 def near_pairs(hashes: NDArray[np.uint64], max_distance: int) -> list[tuple[int, int, int]]:
-    """Return the pairs (i, j, distance) of all `near_groups`.
-
-    Args:
-        hashes: [n, words].
-        max_distance: bits.
-    """
+    """Return the pairs (i, j, distance) of all `near_groups`."""
     return [link for _, links in near_groups(hashes, max_distance) for link in links]
 
 
@@ -174,8 +161,8 @@ def hash_distances(one: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArr
 
 
 def _links(root: Path, record: PairRecord) -> list[Link]:
-    values = record.model_dump()
-    links: list[Link] = [(name, values[name]) for name in LINK_FIELDS if values.get(name) is not None]
+    values = [(name, getattr(record, name, None)) for name in LINK_FIELDS]
+    links: list[Link] = [(name, value) for name, value in values if value is not None]
     return [*links, ("sha256", record.sha256 or sha256_file(_image(root, record)))]
 
 
@@ -217,8 +204,9 @@ def _table(findings: Audit) -> str:
 
 def _shared(component: Sequence[PairRecord]) -> str:
     """Name the values that more than one record of a component has."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for name in (*LINK_FIELDS, "sha256"):
-        values = [value for record in component if (value := record.model_dump().get(name)) is not None]
-        found[name] = {value for value in values if values.count(value) > 1}
-    return "; ".join(f"{name} {', '.join(sorted(values))}" for name, values in found.items() if values)
+    found: dict[str, Counter[str]] = {
+        name: Counter(value for record in component if (value := getattr(record, name, None)) is not None)
+        for name in (*LINK_FIELDS, "sha256")
+    }
+    shared = {name: sorted(value for value, count in values.items() if count > 1) for name, values in found.items()}
+    return "; ".join(f"{name} {', '.join(values)}" for name, values in shared.items() if values)

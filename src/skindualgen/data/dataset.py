@@ -14,7 +14,7 @@ from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import counts, manifest_sha256, read_dataset_info, read_metadata, write_dataset
 from skindualgen.data.mask_classes import MaskClasses, read_mask_classes
 from skindualgen.data.reading import check_files, read_pair, read_photograph, resized_square, smallest_side
-from skindualgen.data.review import read_used
+from skindualgen.data.review import used_of_split
 from skindualgen.files import sha256_bytes, sha256_file
 
 if TYPE_CHECKING:
@@ -29,10 +29,11 @@ class Dataset(Sequence[PairRecord]):
     Args:
         root: the folder.
         records: some of its records.
+        rejected: how many pairs were left out, as a reviewer has rejected them.
     """
 
-    def __init__(self, root: str | Path, records: Sequence[PairRecord]) -> None:
-        self.root, self.records = Path(root), list(records)
+    def __init__(self, root: str | Path, records: Sequence[PairRecord], rejected: int = 0) -> None:
+        self.root, self.records, self.rejected = Path(root), list(records), rejected
 
     @classmethod
     def open(cls, root: str | Path, split: str | None = None, *, rejected: bool = False) -> Dataset:
@@ -44,10 +45,12 @@ class Dataset(Sequence[PairRecord]):
             rejected: also the pairs that a reviewer has rejected.
 
         Raises:
-            InputError: no data set folder, a damaged one, or nothing in that split.
+            InputError: no data set folder, a damaged one, nothing in that split, or nothing but rejected pairs in it.
         """
         root = Path(root)
-        return cls(root, read_metadata(root, split) if rejected else read_used(root, split))
+        everything = read_metadata(root, split)
+        kept = everything if rejected else used_of_split(root, everything, split)
+        return cls(root, kept, len(everything) - len(kept))
 
     def __len__(self) -> int:
         return len(self.records)

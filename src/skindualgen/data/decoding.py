@@ -20,7 +20,7 @@ start other programs (EPS)."""
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".jp2")
 MAX_PIXELS = 120_000_000
-"""Pixels an image may have, unless told otherwise: four times the largest ISIC photographs (6,688 x 4,439)."""
+"""Pixels an image may have, unless another limit is given: four times the largest ISIC photographs (6,688 x 4,439)."""
 
 EXIF_ORIENTATION = 0x0112
 EXIF_SWAPS_SIDES = 5
@@ -39,7 +39,7 @@ ORIENTATION_KEYS = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 """Where a picture of Pillow's carries its orientation along."""
 
 READABLE = ("a whole picture that can be decoded", "restore it, or save it again as PNG or JPEG")
-MENDED_BY: dict[str, tuple[str, str]] = {
+REMEDIES: dict[str, tuple[str, str]] = {
     "decompression_bomb": ("a smaller picture", "make it smaller"),
     "multi_frame": ("one picture", "save the frame that is meant as a file of its own"),
     "bit_depth": (
@@ -66,7 +66,7 @@ MENDED_BY: dict[str, tuple[str, str]] = {
     "mask_empty": ("a lesion and skin around it", "draw the lesion in white, or leave the mask out"),
     "mask_full": ("a lesion and skin around it", "draw the lesion in white on black, or leave the mask out"),
 }
-"""Reason code -> what would have been right, and what to do, for who is told in an `InputError`; else `READABLE`."""
+"""Reason code -> what would have been right, and what to do, in an `InputError`; else `READABLE`."""
 
 
 class Adjustment(NamedTuple):
@@ -85,17 +85,15 @@ class ItemError(SkinDualGenError):
 
     def input_error(self, name: str) -> InputError:
         """The same for a caller who gave this one picture, under the name by which the caller knows it."""
-        return InputError(f"{name}: {self}", *MENDED_BY.get(self.code, READABLE))
+        return InputError(f"{name}: {self}", *REMEDIES.get(self.code, READABLE))
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A picture as it is stored, but upright.
+    """A picture as it is stored, of any mode of Pillow's, but upright.
 
-    Attributes:
-        image: of any mode of Pillow's.
-        orientation: the EXIF orientation that was applied, 1 to 8; 1 if there was none to apply.
-        bits: of a channel in the file, 16 or else 8 or fewer.
+    ``orientation`` is the EXIF orientation that was applied, 1 to 8 (1: none); ``bits`` of a channel in the file are
+    16, or else 8 or fewer.
     """
 
     image: Image.Image

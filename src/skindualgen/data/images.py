@@ -25,6 +25,7 @@ from skindualgen.files import sha256_bytes
 
 __all__ = [
     "FORMATS",
+    "LUMA",
     "MAX_PIXELS",
     "SUFFIXES",
     "Adjustment",
@@ -42,6 +43,8 @@ Crop = Literal["centre", "pad", "none"]
 TWELVE_BIT_MAX = 4095
 SIXTEEN_BIT_MAX = 65535
 SIXTEEN_TO_EIGHT_BIT = 257
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+"""Weights of red, green and blue in grey (ITU-R BT.601), as Pillow's mode L has them."""
 LESION_KEPT_REPORT = 0.95
 """Share of the lesion inside the crop below which the loss is reported."""
 

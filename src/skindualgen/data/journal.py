@@ -10,16 +10,20 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from pydantic import TypeAdapter
 
 from skindualgen.contracts import ANNOTATORS_DIR, IMAGES_DIR, MASKS_DIR, InputError
-from skindualgen.data.annotators import Annotators, combined
-from skindualgen.data.images import Adjustment, Crop, ItemError, fit, load_photograph
+from skindualgen.data.annotators import combined
+from skindualgen.data.images import Adjustment, ItemError, fit, load_photograph
 from skindualgen.data.masks import load_mask
+from skindualgen.data.prepare_options import PrepareOptions
+from skindualgen.data.sources import Candidate
 from skindualgen.files import (
     TEMPORARY_SUFFIX,
     atomic_write_bytes,
@@ -37,43 +41,27 @@ IN_FLIGHT_PER_WORKER = 4
 
 @dataclass(frozen=True)
 class Task:
-    """One item to process: its id, its files, the stem of the new files, and how pictures are brought to size.
+    """One item of a source folder to process, and the stem of its new files in ``out``.
 
     ``source_sha256`` is a hash of the files' names, sizes and times: an earlier result of the same id is this task's if
-    it has the same. ``annotators`` says which of the masks, ``mask`` and ``other_masks``, becomes the item's.
+    it has the same.
     """
 
-    isic_id: str
+    candidate: Candidate
     source_sha256: str
-    image: Path
-    mask: Path | None
+    source: Path
     out: Path
     stem: str
-    size: int
-    crop: Crop
-    max_pixels: int
-    other_masks: tuple[Path, ...] = ()
-    annotators: Annotators | None = None
+    options: PrepareOptions
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of an item: new files with their hashes, or the reason why there are none.
+    """What became of an item: new files (relative to the data set folder) with their hashes, or why there are none.
 
-    Attributes:
-        isic_id: the item's id.
-        source_sha256: the task's.
-        file_name: POSIX path of the new image relative to the data set folder, None if rejected.
-        mask_file_name: the same of the mask, None without one.
-        sha256: hash of the new image file.
-        mask_sha256: hash of the new mask file.
-        content_sha256: hash of the upright source pixels.
-        perceptual_hash: see `perceptual_hash`.
-        adjustments: what was done to the pictures.
-        reason: reason code of a rejection.
-        detail: its detail.
-        of_mask: which mask the rejection is about, counted from 0; None if it is about the photograph.
-        annotator_masks: files and hashes of the masks by each of several annotators, in their order.
+    ``content_sha256`` is of the upright source pixels; ``reason`` and ``detail`` are of a rejection, which is about the
+    mask number ``of_mask`` (from 0) or, if that is None, about the photograph; ``annotator_masks`` are files and hashes
+    of the masks by each of several annotators.
     """
 
     isic_id: str
@@ -96,29 +84,32 @@ def process(task: Task) -> Result:
     read: int | None = None
     masks: list[Image.Image] = []
     adjustments: list[Adjustment] = []
-    files = () if task.mask is None else (task.mask, *task.other_masks)
+    options, isic_id = task.options, task.candidate.isic_id
+    annotators = options.annotators()
+    files = [task.source / file for file in task.candidate.masks]
     try:
-        photograph = load_photograph(task.image, max_pixels=task.max_pixels)
+        photograph = load_photograph(task.source / task.candidate.image, max_pixels=options.max_pixels)
         for read in range(len(files)):
-            mask, changes = load_mask(files[read], photograph, max_pixels=task.max_pixels)
+            mask, changes = load_mask(files[read], photograph, max_pixels=options.max_pixels)
             masks.append(mask)
             adjustments += changes
         read = None
-        chosen = combined(masks, task.annotators, task.isic_id) if masks else None
-        image, fitted, changes = fit(photograph.image, chosen, size=task.size, crop=task.crop)
+        chosen = combined(masks, annotators, isic_id) if masks else None
+        image, fitted, changes = fit(photograph.image, chosen, size=options.size, crop=options.crop)
         adjustments += changes
-        own = [_fitted_mask(photograph.image, mask, task) for mask in masks] if len(masks) > 1 else []
+        several = masks if len(masks) > 1 else []
+        own = [fit(photograph.image, mask, size=options.size, crop=options.crop)[1] for mask in several]
     except ItemError as error:
         if read is None and masks and error.code.startswith("mask_"):
             read = 0
-        return Result(task.isic_id, task.source_sha256, reason=error.code, detail=error.detail, of_mask=read)
+        return Result(isic_id, task.source_sha256, reason=error.code, detail=error.detail, of_mask=read)
     file_name = f"{IMAGES_DIR}/{task.stem}.png"
     mask_file_name = f"{MASKS_DIR}/{task.stem}.png" if fitted is not None else None
     own_files = [f"{ANNOTATORS_DIR}/{task.stem}.{number}.png" for number in range(1, len(own) + 1)]
-    if own and task.annotators is not None:
-        adjustments.append(Adjustment("annotators", f"{task.annotators.rule} of {', '.join(f.name for f in files)}"))
+    if own and annotators is not None:
+        adjustments.append(Adjustment("annotators", f"{annotators.rule} of {', '.join(f.name for f in files)}"))
     return Result(
-        task.isic_id,
+        isic_id,
         task.source_sha256,
         file_name,
         mask_file_name,
@@ -128,15 +119,9 @@ def process(task: Task) -> Result:
         perceptual_hash=perceptual_hash(image),
         adjustments=(*photograph.adjustments, *adjustments),
         annotator_masks=tuple(
-            (file, _write_png(mask, task.out / file)) for file, mask in zip(own_files, own, strict=True)
+            (file, _write_png(mask, task.out / file)) for file, mask in zip(own_files, own, strict=True) if mask
         ),
     )
-
-
-def _fitted_mask(photograph: Image.Image, mask: Image.Image, task: Task) -> Image.Image:
-    """Return one annotator's mask as the photograph's is brought to size; all of the lesion may lie outside."""
-    _, fitted, _ = fit(photograph, mask, size=task.size, crop=task.crop)
-    return mask if fitted is None else fitted
 
 
 def perceptual_hash(image: Image.Image) -> str:
@@ -151,7 +136,7 @@ def perceptual_hash(image: Image.Image) -> str:
 
 
 def run(tasks: Iterable[Task], *, workers: int) -> Iterator[Result]:
-    """Process tasks, in worker processes if ``workers`` > 1, yielding results as they come."""
+    """Process tasks, in worker processes if ``workers`` > 1, and yield results as they come."""
     if workers == 1:
         yield from map(process, tasks)
         return
@@ -172,39 +157,30 @@ def run(tasks: Iterable[Task], *, workers: int) -> Iterator[Result]:
 
 
 class Journal:
-    """Results on disk, one JSON line each, so that an interrupted run goes on where it stopped.
-
-    Attributes:
-        results: those of this and of earlier runs, by id.
-    """
+    """Results on disk, one JSON line each, by id, so that an interrupted run goes on where it stopped."""
 
     def __init__(self, out: Path, options: Mapping[str, Any], tasks: Sequence[Task]) -> None:
-        """Open or begin the journal of a data set folder.
-
-        Args:
-            out: the data set folder.
-            options: those that the pictures depend on.
-            tasks: all that is to be done; results of other files are forgotten.
+        """Open or begin the journal of a data set folder, and forget results of other files than those of ``tasks``.
 
         Raises:
-            InputError: the folder was begun with other options.
+            InputError: the folder was begun with other options of the pictures.
         """
         self.path = out / WORK_DIR / JOURNAL_FILE
         self.results: dict[str, Result] = {}
-        wanted = {(task.isic_id, task.source_sha256) for task in tasks}
+        wanted = {(task.candidate.isic_id, task.source_sha256) for task in tasks}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # A power failure can leave anything in the last blocks: what is no line of ours is done again.
         text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else ""
-        header, *lines = map(_parse, text.splitlines() or [""])
-        if header is not None:
-            refuse_other_options(out, header, options)
+        header, *lines = text.splitlines() or [""]
+        with suppress(ValueError):
+            refuse_other_options(out, _OPTIONS.validate_json(header), options)
         for result in filter(None, map(_result, lines)):
             if (result.isic_id, result.source_sha256) in wanted and _still_there(out, result):
                 self.results[result.isic_id] = result
         # Written anew, since the last line of a killed run may be cut off.
-        kept = [json.dumps(dict(options)), *(_line(result) for result in self.results.values())]
+        kept = [json.dumps(dict(options)), *(json.dumps(asdict(result)) for result in self.results.values())]
         atomic_write_text(self.path, "".join(f"{line}\n" for line in kept))
-        several = any(task.other_masks for task in tasks)
+        several = any(task.candidate.other_masks for task in tasks)
         for folder in (IMAGES_DIR, MASKS_DIR, *([ANNOTATORS_DIR] if several else [])):
             (out / folder).mkdir(exist_ok=True)
             for leftover in (out / folder).glob(f".*{TEMPORARY_SUFFIX}"):
@@ -214,7 +190,7 @@ class Journal:
         """Write results down as they come, and pass them on."""
         with self.path.open("a", encoding="utf-8") as file:
             for result in results:
-                file.write(f"{_line(result)}\n")
+                file.write(f"{json.dumps(asdict(result))}\n")
                 file.flush()
                 self.results[result.isic_id] = result
                 yield result
@@ -233,25 +209,15 @@ def _still_there(out: Path, result: Result) -> bool:
     return all((out / name).is_file() and sha256_file(out / name) == digest for name, digest in files if name)
 
 
-def _line(result: Result) -> str:
-    return json.dumps(asdict(result))
+_OPTIONS, _RESULT = TypeAdapter(dict[str, Any]), TypeAdapter(Result)
 
 
-def _parse(line: str) -> dict[str, Any] | None:
-    """Return a line's JSON object; None if it is none."""
+def _result(line: str) -> Result | None:
+    """The result that a line holds; None if it holds none."""
     try:
-        values = json.loads(line)
+        return _RESULT.validate_json(line)
     except ValueError:
         return None
-    return values if isinstance(values, dict) else None
-
-
-def _result(values: Mapping[str, Any] | None) -> Result | None:
-    if values is None or values.keys() != {field.name for field in fields(Result)}:
-        return None
-    adjustments = tuple(Adjustment(*pair) for pair in values["adjustments"])
-    masks = tuple((file, digest) for file, digest in values["annotator_masks"])
-    return Result(**{**values, "adjustments": adjustments, "annotator_masks": masks})
 
 
 def _write_png(image: Image.Image, path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Which pixels of a mask are lesion: told by its colours and levels, and by nothing else.
+"""Which pixels of a mask are lesion: by its colours and levels, and by nothing else.
 
 A mask is binary (black and one other colour), or has an outline that is anti-aliased or lossy between black and one
 colour. Few levels far apart are classes, or a rim that is to be ignored: which of them is lesion, only its author can

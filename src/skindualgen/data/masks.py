@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from skindualgen.data.arrays import Values, mask_items
@@ -13,9 +14,11 @@ from skindualgen.data.decoding import EXIF_TRANSPOSE, MAX_PIXELS, Adjustment, De
 from skindualgen.data.images import Photograph, same_aspect, size_text
 from skindualgen.data.mask_levels import lesion_of
 
+LESION_ABOVE = 127
+"""Grey level of a mask above which a pixel is lesion, where a mask is no longer of 0 and 255 alone."""
 RESIZED = "mask_resized"
 LOOKS_INVERTED = "mask_looks_inverted"
-"""Adjustment code of a mask whose four corners are lesion: told, and never corrected."""
+"""Adjustment code of a mask whose four corners are lesion: reported, never corrected."""
 
 
 def load_mask(
@@ -29,7 +32,7 @@ def load_mask(
 
     Args:
         source: a file in one of `skindualgen.data.images.FORMATS`, its content, a picture of Pillow's, or one array or
-            tensor, as `skindualgen.data.arrays.mask_items` takes it; `skindualgen.data.mask_levels` tells the lesion.
+            tensor, as `skindualgen.data.arrays.mask_items` takes it; `skindualgen.data.mask_levels` reads its levels.
         photograph: the photograph it belongs to; without it, the mask keeps its size.
         max_pixels: as in `skindualgen.data.images.load_photograph`.
         allow_uniform: take a mask without any lesion, or without anything else, as well.
@@ -39,7 +42,7 @@ def load_mask(
 
     Raises:
         ItemError: another aspect, several colours, soft or with more than two labels, empty or full, or its orientation
-            cannot be told.
+            is not known.
     """
     adjustments: list[Adjustment] = []
     if not isinstance(source, (Path, bytes, Image.Image)):
@@ -65,6 +68,11 @@ def load_mask(
         mask = _fit_mask(mask, photograph, adjustments)
     _note_inverted(mask, adjustments)
     return mask, adjustments
+
+
+def lesion_pixels(mask: Image.Image) -> NDArray[np.bool_]:
+    """The lesion [h, w] of a mask of any grey levels: above `LESION_ABOVE`."""
+    return np.asarray(mask.convert("L")) > LESION_ABOVE
 
 
 def resize_mask(mask: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -95,7 +95,6 @@ def paraphrase_prompts(
     model: str,
     cache_dir: Path,
     *,
-    api_key_variable: str = API_KEY_VARIABLE,
     workers: int = 4,
     attempts: int = ATTEMPTS,
     backoff_seconds: float = BACKOFF_SECONDS,
@@ -113,7 +112,6 @@ def paraphrase_prompts(
         url: Base of the endpoint, as in ``http://localhost:11434/v1``; ``/chat/completions`` is appended.
         model: Name of the model at the endpoint.
         cache_dir: Folder of the cache; made if it is not there.
-        api_key_variable: Environment variable with the key; sent only if it is set.
         workers: Requests under way at once.
         attempts: Tries for each prompt on time-outs, lost connections, 429, 5xx and answers that are not understood.
         backoff_seconds: Wait after the first try; doubles with each, and an answer's ``Retry-After`` can lengthen it.
@@ -125,7 +123,7 @@ def paraphrase_prompts(
         InputError: The address is no HTTP address, nothing answers there, or the endpoint refuses the request (wrong
             key, model or path).
     """
-    key = os.environ.get(api_key_variable)
+    key = os.environ.get(API_KEY_VARIABLE)
     endpoint = _Endpoint(_chat_address(url), model, cache_dir, key, attempts, backoff_seconds, timeout_seconds)
     cache_dir.mkdir(parents=True, exist_ok=True)
     distinct = list(dict.fromkeys(prompt for prompt, _ in prompts_and_records))
@@ -278,21 +276,16 @@ class _Endpoint:
 def _chat_address(url: str) -> str:
     try:
         parsed = httpx2.URL(url)
-    except httpx2.InvalidURL as error:
-        raise _address_error(url) from error
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.userinfo:
-        raise _address_error(url)
-    if parsed.path.rstrip("/").endswith("/chat/completions"):
-        raise _address_error(url)
+        usable = parsed.scheme in ("http", "https") and parsed.host and not (parsed.query or parsed.userinfo)
+    except httpx2.InvalidURL:
+        usable = False
+    if not usable or parsed.path.rstrip("/").endswith("/chat/completions"):
+        raise InputError(
+            f"endpoint address {url!r}",
+            "the base of an OpenAI-compatible endpoint, without /chat/completions, key or query",
+            "write it like http://localhost:11434/v1",
+        )
     return f"{url.rstrip('/')}/chat/completions"
-
-
-def _address_error(url: str) -> InputError:
-    return InputError(
-        f"endpoint address {url!r}",
-        "the base of an OpenAI-compatible endpoint, without /chat/completions, key or query",
-        "write it like http://localhost:11434/v1",
-    )
 
 
 def _cached_text(path: Path, entry: dict[str, str]) -> str | None:

@@ -20,15 +20,7 @@ RULER_CHANCE, INK_CHANCE, STICKER_CHANCE, BUBBLE_CHANCE, CORNER_CHANCE = 0.22, 0
 
 
 def add_artefacts(rng: np.random.Generator, picture: Picture) -> tuple[Picture, list[str]]:
-    """Lay hair and, by chance, the other artefacts over a picture.
-
-    Args:
-        rng: Source of every choice.
-        picture: RGB [h, w, 3] with h = w.
-
-    Returns:
-        The new picture and the names of what was added.
-    """
+    """Lay hair and, by chance, other artefacts over a picture [h, h, 3]; return it and their names."""
     added: list[str] = []
     if rng.random() < STICKER_CHANCE:
         picture, added = _sticker(rng, picture), [*added, "sticker"]

@@ -40,14 +40,7 @@ LOADER_WORDS = re.compile(
 class Summary:
     """What `prepare` did.
 
-    Attributes:
-        out: the data set folder.
-        layout: the source's layout.
-        counts: as in ``dataset.json``.
-        rejected: reason -> number.
-        adjusted: adjustment -> number.
-        notes: what there is to know, one sentence each.
-        audit: findings, if asked for.
+    Counts are as in ``dataset.json``; items are counted by reason of rejection and by adjustment.
     """
 
     out: Path
@@ -72,7 +65,7 @@ def prepare(
     """Turn a source folder into a data set folder.
 
     An interrupted or refused run goes on when it is started again, and ends with the bytes of one that was not.
-    Rejected items stand in ``rejected.csv``, changed ones in ``adjusted.csv``. The order of ids decides everything that
+    Rejected items are in ``rejected.csv``, changed ones in ``adjusted.csv``. The order of ids decides everything that
     could depend on an order, so the number of workers changes nothing.
 
     Args:
@@ -100,7 +93,7 @@ def prepare(
     candidates = _with_masks(listing) if options.require_masks else listing.candidates
     tasks = list(_tasks(source.resolve(), out, candidates, options))
     journal = Journal(out, options.of_pictures(), tasks)
-    todo = (task for task in tasks if task.isic_id not in journal.results)
+    todo = (task for task in tasks if task.candidate.isic_id not in journal.results)
     running = journal.record(run(todo, workers=workers or os.cpu_count() or 1))
     with _progress("pictures", len(candidates), show_progress) as advance:
         for result in running:
@@ -191,8 +184,7 @@ def _fingerprint(source: Path, listing: Listing) -> str:
 
 def _stats(source: Path, candidate: Candidate) -> list[tuple[int, int]]:
     """Return size and time of an item's files."""
-    files = (candidate.image, candidate.mask, *candidate.other_masks)
-    stats = [(source / file).stat() for file in files if file is not None]
+    stats = [(source / file).stat() for file in (candidate.image, *candidate.masks)]
     return [(stat.st_size, stat.st_mtime_ns) for stat in stats]
 
 
@@ -207,39 +199,20 @@ def _with_masks(listing: Listing) -> list[Candidate]:
 def _tasks(source: Path, out: Path, candidates: Sequence[Candidate], options: PrepareOptions) -> Iterator[Task]:
     stems = file_stems(candidate.isic_id for candidate in candidates)
     for candidate in candidates:
-        mask = source / candidate.mask if candidate.mask is not None else None
         masks = f"{candidate.mask!r} {candidate.other_masks!r}" if candidate.other_masks else f"{candidate.mask!r}"
         files = f"{candidate.image!r} {masks} {stems[candidate.isic_id]} {_stats(source, candidate)}"
-        yield Task(
-            candidate.isic_id,
-            sha256_bytes(files.encode()),
-            source / candidate.image,
-            mask,
-            out,
-            stems[candidate.isic_id],
-            options.size,
-            options.crop,
-            options.max_pixels,
-            tuple(source / file for file in candidate.other_masks),
-            options.annotators(),
-        )
+        yield Task(candidate, sha256_bytes(files.encode()), source, out, stems[candidate.isic_id], options)
 
 
 @contextmanager
 def _progress(title: str, total: int, show: bool) -> Iterator[Callable[[int], None]]:
     """Show a bar with the time left on stderr; yield the function that sets how many are done."""
+    from rich import progress as bars
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=not show) as progress:
+    columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn())
+    times = (bars.TimeElapsedColumn(), bars.TimeRemainingColumn())
+    with bars.Progress(*columns, *times, console=Console(stderr=True), disable=not show) as progress:
         bar = progress.add_task(title, total=total)
         yield lambda done: progress.update(bar, completed=done)
 

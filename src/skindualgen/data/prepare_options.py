@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -84,6 +85,9 @@ class PrepareOptions:
         if (self.llm_url is None) != (self.llm_model is None):
             got = "an endpoint without a model" if self.llm_model is None else "a model without an endpoint"
             raise InputError(got, "both or none", "give --llm-url and --llm-model")
+        if self.llm_url is not None and find_spec("httpx2") is None:
+            remedy = "run `pip install skindualgen[paraphrase]`, or leave --llm-url out"
+            raise InputError("--llm-url without httpx2", "the package httpx2, which asks the endpoint", remedy)
         if self.annotator is not None:
             check_rule(self.annotator)
         parse_ratios(self.split)

@@ -61,7 +61,7 @@ TEMPLATES = (
 )
 """Long, short and reordered forms; every one states the diagnosis."""
 _DERMOSCOPY = re.compile("dermos|dermat")
-"""Templates of which a clinical photograph (the ISIC Archive's ``image_type``) must not be told."""
+"""Templates of which a clinical photograph (the ISIC Archive's ``image_type``) must not be used."""
 
 FIELD_ATTRIBUTES: Mapping[str, frozenset[str]] = {
     "diagnosis": frozenset({"diagnosis"}),

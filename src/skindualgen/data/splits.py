@@ -13,13 +13,11 @@ Link = tuple[str, Hashable]
 
 
 def connected_components(links: Sequence[Sequence[Link]]) -> list[list[int]]:
-    """Group items that share any link, directly or through others.
-
-    Args:
-        links: for each of the n items its links; an item without links stands alone.
+    """Group items that share any of their links, directly or through others; an item without links is alone.
 
     Returns:
-        Components as ascending index lists, ordered by their first index; together a partition of ``range(n)``.
+        Components as ascending index lists, ordered by their first index; together a partition of
+        ``range(len(links))``.
     """
     parent = list(range(len(links)))
 
@@ -57,7 +55,7 @@ def assign_splits(
 
     Args:
         ids: the id of each item.
-        components: a partition of ``range(len(ids))``.
+        components: a partition of ``range(len(ids))``, or a part of one; the other items get "".
         diagnoses: diagnosis of each item; ``None`` is a stratum of its own. A component has its most frequent one.
         ratios: split name -> share, each >= 0, at least one > 0; normalised to sum 1.
         seed: another seed gives another assignment.
@@ -101,7 +99,7 @@ def assign_splits(
 
 
 def crossing_components(components: Sequence[Sequence[int]], splits: Sequence[str]) -> list[list[int]]:
-    """Return the components whose members stand in more than one split: each is a leak."""
+    """Return the components whose members are in more than one split: each is a leak."""
     return [list(c) for c in components if len({splits[i] for i in c}) > 1]
 
 
@@ -124,19 +122,8 @@ def carve_validation(
     if not 0 < share < 1:
         raise InputError(f"a validation share of {share}", "a number between 0 and 1", "use for example 0.15")
     train = [component for component in components if splits[component[0]] == "train"]
-    members = [item for component in train for item in component]
-    position = {item: index for index, item in enumerate(members)}
-    carved = assign_splits(
-        [ids[item] for item in members],
-        [[position[item] for item in component] for component in train],
-        [diagnoses[item] for item in members],
-        {"train": 1 - share, "val": share},
-        seed=seed,
-    )
-    result = list(splits)
-    for item, name in zip(members, carved, strict=True):
-        result[item] = name
-    return result
+    carved = assign_splits(ids, train, diagnoses, {"train": 1 - share, "val": share}, seed=seed)
+    return [new or old for new, old in zip(carved, splits, strict=True)]
 
 
 def _majority(values: Sequence[str]) -> str:

@@ -113,7 +113,7 @@ def read_training_items(folder: Path) -> TrainingItems | None:
 
 
 def training_item(record: PairRecord, root: Path | None = None) -> TrainingItem:
-    """Return what a record tells of its photograph; with ``root``, a hash that it lacks is taken of the file."""
+    """Return what a record says of its photograph; with ``root``, a hash that it lacks is taken of the file."""
     more: Mapping[str, Any] = record.model_extra or {}
     likeness = str(more.get("perceptual_hash"))
     digest = record.sha256

@@ -9,6 +9,7 @@ import imagehash
 import numpy as np
 from PIL import Image
 
+from skindualgen.data.masks import lesion_pixels
 from skindualgen.metrics.masks import ShapeStatistics, dice, shape_statistics
 
 AREA_RANGE = (0.013, 0.878)
@@ -113,7 +114,7 @@ def agreement(mask: Image.Image, truth: Image.Image) -> float:
     """Return the Dice of two masks in [0, 1]; ``mask`` is brought to the size of ``truth`` by nearest neighbour."""
     if mask.size != truth.size:
         mask = mask.resize(truth.size, Image.Resampling.NEAREST)
-    return dice(np.asarray(mask.convert("L")) >= 128, np.asarray(truth.convert("L")) >= 128)
+    return dice(lesion_pixels(mask), lesion_pixels(truth))
 
 
 def variety(images: Sequence[Image.Image]) -> float:

@@ -20,7 +20,7 @@ from rich.progress import (
 )
 
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.data.manifest import read_metadata
+from skindualgen.data.dataset import Dataset
 from skindualgen.data.phantom import write_phantom_folder
 from skindualgen.data.prepare import PrepareOptions, prepare
 from skindualgen.demo.page import build_report
@@ -188,7 +188,7 @@ def _prepare(options: ShowOptions, size: int, show: Show, console: Console) -> l
     rejected = sum(summary.rejected.values())
     if rejected:
         show.remarks.append(f"{rejected} items of the folder were left out; reasons in {DATA_DIR}/rejected.csv.")
-    return read_metadata(options.out / DATA_DIR)
+    return Dataset.open(options.out / DATA_DIR).records
 
 
 @contextmanager

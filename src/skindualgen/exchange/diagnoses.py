@@ -7,7 +7,7 @@ from typing import Any
 
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.images import ItemError
-from skindualgen.data.sources.base import BEHAVIOURS, diagnosis_name
+from skindualgen.data.sources.values import BEHAVIOURS, diagnosis_name
 from skindualgen.data.terms import UNKNOWN_LESION, diagnosis_term
 from skindualgen.exchange.source import Source
 

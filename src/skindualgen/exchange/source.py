@@ -13,7 +13,8 @@ from typing import Any
 
 from skindualgen.contracts import InputError, Split
 from skindualgen.data.images import SUFFIXES, ItemError
-from skindualgen.data.sources.base import SPLIT_NAMES, Rejection, Tree, key
+from skindualgen.data.sources.base import Rejection, Tree, key
+from skindualgen.data.sources.values import SPLIT_NAMES
 
 README = "readme"
 """Files whose name starts so are words for people, and are not listed as left out."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from skindualgen.contracts import InputError, Split
 from skindualgen.data.images import SUFFIXES
-from skindualgen.data.sources.base import SPLIT_NAMES
+from skindualgen.data.sources.values import SPLIT_NAMES
 from skindualgen.exchange.formats import optional_package
 from skindualgen.exchange.source import Source, short, split_of_parts
 

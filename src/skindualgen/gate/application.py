@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord
+from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, REJECTS_FILE, InputError, PairRecord
 from skindualgen.data.dataset import Dataset
 from skindualgen.data.manifest import write_dataset
 from skindualgen.data.reading import read_pair
@@ -23,7 +23,7 @@ from skindualgen.folders import refuse_filled
 from skindualgen.gate.gate import GATE_FILE, Gate, Verdict
 from skindualgen.gate.lines import score_lines
 
-SCORES_FILE, REJECTS_FILE = "gate.csv", "rejected.jsonl"
+SCORES_FILE = "gate.csv"
 
 Report = Callable[[int, int], None]
 """called with the number of items done and the number of all"""

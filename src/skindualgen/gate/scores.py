@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from skindualgen.judges.alignment import LUMA
+from skindualgen.data.images import LUMA
 from skindualgen.metrics.masks import shape_statistics
 
 SCORES: Mapping[str, str] = {

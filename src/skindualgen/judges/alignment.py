@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from skindualgen.contracts import InputError
+from skindualgen.data.images import LUMA
 from skindualgen.judges.features import dihedral_views
 from skindualgen.judges.neighbours import Neighbours
 
@@ -49,9 +50,6 @@ BLANK = 1.0
 NO_DIFFERENCE = 0.05
 """1 - correlation below which two patterns are the same: compressed or recoloured copies stay below 0.02, unrelated
 photographs have about 0.4. It keeps the ratio defined where the reference itself holds one photograph many times."""
-
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""Weights of red, green and blue in grey (BT.601)."""
 
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]

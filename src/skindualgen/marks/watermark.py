@@ -21,6 +21,7 @@ from PIL import Image
 from scipy.fft import dctn, idctn
 
 from skindualgen.contracts import InputError
+from skindualgen.data.images import LUMA
 
 PAYLOAD = b"skindualgen synthetic"
 """What the mark says: the signs are the bits of its SHAKE-256."""
@@ -35,9 +36,6 @@ BUDGET = 1.0
 MARGIN = 1.0
 """How far a turned frequency lies on the wanted side of 0, so that rounding and JPEG do not turn it back: as root mean
 square in grey levels of a picture that is made of such frequencies alone."""
-
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-"""Weights of red, green and blue in grey (ITU-R BT.601), as Pillow's mode L has them."""
 
 DETECTED = 5.0
 """Score from which a picture counts as marked: reached by chance with p = 2.9e-7 (one-sided, normal)."""

@@ -12,14 +12,12 @@ from typing import Any
 
 from PIL import Image
 
-from skindualgen.contracts import PairRecord
+from skindualgen.contracts import REJECTS_FILE, SHEET_FILE, PairRecord
 from skindualgen.data.manifest import write_dataset_stream
 from skindualgen.files import atomic_path, run_record
 from skindualgen.production.chunk import AREA_SCORE
 from skindualgen.production.journal import Journal
 
-REJECTS_FILE = "rejected.jsonl"
-SHEET_FILE = "contact_sheet.png"
 SHEET_PAIRS = 48
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from skindualgen.contracts import DATASET_FILE, METADATA_FILE, InputError, PairRecord
+from skindualgen.contracts import DATASET_FILE, METADATA_FILE, REJECTS_FILE, SHEET_FILE, InputError, PairRecord
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE
 from skindualgen.files import atomic_write_bytes, atomic_write_text, sha256_file
 from skindualgen.folders import new_folder
@@ -21,7 +21,6 @@ from skindualgen.release.cards import (
     BENCHMARK_FILE,
     LICENCE_CARD,
     PLAN_FILE,
-    REJECTS_FILE,
     REPORT_FILE,
     UNNAMED,
     CardOptions,
@@ -38,7 +37,6 @@ from skindualgen.verify.folder import verify_folder
 
 DATASET_DIR, ADAPTER_DIR = "dataset", "adapter"
 """folders of a release, each the content of one repository"""
-SHEET_FILE = "contact_sheet.png"
 PAPERS = (METADATA_FILE, DATASET_FILE, SETTINGS_FILE, TRAINING_ITEMS_FILE, REJECTS_FILE)
 """what is published of a data set folder beside the files that its records name; each where it is there"""
 NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES})

@@ -10,6 +10,7 @@ from typing import Any
 from huggingface_hub import DatasetCardData, ModelCard
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from skindualgen.contracts import REJECTS_FILE
 from skindualgen.model.card import adapter_card, use_restrictions
 from skindualgen.release.contents import NOT_RECORDED, Contents
 from skindualgen.release.licences import LicenceChain
@@ -19,7 +20,7 @@ from skindualgen.release.schema import SPLIT_NAMES, dataset_configs, size_catego
 
 REPORT_FILE, BENCHMARK_FILE = "evaluation.json", "benchmark.json"
 """names of the results in a release"""
-PLAN_FILE, REJECTS_FILE = "plan.csv", "rejected.jsonl"
+PLAN_FILE = "plan.csv"
 LICENCE_CARD = "LICENSE.md"
 UNNAMED = "OWNER/NAME"
 """what a loading example names until the repository is known"""

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from skindualgen.contracts import REJECTS_FILE
 from skindualgen.data.dataset import Dataset
 from skindualgen.evaluation.definitions import DEFINITIONS
 from skindualgen.files import atomic_write_json, atomic_write_text
 from skindualgen.folders import own_folder
-from skindualgen.gate.application import REJECTS_FILE, SCORES_FILE, Application, write_application
+from skindualgen.gate.application import SCORES_FILE, Application, write_application
 from skindualgen.gate.diversity import diversity
 from skindualgen.gate.gate import REAL_SCORES_FILE, GateFile, Verdict
 from skindualgen.gate.lines import read_score_lines

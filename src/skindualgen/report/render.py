@@ -18,6 +18,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.measure import find_contours
 
 from skindualgen.contracts import InputError
+from skindualgen.data.masks import lesion_pixels
 from skindualgen.files import atomic_write_text
 from skindualgen.metrics.intervals import Estimate
 from skindualgen.report.page import Chart, Outline, Report
@@ -99,7 +100,7 @@ def outline_path(outline: Outline, width: int, height: int) -> str:
     Raises:
         InputError: the mask's aspect is not that of the box (more than 2 % apart).
     """
-    mask = np.asarray(outline.mask.convert("L")) >= 128  # [h, w]
+    mask = lesion_pixels(outline.mask)  # [h, w]
     rows, columns = mask.shape
     if abs(math.log((columns / rows) / (width / height))) > 0.02:
         got = f"a mask of {columns} x {rows} over a picture of {width} x {height}"

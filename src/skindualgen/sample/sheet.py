@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from skindualgen.data.masks import lesion_pixels
+
 OUTLINE_RGB = (80, 255, 120)
 GAP_PX = 4
 LABEL_PX = 14
@@ -15,7 +17,7 @@ LABEL_PX = 14
 
 def outline(image: Image.Image, mask: Image.Image, colour: tuple[int, int, int] = OUTLINE_RGB) -> Image.Image:
     """Draw the mask's contour, one pixel wide and inside the lesion, on a copy of the image of the same size."""
-    inside = np.asarray(mask.convert("L")) >= 128
+    inside = lesion_pixels(mask)
     edge = inside & ~ndimage.binary_erosion(inside)
     pixels = np.array(image.convert("RGB"))
     pixels[edge] = colour

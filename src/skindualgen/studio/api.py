@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
 from skindualgen.contracts import InputError
+from skindualgen.data.masks import lesion_pixels
 from skindualgen.production.chunk import AREA_SCORE
 from skindualgen.studio.commands import generate_command
 from skindualgen.studio.drawing import DRAWING
@@ -106,7 +106,7 @@ class Endpoints:
         )
         path = self._studio.new_download_folder() / "mask.png"
         mask.save(path)
-        share = float((np.asarray(mask) > 127).mean())
+        share = float(lesion_pixels(mask).mean())
         yield {"width": mask.width, "height": mask.height, AREA_SCORE: round(share, 4)}, str(path)
 
     def edit(

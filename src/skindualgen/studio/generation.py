@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_metadata
+from skindualgen.data.masks import lesion_pixels
 from skindualgen.studio.requests import GenerationRequest, Given
 from skindualgen.studio.workspace import DATASETS_DIR, Workspace
 
@@ -153,7 +154,7 @@ def _agreements(pipeline: WatchedPipeline, folder: Path) -> list[float]:
     for record in read_metadata(folder):
         with Image.open(folder / record.file_name) as image, Image.open(folder / str(record.mask_file_name)) as mask:
             field = predict(np.asarray(image.convert("RGB"))[None])[0]
-            agreements.append(float(dice(np.asarray(mask) > 127, clean_mask(field > 0))))
+            agreements.append(float(dice(lesion_pixels(mask), clean_mask(field > 0))))
     return agreements
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from skindualgen.contracts import InputError
+from skindualgen.data.masks import LESION_ABOVE
 from skindualgen.studio.generation import predict_mask
 from skindualgen.studio.pieces import data_uri
 from skindualgen.studio.uploads import Limits, checked_mask
@@ -119,7 +120,7 @@ def painted(value: Value | None, limits: Limits) -> Image.Image:
 def _mask_uri(mask: Image.Image) -> str:
     """A mask as white on nothing."""
     white = Image.new("RGBA", mask.size, "white")
-    white.putalpha(mask.convert("L").point(lambda grey: 255 * (grey >= 128)))
+    white.putalpha(mask.convert("L").point(lambda grey: 255 * (grey > LESION_ABOVE)))
     return data_uri(white, "PNG")
 
 

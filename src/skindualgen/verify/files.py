@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
 
-from skindualgen.contracts import DATASET_FILE, METADATA_FILE, InputError, PairRecord
+from skindualgen.contracts import DATASET_FILE, METADATA_FILE, SHEET_FILE, InputError, PairRecord
 from skindualgen.data.images import SUFFIXES
 from skindualgen.data.manifest import read_dataset_info
 from skindualgen.verify.deviations import Deviation, Tally
@@ -17,7 +17,6 @@ from skindualgen.verify.pair import PairFindings, check_pair
 from skindualgen.verify.register import Register
 from skindualgen.verify.totals import check_totals
 
-SHEET_FILE = "contact_sheet.png"
 """Overview of a generated folder: the only picture at its top that no record names."""
 
 THUMBNAILS_DIR = "rejected"

@@ -14,14 +14,14 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from skindualgen.contracts import DATASET_FILE, IMAGES_DIR, MASKS_DIR, InputError, PairRecord
+from skindualgen.contracts import DATASET_FILE, IMAGES_DIR, MASKS_DIR, SHEET_FILE, InputError, PairRecord
 from skindualgen.data.images import SUFFIXES
 from skindualgen.data.manifest import read_dataset_info
 from skindualgen.exchange.parquet import GENERATED_COLUMNS, PICTURES, open_table, read_rows
 from skindualgen.exchange.webdataset import IMAGE_KEY, MASK_KEY, RECORD_KEY, Entry, read_tar, samples
 from skindualgen.files import sha256_file
 from skindualgen.verify.deviations import Deviation, Tally
-from skindualgen.verify.files import SHEET_FILE, THUMBNAILS_DIR, bad_record
+from skindualgen.verify.files import THUMBNAILS_DIR, bad_record
 from skindualgen.verify.pair import PairFindings, check_pair
 from skindualgen.verify.register import Register
 from skindualgen.verify.totals import check_totals

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 from skindualgen.contracts import InputError
-from skindualgen.data.sources import catalogues, challenges, derm7pt, folders, published
+from skindualgen.data.sources import derm7pt, folders, published
 from skindualgen.data.sources.base import Candidate, Listing, Options, Rejection, Tree
+from skindualgen.data.sources.catalogues import CATALOGUES
+from skindualgen.data.sources.challenges import CHALLENGES
 from skindualgen.data.sources.diagnoses import settle_diagnoses
 from skindualgen.data.sources.leftovers import list_leftovers
 from skindualgen.data.sources.pairing import refuse_several
 
 __all__ = ["LAYOUTS", "Candidate", "Layout", "Listing", "Options", "Rejection", "Tree", "detect", "list_source"]
+
+Evidence = Callable[[Tree], str | None]
+Read = Callable[[Tree, Options], Listing]
 
 Layout = Literal[
     "isic2016",
@@ -35,43 +39,20 @@ Layout = Literal[
 ]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
+READERS: dict[str, tuple[Evidence, Read]] = {
+    **{name: (challenge.evidence, challenge.read) for name, challenge in CHALLENGES.items()},
+    **{name: (catalogue.evidence, catalogue.read) for name, catalogue in CATALOGUES.items()},
+    "ham10000": (published.ham10000_evidence, published.read_ham10000),
+    "ph2": (published.ph2_evidence, published.read_ph2),
+    "derm7pt": (derm7pt.evidence, derm7pt.read),
+    "isic-archive": (published.archive_evidence, published.read_archive),
+    "imagefolder": (folders.table_evidence, folders.read_imagefolder),
+    "folder": (folders.folder_evidence, folders.read_folder),
+}
 # Layouts with marks of their own come first; only where none of them is found are the general ones asked.
-OWN_MARKS: dict[Layout, Callable[[Tree], str | None]] = {
-    "isic2016": partial(challenges.evidence, layout="isic2016"),
-    "isic2017": partial(challenges.evidence, layout="isic2017"),
-    "isic2018": partial(challenges.evidence, layout="isic2018"),
-    "isic2019": partial(challenges.evidence, layout="isic2019"),
-    "isic2020": partial(catalogues.evidence, layout="isic2020"),
-    "isic2024": partial(catalogues.evidence, layout="isic2024"),
-    "ham10000": published.ham10000_evidence,
-    "ph2": published.ph2_evidence,
-    "bcn20000": partial(catalogues.evidence, layout="bcn20000"),
-    "pad-ufes-20": partial(catalogues.evidence, layout="pad-ufes-20"),
-    "derm7pt": derm7pt.evidence,
-    "isic-archive": published.archive_evidence,
-    "imagefolder": folders.table_evidence,
-}
-GENERAL: dict[Layout, Callable[[Tree], str | None]] = {
-    "imagefolder": folders.classes_evidence,
-    "folder": folders.folder_evidence,
-}
-READERS: dict[Layout, Callable[[Tree, Options], Listing]] = {
-    "isic2016": lambda tree, options: challenges.read(tree, "isic2016", options),
-    "isic2017": lambda tree, options: challenges.read(tree, "isic2017", options),
-    "isic2018": lambda tree, options: challenges.read(tree, "isic2018", options),
-    "isic2019": lambda tree, options: challenges.read(tree, "isic2019", options),
-    "isic2020": lambda tree, options: catalogues.read(tree, "isic2020", options),
-    "isic2024": lambda tree, options: catalogues.read(tree, "isic2024", options),
-    "ham10000": published.read_ham10000,
-    "ph2": published.read_ph2,
-    "bcn20000": lambda tree, options: catalogues.read(tree, "bcn20000", options),
-    "pad-ufes-20": lambda tree, options: catalogues.read(tree, "pad-ufes-20", options),
-    "derm7pt": derm7pt.read,
-    "isic-archive": published.read_archive,
-    "imagefolder": folders.read_imagefolder,
-    "folder": folders.read_folder,
-}
-FIXED_TABLES = frozenset({"isic2016", "isic2017", "isic2018", "isic2019", "ph2", "derm7pt"})
+OWN_MARKS: dict[Layout, Evidence] = {name: READERS[name][0] for name in LAYOUTS if name != "folder"}
+GENERAL: dict[Layout, Evidence] = {"imagefolder": folders.classes_evidence, "folder": folders.folder_evidence}
+FIXED_TABLES = frozenset({*CHALLENGES, "ph2", "derm7pt"})
 
 
 def detect(tree: Tree) -> Layout:
@@ -95,7 +76,7 @@ def detect(tree: Tree) -> Layout:
     raise InputError(
         f"no known layout in {tree.root.name}; seen: {shown[:400] or 'no file'}",
         f"one of {', '.join(LAYOUTS)}",
-        "put photographs in images/, masks in masks/ and a metadata.csv beside them, or say --layout",
+        "put photographs in images/, masks in masks/ and a metadata.csv next to them, or say --layout",
     )
 
 
@@ -126,7 +107,7 @@ def list_source(root: Path, *, layout: Layout | Literal["auto"] = "auto", option
             "leave them out, or say another --layout",
         )
     tree.asked.clear()  # Looking for marks is not reading.
-    listing = READERS[found](tree, options)
+    listing = READERS[found][1](tree, options)
     settle_diagnoses(listing, options)
     if not options.annotators:
         refuse_several(listing.candidates)

@@ -1,4 +1,4 @@
-"""What the readers of all layouts share: the listing of a source, its files, its tables, its vocabulary."""
+"""What the readers of all layouts share: the listing of a source and its files."""
 
 from __future__ import annotations
 
@@ -10,50 +10,22 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from skindualgen.contracts import InputError, Split
-from skindualgen.data.archive_terms import LEVEL_FIELDS, SITE_FIELDS, known_diagnosis, site_of_levels
 from skindualgen.data.images import SUFFIXES, Adjustment, ItemError
 from skindualgen.data.splits import Link
-from skindualgen.data.terms import NOT_KNOWN, SEXES, age_years, diagnosis_term, known, sex_term, site_term
 
 IGNORED_FOLDERS = frozenset({"__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information"})
 IGNORED_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 """Folders and files that operating systems and file servers leave behind, in lower case."""
-DERMOSCOPIC = "dermoscopic"
-"""The ISIC Archive's image type that needs no mention: other photographs are none that dermoscopy made."""
 SHOWN_CHARACTERS = 200
-SPLIT_NAMES: Mapping[str, Split] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-    "test_v2": "test",
-    "eval": "test",
-    "evaluation": "test",
-}
-"""Names of splits in published folders and tables, in lower case.
-
-Those of ``datasets`` (datasets/data_files.py, SPLIT_KEYWORDS), for which "eval" and "evaluation" are the test split.
-"""
-BEHAVIOURS = ("benign", "malignant", "indeterminate", "indeterminate/benign", "indeterminate/malignant")
 
 
 @dataclass(frozen=True)
 class Candidate:
     """One photograph that a layout's reader has found, with all that the source says of it.
 
-    Attributes:
-        isic_id: its id, unique within a listing.
-        image: POSIX path relative to the source folder.
-        mask: the same of its mask, or None.
-        fields: values for the fields of `PairRecord`.
-        split: the split that the source puts it in, if any.
-        links: what ties it to others beyond patient and lesion.
-        adjustments: what had to be changed in its metadata.
-        other_masks: masks by further annotators, in the order of their names; ``mask`` is then the first.
+    Paths are POSIX, relative to the source folder. ``fields`` are values for those of `PairRecord`, ``split`` is the
+    one that the source puts it in, ``links`` tie it to others beyond patient and lesion, ``adjustments`` say what had
+    to be changed in its metadata. ``mask`` is the first of several annotators' by name, ``other_masks`` are the rest.
     """
 
     isic_id: str
@@ -64,6 +36,17 @@ class Candidate:
     links: tuple[Link, ...] = ()
     adjustments: tuple[Adjustment, ...] = ()
     other_masks: tuple[str, ...] = ()
+
+    @property
+    def masks(self) -> tuple[str, ...]:
+        """All of its masks."""
+        return () if self.mask is None else (self.mask, *self.other_masks)
+
+    @property
+    def diagnosis(self) -> str | None:
+        """The diagnosis, if the source states one."""
+        value = self.fields.get("diagnosis")
+        return None if value is None else str(value)
 
 
 @dataclass(frozen=True)
@@ -80,13 +63,9 @@ class Rejection:
 class Listing:
     """All that a source folder holds, before any picture is decoded.
 
-    Attributes:
-        layout: how the source is laid out.
-        candidates: its photographs.
-        rejections: what is not used, by file or row.
-        notes: what there is to know, one sentence each.
-        repeats: files that are byte for byte another one of the same id, with that one: they count once.
-        used: files that are read and are no picture of a candidate: tables, captions.
+    ``rejections`` are what is not used, by file or row; ``notes`` what there is to know, one sentence each; ``repeats``
+    files that are byte for byte another one of the same id, with that one, and count once; ``used`` files that are read
+    and are no picture of a candidate: tables, captions.
     """
 
     layout: str
@@ -121,12 +100,9 @@ class Options:
 class Tree:
     """The files below a folder, hidden ones left out; links to files are used only where they stay inside.
 
-    Attributes:
-        root: the folder, resolved.
-        files: POSIX paths relative to it, sorted.
-        refused: file, reason code and detail of what is not used: links that leave the folder, links to folders, names
-            that are no Unicode.
-        asked: files that a reader has asked for by their names; see `named`.
+    ``files`` are POSIX paths relative to ``root``, sorted; ``refused`` says file, reason code and detail of what is not
+    used (links that leave the folder, links to folders, names that are no Unicode); ``asked`` are those asked for by
+    `named`.
     """
 
     def __init__(self, root: Path) -> None:
@@ -209,76 +185,3 @@ def stem(path: str) -> str:
     name = path.rpartition("/")[2]
     dot = name.rfind(".")
     return name[:dot] if 0 < dot < len(name) - 1 else name
-
-
-def known_value(value: str | None) -> str | None:
-    """Return a table's value without surrounding blanks, None where it says "unknown" in one of the usual ways."""
-    text = "" if value is None else " ".join(value.split())
-    return None if text.lower() in NOT_KNOWN else text
-
-
-def split_name(value: str | None) -> Split | None:
-    """Return the split that a name stands for, None for an empty name.
-
-    Raises:
-        ItemError: ``unknown_split``.
-    """
-    text = known_value(value)
-    if text is None:
-        return None
-    if text.lower() not in SPLIT_NAMES:
-        raise ItemError("unknown_split", f"{text!r}; expected one of {', '.join(sorted(SPLIT_NAMES))}")
-    return SPLIT_NAMES[text.lower()]
-
-
-def diagnosis_name(label: str | None, labels: Mapping[str, str], *, any_label: bool = False) -> str | None:
-    """Return the diagnosis that a label stands for, in the ISIC Archive's terms.
-
-    Args:
-        label: as in the table.
-        labels: the user's own label -> diagnosis.
-        any_label: take labels outside the vocabulary as they are (the ISIC Archive is the vocabulary).
-
-    Raises:
-        ItemError: ``unknown_label``.
-    """
-    text = known_value(label)
-    if text is None:
-        return None
-    if text in labels:
-        return diagnosis_term(labels[text])
-    term = diagnosis_term(text)
-    if any_label or known_diagnosis(text):
-        return term
-    raise ItemError("unknown_label", f"diagnosis {text!r}; give --label '{text}=NAME' to use it as NAME")
-
-
-def clinical_fields(row: Mapping[str, str]) -> tuple[dict[str, str | int], list[Adjustment]]:
-    """Return age, sex, site, behaviour, levels, lesion, patient, licence, source of a row whose keys are canonical.
-
-    Values that say "unknown" are left out; values that cannot be read are left out and reported.
-    """
-    fields: dict[str, str | int] = {}
-    adjustments: list[Adjustment] = []
-    in_levels = [row.get(name, "") for name in SITE_FIELDS]
-    site = site_term(row.get("anatom_site_general")) or site_of_levels(in_levels)
-    fields |= {"anatom_site_general": site} if site is not None else {}
-    for name in ("lesion_id", "patient_id", "license", "source", *LEVEL_FIELDS, *SITE_FIELDS):
-        text = known_value(row.get(name))
-        fields |= {name: text} if text is not None else {}
-    image_type = known_value(row.get("image_type"))
-    fields |= {"image_type": image_type} if image_type not in (None, DERMOSCOPIC) else {}
-    for name, term, vocabulary in (
-        ("sex", sex_term(row.get("sex")), SEXES),
-        ("benign_malignant", known(row.get("benign_malignant")), BEHAVIOURS),
-    ):
-        if term is not None and term in vocabulary:
-            fields[name] = term
-        elif term is not None:
-            adjustments.append(Adjustment(f"{name}_dropped", f"{row[name]!r} is none of {', '.join(vocabulary)}"))
-    try:
-        years = age_years(row.get("age_approx"))
-        fields |= {"age_approx": years} if years is not None else {}
-    except ValueError as error:
-        adjustments.append(Adjustment("age_approx_dropped", str(error)))
-    return fields, adjustments

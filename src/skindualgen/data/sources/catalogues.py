@@ -13,21 +13,18 @@ from pathlib import PurePosixPath
 from skindualgen.contracts import Split
 from skindualgen.data.archive_terms import LEVEL_FIELDS, diagnosis_levels
 from skindualgen.data.images import Adjustment, ItemError
-from skindualgen.data.sources.base import (
-    Listing,
-    Options,
-    Tree,
-    clinical_fields,
-    diagnosis_name,
-    key,
-    stem,
-)
+from skindualgen.data.sources.base import Listing, Options, Tree, key, stem
 from skindualgen.data.sources.challenges import with_behaviour
 from skindualgen.data.sources.names import place, without_mask_word
-from skindualgen.data.sources.one_hot import MARKS, is_diagnosis
-from skindualgen.data.sources.pairing import pair_masks, unique_files
-from skindualgen.data.sources.rows import Describe, Fields, Pictures, add_candidates, note_unused_tables
-from skindualgen.data.sources.tables import USUAL_COLUMNS, Table, read_columns, read_table
+from skindualgen.data.sources.rows import (
+    Describe,
+    add_candidates,
+    named_pictures,
+    named_split,
+    note_unused_tables,
+)
+from skindualgen.data.sources.tables import MARKS, USUAL_COLUMNS, Table, is_diagnosis, read_columns, read_table
+from skindualgen.data.sources.values import Fields, clinical_fields, diagnosis_name
 
 TABLE = r".*\.(csv|tsv|tab)"
 
@@ -37,6 +34,7 @@ class Catalogue:
     """What a published data set is known by.
 
     Attributes:
+        layout: its name here.
         name: the record's source, where the table states none.
         pictures: pattern of a photograph's stem.
         tables: pattern of the tables' names.
@@ -48,6 +46,7 @@ class Catalogue:
         splits: pattern of a folder or table -> the split that it stands for.
     """
 
+    layout: str
     name: str
     pictures: str
     tables: str
@@ -58,9 +57,36 @@ class Catalogue:
     image_type: str | None = None
     splits: Mapping[str, Split] = field(default_factory=dict)
 
+    def evidence(self, tree: Tree) -> str | None:
+        """Return a table that only this data set has, or None."""
+        return next(iter(tree.named(self.tables)), None) or next(
+            (file for file in tree.named(TABLE) if _has_one(tree, file, self.marks)), None
+        )
 
-CATALOGUES = {
-    "isic2020": Catalogue(
+    def read(self, tree: Tree, options: Options) -> Listing:
+        """List a published data set; see docs/data-layouts.md for its names and where they are stated."""
+        listing = Listing(self.layout)
+        named = re.compile(self.pictures, re.IGNORECASE)
+        pictures = named_pictures(
+            listing,
+            tree,
+            lambda file: named.fullmatch(stem(file)) is not None and place(file).kind != "mask",
+            lambda file: named.fullmatch(without_mask_word(stem(file))) is not None,
+            f"no name of {self.name}'s photographs",
+            self.splits,
+        )
+        files = [file for file in tree.named(TABLE) if _belongs(tree, file, self)]
+        tables = [_with_split(_table(tree, file, self, options), named_split(file, self.splits)) for file in files]
+        note_unused_tables(listing, tree, files)
+        if self.image_type is not None:
+            listing.notes.append(f"these photographs are no dermoscopy: their image_type is {self.image_type!r}")
+        add_candidates(listing, tree, tables, pictures, options, _describer(self, options), also=self.malignant)
+        return listing
+
+
+_ALL = (
+    Catalogue(
+        "isic2020",
         "ISIC 2020",
         pictures=r"ISIC_\d+",
         tables=r"ISIC_2020_(Training_(GroundTruth|Metadata)(_v2)?|Test_Metadata)\.csv",
@@ -72,7 +98,8 @@ CATALOGUES = {
             r"ISIC_2020_Test.*|test|test\.csv": "test",
         },
     ),
-    "isic2024": Catalogue(
+    Catalogue(
+        "isic2024",
         "ISIC 2024",
         pictures=r"ISIC_\d+",
         tables=r"ISIC_2024_.*\.csv",
@@ -90,7 +117,8 @@ CATALOGUES = {
             r"ISIC_2024_Test.*|test-image|test-metadata\.csv": "test",
         },
     ),
-    "bcn20000": Catalogue(
+    Catalogue(
+        "bcn20000",
         "BCN20000",
         pictures=r"BCN_\d+",
         tables=r"bcn_20k_(train|test)\.csv",
@@ -98,7 +126,8 @@ CATALOGUES = {
         columns={"isic_id": "bcn_filename"},
         splits={r"BCN_20k_train(\.csv)?": "train", r"BCN_20k_test(\.csv)?": "test"},
     ),
-    "pad-ufes-20": Catalogue(
+    Catalogue(
+        "pad-ufes-20",
         "PAD-UFES-20",
         pictures=r"PAT_\d+_\d+_\d+",
         tables=r"(?!)",
@@ -106,29 +135,8 @@ CATALOGUES = {
         columns={"isic_id": "img_id", "diagnosis": "diagnostic", "anatom_site_general": "region"},
         image_type="clinical: close-up",
     ),
-}
-
-
-def evidence(tree: Tree, layout: str) -> str | None:
-    """Return a table that only this data set has, or None."""
-    catalogue = CATALOGUES[layout]
-    return next(iter(tree.named(catalogue.tables)), None) or next(
-        (file for file in tree.named(TABLE) if _has_one(tree, file, catalogue.marks)), None
-    )
-
-
-def read(tree: Tree, layout: str, options: Options) -> Listing:
-    """List a published data set; see docs/data-layouts.md for its names and where they are stated."""
-    catalogue = CATALOGUES[layout]
-    listing = Listing(layout)
-    pictures = _pictures(listing, tree, catalogue)
-    files = [file for file in tree.named(TABLE) if _belongs(tree, file, catalogue)]
-    tables = [_with_split(_table(tree, file, catalogue, options), _split(file, catalogue)) for file in files]
-    note_unused_tables(listing, tree, files)
-    if catalogue.image_type is not None:
-        listing.notes.append(f"these photographs are no dermoscopy: their image_type is {catalogue.image_type!r}")
-    add_candidates(listing, tree, tables, pictures, options, _describer(catalogue, options), also=catalogue.malignant)
-    return listing
+)
+CATALOGUES = {catalogue.layout: catalogue for catalogue in _ALL}
 
 
 def _describer(catalogue: Catalogue, options: Options) -> Describe:
@@ -157,36 +165,10 @@ def _add_malignant(fields: Fields, column: str, value: str) -> None:
     place = diagnosis_levels(str(fields.get("diagnosis", ""))) or ("",)
     opposite = place[0].lower() == ("benign" if mark else "malignant")
     if opposite or (stated and mark != ("malignant" in stated)):
-        beside = ", ".join(sorted(stated | {str(fields.get("diagnosis", ""))} - {""}))
-        raise ItemError("contradicting_labels", f"{column} {value} beside {beside}")
+        others = ", ".join(sorted(stated | {str(fields.get("diagnosis", ""))} - {""}))
+        raise ItemError("contradicting_labels", f"{column} {value} beside {others}")
     if not stated and place[0] != "Indeterminate":
         fields["benign_malignant"] = "malignant" if mark else "benign"
-
-
-def _pictures(listing: Listing, tree: Tree, catalogue: Catalogue) -> Pictures:
-    named = re.compile(catalogue.pictures, re.IGNORECASE)
-    images, masks, splits = [], [], {}
-    for file in tree.images():
-        if named.fullmatch(stem(file)) and place(file).kind != "mask":
-            images.append(file)
-        elif named.fullmatch(without_mask_word(stem(file))):
-            masks.append(file)
-        else:
-            listing.reject(stem(file), file, "unknown_name", f"no name of {catalogue.name}'s photographs")
-    by_stem = unique_files(listing, tree, images)
-    for name, file in by_stem.items():
-        if (split := _split(file, catalogue)) is not None:
-            splits[name] = split
-    return Pictures(by_stem, pair_masks(listing, tree, masks, by_stem), splits)
-
-
-def _split(file: str, catalogue: Catalogue) -> Split | None:
-    """Return the split that a file's folders or name stand for; the innermost that says one counts."""
-    for part in reversed(PurePosixPath(file).parts):
-        for pattern, split in catalogue.splits.items():
-            if re.fullmatch(pattern, part, re.IGNORECASE):
-                return split
-    return None
 
 
 def _table(tree: Tree, file: str, catalogue: Catalogue, options: Options) -> Table:

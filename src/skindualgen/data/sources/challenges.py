@@ -9,10 +9,10 @@ from pathlib import PurePosixPath
 
 from skindualgen.contracts import Split
 from skindualgen.data.images import Adjustment, ItemError
-from skindualgen.data.sources.base import Candidate, Listing, Options, Tree, clinical_fields, key, known_value, stem
-from skindualgen.data.sources.one_hot import marked_columns, marked_diagnosis
+from skindualgen.data.sources.base import Candidate, Listing, Options, Tree, key, stem
 from skindualgen.data.sources.rows import note_unused_columns, reject_bad_lines
-from skindualgen.data.sources.tables import Row, read_table
+from skindualgen.data.sources.tables import Row, marked_columns, marked_diagnosis, read_table
+from skindualgen.data.sources.values import Fields, clinical_fields, known_value
 
 SPLITS: Mapping[str, Split] = {"training": "train", "validation": "val", "test": "test", "test_v2": "test"}
 HELD_OUT_ORDER: tuple[Split, ...] = ("test", "val", "train")
@@ -20,20 +20,15 @@ HELD_OUT_ORDER: tuple[Split, ...] = ("test", "val", "train")
 
 BENIGN = frozenset({"nevus", "seborrheic keratosis", "benign keratosis", "dermatofibroma", "vascular lesion"})
 MALIGNANT = frozenset({"melanoma", "basal cell carcinoma", "squamous cell carcinoma"})
-"""Behaviour by diagnosis. Actinic keratosis / intraepithelial carcinoma (AKIEC) stands in neither."""
+"""Behaviour by diagnosis. Actinic keratosis / intraepithelial carcinoma (AKIEC) is in neither."""
 
 
 @dataclass(frozen=True)
 class Challenge:
     """Names of one year's folders and tables as regular expressions; group 1 is the split.
 
-    Attributes:
-        year: 2016 to 2019.
-        images: folder of photographs.
-        masks: folder of masks, ``<id>_segmentation.png``, or None.
-        labels: table of diagnoses.
-        patients: table of age and sex, or None.
-        lesions: table of lesion ids, or None.
+    ``images`` and ``masks`` (``<id>_segmentation.png``) are folders, the others tables: of diagnoses, of age and sex,
+    of lesion ids.
     """
 
     year: int
@@ -42,6 +37,44 @@ class Challenge:
     labels: str
     patients: str | None = None
     lesions: str | None = None
+
+    def evidence(self, tree: Tree) -> str | None:
+        """Return a folder that only this challenge has, of 2019 also a table, or None."""
+        folder = next((folder for _, folder, _ in _in_folders(tree, self.images)), None)
+        return folder or (next(iter(tree.named(self.labels)), None) if self.year == 2019 else None)
+
+    def read(self, tree: Tree, options: Options) -> Listing:
+        """List a challenge folder; see docs/data-layouts.md for the published names and where they are stated."""
+        del options  # The published tables have fixed columns and labels.
+        listing = Listing(f"isic{self.year}")
+        known = _tables(tree, self, listing)
+        masks: dict[str, str] = {}
+        for file, _, _ in _in_folders(tree, self.masks) if self.masks else ():
+            if match := MASK_NAME.fullmatch(PurePosixPath(file).name):
+                masks[key(match[1])] = file
+        found: dict[str, list[tuple[str, Split]]] = {}
+        places = [(file, split) for file, _, split in _in_folders(tree, self.images)]
+        if not places:  # The tables of 2019 next to any folder: they say what is train and what is test.
+            places = [(file, known[_id(stem(file))].split) for file in tree.images() if _id(stem(file)) in known]
+        for file, split in places:
+            # The folders of 2016 and 2017 hold masks or superpixels as well, in PNG.
+            if IMAGE_NAME.fullmatch(PurePosixPath(file).name):
+                found.setdefault(_id(stem(file)), []).append((file, split))
+        for name, files in sorted(found.items()):
+            whole = [file for file, _ in files if not DOWNSAMPLED.search(stem(file))]
+            for file in [file for file, _ in files if whole and file not in whole]:
+                listing.reject(stem(file), file, "duplicate_id", f"a smaller copy of {whole[0]}")
+            files = [(file, split) for file, split in files if not whole or file in whole]
+            found[name] = files
+            _add(listing, files, masks.get(name), known.get(name))
+        copies = sum(bool(DOWNSAMPLED.search(stem(files[0][0]))) for files in found.values())
+        if copies:
+            listing.notes.append(f"{copies} photographs are smaller copies (_downsampled): their ids are the archive's")
+        for name in sorted(masks.keys() - found.keys()):
+            listing.reject(name.upper(), masks[name], "mask_without_image", "no photograph of this id")
+        for name in sorted(known.keys() - found.keys()):
+            listing.reject(name.upper(), "", "row_without_image", "a table names this id, and no photograph has it")
+        return listing
 
 
 CHALLENGES = {
@@ -86,51 +119,9 @@ class _Known:
     """What the tables say of one id."""
 
     split: Split
-    fields: dict[str, str | int] = field(default_factory=dict)
+    fields: Fields = field(default_factory=dict)
     adjustments: list[Adjustment] = field(default_factory=list)
     problem: ItemError | None = None
-
-
-def evidence(tree: Tree, layout: str) -> str | None:
-    """Return a folder that only this challenge has, of 2019 also a table, or None."""
-    challenge = CHALLENGES[layout]
-    folder = next((folder for _, folder, _ in _in_folders(tree, challenge.images)), None)
-    return folder or (next(iter(tree.named(challenge.labels)), None) if challenge.year == 2019 else None)
-
-
-def read(tree: Tree, layout: str, options: Options) -> Listing:
-    """List a challenge folder; see docs/data-layouts.md for the published names and where they are stated."""
-    del options  # The published tables have fixed columns and labels.
-    challenge = CHALLENGES[layout]
-    listing = Listing(layout)
-    known = _tables(tree, challenge, listing)
-    masks: dict[str, str] = {}
-    for file, _, _ in _in_folders(tree, challenge.masks) if challenge.masks else ():
-        if match := MASK_NAME.fullmatch(PurePosixPath(file).name):
-            masks[key(match[1])] = file
-    found: dict[str, list[tuple[str, Split]]] = {}
-    places = [(file, split) for file, _, split in _in_folders(tree, challenge.images)]
-    if not places:  # The tables of 2019 beside any folder: they say what is train and what is test.
-        places = [(file, known[_id(stem(file))].split) for file in tree.images() if _id(stem(file)) in known]
-    for file, split in places:
-        # The folders of 2016 and 2017 hold masks or superpixels as well, in PNG.
-        if IMAGE_NAME.fullmatch(PurePosixPath(file).name):
-            found.setdefault(_id(stem(file)), []).append((file, split))
-    for name, files in sorted(found.items()):
-        whole = [file for file, _ in files if not DOWNSAMPLED.search(stem(file))]
-        for file in [file for file, _ in files if whole and file not in whole]:
-            listing.reject(stem(file), file, "duplicate_id", f"a smaller copy of {whole[0]}")
-        files = [(file, split) for file, split in files if not whole or file in whole]
-        found[name] = files
-        _add(listing, files, masks.get(name), known.get(name))
-    copies = sum(bool(DOWNSAMPLED.search(stem(files[0][0]))) for files in found.values())
-    if copies:
-        listing.notes.append(f"{copies} photographs are smaller copies (_downsampled): their ids are the archive's")
-    for name in sorted(masks.keys() - found.keys()):
-        listing.reject(name.upper(), masks[name], "mask_without_image", "no photograph of this id")
-    for name in sorted(known.keys() - found.keys()):
-        listing.reject(name.upper(), "", "row_without_image", "a table names this id, and no photograph has it")
-    return listing
 
 
 def _id(name: str) -> str:
@@ -150,7 +141,7 @@ def _add(listing: Listing, places: list[tuple[str, Split]], mask: str | None, kn
     adjustments = list(known.adjustments)
     if len(splits) > 1:
         adjustments.append(Adjustment("in_two_splits", f"{', '.join(sorted(splits))}; taken as {split}"))
-    fields: dict[str, str | int] = {"source": listing.layout, **known.fields}
+    fields: Fields = {"source": listing.layout, **known.fields}
     listing.candidates.append(Candidate(isic_id, image, mask, fields, split, adjustments=tuple(adjustments)))
 
 
@@ -177,22 +168,16 @@ def _tables(tree: Tree, challenge: Challenge, listing: Listing) -> dict[str, _Kn
                 _merge(entry, _diagnosis(row, challenge.year))
             except ItemError as error:
                 entry.problem = error
-    for file, split in _files(tree, challenge.patients):
-        table = read_table(tree.root / file)
-        reject_bad_lines(listing, file, table)
-        note_unused_columns(listing, table, {})
-        for row in table.renamed({}, needed=("isic_id",)):
-            entry = known.setdefault(_id(row.values["isic_id"]), _Known(split))
-            fields, adjustments = clinical_fields(row.values)
-            _merge(entry, fields)
-            entry.adjustments += adjustments
-    for file, split in _files(tree, challenge.lesions):
-        table = read_table(tree.root / file)
-        reject_bad_lines(listing, file, table)
-        note_unused_columns(listing, table, {})
-        for row in table.renamed({}, needed=("isic_id", "lesion_id")):
-            entry = known.setdefault(_id(row.values["isic_id"]), _Known(split))
-            _merge(entry, {"lesion_id": row.values["lesion_id"]})
+    for pattern, needed in ((challenge.patients, ("isic_id",)), (challenge.lesions, ("isic_id", "lesion_id"))):
+        for file, split in _files(tree, pattern):
+            table = read_table(tree.root / file)
+            reject_bad_lines(listing, file, table)
+            note_unused_columns(listing, table, {})
+            for row in table.renamed({}, needed=needed):
+                entry = known.setdefault(_id(row.values["isic_id"]), _Known(split))
+                fields, adjustments = clinical_fields(row.values)
+                _merge(entry, fields)
+                entry.adjustments += adjustments
     if not any("diagnosis" in entry.fields or entry.problem for entry in known.values()) and not tree.named(
         challenge.labels
     ):
@@ -213,7 +198,7 @@ def _merge(entry: _Known, fields: Mapping[str, str | int]) -> None:
             entry.problem = ItemError("contradicting_rows", f"{name} is {entry.fields[name]!r} and {value!r}")
 
 
-def _diagnosis(row: Row, year: int) -> dict[str, str | int]:
+def _diagnosis(row: Row, year: int) -> Fields:
     if year == 2016:
         value = list(row.values.values())[1]
         malignant = value.lower()
@@ -255,7 +240,7 @@ DIAGNOSES_OF_YEAR: Mapping[int, Mapping[str, str | None]] = {
 """Columns of the tables of diagnoses, of which a row marks one; in 2017 none, where it is a nevus."""
 
 
-def with_behaviour(diagnosis: str | None) -> dict[str, str | int]:
+def with_behaviour(diagnosis: str | None) -> Fields:
     """Return the fields ``diagnosis`` and, where the diagnosis settles it, ``benign_malignant``."""
     if known_value(diagnosis) is None or diagnosis is None:
         return {}

@@ -12,9 +12,10 @@ from pathlib import PurePosixPath
 
 from skindualgen.contracts import InputError, Split
 from skindualgen.data.images import ItemError
-from skindualgen.data.sources.base import Candidate, Listing, Options, Tree, clinical_fields, diagnosis_name, key, stem
+from skindualgen.data.sources.base import Candidate, Listing, Options, Tree, key, stem
 from skindualgen.data.sources.rows import note_unused_columns, note_unused_tables
 from skindualgen.data.sources.tables import Table, read_columns, read_table
+from skindualgen.data.sources.values import clinical_fields, diagnosis_name, stated
 
 MARKS = frozenset({"derm", "clinic", "diagnosis", "case_num"})
 INDEXES: Mapping[str, Split] = {"train_indexes.csv": "train", "valid_indexes.csv": "val", "test_indexes.csv": "test"}
@@ -81,9 +82,8 @@ def _add(listing: Listing, image: str, row: Mapping[str, str], split: Split | No
         listing.reject(stem(image), image, error.code, error.detail)
         return
     fields, adjustments = clinical_fields({"sex": row.get("sex", ""), "anatom_site_general": row.get("location", "")})
-    fields |= {"diagnosis": name} if name is not None else {}
-    fields |= {"diagnosis_detail": label} if MELANOMA.fullmatch(label) else {}
-    fields = {"source": "derm7pt", **fields}
+    detail = label if MELANOMA.fullmatch(label) else None
+    fields = {"source": "derm7pt", **fields, **stated(diagnosis=name, diagnosis_detail=detail)}
     listing.candidates.append(Candidate(stem(image), image, None, fields, split, adjustments=tuple(adjustments)))
 
 

@@ -15,9 +15,9 @@ from skindualgen.data.archive_terms import (
     is_path,
 )
 from skindualgen.data.images import Adjustment, ItemError
-from skindualgen.data.sources.base import BEHAVIOURS, Listing, Options, diagnosis_name
+from skindualgen.data.sources.base import Listing, Options
+from skindualgen.data.sources.values import BEHAVIOURS, Fields, diagnosis_name, stated
 
-Fields = Mapping[str, str | int]
 MAX_LEVEL = len(LEVEL_FIELDS)
 OPPOSITE = {"benign": "malignant", "malignant": "benign"}
 
@@ -52,7 +52,7 @@ def settle_diagnoses(listing: Listing, options: Options) -> None:
     listing.candidates[:] = settled
 
 
-def _settled(given: Fields, labels: Mapping[str, str]) -> tuple[dict[str, str | int], list[Adjustment]]:
+def _settled(given: Mapping[str, str | int], labels: Mapping[str, str]) -> tuple[Fields, list[Adjustment]]:
     fields = dict(given)
     label = str(fields.get("diagnosis", ""))
     if label and is_path(label) and (path := diagnosis_levels(label)) is not None:
@@ -62,9 +62,7 @@ def _settled(given: Fields, labels: Mapping[str, str]) -> tuple[dict[str, str | 
         fields |= dict(zip(LEVEL_FIELDS, diagnosis_levels(label) or (), strict=False))
     if "diagnosis" not in fields:
         term, detail = archive_diagnosis(fields)
-        name = diagnosis_name(term, labels, any_label=True)
-        fields |= {"diagnosis": name} if name is not None else {}
-        fields |= {"diagnosis_detail": detail} if detail is not None else {}
+        fields |= stated(diagnosis=diagnosis_name(term, labels, any_label=True), diagnosis_detail=detail)
     if (word := fields.get("diagnosis")) in BEHAVIOURS:
         del fields["diagnosis"]
         if fields.setdefault("benign_malignant", word) == OPPOSITE.get(str(word)):
@@ -72,7 +70,7 @@ def _settled(given: Fields, labels: Mapping[str, str]) -> tuple[dict[str, str | 
     return fields, list(_doubts(fields))
 
 
-def _doubts(fields: dict[str, str | int]) -> Iterator[Adjustment]:
+def _doubts(fields: Fields) -> Iterator[Adjustment]:
     """Complete ``benign_malignant`` and report what contradicts it or the levels; nothing is changed.
 
     The archive itself calls some collisions with a malignant part benign: such rows are no reason to leave a
@@ -91,17 +89,17 @@ def _doubts(fields: dict[str, str | int]) -> Iterator[Adjustment]:
         yield Adjustment("benign_malignant_doubtful", detail)
 
 
-def _stated(fields: Fields) -> Levels:
+def _stated(fields: Mapping[str, str | int]) -> Levels:
     return tuple(str(fields[name]) for name in LEVEL_FIELDS if name in fields)
 
 
-def _at_level(fields: dict[str, str | int], level: int) -> tuple[dict[str, str | int], Adjustment | None]:
+def _at_level(fields: Fields, level: int) -> tuple[Fields, Adjustment | None]:
     """Return the fields with the diagnosis at a level; what could not be done is reported."""
-    stated = _stated(fields)
+    levels = _stated(fields)
     label = str(fields.get("diagnosis", ""))
-    path = diagnosis_levels(stated[-1] if stated else label)
-    if path is None and len(stated) > 1 and all(name in fields for name in LEVEL_FIELDS[: len(stated)]):
-        path = stated  # of a newer edition of the Archive than the installed package knows
+    path = diagnosis_levels(levels[-1] if levels else label)
+    if path is None and len(levels) > 1 and all(name in fields for name in LEVEL_FIELDS[: len(levels)]):
+        path = levels  # of a newer edition of the Archive than the installed package knows
     if path is None:
         return fields, Adjustment("diagnosis_without_level", f"{label!r} has no place in the ISIC Archive's levels")
     if level > 1 and len(path) == 1:

@@ -10,31 +10,19 @@ from typing import get_args
 
 from skindualgen.contracts import ANNOTATORS_DIR, DATASET_FILE, InputError, Origin
 from skindualgen.data.images import Adjustment, ItemError
-from skindualgen.data.sources.base import (
-    BEHAVIOURS,
-    Candidate,
-    Listing,
-    Options,
-    Tree,
-    clinical_fields,
-    diagnosis_name,
-    key,
-    known_value,
-    stem,
-)
-from skindualgen.data.sources.captions import read_captions
+from skindualgen.data.sources.base import Candidate, Listing, Options, Tree, key, stem
 from skindualgen.data.sources.metadata import (
     find_tables,
     first_caption,
     metadata_files,
     named_files,
-    note_columns,
+    read_captions,
     resolve,
     splits_of_tables,
 )
 from skindualgen.data.sources.names import folder_name, is_image_folder, place, says_mask, split_of
 from skindualgen.data.sources.pairing import pair_masks, unique_files
-from skindualgen.data.sources.rows import Describe, Fields, Pictures, add_candidates
+from skindualgen.data.sources.rows import Describe, Pictures, add_candidates
 from skindualgen.data.sources.survey import (
     NOT_PICTURES,
     Survey,
@@ -46,6 +34,7 @@ from skindualgen.data.sources.survey import (
     survey,
 )
 from skindualgen.data.sources.tables import Table
+from skindualgen.data.sources.values import BEHAVIOURS, Fields, clinical_fields, diagnosis_name, known_value, stated
 
 
 def table_evidence(tree: Tree) -> str | None:
@@ -169,7 +158,6 @@ def _add(
     for name, caption in captions.items():
         pictures.fields[name] = {**pictures.fields.get(name, {}), "prompt": caption}
     add_candidates(listing, tree, tables, pictures, options, describe)
-    note_columns(listing, tables, options)
     unused = Counter[str]()
     kept: list[Candidate] = []
     for candidate in listing.candidates:
@@ -225,10 +213,8 @@ def _describer(options: Options, *, any_label: bool = False) -> Describe:
                 )
             label = None
         diagnosis = diagnosis_name(label, options.labels, any_label=any_label)
-        fields |= {"diagnosis": diagnosis} if diagnosis is not None else {}
-        for name in ("prompt", "origin"):
-            value = known_value(row.get(name))
-            fields |= {name: value} if value is not None else {}
+        prompt, origin = known_value(row.get("prompt")), known_value(row.get("origin"))
+        fields |= stated(diagnosis=diagnosis, prompt=prompt, origin=origin)
         if "prompt" in fields:
             caption, more = first_caption(str(fields["prompt"]))
             fields["prompt"] = caption

@@ -17,7 +17,7 @@ UNREAD_PICTURES = word_set(
 )
 UNREAD_TABLES = word_set(".xlsx .xls .ods .parquet .feather .arrow .pkl .sqlite .db .mat .h5 .hdf5")
 OUR_REPORTS = re.compile(r"(rejected|adjusted|audit)\.csv|dataset\.json|trained_on\.json", re.IGNORECASE)
-"""What `prepare` and `generate` write beside the pictures of a data set."""
+"""What `prepare` and `generate` write next to the pictures of a data set."""
 
 
 def list_leftovers(listing: Listing, tree: Tree) -> None:

@@ -1,16 +1,20 @@
-"""Tables beside photographs of any origin: metadata files of imagefolders, the one table of a folder."""
+"""What lies next to photographs of any origin: metadata files of imagefolders, a folder's one table, captions.
+
+Captions are in text files, as trainers of LoRA read them: ``a.txt`` belongs to ``a.jpg``.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from skindualgen.contracts import METADATA_FILE, InputError, Split
 from skindualgen.data.images import ItemError
 from skindualgen.data.sources.base import Listing, Options, Tree, key, stem
 from skindualgen.data.sources.leftovers import OUR_REPORTS
-from skindualgen.data.sources.names import folder_name, split_of
+from skindualgen.data.sources.names import folder_name, place, split_of
 from skindualgen.data.sources.rows import Pictures, row_name
 from skindualgen.data.sources.survey import shared_folders
 from skindualgen.data.sources.tables import Row, Table, read_table, read_text
@@ -19,6 +23,8 @@ TABLE_NAME = "metadata.csv"
 TABLE_FILE = r".*\.(csv|tsv)|metadata\.jsonl"
 PATH_COLUMNS = ("file_name", "mask_file_name")
 """Columns of an imagefolder's metadata file that name files."""
+CAPTION_FILE = r".*\.(txt|caption)"
+NUMBERS = re.compile(r"[\s\d.eE+-]+")
 
 
 def metadata_files(tree: Tree) -> list[tuple[str, Table]]:
@@ -34,13 +40,10 @@ def named_files(file: str, table: Table) -> set[str]:
 
 
 def find_tables(tree: Tree, photographs: Collection[str], options: Options, *, required: bool) -> list[Table]:
-    """Return the table beside the folders, or one for each split (``train.csv``, ``test.csv``).
+    """Return the table next to the folders, or one for each split (``train.csv``, ``test.csv``).
 
-    Args:
-        tree: the source. Its root is searched first, then the folders that all photographs share.
-        photographs: the files that the table is about.
-        options: its ``columns`` may name the column of ids.
-        required: whether a table without ids is an error; otherwise it is no table of photographs.
+    The source's root is searched first, then the folders that all photographs share. A table without ids is an error
+    where one is ``required``, and otherwise no table of photographs.
 
     Raises:
         InputError: several tables.
@@ -58,7 +61,7 @@ def find_tables(tree: Tree, photographs: Collection[str], options: Options, *, r
         if len(tables) > 1 and not all(len(split) == 1 for split in splits):
             raise InputError(
                 f"{len(tables)} tables: {', '.join(table.path.name for table in tables[:6])}",
-                f"one table beside the folders, or one named {TABLE_NAME}",
+                f"one table next to the folders, or one named {TABLE_NAME}",
                 "take the others away or rename one",
             )
         if tables:
@@ -86,17 +89,6 @@ def splits_of_tables(tables: Sequence[Table], options: Options) -> dict[str, Spl
     return splits
 
 
-def note_columns(listing: Listing, tables: Sequence[Table], options: Options) -> None:
-    """Say which columns are read nowhere."""
-    read = {column for table in tables for column in table.fields(options.columns).values()} | {
-        *PATH_COLUMNS,
-        "isic_id",
-    }
-    unread = dict.fromkeys(column for table in tables for column in table.columns if column not in read)
-    if unread:
-        listing.notes.append(f"columns that are not read: {', '.join(unread)}")
-
-
 def first_caption(text: str) -> tuple[str, int]:
     """Return the first of several captions, which a JSON list holds, and how many more there are."""
     try:
@@ -106,6 +98,40 @@ def first_caption(text: str) -> tuple[str, int]:
     if isinstance(values, list) and values and all(isinstance(value, str) for value in values):
         return values[0], len(values) - 1
     return text, 0
+
+
+def read_captions(listing: Listing, tree: Tree, photographs: Mapping[str, str]) -> dict[str, str]:
+    """Return `key` of the id -> caption, of text files in the photograph's folder or in one named for captions.
+
+    The whole text counts, blanks and line ends as single blanks. Files that are empty, not UTF-8, or hold numbers only
+    (outlines, as YOLO has them) are rejected.
+    """
+    by_path = {_without_ending(file): name for name, file in photographs.items()}
+    by_context = {(place(file).context, key(stem(file))): name for name, file in photographs.items()}
+    captions: dict[str, str] = {}
+    for file in tree.matching(CAPTION_FILE):
+        name = by_path.get(_without_ending(file))
+        if name is None and place(file).kind == "caption":
+            name = by_context.get((place(file).context, key(stem(file))))
+        if name is None:
+            continue
+        try:
+            text = " ".join(read_text(tree.root / file).split())
+        except InputError as error:
+            listing.reject(stem(file), file, "caption_unreadable", error.got)
+            continue
+        if not text or NUMBERS.fullmatch(text):
+            detail = "numbers, no caption; for YOLO use import-data" if text else "an empty caption"
+            listing.reject(stem(file), file, "no_caption", detail)
+        elif captions.setdefault(name, text) != text:
+            listing.reject(stem(file), file, "no_caption", "another caption of the same photograph is used")
+        else:
+            listing.used.add(file)
+    return captions
+
+
+def _without_ending(file: str) -> str:
+    return key(PurePosixPath(file).with_suffix("").as_posix())
 
 
 def resolve(tree: Tree, table: Table, pictures: Pictures, listing: Listing) -> Table:

@@ -12,7 +12,8 @@ from typing import Literal
 
 from skindualgen.contracts import InputError, Split
 from skindualgen.data.images import SUFFIXES
-from skindualgen.data.sources.base import SPLIT_NAMES, key
+from skindualgen.data.sources.base import key
+from skindualgen.data.sources.values import SPLIT_NAMES
 
 Kind = Literal["image", "mask", "caption", "other"]
 
@@ -79,13 +80,13 @@ class FolderName:
     """What the name of one folder says.
 
     Attributes:
-        name: as it stands on disk.
+        name: as it is on disk.
         splits: the splits that it names; more than one (``train_test_split``) says nothing.
         kind: what lies in it, if the name says so.
         strict: whether the kind is a mask by a word that has no other meaning.
         annotator: whose masks lie in it, if the name says so.
         words: what is left of the name, in lower case with single spaces.
-        label: what is left as it stands on disk: the whole name without a number before it where nothing was taken.
+        label: what is left as it is on disk: the whole name without a number before it where nothing was taken.
         numbered: whether a number stands before it, as trainers of LoRA count repeats (``10_nevus``) and lists count.
     """
 
@@ -113,14 +114,10 @@ class FolderName:
 
 @dataclass(frozen=True)
 class Place:
-    """What the folders of a file say together.
+    """What the folders of a file, from the top, say together: see `FolderName`.
 
-    Attributes:
-        splits: the splits that are named, each with the folder that names it.
-        kind: what lies there; see `FolderName`.
-        annotator: whose masks.
-        context: split and words by which masks and photographs of one name in several folders find each other.
-        folders: the folders, from the top.
+    ``splits`` has each split with the folder that names it; by ``context``, split and words, masks and photographs of
+    one name in several folders find each other.
     """
 
     splits: tuple[tuple[Split, str], ...]

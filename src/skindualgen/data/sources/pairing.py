@@ -17,20 +17,11 @@ SHOWN_MASKS = 4
 def pair_masks(
     listing: Listing, tree: Tree, masks: Sequence[str], photographs: Mapping[str, str]
 ) -> dict[str, tuple[str, ...]]:
-    """Match masks to photographs.
+    """Match masks to photographs (`key` of the id -> file); return the masks of each, by annotator if names tell one.
 
     ``a.png`` and ``a_mask.png`` belong to ``a.jpg`` (see `skindualgen.data.sources.names.mask_names` for all ways); of
     several photographs of one name, to that whose folders say the same split and class. Masks that belong to none are
     rejected, several that are byte for byte the same count once.
-
-    Args:
-        listing: takes rejections and notes.
-        tree: the source.
-        masks: mask files.
-        photographs: `key` of the id -> file.
-
-    Returns:
-        `key` of the id -> mask files, by annotator if names tell one.
     """
     near: dict[tuple[tuple[str, ...], str], list[str]] = defaultdict(list)
     anywhere: dict[str, list[str]] = defaultdict(list)

@@ -6,27 +6,19 @@ import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
+from skindualgen.contracts import Split
 from skindualgen.data.images import Adjustment
-from skindualgen.data.sources import catalogues
-from skindualgen.data.sources.base import (
-    Candidate,
-    Listing,
-    Options,
-    Tree,
-    clinical_fields,
-    diagnosis_name,
-    key,
-    stem,
-)
+from skindualgen.data.sources.base import Candidate, Listing, Options, Tree, key, stem
+from skindualgen.data.sources.catalogues import CATALOGUES
 from skindualgen.data.sources.challenges import with_behaviour
 from skindualgen.data.sources.names import place
-from skindualgen.data.sources.pairing import pair_masks, unique_files
-from skindualgen.data.sources.rows import Fields, Pictures, add_candidates, note_unused_tables
+from skindualgen.data.sources.rows import Pictures, add_candidates, named_pictures, note_unused_tables
 from skindualgen.data.sources.tables import read_columns, read_table
+from skindualgen.data.sources.values import Fields, clinical_fields, diagnosis_name, stated
 
 HAM_TABLE = r"(HAM10000_metadata(\.csv|\.tab)?|ISIC2018_Task3_Test_GroundTruth\.(csv|tab))"
 HAM_TRAIN = re.compile(r"HAM10000_images(_part_?[12])?", re.IGNORECASE)
-HAM_TEST = re.compile(r"ISIC2018_Task3_Test_Images", re.IGNORECASE)
+HAM_SPLITS: Mapping[str, Split] = {r"ISIC2018_Task3_Test_Images": "test"}
 
 ISIC_MASK = r"ISIC_\d+_(segmentation|mask)\.png"
 
@@ -41,7 +33,7 @@ PH2_DIAGNOSES = {
 PH2_NAME_CELL, PH2_DIAGNOSIS_CELL = 1, 3
 
 ARCHIVE_MARKS = ("attribution", "copyright_license", "diagnosis_1")
-"""Columns of which isic-cli writes at least one beside ``isic_id``."""
+"""Columns of which isic-cli writes at least one next to ``isic_id``."""
 
 
 def ham10000_evidence(tree: Tree) -> str | None:
@@ -54,11 +46,7 @@ def ham10000_evidence(tree: Tree) -> str | None:
 def read_ham10000(tree: Tree, options: Options) -> Listing:
     """List HAM10000: image parts 1 and 2, the metadata table, lesion masks; the test set of 2018 if it is there."""
     listing = Listing("ham10000")
-    images = _named(listing, tree)
-    pictures = _pictures(listing, tree, images)
-    for name, file in pictures.images.items():
-        if any(HAM_TEST.fullmatch(folder) for folder in PurePosixPath(file).parts[:-1]):
-            pictures.splits[name] = "test"
+    pictures = _archive_pictures(listing, tree, HAM_SPLITS)
     files = tree.named(HAM_TABLE)
     tables = [read_table(tree.root / file) for file in files]
     note_unused_tables(listing, tree, files)
@@ -99,7 +87,7 @@ def read_ph2(tree: Tree, options: Options) -> Listing:
         if code is not None and code not in PH2_DIAGNOSES:
             listing.reject(stem(file), file, "unknown_label", f"clinical diagnosis {code!r}; expected 0, 1 or 2")
             continue
-        fields: dict[str, str | int] = {"source": "PH2", **(PH2_DIAGNOSES[code] if code is not None else {})}
+        fields: Fields = {"source": "PH2", **(PH2_DIAGNOSES[code] if code is not None else {})}
         listing.candidates.append(Candidate(stem(file), file, masks.get(name), fields))
     for name in sorted(masks.keys() - images.keys()):
         listing.reject(name.upper(), masks[name], "mask_without_image", "no photograph of this id")
@@ -110,20 +98,20 @@ def read_ph2(tree: Tree, options: Options) -> Listing:
 
 def archive_evidence(tree: Tree) -> str | None:
     """Return a table as isic-cli writes it, or None; the challenge of 2024 holds such tables as well."""
-    return None if catalogues.evidence(tree, "isic2024") else next(iter(_archive_tables(tree)), None)
+    return None if CATALOGUES["isic2024"].evidence(tree) else next(iter(_archive_tables(tree)), None)
 
 
 def read_archive(tree: Tree, options: Options) -> Listing:
     """List an ISIC Archive download: ``<isic_id>.jpg`` files and metadata.csv, in its present or its earlier schema."""
     listing = Listing("isic-archive")
-    pictures = _pictures(listing, tree, _named(listing, tree))
+    pictures = _archive_pictures(listing, tree, {})
 
     def describe(row: Mapping[str, str], raw: Mapping[str, str]) -> tuple[Fields, list[Adjustment]]:
         del raw
         fields, adjustments = clinical_fields(row)
         # The archive is the vocabulary: no label of it is unknown.
         name = diagnosis_name(row.get("diagnosis"), options.labels, any_label=True)
-        return fields | ({"diagnosis": name} if name is not None else {}), adjustments
+        return fields | stated(diagnosis=name), adjustments
 
     files = _archive_tables(tree)
     note_unused_tables(listing, tree, files)
@@ -131,30 +119,20 @@ def read_archive(tree: Tree, options: Options) -> Listing:
     return listing
 
 
-def _named(listing: Listing, tree: Tree) -> list[str]:
-    """Return the photographs named ``ISIC_<number>``, in any folder, and reject other pictures but masks."""
-    images = []
-    for file in tree.images():
-        if _is_archive_photograph(file):
-            images.append(file)
-        elif not (re.fullmatch(ISIC_MASK, PurePosixPath(file).name, re.IGNORECASE) or _is_in_mask_folder(file)):
-            listing.reject(stem(file), file, "unknown_name", "neither ISIC_<number> nor a mask of that name")
-    return images
+def _archive_pictures(listing: Listing, tree: Tree, splits: Mapping[str, Split]) -> Pictures:
+    """Photographs named ``ISIC_<number>`` in any folder, with masks named so or in folders of masks."""
+    named = set(tree.named(ISIC_MASK))
 
+    def is_photograph(file: str) -> bool:
+        return re.fullmatch(r"ISIC_\d+", stem(file), re.IGNORECASE) is not None and place(file).kind in (None, "image")
 
-def _is_archive_photograph(file: str) -> bool:
-    return re.fullmatch(r"ISIC_\d+", stem(file), re.IGNORECASE) is not None and place(file).kind in (None, "image")
+    def is_mask(file: str) -> bool:
+        return file in named or (
+            re.match(r"ISIC_\d+", stem(file), re.IGNORECASE) is not None and place(file).kind == "mask"
+        )
 
-
-def _is_in_mask_folder(file: str) -> bool:
-    return re.match(r"ISIC_\d+", stem(file), re.IGNORECASE) is not None and place(file).kind == "mask"
-
-
-def _pictures(listing: Listing, tree: Tree, images: list[str]) -> Pictures:
-    """Pair photographs with masks named ``<id>_segmentation.png``, wherever they lie."""
-    by_stem = unique_files(listing, tree, images)
-    masks = {*tree.named(ISIC_MASK), *(file for file in tree.images() if _is_in_mask_folder(file))}
-    return Pictures(by_stem, pair_masks(listing, tree, sorted(masks), by_stem))
+    expected = "neither ISIC_<number> nor a mask of that name"
+    return named_pictures(listing, tree, is_photograph, is_mask, expected, splits)
 
 
 def _archive_tables(tree: Tree) -> list[str]:

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from skindualgen.contracts import InputError, Split
 from skindualgen.data.images import SUFFIXES, Adjustment, ItemError
-from skindualgen.data.sources.base import Candidate, Listing, Options, Tree, key, known_value, split_name, stem
-from skindualgen.data.sources.one_hot import UNKNOWN_LABEL, diagnosis_columns, marked_diagnosis
-from skindualgen.data.sources.tables import Row, Table
+from skindualgen.data.sources.base import Candidate, Listing, Options, Tree, key, stem
+from skindualgen.data.sources.pairing import pair_masks, unique_files
+from skindualgen.data.sources.tables import UNKNOWN_LABEL, Row, Table, diagnosis_columns, marked_diagnosis
+from skindualgen.data.sources.values import Fields, known_value, split_name
 from skindualgen.data.splits import Link
 
-Fields = dict[str, str | int]
 Describe = Callable[[Mapping[str, str], Mapping[str, str]], tuple[Fields, list[Adjustment]]]
 """(values by field, values by column) -> record fields and adjustments; may raise ItemError."""
 
@@ -48,6 +48,40 @@ class Pictures:
         return self.ids.get(name) or stem(self.images[name])
 
 
+def named_pictures(
+    listing: Listing,
+    tree: Tree,
+    is_photograph: Callable[[str], bool],
+    is_mask: Callable[[str], bool],
+    expected: str,
+    splits: Mapping[str, Split],
+) -> Pictures:
+    """Find photographs, masks and splits (`named_split`) by the names of files.
+
+    What is neither is rejected with the detail ``expected``.
+    """
+    images, masks = [], []
+    for file in tree.images():
+        if is_photograph(file):
+            images.append(file)
+        elif is_mask(file):
+            masks.append(file)
+        else:
+            listing.reject(stem(file), file, "unknown_name", expected)
+    by_stem = unique_files(listing, tree, images)
+    found = {name: split for name, file in by_stem.items() if (split := named_split(file, splits)) is not None}
+    return Pictures(by_stem, pair_masks(listing, tree, masks, by_stem), found)
+
+
+def named_split(file: str, splits: Mapping[str, Split]) -> Split | None:
+    """Return the split that a file's folders or name stand for, by patterns; the innermost that says one counts."""
+    for part in reversed(PurePosixPath(file).parts):
+        for pattern, split in splits.items():
+            if re.fullmatch(pattern, part, re.IGNORECASE):
+                return split
+    return None
+
+
 def add_candidates(
     listing: Listing,
     tree: Tree,
@@ -61,16 +95,7 @@ def add_candidates(
     """Add a candidate for each photograph, with the fields of its row if it has one, and reject what does not join.
 
     Rows of one id in several tables are joined, where they do not contradict each other. A table without a column for
-    the diagnosis may have one for each (`one_hot`). Columns that nothing is read from are noted.
-
-    Args:
-        listing: takes the candidates, rejections and notes.
-        tree: the source folder.
-        tables: of it.
-        pictures: of it; those whose rows cannot be used are removed.
-        options: columns of the fields, where they have other names.
-        describe: makes record fields of a row.
-        also: columns that ``describe`` reads beyond those of the fields.
+    the diagnosis may have one for each (`diagnosis_columns`). Columns without a reader are noted.
 
     Raises:
         InputError: columns are named, and there is no table or not these columns.
@@ -78,7 +103,7 @@ def add_candidates(
     if options.columns and not tables:
         raise InputError(
             f"--column {', '.join(options.columns)}, but no table",
-            "a CSV beside the folders",
+            "a CSV next to the folders",
             "add it, or leave --column",
         )
     rows = _rows_by_key(listing, tree, tables, pictures, options)

@@ -1,20 +1,21 @@
-"""The picture files of a folder of any origin, told apart by the names of folders and files: nothing is decoded."""
+"""The picture files of a folder of any origin, by the names of folders and files: nothing is decoded."""
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from skindualgen.contracts import InputError
+from skindualgen.contracts import SHEET_FILE, InputError
 from skindualgen.data.images import ItemError
-from skindualgen.data.sources.base import BEHAVIOURS, Tree, diagnosis_name, key, stem
+from skindualgen.data.sources.base import Tree, key, stem
 from skindualgen.data.sources.names import FolderName, is_image_folder, mask_names, place, says_mask, word_set
-from skindualgen.data.sources.rows import Fields
+from skindualgen.data.sources.values import BEHAVIOURS, Fields, diagnosis_name
 from skindualgen.data.terms import parse_terms
 
-NOT_PICTURES = r"contact_sheet\.png"
+NOT_PICTURES = re.escape(SHEET_FILE)
 """Overview that `generate` writes into a data set, which is no picture of it."""
 SHOWN_NAMES = 6
 ATTRIBUTE_WORDS = 2
@@ -31,13 +32,10 @@ NO_DIAGNOSIS = word_set(
 
 @dataclass
 class Survey:
-    """Files by what they are; POSIX paths relative to the source.
+    """Files by what they are, in the order of the tree.
 
-    Attributes:
-        photographs: in the order of the tree.
-        masks: the same.
-        left: pictures that are neither, with the reason.
-        classes: names of the folders that may be classes, whether or not the vocabulary knows them.
+    ``left`` has pictures that are neither, with the reason; ``classes`` names folders that may be classes, known to the
+    vocabulary or not.
     """
 
     photographs: list[str] = field(default_factory=list)
@@ -50,7 +48,7 @@ def survey(tree: Tree) -> Survey:
     """Tell photographs from masks by the names of their folders first, then by their own names.
 
     Raises:
-        InputError: folders of which a letter alone tells what they hold (``trainA``, ``trainB``).
+        InputError: folders of which a letter alone says what they hold (``trainA``, ``trainB``).
     """
     found = Survey()
     overviews = set(tree.named(NOT_PICTURES))
@@ -75,10 +73,7 @@ def survey(tree: Tree) -> Survey:
 def class_fields(file: str, labels: Mapping[str, str], classes: Collection[str]) -> tuple[Fields, list[FolderName]]:
     """Return diagnosis and behaviour that the folders of a photograph name, and the folders that are not understood.
 
-    Args:
-        file: the photograph.
-        labels: the user's own label -> diagnosis.
-        classes: names of folders that are taken for a diagnosis although the vocabulary does not know them.
+    Folders in ``classes`` are taken for a diagnosis although the vocabulary does not know them.
 
     Raises:
         InputError: two names that could be the diagnosis, or a name that is none (``not_melanoma``, ``0``).
@@ -212,7 +207,7 @@ def shared_folders(files: Collection[str]) -> int:
 
 
 def _refuse_letters(files: Sequence[str]) -> None:
-    """Refuse ``trainA`` beside ``trainB``, ``train_x`` beside ``train_y``: which holds masks, nobody can know."""
+    """Refuse ``trainA`` next to ``trainB``, ``train_x`` next to ``train_y``: which holds masks, nobody can know."""
     lettered = {
         folder.name: folder.words
         for file in files
@@ -250,7 +245,7 @@ def refuse_twins(found: Survey, labels: Mapping[str, str]) -> None:
 
 
 def _take_masks_beside(found: Survey) -> None:
-    """Take files for masks that lie among the photographs and are named so: ``a_mask.png`` beside ``a.jpg``."""
+    """Take files for masks that lie among the photographs and are named so: ``a_mask.png`` next to ``a.jpg``."""
     stems = {key(stem(file)) for file in found.photographs}
     with_mask = {key(stem(file)) for file in found.masks}
     kept: list[str] = []

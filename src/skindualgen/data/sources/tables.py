@@ -1,4 +1,7 @@
-"""Tables of metadata: comma, semicolon, tab or bar separated, with or without a byte order mark or a header."""
+"""Tables of metadata: comma, semicolon, tab or bar separated, with or without a byte order mark or a header.
+
+Some have a column for each diagnosis, of which a row marks one: MEL, NV, BCC, ... with 0 and 1.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,15 @@ import io
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skindualgen.contracts import InputError
+from skindualgen.data.archive_terms import known_diagnosis
+from skindualgen.data.images import ItemError
+from skindualgen.data.terms import BEHAVIOURS, NOT_KNOWN, diagnosis_term, known
 
 DELIMITERS = (",", ";", "\t", "|")
 MAX_HEADER_BYTES = 1 << 16
@@ -41,6 +47,11 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
 How a diagnosis was established (``dx_type``, ``diagnosis_confirm_type``) leaks the label and is read nowhere.
 """
 USUAL_COLUMNS = frozenset(alias for aliases in ALIASES.values() for alias in aliases)
+
+MARKS = {"0": False, "0.0": False, "1": True, "1.0": True, "false": False, "true": True}
+"""Values of columns for one diagnosis each, in lower case. Others (probabilities, numbers) mark nothing."""
+
+UNKNOWN_LABEL = "unknown_label"
 
 _SEPARATOR_LINE = re.compile(r'"?sep=([,;\t| :])"?[,;\t| ]*[\r\n]*', re.IGNORECASE)
 """First line that Excel writes, or is told by, in some countries: it names the delimiter and is no header."""
@@ -201,3 +212,53 @@ def _header(path: Path, values: Sequence[str]) -> tuple[str, ...]:
     if repeated:
         raise InputError(f"{path.name} with the column {repeated[0]!r} twice", "each column once", "rename one")
     return tuple(columns)
+
+
+def diagnosis_columns(table: Table) -> dict[str, str | None]:
+    """Return the columns that stand for one diagnosis each, and these; None stands for "unknown" (``UNK``).
+
+    At least two are needed, with marks (`MARKS`) or nothing in most rows: one column alone ("melanoma") does not say
+    what a 0 stands for, and probabilities are no labels.
+    """
+    found = {column: diagnosis_term(column) for column in table.columns if is_diagnosis(column)}
+    found = {column: term for column, term in found.items() if _holds_marks(table, column)}
+    return found if sum(term is not None for term in found.values()) > 1 else {}
+
+
+def marked_columns(values: Mapping[str, str], columns: Iterable[str]) -> list[str]:
+    """Return the columns that a row marks; nothing in them counts as no mark.
+
+    Raises:
+        ItemError: ``unknown_label``: a value is no mark.
+    """
+    marked = []
+    for column in columns:
+        value = values[column].strip().lower()
+        if value not in MARKS and value not in NOT_KNOWN:
+            raise ItemError(UNKNOWN_LABEL, f"{values[column]!r} for {column}; expected 0 or 1")
+        marked += [column] if MARKS.get(value) else []
+    return marked
+
+
+def marked_diagnosis(values: Mapping[str, str], diagnoses: Mapping[str, str | None]) -> str | None:
+    """Return the diagnosis (of ``diagnoses`` by column) whose column a row marks.
+
+    Raises:
+        ItemError: ``unknown_label``: none or several are marked, or a value is no mark.
+    """
+    marked = marked_columns(values, diagnoses)
+    if len(marked) != 1:
+        shown = ", ".join(f"{column} {values[column]}" for column in diagnoses)
+        raise ItemError(UNKNOWN_LABEL, f"{len(marked)} diagnoses marked in {shown}")
+    return diagnoses[marked[0]]
+
+
+def is_diagnosis(column: str) -> bool:
+    """Whether a column may stand for one diagnosis, by its name."""
+    name = known(column)
+    return column.strip().lower() == "unk" if name is None else name not in BEHAVIOURS and known_diagnosis(column)
+
+
+def _holds_marks(table: Table, column: str) -> bool:
+    stated = [value for row in table.rows if (value := row.values[column].strip().lower()) not in NOT_KNOWN]
+    return bool(stated) and 2 * sum(value in MARKS for value in stated) > len(stated)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
 from PIL import Image
 
 from skindualgen.contracts import InputError
+from skindualgen.data.masks import LESION_ABOVE, lesion_pixels
 from skindualgen.data.terms import DIAGNOSES
 from skindualgen.studio.collect import add_photograph
 from skindualgen.studio.commands import command, command_html
@@ -85,7 +85,7 @@ def build(studio: Studio) -> None:
 def _said(canvas: Value, mask: Image.Image | None) -> str:
     if mask is None:
         return "Reading the photograph." if canvas["waiting"] else "The photograph was not read."
-    if share := float((np.asarray(mask) > 127).mean()):
+    if share := float(lesion_pixels(mask).mean()):
         return f"The model proposes a lesion of {100 * share:.0f} % of the picture. Correct it with the brush."
     return "The model finds no lesion in this photograph. Draw it with the brush."
 
@@ -119,7 +119,7 @@ def _build_keeping(studio: Studio, reading: gr.State, canvas: gr.HTML, status: g
         mask, changed = final_mask(studio, known, drawing)
         path = studio.new_download_folder() / "mask.png"
         mask.save(path)
-        share = float((np.asarray(mask) > 127).mean())
+        share = float(lesion_pixels(mask).mean())
         origin = "edited" if changed else "as proposed"
         said = f"Mask of {mask.width} × {mask.height} px, lesion {100 * share:.1f} %, {origin}."
         finished = replace(known, kept=mask, edited=changed)
@@ -152,6 +152,6 @@ def final_mask(studio: Studio, reading: Reading, drawing: Value) -> tuple[Image.
         InputError: a mask without a lesion, or of nothing else.
     """
     if not edited(drawing):
-        return checked_mask(np.asarray(reading.proposed) > 127), False
+        return checked_mask(lesion_pixels(reading.proposed)), False
     mask = painted(drawing, studio.limits).resize(reading.photograph.size, Image.Resampling.BILINEAR)
-    return mask.point(lambda grey: 255 * (grey >= 128)), True
+    return mask.point(lambda grey: 255 * (grey > LESION_ABOVE)), True
