@@ -53,8 +53,8 @@ def test_it_is_scikit_learns_balanced_accuracy():
 def test_classes_that_a_set_lacks_are_left_out_and_one_alone_is_refused():
     generated, train, held_out = blobs(20, seed=1), blobs(20, seed=2), blobs(20, seed=3)
     without = (generated[0], [None if label == "nevus" else label for label in generated[1]])
-    found = teaching(generated=without, train=train, held_out=held_out, most_per_class=12)
-    assert found.classes == ["melanoma", "seborrheic keratosis"] and found.per_class == 12 and found.n_test == 40
+    found = teaching(generated=without, train=train, held_out=held_out)
+    assert found.classes == ["melanoma", "seborrheic keratosis"] and found.per_class == 20 and found.n_test == 40
     assert found.chance == 0.5
     one = (generated[0], ["nevus"] * 60)
     with pytest.raises(InputError, match="1 diagnoses"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -155,15 +155,3 @@ class Classifier:
     def diagnoses(self, images: NDArray[np.uint8]) -> list[str]:
         """Return the most probable diagnosis of each photograph [n, s, s, 3]."""
         return [self.classes[index] for index in self.probabilities(images).argmax(1)]
-
-
-def balanced_accuracy(*, truth: Sequence[str], predicted: Sequence[str]) -> float:
-    """Return the mean over the true classes of the share of their items that are predicted right, in [0, 1].
-
-    Raises:
-        InputError: nothing to score, or unequal lengths.
-    """
-    if not truth or len(truth) != len(predicted):
-        raise InputError(f"{len(truth)} true, {len(predicted)} predicted", "as many of each, at least 1", "match them")
-    right = np.asarray(truth) == np.asarray(predicted)
-    return float(np.mean([right[np.asarray(truth) == name].mean() for name in sorted(set(truth))]))

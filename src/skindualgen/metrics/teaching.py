@@ -70,7 +70,6 @@ def teaching(
     generated: tuple[Features, Labels],
     train: tuple[Features, Labels],
     held_out: tuple[Features, Labels],
-    most_per_class: int | None = None,
     seed: int = 0,
 ) -> Teaching:
     """Train on generated and on real photographs, class-balanced and equally many, and test both on unseen real ones.
@@ -78,7 +77,6 @@ def teaching(
     Args:
         generated, train, held_out: features [n, d] and the diagnosis of each, None where it is not known. Diagnoses
             that one of the three lacks are left out.
-        most_per_class: upper limit of training photographs of each diagnosis.
         seed: of the draws of training photographs.
 
     Raises:
@@ -100,7 +98,6 @@ def teaching(
             "add photographs of the rarer diagnoses",
         )
     per_class = min(counts[part][name] for part in ("generated", "train") for name in classes)
-    per_class = min(per_class, most_per_class or per_class)
     test, truth = _of_classes(held_out, classes)
     scores = {}
     for name in ("generated", "train"):
