@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ class Pictures:
         """Return the items at these positions, in this order."""
         if np.array_equal(positions, np.arange(len(self))):
             return self
-        columns = {
+        columns: dict[str, Any] = {
             name: column[positions] if isinstance(column, np.ndarray) else [column[position] for position in positions]
             for name, column in vars(self).items()
         }

@@ -26,10 +26,16 @@ def fidelity_section(
     Args:
         extractors: by the name that ends the keys of the others' measures.
     """
-    sets = {"train": inputs.train, "held_out": inputs.held_out, "generated": inputs.generated}
     measures, notes, judges = [], [], []
     for position, (called, extractor) in enumerate(extractors.items()):
-        found, of_extractor = compare_sets(extractor, **sets, seed=seed, judge_suffix=called if position else None)
+        found, of_extractor = compare_sets(
+            extractor,
+            train=inputs.train,
+            held_out=inputs.held_out,
+            generated=inputs.generated,
+            seed=seed,
+            judge_suffix=called if position else None,
+        )
         measures += found
         notes += [f"{extractor.name}: {note.replace('held_out', 'held-out')}." for note in of_extractor]
         judges.append(f"{extractor.name} ({extractor.dim} features): {extractor.preprocessing}")

@@ -50,10 +50,10 @@ def _agreement(
     segmenter = judges.segmenter
     real, made = (agreement_values(segmenter.masks(part.images), part.masks) for part in (held_out, generated))
     parts: dict[str | None, list[Positions]] = {None: matched}
-    for group in generated.named_diagnoses:
-        members = [part.of_diagnosis(group).nonzero()[0] for part in (held_out, generated)]
+    for diagnosis in generated.named_diagnoses:
+        members = [part.of_diagnosis(diagnosis).nonzero()[0] for part in (held_out, generated)]
         if min(map(len, members)) >= LEAST_OF_GROUP:
-            parts[group] = members
+            parts[diagnosis] = members
     measures = []
     for group, (of_real, of_made) in parts.items():
         measures += agreement_measures(

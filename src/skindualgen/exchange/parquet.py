@@ -7,6 +7,7 @@ https://huggingface.co/docs/datasets/about_dataset_features (a picture is a stru
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -121,6 +122,10 @@ def read_rows(
         raise _damaged(name, error) from None
 
 
+def _next_group(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list(islice(rows, ROWS_IN_GROUP))
+
+
 def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> GivenBack:
     """See `skindualgen.exchange.formats.Format`."""
     schema = _schema(records)
@@ -128,7 +133,7 @@ def write(source: Path, records: Sequence[PairRecord], out: Path, options: Excha
     for split, index, count, pairs in read_shards(source, records, options.shard_size, options.report):
         path = out / "data" / f"{HUB_SPLITS[split]}-{index:05d}-of-{count:05d}.parquet"
         rows = map(_row, pairs)
-        write_table(path, schema, iter(lambda rows=rows: list(islice(rows, ROWS_IN_GROUP)), []))
+        write_table(path, schema, iter(partial(_next_group, rows), []))
     return {}
 
 

@@ -119,8 +119,8 @@ def histograms(
         panels = figure.subplots(rows, min(COLUMNS, len(samples)), squeeze=False).ravel()
         for panel, (title, (generated, real)) in zip(panels, samples.items(), strict=False):
             lines = (cuts or {}).get(title, ())
-            finite = [values[np.isfinite(values)] for values in (generated, real)]
-            _histogram(panel, *finite, np.array(lines, float), bins, real_is)
+            made, there = (values[np.isfinite(values)] for values in (generated, real))
+            _histogram(panel, made, there, np.array(lines, float), bins, real_is)
             panel.set_title(title, fontsize=10)
             panel.set_xlabel(unit)
         for panel in panels[len(samples) :]:

@@ -190,7 +190,7 @@ def check_joint(unets: Sequence[UNet2DConditionModel | None], image_channels: in
 
 
 def callback_changes(
-    callback: Callable[..., dict[str, Any] | None] | None, names: Sequence[str], *step: Any, **tensors: Tensor
+    callback: Callable[..., Any] | None, names: Sequence[str], *step: Any, **tensors: Tensor
 ) -> dict[str, Any]:
     """Give a callback the tensors that it has named, and return those that it changes, None being no change.
 

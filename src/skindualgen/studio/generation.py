@@ -102,9 +102,9 @@ def generate(pipeline: WatchedPipeline, request: GenerationRequest, folder: Path
     """Generate pairs, file by file as `skindualgen generate`; stopped, keep the batches that are complete."""
     from skindualgen.planning.requests import requests_from_prompts
     from skindualgen.production.generate import GenerateOptions, generate_dataset
+    from skindualgen.production.run import ProductionStopped
     from skindualgen.production.sampler import PipelineFactory
     from skindualgen.production.source import RequestList
-    from skindualgen.production.stopping import ProductionStopped
 
     requests = requests_from_prompts([(prompt, {}) for prompt in request.prompts], request.count, request.seed)
     options = GenerateOptions(PipelineFactory(steps=request.steps, guidance=request.guidance), BATCH_PAIRS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ class Validator:
         total, sums, dice = 0.0, dict[str, Tensor](), list[Tensor]()
         for part in torch.arange(len(cache)).split(self.config.train_batch_size):
             image, code, has_mask, states = (t[part].to(device) for t in (latents, codes, cache.has_mask, text))
-            some = noise.map(lambda t, part=part: t[part].to(device))
+            some = noise.map(itemgetter(part)).map(lambda t: t.to(device))
             loss, terms = joint_loss(
                 model,
                 image,
