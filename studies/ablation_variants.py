@@ -81,7 +81,7 @@ def epsilon_mask(base: Base, data: Path) -> Iterator[dict[str, Any]]:
         denoising: {"joint_prediction": joint_prediction},
     }
     with exchanged(changes):
-        yield
+        yield {}
 
 
 def autoencoder_codec(base: Base, masks: Tensor) -> AutoencoderCodec:
