@@ -13,7 +13,7 @@ from unittest.mock import patch
 from diffusers import DPMSolverMultistepScheduler
 from diffusers.image_processor import VaeImageProcessor
 
-from skindualgen.production import chunk as chunk_module
+from skindualgen.production import drawing as drawing_module
 from skindualgen.production import pictures as pictures_module
 from skindualgen.sample import pipeline as pipeline_module
 from skindualgen.sample.pipeline import SkinDualGenPipeline
@@ -56,8 +56,8 @@ class Stopwatch:
             (pipeline.vae, "decode", "autoencoder"),
             (VaeImageProcessor, "postprocess", "image to PIL"),
             (pipeline_module, "codes_to_masks", "mask from its code"),
-            (chunk_module, "image_png", "image to PNG, with record and XMP"),
-            (chunk_module, "mask_png", "mask to PNG"),
+            (drawing_module, "image_png", "image to PNG, with record and XMP"),
+            (drawing_module, "mask_png", "mask to PNG"),
             (pictures_module, "atomic_write_bytes", "writing files"),
             (pictures_module, "sync", "fsync"),
         ]

@@ -27,7 +27,7 @@ from micro_device import Processes, autocast, prepare_device
 from micro_latents import CAPTION_VARIANTS, WHOLE_VIEWS, Batches, device_latents
 from micro_nets import SIZE_PX, make_unet
 from micro_samples import denoise, to_pictures
-from skindualgen.codec import CODE_CHANNELS
+from skindualgen.codec import CODE_CHANNELS, SignedDistanceCodec
 from skindualgen.config import LossSettings
 from skindualgen.judges.features import ImageNetFeatures
 from skindualgen.model.adapter import attach_adapter
@@ -170,7 +170,8 @@ def adapter_step(batch: int, real: bool) -> None:
                 noise,
                 prediction_type="v_prediction",
                 alphas_cumprod=torch.linspace(1, 0, 1000, device=GPU),
-                settings=LossSettings(boundary=0.1),
+                settings=LossSettings(),
+                codec=SignedDistanceCodec(),
             )
         value.backward()
 

@@ -169,7 +169,7 @@ def test_wrong_input_is_one_line(arguments: list[str], message: str, tmp_path: P
 
 
 def test_the_effective_settings_are_shown(tmp_path: Path) -> None:
-    (tmp_path / "c.toml").write_text('data = "d"\nsteps = 7\n[lora]\nrank = 8\n')
+    (tmp_path / "c.toml").write_text('data = "d"\nmax_train_steps = 7\n[lora]\nrank = 8\n')
     out = str(tmp_path / "o")
     arguments = ["train", "--config", str(tmp_path / "c.toml"), "--out", out, "--rank", "6", "--set", "noise.equal=1"]
     done = call(*arguments, "--set", "mixed_precision=fp32", "--dry-run")

@@ -118,7 +118,9 @@ def atomic_write_json(path: Path, obj: Any) -> None:
 
 def cut_name(name: str) -> str:
     """Return the beginning of a file's name that leaves room for more in the name of a temporary file."""
-    return os.fsencode(name)[:MAX_NAME_BYTES].decode("utf-8", "ignore")
+    while len(os.fsencode(name)) > MAX_NAME_BYTES:
+        name = name[:-1]
+    return name
 
 
 def sync(paths: Iterable[Path]) -> None:

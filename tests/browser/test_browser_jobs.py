@@ -42,7 +42,7 @@ def test_a_run_is_followed_through_a_reload_stopped_and_resumed(page: Page, serv
     page.get_by_label("Further settings, as TOML").fill(SETTINGS)
     page.get_by_label("Further settings, as TOML").press("Tab")
     expect(page.locator("#train-command pre")).to_contain_text(f"--data {REAL}")
-    expect(page.locator("#train-command pre")).to_contain_text("--steps 5000")
+    expect(page.locator("#train-command pre")).to_contain_text("--max-train-steps 5000")
     expect(page.locator("#train-command pre")).to_contain_text("--set validation_steps=4")
     page.get_by_role("button", name="Start", exact=True).click()
     job = page.locator("#train-job")

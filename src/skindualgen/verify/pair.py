@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from skindualgen.contracts import PairRecord, Report
+from skindualgen.contracts import InputError, PairRecord, Report
 from skindualgen.data.images import FORMATS
-from skindualgen.data.mask_classes import read_mask_classes
+from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses, read_mask_classes
 from skindualgen.files import sha256_bytes
 from skindualgen.marks.c2pa import CredentialState, checkable, credentials_in, may_have_credentials
 from skindualgen.marks.embed import Embedded, embedded_in
@@ -86,6 +86,13 @@ def _check_image(root: Path, record: PairRecord, anchors: bytes | None, found: P
     return image.size
 
 
+def _mask_classes(root: Path) -> MaskClasses:
+    try:
+        return read_mask_classes(root)
+    except InputError:  # what is wrong with dataset.json is a deviation of its own
+        return LESION_ONLY
+
+
 def _check_mask(root: Path, record: PairRecord, name: str, found: PairFindings) -> tuple[int, int] | None:
     data = _checked_content(root, name, record.mask_sha256, found)
     mask = data and _decoded(data, name, found)
@@ -93,7 +100,7 @@ def _check_mask(root: Path, record: PairRecord, name: str, found: PairFindings) 
         return None
     found.masks += 1
     levels = np.unique(np.asarray(mask.convert("L")))
-    known = (0, *sorted(read_mask_classes(root).values()))
+    known = (0, *sorted(_mask_classes(root).values()))
     if other := [int(level) for level in levels if level not in known]:
         expected = f"{', '.join(map(str, known[:-1]))} and {known[-1]} alone"
         found.deviations.append(Deviation("mask_values", name, f"the values {_few(other)}", expected))

@@ -1,3 +1,0 @@
-"""The earlier name of `skindualgen.files`."""
-
-from skindualgen.files import *  # noqa: F403
