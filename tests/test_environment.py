@@ -54,6 +54,10 @@ def windows(path: Path, text: str, **encoding: str) -> Path:
     return path
 
 
+TIMEOUT_S = 600
+"""All commands at once take half a minute alone, and ten times that where other tests train on every core."""
+
+
 def run_commands(folder: Path, commands: list[list[str]], environment: dict[str, Any]) -> list[dict[str, Any]]:
     """Run commands in one process of that environment; return what it has written down."""
     (folder / "commands.json").write_text(json.dumps(commands), encoding="utf-8")
@@ -61,7 +65,7 @@ def run_commands(folder: Path, commands: list[list[str]], environment: dict[str,
     for name in environment.keys() - {name for name, value in environment.items() if value is not None}:
         variables.pop(name, None)
     line = [sys.executable, str(RUNNER), str(folder / "commands.json"), str(folder / "results.json")]
-    done = subprocess.run(line, capture_output=True, env=variables, timeout=280, check=False)
+    done = subprocess.run(line, capture_output=True, env=variables, timeout=TIMEOUT_S, check=False)
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     return list(json.loads((folder / "results.json").read_text(encoding="utf-8")))
 
@@ -150,6 +154,7 @@ REFUSED = {"evaluate": "nirgends", "hub": "SOCKS", "long name": "File name too l
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(TIMEOUT_S + 100)
 @pytest.mark.parametrize(
     "name",
     ["prepare", "verify", "export-data", "import-data", "plan", "train", "generate", "segment", "ui", *REFUSED],
