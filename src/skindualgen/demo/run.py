@@ -19,13 +19,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from skindualgen.contracts import InputError, PairRecord
+from skindualgen.contracts import InputError, PairRecord, Report
 from skindualgen.data.dataset import Dataset
 from skindualgen.data.phantom import write_phantom_folder
 from skindualgen.data.prepare import PrepareOptions, prepare
 from skindualgen.demo.page import build_report
 from skindualgen.demo.results import Show
-from skindualgen.demo.show import Progress as Report
 from skindualgen.demo.show import draw_pairs, fill_masks, read_photographs
 from skindualgen.demo.training import train_briefly
 from skindualgen.folders import refuse_foreign

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from PIL import Image
 
-from skindualgen.contracts import MASKS_DIR, PairRecord
+from skindualgen.contracts import MASKS_DIR, PairRecord, Report
 from skindualgen.demo.results import DrawnPair, Filling, Reading, Show
 from skindualgen.planning.requests import pair_seed, requests_from_prompts
 from skindualgen.production.generate import generate_pairs
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.sample.segmentation import segment_folder
-
-Progress = Callable[[int, int], None]
-"""Called with the number of pictures done and of all."""
 
 DIAGNOSES = ("nevus", "melanoma", "seborrheic keratosis")
 PROMPT = "a dermoscopic image of a {diagnosis}"
@@ -32,7 +29,7 @@ ENSEMBLE = 4
 PHOTOGRAPHS_DIR = "photographs"
 
 
-def draw_pairs(pipe: SkinDualGenPipeline, show: Show, out: Path, *, per_diagnosis: int, report: Progress) -> None:
+def draw_pairs(pipe: SkinDualGenPipeline, show: Show, out: Path, *, per_diagnosis: int, report: Report) -> None:
     """Draw pairs of each diagnosis into a data set folder with the ordinary ``generate``; fills in ``show``."""
     prompts = [(PROMPT.format(diagnosis=diagnosis), {"diagnosis": diagnosis}) for diagnosis in DIAGNOSES]
     in_rows = [prompt for prompt in prompts for _ in range(per_diagnosis)]
@@ -58,7 +55,7 @@ def draw_pairs(pipe: SkinDualGenPipeline, show: Show, out: Path, *, per_diagnosi
 
 
 def read_photographs(
-    pipe: SkinDualGenPipeline, root: Path, records: Sequence[PairRecord], out: Path, *, seed: int, report: Progress
+    pipe: SkinDualGenPipeline, root: Path, records: Sequence[PairRecord], out: Path, *, seed: int, report: Report
 ) -> list[Reading]:
     """Read masks of photographs of a data set folder with the ordinary ``segment``, next to the masks they come with.
 
@@ -82,7 +79,7 @@ def read_photographs(
     return readings
 
 
-def fill_masks(pipe: SkinDualGenPipeline, masks: Sequence[Image.Image], show: Show, *, report: Progress) -> None:
+def fill_masks(pipe: SkinDualGenPipeline, masks: Sequence[Image.Image], show: Show, *, report: Report) -> None:
     """Draw a photograph of each diagnosis into each mask, and read its mask back; fills in ``show``."""
     total = len(masks) * len(DIAGNOSES)
     for index, given in enumerate(masks):

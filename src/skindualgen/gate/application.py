@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, REJECTS_FILE, InputError, PairRecord
+from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, REJECTS_FILE, InputError, PairRecord, Report
 from skindualgen.data.dataset import Dataset
 from skindualgen.data.manifest import write_dataset
 from skindualgen.data.reading import read_pair
@@ -24,9 +23,6 @@ from skindualgen.gate.gate import GATE_FILE, Gate, Verdict
 from skindualgen.gate.lines import score_lines
 
 SCORES_FILE = "gate.csv"
-
-Report = Callable[[int, int], None]
-"""called with the number of items done and the number of all"""
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from skindualgen.contracts import Report
 from skindualgen.data.training_items import TrainingItems
 from skindualgen.files import (
     atomic_path,
@@ -39,9 +40,6 @@ from skindualgen.judges.segmenter import Segmenter
 from skindualgen.judges.trained import judge_name, refuse_seen
 
 OWN_FILES = frozenset({GATE_FILE, REFERENCE_FILE, REAL_SCORES_FILE, SEGMENTER_FILE, CLASSIFIER_FILE})
-
-Report = Callable[[int, int], None]
-"""called with the number of pairs scored and the number of all"""
 
 
 def calibrate(

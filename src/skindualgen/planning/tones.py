@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from skindualgen.contracts import InputError, PairRecord
+from skindualgen.contracts import InputError, PairRecord, Report
 from skindualgen.data.reading import read_pair
 from skindualgen.data.terms import known
 
@@ -19,8 +19,6 @@ TONE_SIDE_PX = 256
 ToneOf = Callable[[NDArray[np.uint8], NDArray[np.bool_]], str | None]
 """Photograph [h, w, 3] and mask [h, w] (True is lesion) -> the tone of the skin outside the mask, a term of
 `skindualgen.planning.labels.TONES`; None where too little skin is to be seen. `skindualgen.metrics.skin_tone` tells."""
-Report = Callable[[int, int], None]
-"""Called with the number of records done and of all."""
 
 
 def measure_tones(

@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from skindualgen.codec import CELL_PX, DEFAULT_CODEC, MaskCodec
-from skindualgen.contracts import InputError, PairRecord
+from skindualgen.contracts import InputError, PairRecord, Report
 from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses
 from skindualgen.data.pairs import draw_view, load_pair
 from skindualgen.data.prompts import prompt_for
@@ -42,8 +42,6 @@ INDEX_FILE = "cache.json"
 ARRAYS = ("latents", "codes", "text")
 FORMAT = 2
 """of what is encoded; a cache of another format is made anew"""
-
-Report = Callable[[int, int], None]
 
 
 def silent(done: int, total: int) -> None:

@@ -12,12 +12,11 @@ from pydantic import ValidationError
 from skindualgen.contracts import DATASET_FILE, METADATA_FILE, SHEET_FILE, InputError, PairRecord
 from skindualgen.data.images import SUFFIXES
 from skindualgen.data.manifest import read_dataset_info
+from skindualgen.data.mask_classes import LESION_ONLY, read_mask_classes
 from skindualgen.verify.deviations import Deviation, Tally
 from skindualgen.verify.pair import PairFindings, check_pair
 from skindualgen.verify.register import Register
 from skindualgen.verify.totals import check_totals
-
-"""Overview of a generated folder: the only picture at its top that no record names."""
 
 THUMBNAILS_DIR = "rejected"
 """Folder of small pictures of refused pairs, which ``rejected.jsonl`` names."""
@@ -66,7 +65,11 @@ class PairFiles:
 
     def checks(self, anchors: bytes | None) -> Iterator[Callable[[], PairFindings]]:
         """The check of each pair, in the order of the records."""
-        return (partial(check_pair, self._root, record, anchors) for record in self._records())
+        try:
+            classes = read_mask_classes(self._root)
+        except InputError:  # what is wrong with dataset.json is a deviation of its own
+            classes = LESION_ONLY
+        return (partial(check_pair, self._root, record, anchors, classes) for record in self._records())
 
     def check_unnamed(self, register: Register) -> Iterator[Deviation]:
         """Say which files no record names."""

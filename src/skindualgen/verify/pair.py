@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from skindualgen.contracts import InputError, PairRecord, Report
+from skindualgen.contracts import PairRecord, Report
 from skindualgen.data.images import FORMATS
-from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses, read_mask_classes
+from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses
 from skindualgen.files import sha256_bytes
 from skindualgen.marks.c2pa import CredentialState, checkable, credentials_in, may_have_credentials
 from skindualgen.marks.embed import Embedded, embedded_in
@@ -52,18 +52,21 @@ class PairFindings:
     credentials: str | None = None
 
 
-def check_pair(root: Path, record: PairRecord, anchors: bytes | None) -> PairFindings:
+def check_pair(
+    root: Path, record: PairRecord, anchors: bytes | None, classes: MaskClasses = LESION_ONLY
+) -> PairFindings:
     """Read both files of a record and compare them with it.
 
     Args:
         root: the data set folder.
         record: its paths stay inside the folder.
         anchors: root certificates that content credentials are trusted by, PEM.
+        classes: of the masks.
     """
     found = PairFindings()
     image_size = _check_image(root, record, anchors, found)
     if record.mask_file_name is not None:
-        mask_size = _check_mask(root, record, record.mask_file_name, found)
+        mask_size = _check_mask(root, record, record.mask_file_name, classes, found)
         if image_size and mask_size and image_size != mask_size:
             found.deviations.append(
                 Deviation("size", record.mask_file_name, _pixels(mask_size), f"{_pixels(image_size)} of the image")
@@ -86,21 +89,16 @@ def _check_image(root: Path, record: PairRecord, anchors: bytes | None, found: P
     return image.size
 
 
-def _mask_classes(root: Path) -> MaskClasses:
-    try:
-        return read_mask_classes(root)
-    except InputError:  # what is wrong with dataset.json is a deviation of its own
-        return LESION_ONLY
-
-
-def _check_mask(root: Path, record: PairRecord, name: str, found: PairFindings) -> tuple[int, int] | None:
+def _check_mask(
+    root: Path, record: PairRecord, name: str, classes: MaskClasses, found: PairFindings
+) -> tuple[int, int] | None:
     data = _checked_content(root, name, record.mask_sha256, found)
     mask = data and _decoded(data, name, found)
     if not mask:
         return None
     found.masks += 1
     levels = np.unique(np.asarray(mask.convert("L")))
-    known = (0, *sorted(_mask_classes(root).values()))
+    known = (0, *sorted(classes.values()))
     if other := [int(level) for level in levels if level not in known]:
         expected = f"{', '.join(map(str, known[:-1]))} and {known[-1]} alone"
         found.deviations.append(Deviation("mask_values", name, f"the values {_few(other)}", expected))
