@@ -12,12 +12,7 @@ from numpy.typing import NDArray
 
 from skindualgen.contracts import PairRecord
 from skindualgen.data.dataset import Dataset
-from skindualgen.data.splits import connected_components
-from skindualgen.data.terms import diagnosis_term
-from skindualgen.files import sha256_bytes, sha256_file
-
-TIES = ("lesion_id", "patient_id", "split_group")
-"""Fields of a record that tie photographs together; the last is what `skindualgen prepare` found to belong together."""
+from skindualgen.judges.pictures import content_digest, in_terms, lesion_groups
 
 
 @dataclass(frozen=True)
@@ -60,32 +55,13 @@ def load_pictures(root: Path, records: Sequence[PairRecord], size_px: int) -> Pi
     Raises:
         InputError: a file is missing or not square.
     """
-    data = Dataset(root, records)
-    has_mask = np.array([record.mask_file_name is not None for record in records], bool)
-    diagnoses = [diagnosis_term(record.diagnosis) for record in records]
+    data = in_terms(Dataset(root, records))
     return Pictures(
         images=data.images(size_px),
         masks=data.masks(size_px),
-        has_mask=has_mask,
-        diagnoses=diagnoses,
-        ids=[record.isic_id for record in records],
-        digests=[_digest(root, record, name) for record, name in zip(records, diagnoses, strict=True)],
-        groups=_groups(records),
+        has_mask=np.array([record.mask_file_name is not None for record in data], bool),
+        diagnoses=[record.diagnosis for record in data],
+        ids=[record.isic_id for record in data],
+        digests=[content_digest(root, record) for record in data],
+        groups=lesion_groups(data),
     )
-
-
-def _digest(root: Path, record: PairRecord, diagnosis: str | None) -> str:
-    mask = sha256_file(root / record.mask_file_name) if record.mask_file_name else ""
-    return sha256_bytes(f"{sha256_file(root / record.file_name)}|{mask}|{diagnosis}".encode())
-
-
-def _groups(records: Sequence[PairRecord]) -> list[str]:
-    links = [
-        [(name, str(value)) for name in TIES if (value := getattr(record, name, None)) is not None]
-        for record in records
-    ]
-    groups = [""] * len(records)
-    for component in connected_components(links):
-        for position in component:
-            groups[position] = records[component[0]].isic_id
-    return groups

@@ -91,26 +91,12 @@ class PictureSet:
     @cached_property
     def groups(self) -> list[str]:
         """[n], the same name for photographs of one lesion or patient."""
-        links = [
-            [(name, str(value)) for name in TIES if (value := getattr(record, name, None)) is not None]
-            for record in self.data
-        ]
-        groups = [""] * len(links)
-        for component in connected_components(links):
-            for position in component:
-                groups[position] = self.ids[component[0]]
-        return groups
+        return lesion_groups(self.data)
 
     @cached_property
     def digests(self) -> list[str]:
         """A hash of each item's files and diagnosis."""
-        digests = []
-        for record in self.data:
-            root = self.data.root
-            mask = sha256_file(root / record.mask_file_name) if record.mask_file_name else ""
-            text = f"{sha256_file(root / record.file_name)}|{mask}|{record.diagnosis}"
-            digests.append(sha256_bytes(text.encode()))
-        return digests
+        return [content_digest(self.data.root, record) for record in self.data]
 
     def of_diagnosis(self, name: str | None) -> NDArray[np.bool_]:
         """Which photographs have this diagnosis, [n]."""
@@ -152,6 +138,25 @@ def read_pictures(data: Dataset, size_px: int) -> PictureSet:
         InputError: a file is missing, damaged or not square.
     """
     return PictureSet(in_terms(data), data.images(size_px), data.masks(size_px))
+
+
+def lesion_groups(records: Sequence[PairRecord]) -> list[str]:
+    """Return a name for each record, the same one for photographs of one lesion or patient."""
+    links = [
+        [(name, str(value)) for name in TIES if (value := getattr(record, name, None)) is not None]
+        for record in records
+    ]
+    groups = [""] * len(records)
+    for component in connected_components(links):
+        for position in component:
+            groups[position] = records[component[0]].isic_id
+    return groups
+
+
+def content_digest(root: Path, record: PairRecord) -> str:
+    """Return a hash of a record's files and diagnosis."""
+    mask = sha256_file(root / record.mask_file_name) if record.mask_file_name else ""
+    return sha256_bytes(f"{sha256_file(root / record.file_name)}|{mask}|{record.diagnosis}".encode())
 
 
 def in_terms(data: Dataset) -> Dataset:
