@@ -3,6 +3,7 @@
 import json
 import sys
 from collections import Counter
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -128,12 +129,13 @@ def test_the_overview_and_the_readme_say_what_was_measured(tmp_path):
 
 @pytest.mark.real_data
 def test_parts_of_the_split_share_no_photograph_and_no_lesion(real_data):
-    train, val = (real_records(real_data, part) for part in ("train", "val"))
-    assert (len(train), len(val)) == (1325, 234)
-    assert not {record.isic_id for record in train} & {record.isic_id for record in val}
-    lesions = [{record.lesion_id for record in part if record.lesion_id} for part in (train, val)]
-    assert all(lesions)
-    assert not lesions[0] & lesions[1]
+    parts = {name: real_records(real_data.parent, name, pairs=False) for name in ("train", "val", "test")}
+    assert {name: len(part) for name, part in parts.items()} == {"train": 2401, "val": 234, "test": 300}
+    assert [len(real_records(real_data.parent, name)) for name in parts] == [1617, 234, 300]
+    for one, other in combinations(parts.values(), 2):
+        assert not {record.isic_id for record in one} & {record.isic_id for record in other}
+        lesions = [{record.lesion_id for record in part if record.lesion_id} for part in (one, other)]
+        assert not lesions[0] & lesions[1]
 
 
 def test_sheet_shows_the_closest_couple_first():
