@@ -61,13 +61,14 @@ NOVELTY_COUNT = 234
 console = Console(stderr=True)
 
 
-def wanted_records(val: list[PairRecord]) -> list[PairRecord]:
-    """Return the captions to draw: each val record :data:`CAPTION_REPEATS` times, rare classes more often."""
+def wanted_records(
+    val: list[PairRecord], repeats: int = CAPTION_REPEATS, least: int = LEAST_PER_CLASS
+) -> list[PairRecord]:
+    """Return the captions to generate: each real record ``repeats`` times, rare classes up to ``least`` in all."""
     per_class = Counter(record.diagnosis for record in val)
     wanted = []
     for record in val:
-        repeats = max(CAPTION_REPEATS, -(-LEAST_PER_CLASS // per_class[record.diagnosis]))
-        for repeat in range(repeats):
+        for repeat in range(max(repeats, -(-least // per_class[record.diagnosis]))):
             name = f"{record.isic_id}_{repeat}"
             update = {"isic_id": name, "file_name": f"{IMAGES_DIR}/{name}.jpg", "mask_file_name": None}
             wanted.append(record.model_copy(update=update))
