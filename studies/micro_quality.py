@@ -156,7 +156,7 @@ def measure(
     """
     train, val = (photographs(real, real_records(real, name)) for name in ("train", part))
     every_record = real_records(real, "train", pairs=False)
-    every = load_images(real, every_record, SIZE_PX)
+    every = Dataset(real, every_record).images(SIZE_PX)
     segmenter, classifier = load_judges(real, cache, seed=seed)
     extractor = CachedFeatures(ImageNetFeatures(), cache / "features")
     matched = generated[class_matched(generated.diagnoses, val.diagnoses, seed=seed)]
