@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,19 +90,30 @@ def load_pair(
     Raises:
         InputError: see `skindualgen.data.reading.read_pair`.
     """
-    view = view or View()
+    return load_views(root, record, size, [view or View()], classes)[0]
+
+
+def load_views(
+    root: Path, record: PairRecord, size: int, views: Sequence[View], classes: MaskClasses = LESION_ONLY
+) -> list[tuple[Tensor, Tensor | None]]:
+    """Load a pair once and return ``load_pair`` of each view."""
     picture, outline = read_pair(root, record, levels=True)
     image = torch.from_numpy(np.array(picture)).permute(2, 0, 1)  # [3, h, w] uint8
-    image = _crop(image, view)
-    image = F.interpolate(image[None], (size, size), mode="bilinear", antialias=True, align_corners=False)[0]
-    image = _turn(_recolour(image.float() / 255, view) * 2 - 1, view.turn)
     if outline is None:
-        return image, None
+        return [(_view_of(image, view, size), None) for view in views]
     levels = np.array(outline)
     inside = levels[None] > 0 if len(classes) == 1 else split_classes(levels, classes)
     mask = torch.from_numpy(inside).float()  # [k, h, w]
-    mask = F.interpolate(_crop(mask, view)[None], (size, size), mode="nearest-exact")[0]
-    return image, _turn(mask, view.turn)
+    return [(_view_of(image, view, size), _mask_view(mask, view, size)) for view in views]
+
+
+def _view_of(image: Tensor, view: View, size: int) -> Tensor:
+    cut = F.interpolate(_crop(image, view)[None], (size, size), mode="bilinear", antialias=True, align_corners=False)[0]
+    return _turn(_recolour(cut.float() / 255, view) * 2 - 1, view.turn)
+
+
+def _mask_view(mask: Tensor, view: View, size: int) -> Tensor:
+    return _turn(F.interpolate(_crop(mask, view)[None], (size, size), mode="nearest-exact")[0], view.turn)
 
 
 def _crop(picture: Tensor, view: View) -> Tensor:

@@ -15,6 +15,8 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from skindualgen.codec import CELL_PX, DEFAULT_CODEC, MaskCodec
 from skindualgen.contracts import InputError, PairRecord, Report
 from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses
-from skindualgen.data.pairs import draw_view, load_pair
+from skindualgen.data.pairs import draw_view, load_views
 from skindualgen.data.prompts import prompt_for
 from skindualgen.data.reading import check_files
 from skindualgen.files import atomic_write_json, found_no_room, sha256_file
@@ -263,11 +265,10 @@ class _Views(Dataset[tuple[list[tuple[int, int]], Tensor, Tensor]]):
         o, last = self.options, len(self.records) * self.options.views
         first = number * self.at_once
         places = [divmod(place, o.views) for place in range(first, min(first + self.at_once, last))]
-        views = [draw_view(i, v, seed=o.seed, min_zoom=o.min_zoom, colour=o.colour) for i, v in places]
-        loaded = [
-            load_pair(self.root, self.records[i], o.size, view, o.classes)
-            for (i, _), view in zip(places, views, strict=True)
-        ]
+        loaded: list[tuple[Tensor, Tensor | None]] = []
+        for i, of_pair in groupby(places, key=itemgetter(0)):  # a pair's files are read once for its views
+            views = [draw_view(i, v, seed=o.seed, min_zoom=o.min_zoom, colour=o.colour) for _, v in of_pair]
+            loaded += load_views(self.root, self.records[i], o.size, views, o.classes)
         nothing = torch.zeros(o.codec.channels * len(o.classes), o.size // CELL_PX, o.size // CELL_PX)
         codes = [nothing if mask is None else o.codec.encode(mask[None])[0] for _, mask in loaded]
         return places, torch.stack([image for image, _ in loaded]), torch.stack(codes).half()
