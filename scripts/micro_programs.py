@@ -10,7 +10,7 @@ from pathlib import Path
 
 from skindualgen.model.adapter import WEIGHTS_FILE
 
-ADAPTER_STEPS, GPU_THREADS = 2600, 8
+ADAPTER_STEPS, GPU_THREADS = 3200, 8
 ADAPTER_START_SECONDS, ADAPTER_STEP_SECONDS, ADAPTER_VALIDATIONS = 40, 0.06, 3
 """on a GPU, guessed high: what is not done by the end is lost, but for the last validated weights"""
 ADAPTER_GPU = {

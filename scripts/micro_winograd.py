@@ -82,16 +82,28 @@ class WinogradConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Same as the class it stands for."""
-        if x.shape[-1] % TILE or x.shape[-2] % TILE:
-            return super().forward(x)
-        out = WinogradConvolution.apply(x, self.weight)
-        return out if self.bias is None else out + self.bias.view(1, -1, 1, 1)
+        return winograd(x, self.weight, self.bias) if fits_tiles(self, x) else super().forward(x)
+
+
+def is_wide(layer: nn.Conv2d) -> bool:
+    """Whether tiles pay for this layer: 3x3 of stride 1 with many channels."""
+    shape = layer.kernel_size == (3, 3) and layer.stride == (1, 1) and layer.padding == (1, 1) and layer.groups == 1
+    return shape and min(layer.in_channels, layer.out_channels) >= LEAST_CHANNELS
+
+
+def fits_tiles(layer: nn.Conv2d, x: Tensor) -> bool:
+    """Whether pictures of this size can go by tiles through this layer."""
+    return is_wide(layer) and not (x.shape[-1] % TILE or x.shape[-2] % TILE)
+
+
+def winograd(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolution of x, [b, c, h, w], by weight, [o, c, 3, 3], by tiles."""
+    out = WinogradConvolution.apply(x, weight)
+    return out if bias is None else out + bias.view(1, -1, 1, 1)
 
 
 def use_winograd(model: nn.Module) -> None:
     """Let every wide 3x3 convolution of stride 1 in ``model`` go by tiles; weights and their names stay."""
     for module in model.modules():
-        fits = isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3) and module.stride == (1, 1)
-        wide = fits and min(module.in_channels, module.out_channels) >= LEAST_CHANNELS
-        if wide and module.padding == (1, 1) and module.groups == 1:
+        if isinstance(module, nn.Conv2d) and is_wide(module):
             module.__class__ = WinogradConv2d

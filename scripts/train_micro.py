@@ -24,13 +24,16 @@ import sys
 import time
 from pathlib import Path
 
+import torch
 from micro_data import FOLDER_PX, PACK_PX, ROOT, write_source
 from micro_device import add_device_options, on_gpu
 from micro_programs import ADAPTER_STEPS, ENVIRONMENT, GPU_THREADS, adapter_settings, rescue_adapter, run, try_to_run
-from micro_results import ADAPTER_FILES, collect
+from micro_results import collect
 from skindualgen.data.manifest import read_metadata
-from skindualgen.data.training_items import write_training_items
+from skindualgen.data.training_items import TRAINING_ITEMS_FILE, write_training_items
 from skindualgen.files import atomic_write_json
+from skindualgen.model.adapter import read_header, restore_adapter, save_adapter
+from skindualgen.model.bases import load_base
 
 HERE = Path(__file__).resolve().parent
 BUNDLED = ROOT / "src" / "skindualgen" / "bundled"
@@ -69,7 +72,7 @@ def prepare(data: Path, work: Path) -> Path:
     return out
 
 
-def bundle_base(base: Path, pairs: Path) -> None:
+def bundle_base(base: Path) -> None:
     """Copy the base, which is stored in half precision, into the package, with the record of what it has seen."""
     target = BUNDLED / "micro"
     shutil.rmtree(target, ignore_errors=True)
@@ -78,15 +81,24 @@ def bundle_base(base: Path, pairs: Path) -> None:
         config = json.loads(path.read_text())
         config.pop("_name_or_path", None)  # where its weights were loaded from
         atomic_write_json(path, config)
-    write_training_items(target, read_metadata(pairs, "train"))
 
 
-def bundle_adapter(run_folder: Path) -> None:
-    """Copy the adapter, stored in half precision, into the package. Checks the size of everything bundled."""
-    target = BUNDLED / "adapter"
-    target.mkdir(parents=True, exist_ok=True)
-    for name in ADAPTER_FILES:
-        shutil.copy2(run_folder / "adapter" / name, target / name)
+def bundle_adapter(run_folder: Path, trained_on: Path) -> None:
+    """Write the adapter, in half precision, into the package, as one of the base there. Checks the bundle's size.
+
+    The base there may have another decoder than the one that was trained on, which a latent does not depend on.
+    """
+    for part in ("unet", "text_encoder", "tokenizer", "scheduler"):
+        for path in (BUNDLED / "micro" / part).glob("*"):
+            trained = trained_on / part / path.name
+            if path.name != "config.json" and path.read_bytes() != trained.read_bytes():
+                raise SystemExit(f"{path} differs from {trained}, which the adapter was trained on")
+    folder, target, base = run_folder / "adapter", BUNDLED / "adapter", load_base("micro")
+    recipe = read_header(folder)["recipe"]
+    recipe |= {"base": "micro", "config": recipe["config"] | {"base": "micro"}}
+    model = restore_adapter(base, folder, allow_base_mismatch=True)
+    save_adapter(model, target, recipe=recipe, base=base, dtype=torch.float16)
+    shutil.copy2(folder / TRAINING_ITEMS_FILE, target / TRAINING_ITEMS_FILE)
     size = sum(path.stat().st_size for path in BUNDLED.rglob("*") if path.is_file())
     print(f"bundled: {size / 1e6:.1f} MB")
     if size > BUNDLE_LIMIT_BYTES:
@@ -254,21 +266,19 @@ class Chain:
         for process in self.started[-1:]:
             process.wait()
         pairs = prepare(args.data, self.work)
-        if args.bundle:
-            bundle_base(self.base, pairs)  # first: the adapter records the hash of the base that it was trained on
+        write_training_items(self.base, read_metadata(pairs, "train"))
         left = self.seconds - (time.time() - begun) if self.clock else None
         settings = adapter_settings(left, args.adapter_steps, gpu=self.gpu)
         settings |= {"threads": GPU_THREADS if self.gpu else args.threads}
         assignments = [f"{name}={value}" for name, value in settings.items()] + args.adapter_set
         command = [
             sys.executable,
-            "-m",
-            "skindualgen",
+            *(["-m", "skindualgen"] if self.gpu else [HERE / "micro_adapter.py"]),
             "train",
             "--config",
             HERE / "micro_adapter.toml",
             "--base",
-            "micro" if args.bundle else self.base,
+            self.base,
             "--data",
             pairs,
             "--out",
@@ -282,7 +292,8 @@ class Chain:
         else:
             run(*command)
         if args.bundle:
-            bundle_adapter(folder)
+            bundle_base(self.base)
+            bundle_adapter(folder, self.base)
 
     def collect(self) -> None:
         """Write what there is as files that a lent machine hands back."""
