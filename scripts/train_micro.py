@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 
 import torch
+
 from micro_data import FOLDER_PX, PACK_PX, ROOT, write_source
 from micro_device import add_device_options, on_gpu
 from micro_programs import ADAPTER_STEPS, ENVIRONMENT, GPU_THREADS, adapter_settings, rescue_adapter, run, try_to_run
