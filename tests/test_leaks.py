@@ -164,6 +164,19 @@ def test_ids_of_generated_pairs_mean_nothing(test_part: Dataset, train_part: Dat
     assert find_leaks(test=test, train=train_part, generated=generated, generator_items=None) == []
 
 
+def test_a_pair_made_from_a_test_photograph_is_found(test_part: Dataset, train_part: Dataset, tmp_path: Path) -> None:
+    """Its picture may look like none of them: the record says what it was made from, or whose lesion it shows."""
+    tested = with_fields(test_part, 2, lesion_id="IL_1")
+    generated = write_part(tmp_path / "generated", 200)
+    for index, fields in enumerate(({"anchor_isic_id": "p101"}, {"anchor_isic_id": "p7", "lesion_id": "IL_1"})):
+        generated = with_fields(generated, index, **fields)
+    found = find_leaks(test=tested, train=train_part, generated=generated, generator_items=None)
+    assert kinds(found) == [
+        ("isic_id", "generated pairs", "p101", "p101"),
+        ("lesion_id", "generated pairs", "p102", "p7"),
+    ]
+
+
 def test_what_the_generator_was_trained_on_is_found(test_part: Dataset, train_part: Dataset) -> None:
     """By id, by the file's hash under another id, by patient, lesion and group."""
     test = with_fields(with_fields(test_part, 2, lesion_id="L"), 3, patient_id="P", split_group="G")

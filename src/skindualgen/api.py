@@ -16,6 +16,7 @@ from skindualgen.data.dataset import Dataset
 if TYPE_CHECKING:
     from skindualgen.benchmarking.results import BenchmarkResult
     from skindualgen.evaluation.results import EvaluationReport
+    from skindualgen.planning.anchors import Anchoring
 
 __all__ = ["benchmark", "evaluate", "generate", "prepare", "train"]
 
@@ -76,6 +77,8 @@ def generate(
     prompts: str | Path | Sequence[str] | None = None,
     plan: str | Path | None = None,
     like: str | Path | None = None,
+    anchoring: Anchoring | None = None,
+    per_pair: int | None = None,
     count: int | None = None,
     seed: int | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
@@ -86,13 +89,15 @@ def generate(
 ) -> Dataset:
     """Generate pairs into a data set folder. The same call goes on where it was interrupted.
 
-    Exactly one of ``prompts``, ``plan`` and ``like``.
+    Exactly one of ``prompts``, ``plan``, ``like`` and ``anchoring``; prompts may go with masks to start from.
 
     Args:
         out: new folder, or that of an interrupted run.
         prompts: one or more prompts, taken in turn, or the `Path` of a file of prompts.
         plan: CSV of ``skindualgen plan``.
         like: data set folder whose training records give prompts and labels.
+        anchoring: real pairs to start from, and how (`skindualgen.planning.anchors.Anchoring`).
+        per_pair: variations of each real pair; 1 if not given.
         count: number of pairs, without a plan; 16 if not given.
         seed: another one generates other pairs, without a plan; 0 if not given.
         report: called with the number of pairs done and of all.
@@ -111,7 +116,7 @@ def generate(
     from skindualgen.production.source import Sources
 
     model = {name: Path(value) if name == "gate" and value is not None else value for name, value in model.items()}
-    factory = _options(PipelineFactory, {"threads": 1} | model)
+    factory = _options(PipelineFactory, {"threads": 1, "anchoring": anchoring} | model)
     texts = [prompts] if isinstance(prompts, str) else prompts
     sources = Sources(
         plan=None if plan is None else Path(plan),
@@ -120,6 +125,8 @@ def generate(
         like=None if like is None else Path(like),
         count=count,
         seed=seed,
+        anchoring=anchoring,
+        per_pair=per_pair,
     )
     options = GenerateOptions(factory, batch_size, workers=workers, license=license)
     generate_dataset(options, sources.open, Path(out), report)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
 import typer
 
@@ -19,6 +19,7 @@ from skindualgen.cli.options import (
 from skindualgen.production import DEFAULT_COUNT
 
 if TYPE_CHECKING:
+    from skindualgen.planning.anchors import Anchoring, Region, Way
     from skindualgen.production.finish import Outcome
 
 EXIT_UNMET = 3
@@ -39,6 +40,31 @@ def generate(
     ] = None,
     like: Annotated[
         Path | None, typer.Option(help="Data set folder: prompts and labels as in its training split.")
+    ] = None,
+    redraw: Annotated[
+        Path | None, typer.Option(help="Data set folder: variations of its training pairs, photograph and mask alike.")
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Data set folder, or folder of masks: photographs for its masks.")
+    ] = None,
+    inpaint: Annotated[
+        Literal["lesion", "skin"] | None,
+        typer.Option(help="Draw this part of --onto's photographs anew; the rest keeps its own pixels."),
+    ] = None,
+    onto: Annotated[Path | None, typer.Option(help="Data set folder, with --inpaint.")] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="How far --redraw goes: near 0 the same picture, 1 a new one.  (default: 0.3)")
+    ] = None,
+    keep_mask: Annotated[bool, typer.Option("--keep-mask", help="With --redraw: the mask stays as it is.")] = False,
+    relabel: Annotated[
+        str | None,
+        typer.Option(help="With --redraw: towards this diagnosis; the record holds the shares of both labels."),
+    ] = None,
+    jitter: Annotated[
+        str | None, typer.Option(help="With --masks: deform them, by affine, elastic or affine,elastic.")
+    ] = None,
+    per_pair: Annotated[
+        int | None, typer.Option(min=1, help="Variations of each real pair, in place of --count.  (default: 1)")
     ] = None,
     count: Annotated[
         int | None,
@@ -116,13 +142,15 @@ def generate(
 ) -> None:
     """Draw image-mask pairs from a plan or prompts into OUT, which loads with `datasets` and everything here.
 
-    Exactly one of --plan, --prompt, --prompts and --like. Interrupted in any way: run it again. Exit code 3: the gate
-    refused every draw of some pair.
+    Exactly one of --plan, --prompt, --prompts, --like, --redraw, --masks and --inpaint. Interrupted in any way: run it
+    again. Exit code 3: the gate refused every draw of some pair.
     """
     from skindualgen.cli.running import item_progress, loading
     from skindualgen.production.source import Sources
 
-    sources = Sources(plan, tuple(prompt or ()) or None, prompts, like, count, seed)  # refuses before torch is loaded
+    anchoring = _anchoring(redraw, masks, (inpaint, onto), strength, keep_mask, relabel, jitter)
+    texts = tuple(prompt or ()) or None
+    sources = Sources(plan, texts, prompts, like, count, seed, anchoring, per_pair)  # refuses before torch is loaded
     with loading():
         from skindualgen.production.generate import GenerateOptions, generate_dataset
         from skindualgen.production.run import Layout, ProductionStopped
@@ -142,6 +170,7 @@ def generate(
             guidance_interval=guidance_interval,
             prompt_noise=prompt_noise,
             guide=guide,
+            anchoring=anchoring,
         )
         options = GenerateOptions(
             factory,
@@ -166,6 +195,38 @@ def generate(
     _tell(outcome, out, shards is not None)
     if outcome.unmet:
         raise typer.Exit(EXIT_UNMET)
+
+
+def _anchoring(
+    redraw: Path | None,
+    masks: Path | None,
+    inpaint: tuple[Region | None, Path | None],
+    strength: float | None,
+    keep_mask: bool,
+    relabel: str | None,
+    jitter: str | None,
+) -> Anchoring | None:
+    """How pairs are made from real ones, as the options say; None without such an option."""
+    from skindualgen.contracts import InputError
+    from skindualgen.planning.anchors import DEFAULT_STRENGTH, Anchoring, Jitter
+
+    region, onto = inpaint
+    if (region is None) != (onto is None):
+        raise InputError("one of --inpaint and --onto", "both: what is drawn anew, and the folder", "add the other")
+    if len(given := [path for path in (redraw, masks, onto) if path is not None]) > 1:
+        raise InputError("several of --redraw, --masks and --inpaint", "one of them", "run the command for each")
+    if redraw is None and (strength is not None or keep_mask or relabel is not None):
+        raise InputError("--strength, --keep-mask or --relabel without --redraw", "them with it", "leave them out")
+    if masks is None and jitter is not None:
+        raise InputError("--jitter without --masks", "it with --masks", "leave it out")
+    ways = tuple(jitter.split(",")) if jitter is not None else ()
+    if not set(ways) <= set(get_args(Jitter)):
+        raise InputError(f"--jitter {jitter}", f"one or both of {','.join(get_args(Jitter))}", "correct it")
+    if not given:
+        return None
+    way: Way = "redraw" if redraw else "masks" if masks else "inpaint"
+    far = DEFAULT_STRENGTH if strength is None else strength
+    return Anchoring(way, given[0], far, keep_mask, region, relabel, cast("tuple[Jitter, ...]", ways))
 
 
 def _part(text: str) -> tuple[int, int]:

@@ -55,6 +55,19 @@ def read_pair(root: Path, record: PairRecord, *, levels: bool = False) -> tuple[
     return photograph.image, mask
 
 
+def read_mask(path: Path) -> Image.Image:
+    """Read a mask of the lesion without its photograph: L, 0 or 255; it may have no lesion.
+
+    Raises:
+        InputError: it is missing or cannot be used; the file is named.
+    """
+    _check_there(path)
+    try:
+        return load_mask(path, allow_uniform=True)[0]
+    except ItemError as error:
+        raise error.input_error(str(path)) from None
+
+
 def resized_square(picture: Image.Image, side_px: int, name: str) -> Image.Image:
     """Bring a square photograph (by antialiased Lanczos) or mask (L, by nearest neighbour) to a side in px.
 

@@ -78,7 +78,8 @@ def find_leaks(
 ) -> list[Leak]:
     """Find all that a test split shares with what a model could have learnt from.
 
-    Generated pairs are compared as pictures alone, as their ids are their maker's own.
+    Generated pairs are compared as pictures, as their ids are their maker's own; those made from a real pair also by
+    the ids of this one (``anchor_isic_id``, ``lesion_id``, ``patient_id``).
 
     Args:
         test: what models are tested on.
@@ -99,6 +100,7 @@ def find_leaks(
     ]
     if generated is not None:
         found += _alike(tested, _fingerprints(generated), "generated pairs")
+        found += _shared_fields(items, list(_anchors(generated)), "generated pairs")
     if generator_items is not None:
         found += _shared_fields(items, generator_items.items, "generator's training items")
         recorded = [
@@ -111,6 +113,13 @@ def find_leaks(
     sides, kinds = get_args(Where), get_args(Kind)
     found.sort(key=lambda leak: (sides.index(leak.where), kinds.index(leak.kind), leak.test_id, leak.other_id))
     return found
+
+
+def _anchors(generated: Dataset) -> Iterator[TrainingItem]:
+    """The real pairs that generated ones are made from."""
+    for record in generated:
+        if (name := getattr(record, "anchor_isic_id", None)) is not None:
+            yield training_item(record.model_copy(update={"isic_id": str(name)}))
 
 
 def refuse_leaks(leaks: Sequence[Leak], *, known: bool) -> list[str]:

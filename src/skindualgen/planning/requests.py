@@ -4,19 +4,66 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from skindualgen.contracts import InputError
+from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.prompts import prompt_for
 from skindualgen.data.review import read_used
 from skindualgen.planning.labels import ATTRIBUTES, labels_of
 from skindualgen.planning.prompt_files import PromptFile
 
 SEED_BITS = 62
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """The real pair that a pair is made from.
+
+    Args:
+        isic_id, sha256, mask_sha256: of the record; what provenance says.
+        file_name, mask_file_name: in the data set folder.
+        lesion_id, patient_id: of the record, whose own id stands in where the lesion has none.
+        label_shares: diagnosis -> share, where the pair was redrawn towards another diagnosis.
+    """
+
+    isic_id: str
+    file_name: str
+    mask_file_name: str | None
+    sha256: str | None
+    mask_sha256: str | None
+    lesion_id: str
+    patient_id: str | None
+    label_shares: dict[str, float] | None = None
+
+    @classmethod
+    def of(cls, record: PairRecord, label_shares: dict[str, float] | None = None) -> Anchor:
+        """The anchor that a record is."""
+        return cls(
+            record.isic_id,
+            record.file_name,
+            record.mask_file_name,
+            None if record.file_name == record.mask_file_name else record.sha256,  # a mask without its photograph
+            record.mask_sha256,
+            record.lesion_id or record.isic_id,
+            record.patient_id,
+            label_shares,
+        )
+
+    def provenance(self) -> dict[str, Any]:
+        """What the record of a pair says of it."""
+        named = {
+            "anchor_isic_id": self.isic_id,
+            "anchor_sha256": self.sha256,
+            "anchor_mask_sha256": self.mask_sha256,
+            "lesion_id": self.lesion_id,
+            "patient_id": self.patient_id,
+            "label_shares": self.label_shares,
+        }
+        return {name: value for name, value in named.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -31,6 +78,7 @@ class PairRequest:
         plan_row: the row of the plan that asks for it, 0 is the first; None without a plan.
         extrapolation: whether the real data have no pair with this combination of attributes; None where that is not
             known.
+        anchor: the real pair that it is made from, if it is made from one.
     """
 
     index: int
@@ -39,6 +87,11 @@ class PairRequest:
     attributes: dict[str, Any] = field(default_factory=dict)
     plan_row: int | None = None
     extrapolation: bool | None = None
+    anchor: Anchor | None = None
+
+    def described(self) -> dict[str, Any]:
+        """As JSON takes it; without an anchor, as version 0.1 described it."""
+        return {name: value for name, value in asdict(self).items() if name != "anchor" or value is not None}
 
 
 def pair_seed(run_seed: int, index: int) -> int:

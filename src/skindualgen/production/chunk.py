@@ -72,6 +72,7 @@ class ChunkSettings:
         license: SPDX id to be written into each record.
         id_prefix: what ids begin with; another one for pairs that are to stand beside those of another run.
         further_guidance: what else the sampler was told of guidance, name -> number; written into each record.
+        anchored: how pairs are made from real ones, if they are; written into each record.
 
     Raises:
         InputError: see `check_id_prefix`.
@@ -87,6 +88,7 @@ class ChunkSettings:
     license: str | None = None
     id_prefix: str = ID_PREFIX
     further_guidance: Mapping[str, float] = field(default_factory=dict)
+    anchored: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_id_prefix(self.id_prefix)

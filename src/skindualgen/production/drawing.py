@@ -184,6 +184,8 @@ def _record(request: PairRequest, mask: Image.Image, attempt: int | None, settin
     further: dict[str, Any] = dict(settings.further_guidance)
     if "guide_sha256" in settings.made_with:
         further["guide_sha256"] = settings.made_with["guide_sha256"]
+    if request.anchor is not None:
+        further |= request.anchor.provenance() | dict(settings.anchored)
     return PairRecord(
         file_name=f"{IMAGES_DIR}/{name}.png",
         mask_file_name=f"{MASKS_DIR}/{name}.png",

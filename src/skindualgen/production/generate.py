@@ -110,6 +110,7 @@ def generate_dataset(
         options.license,
         options.id_prefix,
         guidance.told,
+        {} if factory.anchoring is None else factory.anchoring.described,
     )
     beside = training_items_of(pipeline)
     device = pipeline.device.type if at_hand else device_of(0)
@@ -209,6 +210,8 @@ def _described(
     if factory.gate is not None:
         described |= {"gate_sha256": _checked_gate(factory.gate, factory.size or pipeline.native_px)}
         described |= {"attempts": options.attempts}
+    if factory.anchoring is not None:
+        described |= factory.anchoring.described
     if len(pipeline.mask_classes) > 1:
         described["mask_classes"] = dict(pipeline.mask_classes)
     if factory.precision != "fp32":

@@ -12,7 +12,9 @@ import torch
 
 from skindualgen.hardware import DTYPES
 from skindualgen.model.bases import hide_loading_bars
+from skindualgen.planning.anchors import Anchoring
 from skindualgen.planning.requests import PairRequest
+from skindualgen.production.anchored import AnchoredSampler
 from skindualgen.production.chunk import Decode, Gate, Sampler
 from skindualgen.sample.guidance import Guidance
 from skindualgen.sample.pipeline import SkinDualGenPipeline
@@ -71,6 +73,7 @@ class PipelineFactory:
         steps, guidance, guidance_rescale, guidance_interval, prompt_noise: the pipeline's defaults if not given.
         size: side in px; the model's own if not given.
         gate: a calibrated gate, its file or folder.
+        anchoring: how pairs are made from real ones, if they are.
         threads: of each process on the CPU.
         precision: of the model's weights and activations.
     """
@@ -88,6 +91,7 @@ class PipelineFactory:
     guidance_interval: tuple[float, float] | None = None
     prompt_noise: float | None = None
     guide: Path | None = None
+    anchoring: Anchoring | None = None
 
     def __call__(self, worker: int = 0) -> tuple[Sampler, Gate | None]:
         """Sampler and gate of a worker; on a machine with several GPUs, workers take them in turn."""
@@ -117,7 +121,11 @@ class PipelineFactory:
     def parts(self, pipeline: SkinDualGenPipeline) -> tuple[Sampler, Gate | None]:
         """Sampler and gate around a pipeline."""
         steps, guidance = self.drawn_with(pipeline)
-        sampler = PipelineSampler(pipeline, steps=steps, guidance=guidance, size=self.size)
+        sampler: Sampler
+        if self.anchoring is None:
+            sampler = PipelineSampler(pipeline, steps=steps, guidance=guidance, size=self.size)
+        else:
+            sampler = AnchoredSampler(pipeline, self.anchoring, steps=steps, guidance=guidance, size=self.size)
         if self.gate is None:
             return sampler, None
         from skindualgen.gate.gate import load_gate

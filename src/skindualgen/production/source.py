@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from skindualgen.contracts import InputError
+from skindualgen.contracts import METADATA_FILE, InputError
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.prompts import MAX_CLIP_TOKENS, clip_token_bound
 from skindualgen.data.review import count_rejected, left_out_line
+from skindualgen.planning.anchors import Anchoring
 from skindualgen.planning.plan import read_plan
 from skindualgen.planning.prompt_files import read_prompts
 from skindualgen.planning.requests import PairRequest, requests_from_file, requests_from_prompts, requests_like
@@ -75,15 +76,19 @@ OpenSource = Callable[[Callable[[str], int]], RequestSource]
 
 @dataclass(frozen=True)
 class Sources:
-    """Where requests come from: exactly one of a plan, prompts, a file of prompts, and a data set to be like.
+    """Where requests come from: exactly one of a plan, prompts, a file of prompts, a data set to be like, real pairs.
+
+    Prompts may also go with the masks of real pairs, in place of what is known of these.
 
     Args:
         plan: CSV of ``skindualgen plan``.
         prompts: taken in turn.
         prompt_file: see `skindualgen.planning.prompt_files.read_prompts`.
         like: data set folder whose training records give prompts and labels.
-        count: number of pairs; `DEFAULT_COUNT` if not given.
+        count: number of pairs; `DEFAULT_COUNT` if not given, or as many as ``per_pair`` says.
         seed: of the run; 0 if not given.
+        anchoring: real pairs, and how pairs are made from them.
+        per_pair: variations of each real pair; 1 if not given.
 
     Raises:
         InputError: none or several of them; a count or a seed with a plan, which states both.
@@ -95,16 +100,25 @@ class Sources:
     like: Path | None = None
     count: int | None = None
     seed: int | None = None
+    anchoring: Anchoring | None = None
+    per_pair: int | None = None
 
     def __post_init__(self) -> None:
-        if sum(source is not None for source in (self.plan, self.prompts, self.prompt_file, self.like)) != 1:
+        given = [self.plan, self.prompts, self.prompt_file, self.like, self.anchoring]
+        if self.anchoring is not None and self.anchoring.way == "masks":
+            given.remove(self.prompts)
+        if sum(source is not None for source in given) != 1:
             raise InputError(
-                "not exactly one of --plan, --prompt, --prompts and --like",
+                "not exactly one of --plan, --prompt, --prompts, --like, --redraw, --masks and --inpaint",
                 "one source of prompts",
                 "try --prompt 'a melanoma'",
             )
         if self.plan is not None and (self.count, self.seed) != (None, None):
             raise InputError("--plan with --count or --seed", "a plan alone, which states both", "leave them out")
+        if self.per_pair is not None and (self.anchoring is None or self.count is not None):
+            raise InputError(
+                "--per-pair without real pairs, or with --count", "one of them, with real pairs", "leave one out"
+            )
 
     def open(
         self, count_tokens: Callable[[str], int], *, tell: Callable[[str], Any] = lambda line: None
@@ -120,6 +134,8 @@ class Sources:
         """
         if self.plan is not None:
             return read_plan(self.plan, count_tokens=count_tokens)
+        if self.anchoring is not None:
+            return RequestList(self._anchored(self.anchoring, tell), count_tokens)
         count, seed = DEFAULT_COUNT if self.count is None else self.count, self.seed or 0
         if self.like is not None:
             rejected = count_rejected(read_metadata(self.like, "train"))
@@ -134,6 +150,19 @@ class Sources:
         return RequestList(
             requests_from_prompts([(text, {}) for text in self.prompts or ()], count, seed), count_tokens
         )
+
+    def _anchored(self, anchoring: Anchoring, tell: Callable[[str], Any]) -> list[PairRequest]:
+        if (anchoring.root / METADATA_FILE).is_file():
+            records = read_metadata(anchoring.root)
+            rejected = count_rejected(record for record in records if record.split == "train")
+            if (line := left_out_line({str(anchoring.root): rejected})) is not None:
+                tell(line)
+            if held_out := sum(record.split != "train" for record in records):
+                tell(f"note: {held_out} pairs of {anchoring.root} are of val or test and are not started from")
+            if unmarked := sum(r.mask_file_name is None and r.split == "train" for r in records):
+                tell(f"note: {unmarked} photographs of {anchoring.root} have no mask and are not started from")
+        prompts = self.prompts or ()
+        return anchoring.requests(self.seed or 0, count=self.count, per_pair=self.per_pair or 1, prompts=prompts)
 
 
 class ChunkReader:
@@ -173,5 +202,5 @@ class ChunkReader:
 def _hash(requests: Sequence[PairRequest]) -> str:
     digest = hashlib.sha256()
     for request in requests:
-        digest.update(json.dumps(asdict(request), sort_keys=True, allow_nan=False).encode() + b"\n")
+        digest.update(json.dumps(request.described(), sort_keys=True, allow_nan=False).encode() + b"\n")
     return digest.hexdigest()

@@ -1,0 +1,136 @@
+"""What to make from real pairs: one request a variation, each with the record that it is made from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from skindualgen.contracts import METADATA_FILE, InputError, PairRecord
+from skindualgen.data.prompts import prompt_for
+from skindualgen.data.review import read_used
+from skindualgen.data.terms import diagnosis_term
+from skindualgen.files import sha256_file
+from skindualgen.planning.labels import ATTRIBUTES, labels_of
+from skindualgen.planning.requests import Anchor, PairRequest, pair_seed
+
+Way = Literal["redraw", "masks", "inpaint"]
+Region = Literal["lesion", "skin"]
+Jitter = Literal["affine", "elastic"]
+PICTURES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
+"""endings of masks in a plain folder"""
+DEFAULT_STRENGTH = 0.3
+"""Of redrawing: Real Guidance (He et al. 2022, arXiv 2210.07574) and DA-Fusion (Trabucco et al. 2023, arXiv 2302.07944)
+stay near it with few real pictures."""
+
+
+@dataclass(frozen=True)
+class Anchoring:
+    """How pairs are made from real ones, the same for all pairs of a run.
+
+    Args:
+        way: "redraw": photograph and mask are noised and drawn anew; "masks": photographs are drawn for given masks;
+            "inpaint": a region of the photograph is drawn anew, the rest keeps its own pixels.
+        root: data set folder of the real pairs.
+        strength: of redrawing, in (0, 1]: the share of the noise schedule that a photograph goes through.
+        keep_mask: the mask stays as it is while the photograph is redrawn.
+        region: what is drawn anew when a part is.
+        relabel: another diagnosis, that photographs are redrawn towards; the label is then shared.
+        jitter: how given masks are deformed.
+
+    Raises:
+        InputError: settings that contradict each other.
+    """
+
+    way: Way
+    root: Path
+    strength: float = DEFAULT_STRENGTH
+    keep_mask: bool = False
+    region: Region | None = None
+    relabel: str | None = None
+    jitter: tuple[Jitter, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.strength <= 1:
+            raise InputError(f"a strength of {self.strength:g}", "above 0 (nothing changes) and at most 1", "fix it")
+        if self.relabel is not None and diagnosis_term(self.relabel) is None:
+            raise InputError("an empty diagnosis to relabel to", "a diagnosis such as melanoma", "name one")
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """What decides the results besides the requests, as JSON takes it; the folder's place is no part of it."""
+        said: dict[str, Any] = {"anchor_way": self.way}
+        if self.way == "redraw":
+            said |= {"strength": self.strength, "keep_mask": self.keep_mask}
+        optional = {"redrawn_region": self.region, "relabel": self.relabel, "jitter": list(self.jitter)}
+        return said | {name: value for name, value in optional.items() if value}
+
+    def requests(
+        self, seed: int, *, count: int | None = None, per_pair: int = 1, prompts: Sequence[str] = ()
+    ) -> list[PairRequest]:
+        """Requests of the folder's training part, in its order, or ``count`` of them drawn without bias.
+
+        Args:
+            seed: of the run.
+            count: number of pairs; ``per_pair`` of each record if not given.
+            per_pair: variations of each record.
+            prompts: taken in turn, with the labels that they state; what is known of each record if not given.
+
+        Raises:
+            InputError: no data set folder, or no training record that serves.
+        """
+        records = self._anchors()
+        if count is None:
+            order = [place for place in range(len(records)) for _ in range(per_pair)]
+        else:
+            rng = np.random.default_rng([seed, count])
+            rounds = -(-count // len(records))
+            order = np.concatenate([rng.permutation(len(records)) for _ in range(rounds)])[:count].tolist()
+        made = [self._request(index, records[place], pair_seed(seed, index)) for index, place in enumerate(order)]
+        if not prompts:
+            return made
+        texts = [prompts[request.index % len(prompts)] for request in made]
+        return [replace(r, prompt=text, attributes=labels_of(text)) for r, text in zip(made, texts, strict=True)]
+
+    def _anchors(self) -> list[PairRecord]:
+        if self.way == "masks" and self.root.is_dir() and not (self.root / METADATA_FILE).is_file():
+            return self._mask_files()
+        records = [record for record in read_used(self.root, "train") if record.mask_file_name is not None]
+        if self.relabel is not None:
+            target = diagnosis_term(self.relabel)
+            records = [r for r in records if r.diagnosis and diagnosis_term(r.diagnosis) != target]
+        if not records:
+            raise InputError(
+                f"{self.root} with no pair to start from",
+                "training pairs with masks"
+                + (f" and another diagnosis than {self.relabel}" if self.relabel is not None else ""),
+                "give another folder; val and test are never started from",
+            )
+        return records
+
+    def _mask_files(self) -> list[PairRecord]:
+        """The masks of a plain folder."""
+        files = sorted(path for path in self.root.iterdir() if path.suffix.lower() in PICTURES)
+        if not files:
+            raise InputError(
+                f"{self.root} without {METADATA_FILE} and without any mask",
+                f"a data set folder, or masks ({', '.join(PICTURES)})",
+                "check the path",
+            )
+        return [PairRecord(file_name=path.name, mask_file_name=path.name, isic_id=path.stem) for path in files]
+
+    def _request(self, index: int, record: PairRecord, seed: int) -> PairRequest:
+        files = {"sha256": record.file_name, "mask_sha256": record.mask_file_name}
+        lacking = {field: name for field, name in files.items() if name and getattr(record, field) is None}
+        record = record.model_copy(update={f: sha256_file(self.root / name) for f, name in lacking.items()})
+        shares = None
+        if self.relabel is not None:
+            target, own = str(diagnosis_term(self.relabel)), str(diagnosis_term(record.diagnosis))
+            shares = {target: self.strength, own: round(1 - self.strength, 4)}
+            # The behaviour of the earlier diagnosis may contradict the new one.
+            record = record.model_copy(update={"diagnosis": target, "benign_malignant": None})
+        attributes = {name: value for name in ATTRIBUTES if (value := getattr(record, name)) is not None}
+        return PairRequest(index, prompt_for(record, seed=seed), seed, attributes, anchor=Anchor.of(record, shares))
