@@ -186,8 +186,7 @@ def _tell_stopped(pairs: int, asked: int, out: Path) -> None:
 
 
 def _tell(outcome: Outcome, out: Path, in_shards: bool) -> None:
-    from skindualgen.contracts import REJECTS_FILE, SHEET_FILE
-    from skindualgen.production.shards import SHARDS_DIR
+    from skindualgen.contracts import REJECTS_FILE, SHARDS_DIR, SHEET_FILE
 
     where = f"shards in {out / SHARDS_DIR}" if in_shards else f"contact sheet {out / SHEET_FILE}"
     typer.echo(f"{outcome.pairs} pairs in {out}, {where}")

@@ -9,12 +9,12 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any
 
 from pydantic import ValidationError
 
-from skindualgen.contracts import DATASET_FILE, METADATA_FILE, SCHEMA_VERSION, InputError, PairRecord
+from skindualgen.contracts import DATASET_FILE, METADATA_FILE, SCHEMA_VERSION, InputError, PairRecord, first_problem
 from skindualgen.files import atomic_path, atomic_write_json
 
 ALWAYS_WRITTEN = ("file_name", "mask_file_name", "isic_id", "split", "origin")
@@ -286,10 +286,9 @@ def _record(path: Path, number: int, line: str) -> PairRecord:
     try:
         record = PairRecord.model_validate_json(line)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "line"
+        where, problem = first_problem(error)
         raise InputError(
-            f"{path}, line {number}, {where}: {first['msg']}",
+            f"{path}, line {number}, {where or 'line'}: {problem}",
             "one JSON record a line with file_name and isic_id",
             "fix the line, or write the data set again with `skindualgen prepare`",
         ) from None
@@ -298,14 +297,9 @@ def _record(path: Path, number: int, line: str) -> PairRecord:
 
 
 def _refuse_escape(path: Path, record: PairRecord) -> None:
-    for name in (record.file_name, record.mask_file_name):
-        if name is None:
-            continue
-        pure = PurePosixPath(name)
-        if pure.is_absolute() or ".." in pure.parts or "\\" in name or not pure.parts:
-            raise InputError(
-                f"path {name!r} in {path}", "a path inside the data set folder, with /", "fix or remove the record"
-            )
+    if record.stray_path is not None:
+        got = f"path {record.stray_path!r} in {path}"
+        raise InputError(got, "a path inside the data set folder, with /", "fix or remove the record")
 
 
 def _refuse_repeats(path: Path, records: Sequence[PairRecord]) -> None:

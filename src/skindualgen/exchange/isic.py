@@ -19,9 +19,9 @@ from skindualgen.exchange.diagnoses import class_name
 from skindualgen.exchange.formats import ExchangeOptions, GivenBack, counted
 from skindualgen.exchange.pairs import Pair, put, read_pairs
 from skindualgen.exchange.pictures import plain_mask
-from skindualgen.exchange.source import Source, csv_text
+from skindualgen.exchange.source import Source
 from skindualgen.exchange.writing import FoundPair
-from skindualgen.files import PNG_KEY, atomic_write_text
+from skindualgen.files import PNG_KEY, atomic_write_text, csv_text
 
 DESCRIPTION = "ISIC challenge 2018: ISIC_*.jpg, ISIC_*_segmentation.png, task 3 table"
 LOSES = (

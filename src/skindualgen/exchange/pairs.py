@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from skindualgen.contracts import InputError, PairRecord, Report, Split
+from skindualgen.contracts import FILE_FIELDS, InputError, PairRecord, Report, Split
 from skindualgen.data.images import ItemError, Photograph, load_photograph
 from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses, read_class_mask, read_mask_classes
 from skindualgen.data.masks import load_mask
@@ -23,8 +23,6 @@ from skindualgen.exchange.pictures import decoded, plain_mask, size_of
 from skindualgen.files import sha256_bytes
 
 SPLITS: tuple[Split, ...] = get_args(Split)
-FILE_FIELDS = frozenset({"file_name", "mask_file_name", "sha256", "mask_sha256"})
-"""Fields of a record that speak of the files of one folder, and are made anew in another."""
 
 
 @dataclass(frozen=True)

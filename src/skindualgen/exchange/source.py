@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import reprlib
 from collections.abc import Iterable, Sequence
@@ -22,7 +20,6 @@ SHOWN_CHARACTERS = 60
 """Of a value in a message."""
 SHORTENED = reprlib.Repr()
 SHORTENED.maxstring = SHORTENED.maxother = SHORTENED.maxlong = SHOWN_CHARACTERS
-REJECTION_COLUMNS = ("isic_id", "file", "reason", "detail")
 
 
 @dataclass(frozen=True)
@@ -176,18 +173,6 @@ def split_word(name: str) -> Split | None:
 def split_of_parts(file: str) -> Split | None:
     """Return the split that the folders of a file state, the nearest first; None if none does."""
     return next((split for part in reversed(PurePosixPath(file).parent.parts) if (split := split_word(part))), None)
-
-
-def rejections_csv(rejections: Iterable[Rejection]) -> str:
-    """Return what was left out as the table that `skindualgen prepare` writes as well."""
-    return csv_text([REJECTION_COLUMNS, *((item.isic_id, item.file, item.reason, item.detail) for item in rejections)])
-
-
-def csv_text(rows: Iterable[Sequence[str]]) -> str:
-    """Return rows as comma separated values."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue()
 
 
 def short(value: object) -> str:

@@ -11,12 +11,13 @@ from typing import Any
 from skindualgen.contracts import REJECTED_FILE, InputError, Origin, PairRecord, Split
 from skindualgen.data.manifest import counts, manifest_sha256, read_metadata, write_dataset
 from skindualgen.data.review import count_rejected, used
+from skindualgen.data.sources.base import rejections_csv
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE, read_training_items
 from skindualgen.exchange.folders import unnamed_files
 from skindualgen.exchange.formats import ExchangeOptions, GivenBack, load_format
 from skindualgen.exchange.pairs import FILE_FIELDS, described
 from skindualgen.exchange.pictures import decoded
-from skindualgen.exchange.source import Source, rejections_csv
+from skindualgen.exchange.source import Source
 from skindualgen.exchange.writing import FoundPair, PairWriter, checked_record, recorded_inside
 from skindualgen.files import atomic_write_bytes, atomic_write_text, run_record
 from skindualgen.folders import new_folder

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 from pydantic import ValidationError
 
-from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord
+from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord, first_problem
 from skindualgen.data.images import SUFFIXES, ItemError, load_photograph
 from skindualgen.data.prepare import file_stems
 from skindualgen.exchange.pairs import FILE_FIELDS, put
@@ -120,9 +120,9 @@ def checked_record(fields: Mapping[str, Any], where: str) -> PairRecord:
     try:
         return PairRecord.model_validate(dict(fields))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the record"
-        raise InputError(f"{place} of {where}: {first['msg']}", "a record's fields", "fix the value") from None
+        place, problem = first_problem(error)
+        got = f"{place or 'the record'} of {where}: {problem}"
+        raise InputError(got, "a record's fields", "fix the value") from None
 
 
 def _plain_value(value: Any, depth: int = 0) -> bool:

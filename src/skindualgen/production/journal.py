@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from skindualgen.contracts import PairRecord
+from skindualgen.contracts import THUMBNAILS_DIR, PairRecord
 from skindualgen.files import atomic_write_text
 from skindualgen.folders import claim, only_writer, refuse_filled, remove_leftovers
 from skindualgen.production.chunk import ID_PREFIX, ChunkResult, Reject
@@ -18,7 +18,6 @@ WORK_DIR = ".production"
 """Everything in the folder that is the producer's own."""
 CHUNKS_DIR = "chunks"
 SUFFIX = ".jsonl"
-THUMBNAILS_DIR = "rejected"
 
 
 @contextmanager

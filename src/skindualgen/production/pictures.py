@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord
+from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, THUMBNAILS_DIR, InputError, PairRecord
 from skindualgen.files import atomic_write_bytes, sha256_bytes, sync
 from skindualgen.folders import remove_leftovers
 from skindualgen.production.chunk import ID_PREFIX, ChunkResult, FinishedPair
-from skindualgen.production.journal import THUMBNAILS_DIR, Journal, pair_line, refused_lines, thumbnail_name
+from skindualgen.production.journal import Journal, pair_line, refused_lines, thumbnail_name
 
 Finish = Callable[[bytes, PairRecord], bytes]
 """Last change of an encoded image, such as a signature."""

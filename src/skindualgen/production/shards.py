@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from skindualgen.contracts import InputError, PairRecord
+from skindualgen.contracts import SHARDS_DIR, InputError, PairRecord
 from skindualgen.exchange.formats import optional_package
 from skindualgen.exchange.parquet import GENERATED_COLUMNS, picture, picture_schema, write_table
 from skindualgen.exchange.webdataset import IMAGE_KEY, MASK_KEY, RECORD_KEY, samples, whole_tar, write_tar
@@ -18,7 +18,6 @@ from skindualgen.production.chunk import ChunkResult, FinishedPair
 from skindualgen.production.journal import Journal, pair_line, refused_lines
 from skindualgen.production.pictures import Finish, hashed, write_thumbnails
 
-SHARDS_DIR = "shards"
 BUFFER_DIR = "buffer"
 PREFIX = "train-"
 """Loaders take it for the split."""

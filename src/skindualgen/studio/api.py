@@ -17,7 +17,7 @@ from skindualgen.studio.commands import generate_command
 from skindualgen.studio.drawing import DRAWING
 from skindualgen.studio.errors import as_sentence
 from skindualgen.studio.generation import MAX_ENSEMBLE, Generated, generate, predict_mask, write_zip
-from skindualgen.studio.model import BUILTIN
+from skindualgen.studio.recipes import BUILTIN
 from skindualgen.studio.requests import (
     MAX_GUIDANCE,
     SEED_LIMIT,

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from skindualgen.contracts import DATASET_FILE, IMAGES_DIR, MASKS_DIR, SHEET_FILE, InputError, PairRecord
+from skindualgen.contracts import DATASET_FILE, IMAGES_DIR, MASKS_DIR, SHARDS_DIR, SHEET_FILE, InputError, PairRecord
 from skindualgen.data.images import SUFFIXES
 from skindualgen.data.manifest import read_dataset_info
 from skindualgen.exchange.parquet import GENERATED_COLUMNS, PICTURES, open_table, read_rows
@@ -26,7 +26,6 @@ from skindualgen.verify.pair import PairFindings, check_pair
 from skindualgen.verify.register import Register
 from skindualgen.verify.totals import check_totals
 
-SHARDS_DIR = "shards"
 SHARD_SUFFIXES = (".tar", ".parquet")
 SHOWN_IDS = 3
 

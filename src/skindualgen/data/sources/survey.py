@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from skindualgen.contracts import SHEET_FILE, InputError
+from skindualgen.contracts import SHEET_FILE, InputError, listed
 from skindualgen.data.images import ItemError
 from skindualgen.data.sources.base import Tree, key, stem
 from skindualgen.data.sources.names import FolderName, is_image_folder, mask_names, place, says_mask, word_set
@@ -130,9 +130,7 @@ def no_diagnosis(file: str, folder: FolderName) -> InputError:
 
 def some(names: Iterable[str]) -> str:
     """Return distinct names for a message, the first ones if there are many."""
-    distinct = sorted(set(names))
-    more = f" and {len(distinct) - SHOWN_NAMES} more" if len(distinct) > SHOWN_NAMES else ""
-    return ", ".join(distinct[:SHOWN_NAMES]) + more
+    return listed(sorted(set(names)), SHOWN_NAMES)
 
 
 def _find_classes(found: Survey) -> None:
