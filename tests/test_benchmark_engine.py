@@ -17,18 +17,19 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmark_data import SIZE_PX, TINY, plain_data, recipe_of, write_folder
+from benchmark_data import SIZE_PX, TINY, known, plain_data, recipe_of, write_folder
 from skindualgen.benchmarking.options import BenchmarkOptions
-from skindualgen.benchmarking.pictures import Pictures, load_pictures
 from skindualgen.benchmarking.plan import origin_caveats, plan, task_data
 from skindualgen.benchmarking.results import BenchmarkResult
 from skindualgen.benchmarking.run import PRECISION_FILE, RESULT_FILE, TRIALS_DIR, _bfloat16, run_benchmark
 from skindualgen.benchmarking.trials import batch_source
 from skindualgen.contracts import METADATA_FILE, InputError, PairRecord
 from skindualgen.data import manifest
+from skindualgen.data.dataset import Dataset
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.files import sha256_bytes
 from skindualgen.hardware import training_precision
+from skindualgen.judges.pictures import PictureSet, read_pictures
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
 
@@ -213,12 +214,12 @@ def test_only_arms_with_augmentation_are_augmented(folders: tuple[Path, Path]) -
     assert not any((sources == picture).all((1, 2, 3)).any() for picture in changed)
 
 
-def parts_of(folders: tuple[Path, Path]) -> dict[str, Pictures]:
+def parts_of(folders: tuple[Path, Path]) -> dict[str, PictureSet]:
     real, generated = folders
     return {
-        "train": load_pictures(real, read_metadata(real, "train"), SIZE_PX),
-        "test": load_pictures(real, read_metadata(real, "test"), SIZE_PX),
-        "generated": load_pictures(generated, read_metadata(generated), SIZE_PX),
+        "train": read_pictures(Dataset.open(real, "train"), SIZE_PX),
+        "test": read_pictures(Dataset.open(real, "test"), SIZE_PX),
+        "generated": read_pictures(Dataset.open(generated), SIZE_PX),
     }
 
 
@@ -290,18 +291,16 @@ def test_precision_is_the_hardwares_unless_an_earlier_version_measured_it(
 def test_items_that_a_task_cannot_use_are_left_out_and_named(folders: tuple[Path, Path]) -> None:
     parts = parts_of(folders)
     test = parts["test"]
-    parts["test"] = replace(
-        test, has_mask=np.array([False, *[True] * 7]), diagnoses=["wart", None, *test.diagnoses[2:]]
-    )
+    parts["test"] = known(test, has_mask=np.array([False, *[True] * 7]), diagnoses=["wart", None, *test.diagnoses[2:]])
     data, left_out = task_data("segment", recipe_of(), **parts)
     assert len(data.test) == 7 and left_out == ["1 of 8 test items are without a mask, and left out."]
     data, left_out = task_data("classify", recipe_of(), **parts)
     assert len(data.test) == 6 and data.classes == ["melanoma", "nevus"]
     assert left_out == ["2 of 8 test items are without one of the diagnoses melanoma, nevus, and left out."]
     with pytest.raises(InputError, match="no train item"):
-        task_data("segment", recipe_of(), **(parts | {"train": replace(parts["train"], has_mask=np.zeros(10, bool))}))
+        task_data("segment", recipe_of(), **(parts | {"train": known(parts["train"], has_mask=np.zeros(10, bool))}))
     with pytest.raises(InputError, match="two or more"):
-        task_data("classify", recipe_of(), **(parts | {"train": replace(parts["train"], diagnoses=["nevus"] * 10)}))
+        task_data("classify", recipe_of(), **(parts | {"train": known(parts["train"], diagnoses=["nevus"] * 10)}))
 
 
 def test_spellings_of_a_diagnosis_are_one_class(tmp_path: Path) -> None:
@@ -320,9 +319,10 @@ def test_spellings_of_a_diagnosis_are_one_class(tmp_path: Path) -> None:
         PairRecord(file_name=f"images/{i}.png", isic_id=f"{i}", diagnosis=name, **ties[i])
         for i, name in enumerate(names)
     ]
-    loaded = load_pictures(tmp_path, records, SIZE_PX)
+    loaded = read_pictures(Dataset(tmp_path, records), SIZE_PX)
     assert loaded.diagnoses == ["seborrheic keratosis"] * 3 + [None, None]
     assert loaded.groups == ["0", "0", "0", "3", "4"]
+    assert loaded.take(np.array([0, 2])).groups == ["0", "0"]  # tied by the second, which is left out
     assert not loaded.has_mask.any()
 
 

@@ -10,12 +10,12 @@ import numpy as np
 
 from skindualgen.benchmarking.arms import Arm, Task, arms_of
 from skindualgen.benchmarking.options import BenchmarkOptions
-from skindualgen.benchmarking.pictures import Pictures
 from skindualgen.benchmarking.pools import Trial, build_trial, merge_repeats
 from skindualgen.benchmarking.results import LeftOut, Regime
 from skindualgen.benchmarking.subsets import nested_subset
 from skindualgen.benchmarking.trials import Recipe, TaskData
 from skindualgen.contracts import InputError
+from skindualgen.judges.pictures import PictureSet
 
 UNEVEN = 0.25
 """Difference in the share of generated pairs between two classes from which it is pointed out."""
@@ -25,7 +25,7 @@ Plan = list[tuple[Regime, list[Trial]]]
 
 
 def task_data(
-    task: Task, recipe: Recipe, *, train: Pictures, generated: Pictures, test: Pictures
+    task: Task, recipe: Recipe, *, train: PictureSet, generated: PictureSet, test: PictureSet
 ) -> tuple[TaskData, list[str]]:
     """Return the pictures that a task can use, and what was left out in words.
 
@@ -43,7 +43,7 @@ def task_data(
     else:
         need = f"one of the diagnoses {', '.join(classes)}"
         usable = {name: np.isin([str(d) for d in part.diagnoses], classes) for name, part in given.items()}
-    parts = {name: part.take(np.flatnonzero(usable[name])) for name, part in given.items()}
+    parts = {name: part.take(usable[name]) for name, part in given.items()}
     for name in ("train", "test"):
         if not len(parts[name]):
             raise InputError(f"no {name} item with {need}", "one or more", "add masks or diagnoses to the real data")

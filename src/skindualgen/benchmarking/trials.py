@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skindualgen.benchmarking.arms import Task
-from skindualgen.benchmarking.pictures import Pictures
 from skindualgen.benchmarking.pools import Trial
 from skindualgen.files import atomic_path, atomic_write_json, sha256_bytes, sha256_file
 from skindualgen.judges.classifier import ClassifierConfig
 from skindualgen.judges.networks import Network
+from skindualgen.judges.pictures import PictureSet
 from skindualgen.judges.segmenter import segmentation_loss
 from skindualgen.judges.training import Augmentation, Budget, Draw, batches, fit
 from skindualgen.metrics.outcomes import ClassificationOutcome, Outcome, SegmentationOutcome, segmentation_outcome
@@ -55,9 +55,9 @@ class TaskData:
     """What all trials of a task share: pictures, the test part among them, classes (to classify) and recipe."""
 
     task: Task
-    train: Pictures
-    generated: Pictures
-    test: Pictures
+    train: PictureSet
+    generated: PictureSet
+    test: PictureSet
     classes: list[str]
     recipe: Recipe
 
