@@ -28,7 +28,7 @@ from skindualgen.contracts import InputError
 from skindualgen.judges.networks import Network
 from skindualgen.judges.pictures import PictureSet
 from skindualgen.judges.training import Augmentation, Budget
-from skindualgen.metrics.outcomes import CLASSIFICATION_METRICS, SEGMENTATION_METRICS, value
+from skindualgen.metrics.scores import CLASSIFICATION_METRICS, SEGMENTATION_METRICS, value
 
 
 def drawn(data: TaskData, trial: Trial, *, batch_size: int = 64, seed: int = 0, step: int = 0) -> NDArray[np.int64]:

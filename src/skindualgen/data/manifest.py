@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import heapq
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pydantic import ValidationError
 
 from skindualgen.contracts import DATASET_FILE, METADATA_FILE, SCHEMA_VERSION, InputError, PairRecord, first_problem
+from skindualgen.data.sorting import sorted_lines
 from skindualgen.files import atomic_path, atomic_write_json
 
 ALWAYS_WRITTEN = ("file_name", "mask_file_name", "isic_id", "split", "origin")
@@ -23,12 +22,6 @@ ALWAYS_WRITTEN = ("file_name", "mask_file_name", "isic_id", "split", "origin")
 REVIEW = "review"
 """Field of a record that holds a decision, ``{"decision": "accepted", "date": "2030-01-31T09:30:00+00:00"}``; what
 follows from it is said in `skindualgen.data.review`."""
-
-SORTED_BYTES = 8 << 20
-"""Text of records that is sorted in memory; more is sorted in pieces on disk."""
-
-MERGED_FILES = 64
-"""Pieces on disk that are merged at once: far below a process's limit of open files."""
 
 
 def read_metadata(root: Path, split: str | None = None) -> list[PairRecord]:
@@ -153,13 +146,13 @@ def manifest_sha256(records: Iterable[PairRecord], *, spill: Path | None = None)
 
     Args:
         records: of any number: memory does not grow with it.
-        spill: folder whose disk takes what does not fit in `SORTED_BYTES`; the system's folder for temporary files if
-            not given.
+        spill: folder whose disk takes what does not fit in memory (`skindualgen.data.sorting`); the system's folder for
+            temporary files if not given.
     """
     digest = hashlib.sha256()
     lines = (_canonical(record.model_dump(exclude_none=True, exclude={REVIEW})) for record in records)
     with ExitStack() as files:
-        for number, line in enumerate(_sorted(lines, files, spill)):
+        for number, line in enumerate(sorted_lines(lines, files, spill)):
             digest.update((b"\n" if number else b"") + line.encode("utf-8"))
     return digest.hexdigest()
 
@@ -238,38 +231,6 @@ def _ascending(path: Path, records: Iterable[PairRecord]) -> Iterator[PairRecord
             )
         file_name, isic_id = record.file_name, record.isic_id
         yield record
-
-
-def _sorted(lines: Iterable[str], files: ExitStack, spill: Path | None) -> Iterator[str]:
-    """Sort lines: in memory if they are few, else in pieces on disk that are merged."""
-    block: list[str] = []
-    pieces: list[IO[str]] = []
-    size = 0
-    for line in lines:
-        block.append(line)
-        size += len(line)
-        if size > SORTED_BYTES:
-            pieces.append(_spilled(sorted(block), files, spill))
-            block, size = [], 0
-            if len(pieces) == MERGED_FILES:
-                pieces, merged = [], pieces
-                pieces.append(_spilled(_merged(merged), files, spill))
-                for piece in merged:
-                    piece.close()
-    block.sort()
-    return heapq.merge(block, _merged(pieces))
-
-
-def _spilled(lines: Iterable[str], files: ExitStack, spill: Path | None) -> IO[str]:
-    file = tempfile.TemporaryFile("w+", encoding="utf-8", newline="", dir=spill)  # noqa: SIM115
-    files.enter_context(file)
-    file.writelines(line + "\n" for line in lines)
-    file.seek(0)
-    return file
-
-
-def _merged(pieces: Sequence[IO[str]]) -> Iterator[str]:
-    return heapq.merge(*((line[:-1] for line in piece) for piece in pieces))
 
 
 def _lines(path: Path) -> Iterable[tuple[int, str]]:

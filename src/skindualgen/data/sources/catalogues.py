@@ -15,7 +15,8 @@ from skindualgen.data.archive_terms import LEVEL_FIELDS, diagnosis_levels
 from skindualgen.data.images import Adjustment, ItemError
 from skindualgen.data.sources.base import Listing, Options, Tree, key, stem
 from skindualgen.data.sources.challenges import with_behaviour
-from skindualgen.data.sources.names import place, without_mask_word
+from skindualgen.data.sources.file_names import without_mask_word
+from skindualgen.data.sources.names import place
 from skindualgen.data.sources.rows import (
     Describe,
     add_candidates,

@@ -11,6 +11,7 @@ from typing import get_args
 from skindualgen.contracts import ANNOTATORS_DIR, DATASET_FILE, InputError, Origin
 from skindualgen.data.images import Adjustment, ItemError
 from skindualgen.data.sources.base import Candidate, Listing, Options, Tree, key, stem
+from skindualgen.data.sources.file_names import says_mask
 from skindualgen.data.sources.metadata import (
     find_tables,
     first_caption,
@@ -20,7 +21,7 @@ from skindualgen.data.sources.metadata import (
     resolve,
     splits_of_tables,
 )
-from skindualgen.data.sources.names import folder_name, is_image_folder, place, says_mask, split_of
+from skindualgen.data.sources.names import folder_name, is_image_folder, place, split_of
 from skindualgen.data.sources.pairing import pair_masks, unique_files
 from skindualgen.data.sources.rows import Describe, Pictures, add_candidates
 from skindualgen.data.sources.survey import (

@@ -11,7 +11,8 @@ from functools import lru_cache
 from skindualgen.contracts import SHEET_FILE, InputError, listed
 from skindualgen.data.images import ItemError
 from skindualgen.data.sources.base import Tree, key, stem
-from skindualgen.data.sources.names import FolderName, is_image_folder, mask_names, place, says_mask, word_set
+from skindualgen.data.sources.file_names import mask_names, says_mask
+from skindualgen.data.sources.names import FolderName, is_image_folder, place, word_set
 from skindualgen.data.sources.values import BEHAVIOURS, Fields, diagnosis_name
 from skindualgen.data.terms import parse_terms
 
