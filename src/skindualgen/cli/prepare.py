@@ -92,6 +92,10 @@ def prepare(
         Literal["first", "majority", "random", "staple"] | None,
         typer.Option(help="Which of several masks of one photograph is used; all are kept in masks_annotators/."),
     ] = None,
+    mask_class: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=LEVEL of a class in SRC's masks, the lesion's first, e.g. lesion=1. Repeatable."),
+    ] = None,
     max_pixels: Annotated[
         int, typer.Option(help="Pixels (width x height) above which a file is refused unread.")
     ] = 120_000_000,
@@ -136,6 +140,7 @@ def prepare(
         license=license_name,
         require_masks=require_masks,
         annotator=annotator,
+        mask_classes=_levels(mask_class),
         max_pixels=max_pixels,
     )
     summary = prepare_folder(source, out, options, strict=strict, workers=workers, with_audit=audit, show_progress=True)
@@ -155,6 +160,17 @@ def _pairs(option: str, values: list[str] | None) -> dict[str, str]:
         if pairs.setdefault(left, right) != right:
             raise InputError(f"--{option} {left} twice", "each once", "remove one")
     return pairs
+
+
+def _levels(values: list[str] | None) -> dict[str, int]:
+    from skindualgen.contracts import InputError
+
+    pairs = _pairs("mask-class", values)
+    try:
+        return {name: int(level) for name, level in pairs.items()}
+    except ValueError:
+        got = f"--mask-class {' '.join(f'{name}={level}' for name, level in pairs.items())}"
+        raise InputError(got, "a whole number behind each =", "write for example lesion=1") from None
 
 
 def _report(summary: Summary) -> None:

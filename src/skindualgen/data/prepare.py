@@ -20,6 +20,7 @@ from skindualgen.data.audit import Audit, audit
 from skindualgen.data.images import Adjustment
 from skindualgen.data.journal import WORK_DIR, Journal, Result, Task, refuse_other_options, run
 from skindualgen.data.manifest import counts, read_dataset_info, read_metadata, write_dataset
+from skindualgen.data.mask_classes import levels_of_labels
 from skindualgen.data.masks import LOOKS_INVERTED
 from skindualgen.data.prepare_options import PrepareOptions
 from skindualgen.data.sources import Candidate, Listing, Rejection, list_source
@@ -111,7 +112,8 @@ def prepare(
     atomic_write_text(out / REJECTED_FILE, rejections_csv(assembled.rejections))
     atomic_write_text(out / ADJUSTED_FILE, csv_text([("isic_id", "adjustment", "detail"), *adjusted]))
     made_by = {"command": "prepare", **header, "versions": versions(), "notes": assembled.notes}
-    write_dataset(out, assembled.records, made_by=made_by)
+    mask_classes = levels_of_labels(options.mask_classes) if options.mask_classes else None
+    write_dataset(out, assembled.records, made_by=made_by, mask_classes=mask_classes)
     shutil.rmtree(out / WORK_DIR)
     return _summary_of_finished(out, listing, with_audit)
 

@@ -19,9 +19,11 @@ from skindualgen.data.images import ItemError, Photograph, load_photograph
 from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses, read_class_mask, read_mask_classes
 from skindualgen.data.masks import load_mask
 from skindualgen.data.prepare import file_stems
-from skindualgen.exchange.pictures import decoded, plain_mask, size_of
+from skindualgen.exchange.pictures import decoded, encode_mask, plain_mask, size_of
 from skindualgen.files import sha256_bytes
 
+CLASSES_FIELD = "mask_classes"
+"""Field of a record in a shard: names and levels of its mask's classes, if there are several."""
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
@@ -53,6 +55,13 @@ class Pair:
         """Write the mask file as it is, if there is one; see `put`."""
         if self.mask_bytes is not None:
             put(final, self.mask_bytes, self.linked and self.linked / str(self.record.mask_file_name))
+
+    def put_lesion(self, final: Path) -> None:
+        """As `put_mask`, for formats whose masks have one class: of several classes it writes the whole lesion."""
+        if len(self.classes) == 1:
+            self.put_mask(final)
+        elif self.mask_bytes is not None:
+            put(final, encode_mask(self.lesion(), self.record.isic_id if self.record.origin == "synthetic" else None))
 
     @property
     def suffix(self) -> str:
@@ -176,6 +185,20 @@ def read_shards(source: Path, records: Sequence[PairRecord], size: int, report: 
         for index in range(count):
             yield Shard(split, index, count, islice(pairs, min(size, len(part) - index * size)))
     next(pairs, None)  # lets it report that all is done
+
+
+def with_classes(source: Path, records: Sequence[PairRecord]) -> list[PairRecord]:
+    """Return records that name the classes of their masks, if there are several: shards leave ``dataset.json`` behind.
+
+    Raises:
+        InputError: see `skindualgen.data.mask_classes.read_mask_classes`.
+    """
+    classes = read_mask_classes(source)
+    if len(classes) == 1:
+        return list(records)
+    return [
+        record.model_copy(update={CLASSES_FIELD: dict(classes)} if record.mask_file_name else {}) for record in records
+    ]
 
 
 def described(record: PairRecord) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from skindualgen.contracts import InputError, Split
 from skindualgen.data.images import SUFFIXES, ItemError
+from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses, checked_classes, read_mask_classes
 from skindualgen.data.sources.base import Rejection, Tree, key
 from skindualgen.data.sources.values import SPLIT_NAMES
 
@@ -94,6 +95,19 @@ class Source:
             return json.loads(self.text(file))
         except (ValueError, RecursionError) as error:
             raise InputError(f"{file}: {error}", "a whole JSON file", "write it again") from None
+
+    def mask_classes(self, stated: object = None, where: str = "") -> MaskClasses:
+        """Return the classes of masks: as stated, or as the folder's own ``dataset.json`` names them, if it is one.
+
+        Raises:
+            InputError: what is stated names no classes.
+        """
+        if stated is not None:
+            return checked_classes(stated, where)
+        try:
+            return read_mask_classes(self.root)
+        except InputError:  # nnU-Net has a dataset.json of its own
+            return LESION_ONLY
 
     def images(self) -> list[str]:
         """Return the files whose ending is that of a picture."""

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skindualgen.contracts import REJECTED_FILE, InputError, Origin, PairRecord, Split
+from skindualgen.contracts import FILE_FIELDS, REJECTED_FILE, InputError, Origin, PairRecord, Split
 from skindualgen.data.manifest import counts, manifest_sha256, read_metadata, write_dataset
 from skindualgen.data.review import count_rejected, used
 from skindualgen.data.sources.base import rejections_csv
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE, read_training_items
 from skindualgen.exchange.folders import unnamed_files
 from skindualgen.exchange.formats import ExchangeOptions, GivenBack, load_format
-from skindualgen.exchange.pairs import FILE_FIELDS, described
+from skindualgen.exchange.pairs import described
 from skindualgen.exchange.pictures import decoded
 from skindualgen.exchange.source import Source
 from skindualgen.exchange.writing import FoundPair, PairWriter, checked_record, recorded_inside
@@ -141,7 +141,8 @@ def import_data(
             files.take(TRAINING_ITEMS_FILE)
         account = files.account()
         imported_from = {"format": format_name, "manifest_sha256": manifest_sha256(records)}
-        write_dataset(folder, records, made_by=run_record(imported_from=imported_from, notes=account.notes))
+        made_by = run_record(imported_from=imported_from, notes=account.notes)
+        write_dataset(folder, records, made_by=made_by, mask_classes=writer.classes or files.mask_classes())
         atomic_write_text(folder / REJECTED_FILE, rejections_csv(account.left_out))
     options.told(account)
     return sorted(records, key=lambda record: record.file_name)

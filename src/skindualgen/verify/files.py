@@ -20,7 +20,7 @@ from skindualgen.contracts import (
 )
 from skindualgen.data.images import SUFFIXES
 from skindualgen.data.manifest import read_dataset_info
-from skindualgen.data.mask_classes import LESION_ONLY, read_mask_classes
+from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses, read_mask_classes
 from skindualgen.verify.deviations import Deviation, Tally
 from skindualgen.verify.pair import PairFindings, check_pair
 from skindualgen.verify.register import Register
@@ -72,10 +72,7 @@ class PairFiles:
 
     def checks(self, anchors: bytes | None) -> Iterator[Callable[[], PairFindings]]:
         """The check of each pair, in the order of the records."""
-        try:
-            classes = read_mask_classes(self._root)
-        except InputError:  # what is wrong with dataset.json is a deviation of its own
-            classes = LESION_ONLY
+        classes = known_classes(self._root)
         return (partial(check_pair, self._root, record, anchors, classes) for record in self._records())
 
     def check_unnamed(self, register: Register) -> Iterator[Deviation]:
@@ -95,6 +92,14 @@ class PairFiles:
 
     def _records(self) -> Iterator[PairRecord]:
         return (record for _, record in _lines(self._metadata) if isinstance(record, PairRecord))
+
+
+def known_classes(root: Path) -> MaskClasses:
+    """The classes of a folder's masks; what is wrong with ``dataset.json`` is a deviation of its own."""
+    try:
+        return read_mask_classes(root)
+    except InputError:
+        return LESION_ONLY
 
 
 def _not_of_pairs(entry: os.DirEntry[str]) -> bool:
