@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from skindualgen.cli.options import MasksOption
+from skindualgen.data.layouts import Layout
 
 if TYPE_CHECKING:
     from skindualgen.data.audit import Audit
@@ -16,25 +17,7 @@ if TYPE_CHECKING:
 
 SHOWN_NEAR_DUPLICATES = 5
 
-
-# Written out here, as --help must not load the readers; a test compares.
-LayoutName = Literal[
-    "auto",
-    "isic2016",
-    "isic2017",
-    "isic2018",
-    "isic2019",
-    "isic2020",
-    "isic2024",
-    "ham10000",
-    "ph2",
-    "bcn20000",
-    "pad-ufes-20",
-    "derm7pt",
-    "isic-archive",
-    "imagefolder",
-    "folder",
-]
+LayoutName = Literal["auto", Layout]
 
 
 def prepare(
@@ -100,7 +83,7 @@ def prepare(
         int, typer.Option(help="Pixels (width x height) above which a file is refused unread.")
     ] = 120_000_000,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first rejected item.")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes that decode; default one a core.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that decode; default one per core.")] = None,
     audit: Annotated[
         bool,
         typer.Option("--audit", help="Write audit.csv: what crosses splits (exit 2), near-duplicates (warning)."),
@@ -208,7 +191,7 @@ def _report_audit(findings: Audit, folder: Path) -> None:
             "each group in one split",
             "see audit.csv, and split anew with `skindualgen prepare`",
         )
-    typer.echo("no patient, lesion or picture stands in two splits")
+    typer.echo("no patient, lesion or picture is in two splits")
 
 
 def _counted(counts: Mapping[str, int]) -> str:
