@@ -84,7 +84,7 @@ class PairRecord(BaseModel):
     and true or false where a number is meant, are refused in all of them.
 
     Of a generated pair: ``plan_row`` is the line of the plan that asked for it (0 is the first), ``attempt`` counts the
-    draws that the gate refused before it, ``extrapolation`` says that its combination of attributes was not seen in
+    attempts that the gate refused before it, ``extrapolation`` says that its combination of attributes was not seen in
     training, and ``skin_tone`` is the tone that its prompt asks for.
     """
 

@@ -185,7 +185,7 @@ def resampled_scores(
         raise InputError("an arm without outcomes", "one seed or more", "train its networks")
     _check_same_items(outcomes)
     if len(groups) != len(outcomes[0]):
-        raise InputError(f"{len(groups)} groups", f"{len(outcomes[0])}, one an item", "name every item's lesion")
+        raise InputError(f"{len(groups)} groups", f"{len(outcomes[0])}, one per item", "name every item's lesion")
     weights = cluster_resamples(tuple(groups), seed, resamples)
     return np.stack([metric.score(outcome, weights) for outcome in outcomes], axis=1)
 

@@ -1,6 +1,6 @@
 """One training of one network on one pool, scored on the test part, and its record on disk.
 
-Batches are drawn with two numbers an item: one decides between real and synthetic, the other which. So two arms that
+Batches are drawn with two numbers per item: one decides between real and synthetic, the other which. So two arms that
 train with the same seed see the same real photographs wherever both draw a real one, and the same augmentation.
 """
 
@@ -175,7 +175,7 @@ def loss_of(data: TaskData, loss_weights: Mapping[str, float] | None) -> Callabl
 
 @torch.inference_mode()
 def score(data: TaskData, network: nn.Module, device: str) -> Outcome:
-    """Return what a trained network does on the test part: one forward pass a photograph, in float32."""
+    """Return what a trained network does on the test part: one forward pass per photograph, in float32."""
     outputs = []
     for part in batches(len(data.test), EVALUATION_BATCH):
         images_01 = torch.from_numpy(np.array(data.test.images[part])).permute(0, 3, 1, 2).float() / 255

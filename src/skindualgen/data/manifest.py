@@ -17,7 +17,7 @@ from skindualgen.data.sorting import sorted_lines
 from skindualgen.files import atomic_path, atomic_write_json
 
 ALWAYS_WRITTEN = ("file_name", "mask_file_name", "isic_id", "split", "origin")
-"""Columns that stand in every ``metadata.jsonl``, whether or not any record has a value."""
+"""Columns that are in every ``metadata.jsonl``, whether or not any record has a value."""
 
 REVIEW = "review"
 """Field of a record that holds a decision, ``{"decision": "accepted", "date": "2030-01-31T09:30:00+00:00"}``; what
@@ -76,7 +76,7 @@ def write_dataset(
 ) -> None:
     """Write ``metadata.jsonl`` and then ``dataset.json``, each entirely or not at all, ordered by ``file_name``.
 
-    A column stands in every line if any record has a value for it: a loader that infers types then sees one schema.
+    A column is in every line if any record has a value for it: a loader that infers types then sees one schema.
 
     Args:
         root: the data set folder; images and masks must already be there.
@@ -106,7 +106,7 @@ def write_dataset_stream(
         root: the data set folder.
         iterate: gives the records anew at each call, ascending by ``file_name`` and by ``isic_id``.
         made_by, mask_classes: as `write_dataset` takes them.
-        metadata: also write ``metadata.jsonl``; a data set whose records stand in shards has none.
+        metadata: also write ``metadata.jsonl``; a data set whose records are in shards has none.
 
     Raises:
         InputError: records that do not ascend, or a path that leaves the folder.
@@ -250,7 +250,7 @@ def _record(path: Path, number: int, line: str) -> PairRecord:
         where, problem = first_problem(error)
         raise InputError(
             f"{path}, line {number}, {where or 'line'}: {problem}",
-            "one JSON record a line with file_name and isic_id",
+            "one JSON record per line with file_name and isic_id",
             "fix the line, or write the data set again with `skindualgen prepare`",
         ) from None
     _refuse_escape(path, record)

@@ -64,7 +64,7 @@ def checked_classes(classes: object, where: str) -> MaskClasses:
 
 
 def split_classes(levels: NDArray[np.uint8], classes: MaskClasses) -> NDArray[np.bool_]:
-    """Levels [h, w] to one mask a class [k, h, w]: the first is the whole lesion, the others are parts of it.
+    """Levels [h, w] to one mask per class [k, h, w]: the first is the whole lesion, the others are parts of it.
 
     Raises:
         ItemError: a level that is neither 0 nor a class's.
@@ -74,7 +74,7 @@ def split_classes(levels: NDArray[np.uint8], classes: MaskClasses) -> NDArray[np
 
 
 def join_classes(masks: NDArray[np.bool_], classes: MaskClasses) -> NDArray[np.uint8]:
-    """One mask a class [k, h, w], as of `split_classes`, to levels [h, w]."""
+    """One mask per class [k, h, w], as of `split_classes`, to levels [h, w]."""
     lesion, *parts = masks
     first, *further = classes.values()
     levels = np.where(lesion, np.uint8(first), np.uint8(0))

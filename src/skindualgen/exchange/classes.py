@@ -1,4 +1,4 @@
-"""One folder a diagnosis, as torchvision's ImageFolder loads it, and the masks in a tree of the same shape.
+"""One folder per diagnosis, as torchvision's ImageFolder loads it, and the masks in a tree of the same shape.
 
 Source: https://docs.pytorch.org/vision/stable/generated/torchvision.datasets.ImageFolder.html
 """

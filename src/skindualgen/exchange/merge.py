@@ -67,7 +67,7 @@ class Merged:
     Attributes:
         counts: of pairs.
         respelt: diagnosis as a folder has it -> the term that is written, where folders spell one term in several ways.
-        known_leaks: what generators have seen of the held-out pairs, one text a folder.
+        known_leaks: what generators have seen of the held-out pairs, one text per folder.
         rejected: name of a folder -> its pairs that were left out, as a reviewer has rejected them.
         unnamed: folder -> its files in ``images/`` and ``masks/`` that no record names.
     """

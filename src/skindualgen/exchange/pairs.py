@@ -73,7 +73,7 @@ class Pair:
         return decoded(self.image_bytes, self.record.file_name)
 
     def refuse_turned(self) -> None:
-        """Raise InputError if metadata turn the stored image: outlines beside a copy would fit one reading only."""
+        """Raise InputError if metadata turn the stored image: outlines next to a copy would fit one reading only."""
         size_of(self.image_bytes, self.record.file_name)
 
     def photograph(self) -> Photograph:

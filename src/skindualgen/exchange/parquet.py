@@ -169,7 +169,8 @@ def _schema(records: Sequence[PairRecord]) -> Any:
         try:
             types[name] = pyarrow.array([row.get(name) for row in rows]).type
         except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError) as error:
-            raise InputError(f"values of {name} of several types ({error})", "one type a column", "fix them") from error
+            got = f"values of {name} of several types ({error})"
+            raise InputError(got, "one type per column", "fix them") from error
     return picture_schema(datasets.Features.from_arrow_schema(pyarrow.schema(types)))
 
 
@@ -206,7 +207,7 @@ def _suffix(picture: Any, data: bytes, where: str) -> str:
 
 
 def _content(where: str, row: dict[str, Any], column: str) -> bytes | None:
-    """Return the bytes of a picture, checked against the hash that stands beside it."""
+    """Return the bytes of a picture, checked against the hash next to it."""
     picture = row.get(column)
     if picture is None:
         return None

@@ -81,11 +81,11 @@ def _opened(data: bytes, name: str) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         raise InputError(f"{name} of {size_text(image.size)} px", f"at most {MAX_PIXELS} pixels", "make it smaller")
     if frames > 1 and image.format != "MPO":
-        raise InputError(f"{name} with {frames} frames", "one picture a file", "choose one frame")
+        raise InputError(f"{name} with {frames} frames", "one picture per file", "choose one frame")
     if orientation in EXIF_TRANSPOSE:
         raise InputError(
             f"{name} with the orientation {orientation} in its metadata",
-            "pixels stored upright, as a mask beside them may or may not be turned",
+            "pixels stored upright, as a mask next to them may or may not be turned",
             "store picture and mask upright, or let `skindualgen prepare` do it",
         )
     return image

@@ -25,7 +25,7 @@ SHORTENED.maxstring = SHORTENED.maxother = SHORTENED.maxlong = SHOWN_CHARACTERS
 
 @dataclass(frozen=True)
 class Account:
-    """What an import has to say besides its pairs.
+    """What an import has to say apart from its pairs.
 
     Attributes:
         left_out: files and parts of files that were not used, each with its reason.

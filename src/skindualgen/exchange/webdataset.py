@@ -142,10 +142,8 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> Iterator[FoundP
     files = source.named(r".*\.tar")
     if not files:
         compressed = source.named(r".*\.(tar\..*|tgz)")
-        besides = f", but with {compressed[0]}: compressed" if compressed else ""
-        raise InputError(
-            f"{source.root} without a tar shard{besides}", "files *.tar", "unpack or choose another format"
-        )
+        hint = f", but with {compressed[0]}: compressed" if compressed else ""
+        raise InputError(f"{source.root} without a tar shard{hint}", "files *.tar", "unpack or choose another format")
     for file in counted(files, options.report):
         split = split_word(PurePosixPath(file).name.split("-")[0].removesuffix(".tar")) or split_of_parts(file)
         unread: Counter[str] = Counter()
@@ -194,7 +192,7 @@ def _members(source: Source, file: str) -> Iterator[Entry]:
 
 
 def _caption(data: bytes | None, where: str, fields: Mapping[str, Any]) -> dict[str, str]:
-    """Return the prompt that the text beside a picture is, as tools of text and pictures write it.
+    """Return the prompt that the text next to a picture is, as tools of text and pictures write it.
 
     Raises:
         InputError: no text, or another than the record's.
@@ -219,7 +217,7 @@ def _found(source: Source, file: str, key: str, files: Mapping[str, bytes], spli
     except (ValueError, AttributeError, RecursionError) as error:
         raise InputError(f"{key}.{RECORD_KEY} in {file}: {error}", "a JSON object", "write it again") from error
     if len(images) != 1:
-        raise InputError(f"{len(images)} images of {where}", "one image a sample", "choose one")
+        raise InputError(f"{len(images)} images of {where}", "one image per sample", "choose one")
     image, mask = files[images[0]], files.get(MASK_KEY)
     for name, data, expected in (("image", image, hashes["sha256"]), ("mask", mask, hashes["mask_sha256"])):
         if data is not None and expected is not None and sha256_bytes(data) != expected:

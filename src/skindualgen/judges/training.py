@@ -35,7 +35,7 @@ class Budget:
 
     Attributes:
         steps: optimiser steps.
-        batch_size: photographs a step.
+        batch_size: photographs per step.
         learning_rate: AdamW's peak rate, after a linear warm-up, falling to 0 along a cosine.
         weight_decay: AdamW's decoupled decay.
         warmup: share of the steps that warm up.

@@ -39,7 +39,7 @@ class SegmentationOutcome:
         columns = [getattr(self, field.name) for field in fields(self)]
         shapes = [column.shape for column in columns]
         if len(set(shapes)) > 1 or self.dice.ndim != 1 or not self.dice.size:
-            raise InputError(f"scores of shapes {shapes}", "one number an item in each", "score every item once")
+            raise InputError(f"scores of shapes {shapes}", "one number per item in each", "score every item once")
         if not np.isfinite(columns).all():
             raise InputError("scores with NaN or infinity", "finite numbers", "check the masks")
 

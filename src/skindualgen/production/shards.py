@@ -64,7 +64,7 @@ class ShardFolder:
         self._done: set[int] = set()
 
     def resume(self) -> set[int]:
-        """Clean up after an earlier run; return the chunks that stand in a shard or in the buffer.
+        """Clean up after an earlier run; return the chunks that are in a shard or in the buffer.
 
         Raises:
             InputError: a file that no run has put there.
@@ -102,7 +102,7 @@ class ShardFolder:
         self._write_if_complete(self._chunks.index(result.index) // self._shard_chunks)
 
     def close(self) -> dict[str, Any]:
-        """What is to be told of the shards: name, pairs, bytes and hash of each."""
+        """What is recorded of the shards: name, pairs, bytes and hash of each."""
         records = (self._record(shard) for shard in range(self._shards))
         return {"shards": [record for record in records if record and record["name"]]}
 

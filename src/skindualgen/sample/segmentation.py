@@ -33,7 +33,7 @@ class SegmentSummary:
         written: masks written now.
         kept: masks that were there before.
         refused: photograph that could not be read -> the reason.
-        not_used: file or folder beside the photographs that is none -> the reason.
+        not_used: file or folder next to the photographs that is none -> the reason.
     """
 
     written: int = 0

@@ -79,7 +79,7 @@ class Endpoints:
         guidance: float | None = None,
         adapter: str = BUILTIN,
     ) -> Answers:
-        """Draw pairs from a prompt (several, one a line): a record, and the data set folder as a zip."""
+        """Draw pairs from a prompt (several, one per line): a record, and the data set folder as a zip."""
         yield from self._pairs(request, adapter, None, prompt, count, seed, steps, guidance)
 
     def image_from_mask(

@@ -28,7 +28,7 @@ class Couple:
 
     @property
     def across(self) -> bool:
-        """Whether they stand in different splits: a leak."""
+        """Whether they are in different splits: a leak."""
         return self.first.split != self.second.split
 
 

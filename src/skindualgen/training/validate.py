@@ -40,7 +40,7 @@ class Validator:
         options: of encoding the training pairs: size, codec and classes are the same here.
         cache_root: where encoded pairs are kept.
         autocast: context that the model runs in.
-        report: told how many pairs of how many are encoded.
+        report: called with how many pairs of how many are encoded.
     """
 
     def __init__(

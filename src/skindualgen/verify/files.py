@@ -112,7 +112,7 @@ def _not_of_pairs(entry: os.DirEntry[str]) -> bool:
 
 
 def bad_record(file: str, place: str, error: ValidationError) -> Deviation:
-    """What is wrong with a record, first; ``place`` says where in the file it stands, if there are others in it."""
+    """What is wrong with a record, first; ``place`` says where in the file it is, if there are others in it."""
     field, problem = first_problem(error)
     where = ", ".join(filter(None, (place, field)))
     return Deviation("bad_record", file, f"{where}{where and ': '}{problem}", "a record of a pair")

@@ -1,4 +1,4 @@
-"""A data set folder whose pairs stand in shards, as verification looks at it: every pair is read back."""
+"""A data set folder whose pairs are in shards, as verification looks at it: every pair is read back."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class ShardRecord(BaseModel):
 
 
 class PairShards:
-    """A data set folder whose pairs stand in shards; see `skindualgen.verify.files.PairFiles` for its methods.
+    """A data set folder whose pairs are in shards; see `skindualgen.verify.files.PairFiles` for its methods.
 
     The records are those in the shards, so their own hashes are checked, and all of them against the hash and the
     counts in ``dataset.json``.

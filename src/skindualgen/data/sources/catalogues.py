@@ -167,7 +167,7 @@ def _add_malignant(fields: Fields, column: str, value: str) -> None:
     opposite = place[0].lower() == ("benign" if mark else "malignant")
     if opposite or (stated and mark != ("malignant" in stated)):
         others = ", ".join(sorted(stated | {str(fields.get("diagnosis", ""))} - {""}))
-        raise ItemError("contradicting_labels", f"{column} {value} beside {others}")
+        raise ItemError("contradicting_labels", f"{column} {value} together with {others}")
     if not stated and place[0] != "Indeterminate":
         fields["benign_malignant"] = "malignant" if mark else "benign"
 

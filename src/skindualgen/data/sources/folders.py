@@ -67,7 +67,7 @@ def folder_evidence(tree: Tree) -> str | None:
 
 
 def read_imagefolder(tree: Tree, options: Options) -> Listing:
-    """List a Hugging Face imagefolder: with ``metadata.csv`` / ``.jsonl`` (``file_name``), or one folder a class."""
+    """List a Hugging Face imagefolder: with ``metadata.csv`` / ``.jsonl`` (``file_name``), or one folder per class."""
     listing = Listing("imagefolder")
     published = metadata_files(tree)
     if not published:
@@ -76,7 +76,7 @@ def read_imagefolder(tree: Tree, options: Options) -> Listing:
         if not found.classes and kinds:
             raise InputError(
                 f"folders named {', '.join(sorted(kinds))} and no metadata file with a column file_name",
-                "an imagefolder: such a file, or one folder a class",
+                "an imagefolder: such a file, or one folder per class",
                 "say --layout folder, and give the folder that holds them",
             )
         return _read_files(listing, found, tree, options)

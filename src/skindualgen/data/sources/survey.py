@@ -96,7 +96,7 @@ def class_fields(file: str, labels: Mapping[str, str], classes: Collection[str])
         shown = " and ".join(repr(folder.name) for folder in candidates)
         raise InputError(
             f"{file}, of which the folders {shown} could each be the diagnosis",
-            "one folder a class",
+            "one folder per class",
             "rename the other, or say which with --label NAME=DIAGNOSIS",
         )
     for folder in candidates:
