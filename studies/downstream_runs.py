@@ -18,7 +18,8 @@ from skindualgen.contracts import PairRecord
 from skindualgen.data.manifest import read_metadata
 from skindualgen.files import atomic_write_json, atomic_write_text
 from skindualgen.metrics.intervals import Estimate
-from skindualgen.metrics.outcomes import SEGMENTATION_METRICS, SegmentationOutcome
+from skindualgen.metrics.outcomes import SegmentationOutcome
+from skindualgen.metrics.scores import SEGMENTATION_METRICS
 
 SEEDS = 5
 BATCH_SIZE = 8

@@ -24,15 +24,8 @@ from scipy.special import expit, softmax
 from skindualgen.benchmarking.statistics import Outcomes, compare, resampled_scores, scores_by_seed
 from skindualgen.files import atomic_write_json, atomic_write_text, run_record
 from skindualgen.metrics.intervals import CONFIDENCE, Estimate
-from skindualgen.metrics.outcomes import (
-    CLASSIFICATION_METRICS,
-    JACCARD_THRESHOLD,
-    SEGMENTATION_METRICS,
-    ClassificationOutcome,
-    Metric,
-    Outcome,
-    SegmentationOutcome,
-)
+from skindualgen.metrics.outcomes import JACCARD_THRESHOLD, ClassificationOutcome, Outcome, SegmentationOutcome
+from skindualgen.metrics.scores import CLASSIFICATION_METRICS, SEGMENTATION_METRICS, Metric
 
 METRICS = SEGMENTATION_METRICS | CLASSIFICATION_METRICS
 CLASSES = ["nevus", "melanoma", "seborrheic keratosis"]

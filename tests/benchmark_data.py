@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,13 @@ import numpy as np
 from PIL import Image
 
 from skindualgen.benchmarking.arms import Arm
-from skindualgen.benchmarking.pictures import Pictures
 from skindualgen.benchmarking.pools import Trial
 from skindualgen.benchmarking.trials import Recipe, TaskData
 from skindualgen.contracts import PairRecord
 from skindualgen.data.manifest import write_dataset
 from skindualgen.data.phantom import draw_phantom
 from skindualgen.judges.networks import Network
+from skindualgen.judges.pictures import PictureSet
 from skindualgen.judges.training import Budget
 
 SIZE_PX = 32
@@ -42,18 +43,20 @@ def write_folder(root: Path, seeds: range, *, split: dict[str, int], origin: str
     return root
 
 
-def pictures(count: int, *, classes: int = 2, seed: int = 0) -> Pictures:
+def pictures(count: int, *, classes: int = 2, seed: int = 0) -> PictureSet:
     """Plain pictures whose every pixel of item i is i."""
     images = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, SIZE_PX, SIZE_PX, 3))
-    return Pictures(
-        images=images.copy(),
-        masks=np.zeros((count, SIZE_PX, SIZE_PX), bool),
-        has_mask=np.ones(count, bool),
-        diagnoses=[f"class {i % classes}" for i in range(count)],
-        ids=[f"i{i}" for i in range(count)],
-        digests=[f"{seed}-{i}" for i in range(count)],
-        groups=[f"g{i}" for i in range(count)],
-    )
+    diagnoses = [f"class {i % classes}" for i in range(count)]
+    found = PictureSet.of_arrays(images.copy(), diagnoses, np.zeros((count, SIZE_PX, SIZE_PX), bool))
+    columns = {"ids": "i{i}", "digests": "{seed}-{i}", "groups": "g{i}"}
+    return known(found, **{name: [text.format(seed=seed, i=i) for i in range(count)] for name, text in columns.items()})
+
+
+def known(found: PictureSet, **columns: Any) -> PictureSet:
+    """The same pictures, of which other things are known than their records say."""
+    changed = replace(found)
+    vars(changed).update(columns)
+    return changed
 
 
 def trial_of(real: list[int], synthetic: list[int], *, seed: int = 0, **fields: Any) -> Trial:

@@ -17,18 +17,19 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmark_data import SIZE_PX, TINY, plain_data, recipe_of, write_folder
+from benchmark_data import SIZE_PX, TINY, known, plain_data, recipe_of, write_folder
 from skindualgen.benchmarking.options import BenchmarkOptions
-from skindualgen.benchmarking.pictures import Pictures, load_pictures
 from skindualgen.benchmarking.plan import origin_caveats, plan, task_data
 from skindualgen.benchmarking.results import BenchmarkResult
 from skindualgen.benchmarking.run import PRECISION_FILE, RESULT_FILE, TRIALS_DIR, _bfloat16, run_benchmark
 from skindualgen.benchmarking.trials import batch_source
 from skindualgen.contracts import METADATA_FILE, InputError, PairRecord
 from skindualgen.data import manifest
+from skindualgen.data.dataset import Dataset
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.files import sha256_bytes
 from skindualgen.hardware import training_precision
+from skindualgen.judges.pictures import PictureSet, read_pictures
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
 
@@ -213,12 +214,12 @@ def test_only_arms_with_augmentation_are_augmented(folders: tuple[Path, Path]) -
     assert not any((sources == picture).all((1, 2, 3)).any() for picture in changed)
 
 
-def parts_of(folders: tuple[Path, Path]) -> dict[str, Pictures]:
+def parts_of(folders: tuple[Path, Path]) -> dict[str, PictureSet]:
     real, generated = folders
     return {
-        "train": load_pictures(real, read_metadata(real, "train"), SIZE_PX),
-        "test": load_pictures(real, read_metadata(real, "test"), SIZE_PX),
-        "generated": load_pictures(generated, read_metadata(generated), SIZE_PX),
+        "train": read_pictures(Dataset.open(real, "train"), SIZE_PX),
+        "test": read_pictures(Dataset.open(real, "test"), SIZE_PX),
+        "generated": read_pictures(Dataset.open(generated), SIZE_PX),
     }
 
 
@@ -233,6 +234,27 @@ def test_subsets_are_nested_and_the_test_part_stays(folders: tuple[Path, Path]) 
     assert set(of_small[0].real) != set(of_small[1].real)
     _, of_share = plan(settings.model_copy(update={"real_counts": (), "real_fractions": (0.4,)}), data)[0]
     assert list(of_share[0].real) == list(of_small[0].real)
+
+
+def test_pairs_made_from_a_real_one_go_where_it_goes(folders: tuple[Path, Path]) -> None:
+    """A variation of a real pair that a small part lacks would bring it in by the back door."""
+    parts = parts_of(folders)
+    generated, train = parts["generated"], parts["train"]
+    anchors = [train.ids[i % len(train)] if i % 4 else None for i in range(len(generated))]
+    records = [
+        record.model_copy(update={} if anchor is None else {"anchor_isic_id": anchor})
+        for record, anchor in zip(generated.data, anchors, strict=True)
+    ]
+    parts["generated"] = PictureSet(Dataset(generated.data.root, records), generated.images, generated.masks)
+    data, _ = task_data("segment", recipe_of(), **parts)
+    settings = options(folders, arms=("hybrid-0.5",), ratios=(0.5,), real_counts=(6, len(train)), seeds=3)
+    (_, of_small), (_, of_large) = plan(settings, data)
+    for trial in of_small:
+        own = {train.ids[position] for position in trial.real} | {None}
+        assert len(trial.synthetic) == 3
+        assert {anchors[position] for position in trial.synthetic} <= own
+    used = {anchors[position] for trial in of_large for position in trial.synthetic}
+    assert used - {None}
 
 
 def test_arms_that_cannot_be_built_are_left_out_unless_they_were_named(
@@ -290,18 +312,16 @@ def test_precision_is_the_hardwares_unless_an_earlier_version_measured_it(
 def test_items_that_a_task_cannot_use_are_left_out_and_named(folders: tuple[Path, Path]) -> None:
     parts = parts_of(folders)
     test = parts["test"]
-    parts["test"] = replace(
-        test, has_mask=np.array([False, *[True] * 7]), diagnoses=["wart", None, *test.diagnoses[2:]]
-    )
+    parts["test"] = known(test, has_mask=np.array([False, *[True] * 7]), diagnoses=["wart", None, *test.diagnoses[2:]])
     data, left_out = task_data("segment", recipe_of(), **parts)
     assert len(data.test) == 7 and left_out == ["1 of 8 test items are without a mask, and left out."]
     data, left_out = task_data("classify", recipe_of(), **parts)
     assert len(data.test) == 6 and data.classes == ["melanoma", "nevus"]
     assert left_out == ["2 of 8 test items are without one of the diagnoses melanoma, nevus, and left out."]
     with pytest.raises(InputError, match="no train item"):
-        task_data("segment", recipe_of(), **(parts | {"train": replace(parts["train"], has_mask=np.zeros(10, bool))}))
+        task_data("segment", recipe_of(), **(parts | {"train": known(parts["train"], has_mask=np.zeros(10, bool))}))
     with pytest.raises(InputError, match="two or more"):
-        task_data("classify", recipe_of(), **(parts | {"train": replace(parts["train"], diagnoses=["nevus"] * 10)}))
+        task_data("classify", recipe_of(), **(parts | {"train": known(parts["train"], diagnoses=["nevus"] * 10)}))
 
 
 def test_spellings_of_a_diagnosis_are_one_class(tmp_path: Path) -> None:
@@ -320,9 +340,10 @@ def test_spellings_of_a_diagnosis_are_one_class(tmp_path: Path) -> None:
         PairRecord(file_name=f"images/{i}.png", isic_id=f"{i}", diagnosis=name, **ties[i])
         for i, name in enumerate(names)
     ]
-    loaded = load_pictures(tmp_path, records, SIZE_PX)
+    loaded = read_pictures(Dataset(tmp_path, records), SIZE_PX)
     assert loaded.diagnoses == ["seborrheic keratosis"] * 3 + [None, None]
     assert loaded.groups == ["0", "0", "0", "3", "4"]
+    assert loaded.take(np.array([0, 2])).groups == ["0", "0"]  # tied by the second, which is left out
     assert not loaded.has_mask.any()
 
 

@@ -21,13 +21,11 @@ from torchmetrics.functional.classification import binary_sensitivity_at_specifi
 
 from skindualgen.contracts import InputError
 from skindualgen.data.phantom import draw_phantom
-from skindualgen.metrics.outcomes import (
+from skindualgen.metrics.outcomes import ClassificationOutcome, SegmentationOutcome, segmentation_outcome
+from skindualgen.metrics.scores import (
     CLASSIFICATION_METRICS,
     FIXED_SPECIFICITY,
     SEGMENTATION_METRICS,
-    ClassificationOutcome,
-    SegmentationOutcome,
-    segmentation_outcome,
     undefined_metrics,
     value,
 )

@@ -20,7 +20,7 @@ from skindualgen.benchmarking.results import (
 )
 from skindualgen.benchmarking.statistics import Difference
 from skindualgen.metrics.intervals import Estimate
-from skindualgen.metrics.outcomes import SEGMENTATION_METRICS
+from skindualgen.metrics.scores import SEGMENTATION_METRICS
 from skindualgen.report.benchmark import benchmark_report, write_benchmark_report
 from skindualgen.report.benchmark_figures import dose_response, forest
 from skindualgen.report.benchmark_text import benchmark_markdown

@@ -13,12 +13,13 @@ from PIL import Image
 from benchmark_data import SIZE_PX, TINY, plain_data
 from skindualgen.benchmarking.arms import ClassAllocation, Task
 from skindualgen.benchmarking.options import BenchmarkOptions
-from skindualgen.benchmarking.pictures import load_pictures
 from skindualgen.benchmarking.plan import plan
 from skindualgen.benchmarking.results import BenchmarkResult
 from skindualgen.benchmarking.trials import read_record, trial_key
 from skindualgen.contracts import PairRecord
+from skindualgen.data.dataset import Dataset
 from skindualgen.files import sha256_bytes, sha256_file
+from skindualgen.judges.pictures import read_pictures
 from skindualgen.report.benchmark_text import benchmark_markdown
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
@@ -89,7 +90,7 @@ def test_pictures_have_the_hashes_that_they_had(tmp_path: Path) -> None:
         PairRecord(file_name="a.bmp", mask_file_name="m.bmp", isic_id="a", diagnosis="sk"),
         PairRecord(file_name="a.bmp", isic_id="b"),
     ]
-    assert load_pictures(tmp_path, records, 4).digests == [
+    assert read_pictures(Dataset(tmp_path, records), 4).digests == [
         "e1b37326cbb9d83f269c9212d0e21b7097290a5d7ccca1cd35b5fb9b80fa5036",
         "839a0da0b6ffee8fb40fb615f91a645a01f6dc5d35855de748d5326e93de6603",
     ]

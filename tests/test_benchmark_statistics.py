@@ -28,7 +28,8 @@ from skindualgen.benchmarking.statistics import (
     resampled_scores,
 )
 from skindualgen.contracts import InputError
-from skindualgen.metrics.outcomes import ClassificationOutcome, Metric, Outcome, SegmentationOutcome
+from skindualgen.metrics.outcomes import ClassificationOutcome, Outcome, SegmentationOutcome
+from skindualgen.metrics.scores import Metric
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
 

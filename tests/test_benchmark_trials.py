@@ -11,9 +11,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from benchmark_data import SIZE_PX, TINY, pictures, plain_data, recipe_of, trial_of
+from benchmark_data import SIZE_PX, TINY, known, pictures, plain_data, recipe_of, trial_of
 from skindualgen.benchmarking import trials as trials_module
-from skindualgen.benchmarking.pictures import Pictures
 from skindualgen.benchmarking.pools import Trial, merge_repeats
 from skindualgen.benchmarking.trials import (
     Recipe,
@@ -27,8 +26,9 @@ from skindualgen.benchmarking.trials import (
 )
 from skindualgen.contracts import InputError
 from skindualgen.judges.networks import Network
-from skindualgen.judges.training import TIMED_STEPS, Augmentation, Budget, bfloat16_is_faster
-from skindualgen.metrics.outcomes import CLASSIFICATION_METRICS, SEGMENTATION_METRICS, value
+from skindualgen.judges.pictures import PictureSet
+from skindualgen.judges.training import Augmentation, Budget
+from skindualgen.metrics.scores import CLASSIFICATION_METRICS, SEGMENTATION_METRICS, value
 
 
 def drawn(data: TaskData, trial: Trial, *, batch_size: int = 64, seed: int = 0, step: int = 0) -> NDArray[np.int64]:
@@ -89,8 +89,8 @@ def test_key_depends_on_all_that_decides_the_outcome_and_on_nothing_else() -> No
         return trial_key(replace(data, recipe=replace(data.recipe, **of_recipe)), trial)
 
     same = key(trial=trial_of([0, 1], [2], name="another name", ratio=2.0))
-    other_picture = replace(data.train, digests=["new", *data.train.digests[1:]])
-    unused_picture = replace(data.train, digests=[*data.train.digests[:-1], "new"])
+    other_picture = known(data.train, digests=["new", *data.train.digests[1:]])
+    unused_picture = known(data.train, digests=[*data.train.digests[:-1], "new"])
     changed = {
         "seed": key(trial=replace(trial, seed=1)),
         "steps": key(budget=replace(recipe.budget, steps=3)),
@@ -154,37 +154,6 @@ def test_seed_decides_weights_and_arms_share_them() -> None:
     assert not torch.equal(first, other)
 
 
-@pytest.mark.parametrize(
-    ("told", "tried"),
-    [
-        ({"architecture": "x86_64", "avx512_bf16": False, "amx_bf16": False}, False),
-        ({"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False}, True),
-        ({"architecture": "ppc64le"}, True),
-        (None, True),
-    ],
-    ids=["lacks it", "has it", "says nothing", "older PyTorch"],
-)
-def test_bfloat16_is_tried_unless_the_processor_is_known_to_lack_it(
-    told: dict[str, Any] | None, tried: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Emulated, its four timed steps take most of a short training."""
-    if told is None:
-        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    else:
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
-    steps = 0
-
-    def loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        nonlocal steps
-        steps += 1
-        return (logits.mean((2, 3)) - target).square().mean()
-
-    network = torch.nn.Conv2d(3, 1, 3)
-    found = bfloat16_is_faster(network, loss, (torch.rand(2, 3, 8, 8), torch.rand(2, 1)))
-    assert steps == (2 * (1 + TIMED_STEPS) if tried else 0)
-    assert tried or not found
-
-
 def test_networks_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = Network("resnet10t", "random").build_segmenter(0)(torch.zeros(2, 3, 64, 64))
     assert logits.shape == (2, 1, 64, 64)
@@ -219,7 +188,7 @@ def test_score_reads_masks_and_classes() -> None:
     halves = replace(test, masks=np.ones_like(test.masks))
     half = score(TaskData("segment", halves, halves, halves, [], recipe_of()), _Red(), "cpu")
     assert value(SEGMENTATION_METRICS["iou"], half) == 0.5
-    labelled = replace(pictures(4), diagnoses=["class 0", "class 0", "class 1", "class 1"])
+    labelled = known(pictures(4), diagnoses=["class 0", "class 0", "class 1", "class 1"])
     data = TaskData("classify", labelled, labelled, labelled, ["class 0", "class 1"], recipe_of())
     assert value(CLASSIFICATION_METRICS["accuracy"], score(data, _Level(1.5), "cpu")) == 1
     assert value(CLASSIFICATION_METRICS["accuracy"], score(data, _Level(0.5), "cpu")) == 0.75
@@ -242,22 +211,13 @@ class _Level(torch.nn.Module):
         return torch.stack([-above, above], 1) * 1e3
 
 
-def halves(count: int, seed: int) -> Pictures:
+def halves(count: int, seed: int) -> PictureSet:
     random = np.random.default_rng(seed)
     images = random.integers(120, 256, (count, SIZE_PX, SIZE_PX, 3)).astype(np.uint8)
     for index in range(count):
         half = slice(0, SIZE_PX // 2) if index % 2 else slice(SIZE_PX // 2, SIZE_PX)
         images[index, half] //= 4
-    names = [f"{seed}-{i}" for i in range(count)]
-    return Pictures(
-        images,
-        np.zeros(images.shape[:3], bool),
-        np.zeros(count, bool),
-        [f"class {i % 2}" for i in range(count)],
-        names,
-        names,
-        names,
-    )
+    return PictureSet.of_arrays(images, [f"class {i % 2}" for i in range(count)])
 
 
 def accuracy_of(data: TaskData, trial: Trial) -> float:
@@ -268,7 +228,7 @@ def test_planted_generators_give_what_they_must() -> None:
     """Shuffled labels hurt the arm of generated pairs alone; new real pairs under the name of generated ones do not."""
     train, test = halves(16, 0), halves(40, 1)
     honest = halves(16, 2)
-    shuffled = replace(honest, diagnoses=[f"class {i // 2 % 2}" for i in range(16)])
+    shuffled = known(honest, diagnoses=[f"class {i // 2 % 2}" for i in range(16)])
     recipe = Recipe(TINY, Budget(steps=40, batch_size=8, learning_rate=2e-3), SIZE_PX, bfloat16=False)
     data = TaskData("classify", train, honest, test, ["class 0", "class 1"], recipe)
     everything = list(range(16))

@@ -12,7 +12,8 @@ from picture_files import disc, pixels, save, write_csv
 from skindualgen.contracts import InputError
 from skindualgen.data.sources import Candidate, Listing, Options, list_source
 from skindualgen.data.sources.base import is_hidden
-from skindualgen.data.sources.names import folder_name, mask_names, place
+from skindualgen.data.sources.file_names import mask_names
+from skindualgen.data.sources.names import folder_name, place
 
 MASKS = ("mask", "gt", "label", "seg", "target", "annot", "truth")
 

@@ -45,7 +45,7 @@ def test_files_of_others_are_refused_and_stay(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds 'thesis\.txt'"), own_folder(tmp_path, {"report.json"}, "a report's"):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == [".thesis.tmp", "thesis.txt"]
-    refuse_filled(tmp_path, besides=("thesis.txt", ".thesis.tmp"))
+    refuse_filled(tmp_path, ignored=("thesis.txt", ".thesis.tmp"))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes of files")

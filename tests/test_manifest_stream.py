@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.data import manifest
+from skindualgen.data import sorting
 from skindualgen.data.manifest import manifest_sha256, read_dataset_info, write_dataset, write_dataset_stream
 
 
@@ -54,8 +54,8 @@ def test_the_hash_does_not_depend_on_what_fits_in_memory(
     records = [record(number) for number in range(120)]
     expected = manifest_sha256(records)
     random.Random(0).shuffle(records)
-    monkeypatch.setattr(manifest, "SORTED_BYTES", sorted_bytes)
-    monkeypatch.setattr(manifest, "MERGED_FILES", merged_files)
+    monkeypatch.setattr(sorting, "SORTED_BYTES", sorted_bytes)
+    monkeypatch.setattr(sorting, "MERGED_FILES", merged_files)
     assert manifest_sha256(iter(records), spill=tmp_path) == expected
     assert not list(tmp_path.iterdir())
 

@@ -11,17 +11,23 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 from pipeline_calls import PROMPT, call, difference, photograph, quiet_pipeline
+from skindualgen.cli import app
 from skindualgen.contracts import InputError
 from skindualgen.data.dataset import Dataset
 from skindualgen.data.decoding import ItemError
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.data.mask_classes import LESION_ONLY, checked_classes, join_classes, read_mask_classes, split_classes
 from skindualgen.data.pairs import load_pair
+from skindualgen.data.prepare import prepare
+from skindualgen.data.prepare_options import PrepareOptions
 from skindualgen.data.reading import read_pair
 from skindualgen.exchange.merge import merge
 from skindualgen.exchange.pairs import read_pairs as exchanged_pairs
+from skindualgen.exchange.transfer import export_data, import_data
+from skindualgen.exchange.writing import FoundPair, PairWriter
 from skindualgen.model.adapter import read_header
 from skindualgen.model.export import export_hub
 from skindualgen.planning.requests import PairRequest
@@ -108,6 +114,75 @@ def test_other_formats_get_the_lesion_and_merging_asks_for_equal_classes(
     assert dict(read_mask_classes(tmp_path / "copy")) == TWO_CLASSES
     with pytest.raises(InputError, match="masks of other classes"):
         merge([data, renamed(phantom_data, tmp_path / "others")], tmp_path / "both")
+
+
+@pytest.mark.parametrize("name", ["webdataset", "parquet", "imagefolder"])
+def test_shards_and_copies_of_other_tools_keep_the_classes(data: Path, tmp_path: Path, name: str) -> None:
+    export_data(data, tmp_path / "shards", name)
+    import_data(tmp_path / "shards", tmp_path / "back", name)
+    before, back = Dataset.open(data), Dataset.open(tmp_path / "back")
+    assert dict(back.mask_classes) == TWO_CLASSES and len(back) == len(before)
+    assert not any("mask_classes" in record.model_dump() for record in back)
+    levels = {record.isic_id: np.asarray(back.mask(index)) for index, record in enumerate(back)}
+    assert all(
+        np.array_equal(levels[record.isic_id], np.asarray(before.mask(index))) for index, record in enumerate(before)
+    )
+
+
+@pytest.mark.parametrize("name", ["isic", "classes"])
+def test_formats_of_one_class_get_the_whole_lesion(data: Path, tmp_path: Path, name: str) -> None:
+    export_data(data, tmp_path / "out", name)
+    import_data(tmp_path / "out", tmp_path / "back", name)
+    back = Dataset.open(tmp_path / "back")
+    assert back.mask_classes == LESION_ONLY
+    wholes = sorted((np.asarray(Dataset.open(data).mask(index)) > 0).sum() for index in range(len(back)))
+    assert sorted((np.asarray(back.mask(index)) == 255).sum() for index in range(len(back))) == wholes
+
+
+def test_pairs_of_other_classes_are_not_read_into_one_folder(data: Path, tmp_path: Path) -> None:
+    image, mask = (next((data / folder).iterdir()).read_bytes() for folder in ("images", "masks"))
+    writer = PairWriter(tmp_path)
+    writer.add(FoundPair({"isic_id": "a"}, image, mask, "a.png", classes=TWO_CLASSES))
+    with pytest.raises(InputError, match="the same classes in all masks"):
+        writer.add(FoundPair({"isic_id": "b"}, image, mask, "b.png"))
+
+
+@pytest.mark.parametrize("palette", [False, True])
+@pytest.mark.parametrize(("labels", "levels"), [((1, 2), TWO_CLASSES), ((230, 150), {"lesion": 230, "core": 150})])
+def test_a_folder_of_label_maps_is_prepared(
+    data: Path, tmp_path: Path, labels: tuple[int, int], levels: dict[str, int], palette: bool
+) -> None:
+    source, named = tmp_path / "source", dict(zip(TWO_CLASSES, labels, strict=True))
+    shutil.copytree(data / "images", source / "images")
+    (source / "masks").mkdir()
+    for path in (data / "masks").iterdir():
+        maps = np.asarray(Image.open(path))
+        picture = Image.fromarray(
+            np.where(maps == 255, labels[0], np.where(maps == 128, labels[1], 0)).astype(np.uint8)
+        )
+        if palette:
+            picture.putpalette([value for level in range(256) for value in (255 - level, level, 0)])
+        picture.save(source / "masks" / path.name)
+    arguments = [f"--mask-class={name}={level}" for name, level in named.items()]
+    run = CliRunner().invoke(app, ["prepare", str(source), str(tmp_path / "out"), f"--size={SIZE_PX}", *arguments])
+    assert run.exit_code == 0, run.output
+    out, before = Dataset.open(tmp_path / "out"), Dataset.open(data)
+    assert dict(out.mask_classes) == levels and len(out) == len(before)
+    masks = {record.isic_id: np.asarray(out.mask(index)) for index, record in enumerate(out)}
+    for index, record in enumerate(before):
+        expected = split_classes(np.asarray(before.mask(index)), TWO_CLASSES)
+        assert np.array_equal(split_classes(masks[Path(record.file_name).stem], levels), expected)
+    assert not list(verify_folder(tmp_path / "out"))
+
+
+def test_a_label_that_no_option_names_rejects_the_pair(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no usable photograph"):
+        prepare(data, tmp_path / "out", PrepareOptions(layout="folder", mask_classes={"lesion": 255, "core": 127}))
+    for classes in ({"lesion": 1}, {"lesion": 1, "core": 1}, {"lesion": 0, "core": 1}):
+        with pytest.raises(InputError, match="two or more names with different levels from 1 to 255"):
+            PrepareOptions(mask_classes=classes).check()
+    with pytest.raises(InputError, match="choose first or random"):
+        PrepareOptions(mask_classes={"lesion": 1, "core": 2}, annotator="majority").check()
 
 
 def renamed(source: Path, out: Path) -> Path:

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from caption_corpus import caption_corpus
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data import paraphrase
+from skindualgen.data.chat import API_KEY_VARIABLE, MAX_FAILURES_IN_A_ROW
 from skindualgen.data.paraphrase import INSTRUCTION, Paraphrases, paraphrase_prompts, why_not
 from skindualgen.data.terms import parse_terms
 
@@ -81,7 +82,7 @@ class Server:
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[str, int], Reply]], Server]]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv(paraphrase.API_KEY_VARIABLE, raising=False)
+    monkeypatch.delenv(API_KEY_VARIABLE, raising=False)
     servers: list[Server] = []
 
     def start(reply: Callable[[str, int], Reply]) -> Server:
@@ -114,7 +115,7 @@ def test_a_faithful_paraphrase_is_used(serve: Any, tmp_path: Path) -> None:
 def test_the_cache_answers_without_a_request_and_without_the_key(
     serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(paraphrase.API_KEY_VARIABLE, "secret-key")
+    monkeypatch.setenv(API_KEY_VARIABLE, "secret-key")
     server = serve(lambda prompt, before: chat(GOOD))
     first = ask(server, tmp_path)
     second = ask(server, tmp_path)
@@ -228,13 +229,13 @@ def test_an_endpoint_that_is_down_is_not_asked_for_ever(serve: Any, tmp_path: Pa
     prompts = [f"melanoma, {age} year old man" for age in range(18, 58)]
     result = ask(server, tmp_path, prompts, attempts=1, workers=1)
     assert result.prompts == prompts
-    assert len(server.requests) == paraphrase.MAX_FAILURES_IN_A_ROW
+    assert len(server.requests) == MAX_FAILURES_IN_A_ROW
     assert result.reasons() == {"not asked": 32, "endpoint failed": 8}
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404])
 def test_a_refusal_stops_at_once(status: int, serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(paraphrase.API_KEY_VARIABLE, "secret-key")
+    monkeypatch.setenv(API_KEY_VARIABLE, "secret-key")
     server = serve(lambda prompt, before: (status, b"bad key secret-key", {"Location": "http://127.0.0.1:9/"}))
     with pytest.raises(InputError, match=rf"HTTP {status} .*bad key \*\*\*") as error:
         ask(server, tmp_path)

@@ -569,7 +569,7 @@ def test_command_prepares_audits_and_says_what_it_did(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.stderr
     assert "6 photographs, 6 masks" in done.stdout
     assert "not_an_image 1" in done.stdout
-    assert "no patient, lesion or picture stands in two splits" in done.stdout
+    assert "no patient, lesion or picture is in two splits" in done.stdout
     assert (tmp_path / "out" / "audit.csv").is_file()
     assert len(read_metadata(tmp_path / "out")) == 6
 

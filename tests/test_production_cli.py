@@ -158,7 +158,7 @@ def test_what_a_gate_refuses_is_told(tiny_v_adapter: Path, tmp_path: Path, plan:
     done = generate(tiny_v_adapter, out, "--plan", plan, "--gate", gate, "--attempts", "2", "--keep-rejected")
     assert done.exit_code == 3, done.output
     assert done.stdout.startswith(f"0 pairs in {out}")
-    assert "10 draws refused by the gate (" in done.stdout and "5 pairs not met" in done.stdout
+    assert "10 attempts refused by the gate (" in done.stdout and "5 pairs not met" in done.stdout
     lines = [json.loads(line) for line in (out / "rejected.jsonl").read_text().splitlines()]
     assert [line["attempt"] for line in lines] == [0, 1] * 5
     assert all(line["reasons"] and (out / line["thumbnail"]).is_file() for line in lines)

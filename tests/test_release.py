@@ -213,7 +213,7 @@ def test_plan_gate_and_watermark_are_told_as_recorded(generated: Path, tmp_path:
         "unmet": 0,
     }
     write_dataset(generated, read_metadata(generated), made_by={"gate": gate})
-    with pytest.raises(InputError, match="at least 64 px a side for the watermark"):
+    with pytest.raises(InputError, match="at least 64 px per side for the watermark"):
         release(generated, plan=plan)  # these pictures are too small for the watermark that is claimed
     settings["watermark"] = False
     (generated / "generate.json").write_text(json.dumps(settings))
@@ -365,7 +365,7 @@ def test_the_adapter_goes_along_with_its_numbers(tmp_path: Path, tiny_adapter: P
 
 
 def test_an_adapter_that_did_not_draw_the_pairs_is_refused(generated: Path, tiny_adapter: Path) -> None:
-    with pytest.raises(InputError, match=r"for pairs that were drawn with aaaaaaaaaaaa"):
+    with pytest.raises(InputError, match=r"for pairs that were generated with aaaaaaaaaaaa"):
         release(generated, adapter=tiny_adapter)
 
 

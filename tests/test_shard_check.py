@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from producer import run
 from skindualgen.cli import app
 from skindualgen.contracts import InputError
 from skindualgen.data.manifest import read_dataset_info
-from skindualgen.files import atomic_write_json, sha256_file
+from skindualgen.files import atomic_write_json, png_bytes, sha256_file
 from skindualgen.production.shards import read_pairs, write_pairs
 from skindualgen.verify.deviations import Tally
 from skindualgen.verify.folder import verify_folder
@@ -310,3 +311,16 @@ def test_memory_does_not_grow_with_the_pairs(tars: Path, tmp_path: Path) -> None
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[2] < peaks[1] + 100_000, peaks  # 300 entries or records alone would take several hundred thousand
+
+
+def test_masks_in_shards_have_the_levels_of_the_classes(tars: Path) -> None:
+    def of_two_levels(entries: Entries) -> Entries:
+        first = next(place for place, (entry, _) in enumerate(entries) if entry.name.endswith(".mask.png"))
+        mask = np.asarray(Image.open(io.BytesIO(entries[first][1])))
+        content = png_bytes(Image.fromarray(np.where(np.arange(mask.shape[1]) % 2, mask, mask // 255 * 128)))
+        return [*entries[:first], (entries[first][0], content), *entries[first + 1 :]]
+
+    rewrite(tars, FIRST, of_two_levels)
+    assert "mask_values" in {kind for kind, _ in found(tars)}
+    atomic_write_json(tars / "dataset.json", read_dataset_info(tars) | {"mask_classes": {"lesion": 255, "core": 128}})
+    assert {kind for kind, _ in found(tars)} == {"changed_file", "mask_id"}

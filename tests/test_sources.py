@@ -11,7 +11,7 @@ import pytest
 from picture_files import disc, good_folder, pixels, save, write_csv
 from skindualgen.contracts import InputError
 from skindualgen.data.archive_terms import archive_diagnosis
-from skindualgen.data.sources import LAYOUTS, Candidate, Listing, Options, Tree, detect, list_source
+from skindualgen.data.sources import Candidate, Listing, Options, Tree, detect, list_source
 from skindualgen.data.sources.tables import read_table
 from skindualgen.data.sources.values import clinical_fields
 
@@ -456,14 +456,6 @@ def test_unknown_layout_and_missing_folder_are_refused(tmp_path: Path) -> None:
         list_source(tmp_path, layout="isic2099")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no folder"):
         list_source(tmp_path / "none")
-
-
-def test_command_line_names_the_same_layouts() -> None:
-    from typing import get_args
-
-    from skindualgen.cli.prepare import LayoutName
-
-    assert get_args(LayoutName) == ("auto", *LAYOUTS)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from certificates import write_chain
 from skindualgen.cli import CommandGroup
 from skindualgen.cli.verify import verify
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.data import manifest
+from skindualgen.data import sorting
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.data.phantom import draw_phantom
 from skindualgen.data.training_items import write_training_items
@@ -445,7 +445,7 @@ def test_without_the_package_signatures_are_counted_as_unchecked(
 
 def test_memory_does_not_grow_with_the_number_of_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The manifest's hash sorts a few megabytes of records in memory, more on disk: from the first pair on, here."""
-    monkeypatch.setattr(manifest, "SORTED_BYTES", 16384)
+    monkeypatch.setattr(sorting, "SORTED_BYTES", 16384)
     pair = tmp_path / "pair"
     write_pair(pair, 0)
     files = sorted(path.relative_to(pair) for path in pair.rglob("*.png"))

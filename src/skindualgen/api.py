@@ -27,12 +27,12 @@ def prepare(source: str | Path, out: str | Path, *, workers: int | None = None, 
     Args:
         source: folder of photographs, as it was downloaded (docs/data-layouts.md).
         out: new folder, or that of an interrupted run.
-        workers: processes that decode; one a core if not given.
+        workers: processes that decode; one per core if not given.
         options: fields of `skindualgen.data.prepare_options.PrepareOptions`, such as ``size=256`` or
             ``split="70/15/15"``.
 
     Returns:
-        The data set; items that were refused stand in ``out/rejected.csv``.
+        The data set; items that were refused are in ``out/rejected.csv``.
 
     Raises:
         InputError: an unknown option, a layout that is not known, or nothing that can be used.
@@ -136,7 +136,7 @@ def generate(
 def evaluate(
     real: str | Path, generated: str | Path, out: str | Path | None = None, **options: Any
 ) -> EvaluationReport:
-    """Judge generated pairs beside real ones: fidelity, variety, masks, diagnoses, copies, skin tone.
+    """Compare generated pairs with real ones: fidelity, variety, masks, diagnoses, copies, skin tone.
 
     Args:
         real: data set folder with the splits "train" and "val" or "test".

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 SCHEMA_VERSION = 1
 IMAGES_DIR = "images"
@@ -19,17 +20,21 @@ REJECTED_FILE = "rejected.csv"
 """Items of a source folder that `prepare` does not use, with their reasons."""
 REJECTS_FILE = "rejected.jsonl"
 """Records of generated pairs that the gate refused, with their reasons."""
+SHARDS_DIR = "shards"
+"""Of a generated folder: its pairs in WebDataset shards."""
+THUMBNAILS_DIR = "rejected"
+"""Of a generated folder: small pictures of what the gate refused."""
 SHEET_FILE = "contact_sheet.png"
 """Overview of a generated folder, which is no picture of it."""
+
+FILE_FIELDS = frozenset({"file_name", "mask_file_name", "sha256", "mask_sha256"})
+"""Fields of a record that are of its files in one folder."""
 
 Split = Literal["train", "val", "test"]
 Origin = Literal["real", "synthetic"]
 
 Report = Callable[[int, int], None]
 """Progress of long work: called with the number of items done and of all."""
-
-IMAGE_RANGE = (-1.0, 1.0)
-"""Value range of an image tensor [b, 3, h, w] inside the library; mask tensors [b, 1, h, w] hold 0 or 1."""
 
 
 class SkinDualGenError(Exception):
@@ -43,6 +48,12 @@ class InputError(SkinDualGenError):
         self.got, self.expected, self.remedy = got, expected, remedy
         # A library's own words, and names of files, may hold line ends: the message is one line.
         super().__init__(" ".join(f"got {got}; expected {expected}; {remedy}".splitlines()))
+
+
+def listed(names: Sequence[object], shown: int) -> str:
+    """Return the first ``shown`` names for a message, and how many more there are."""
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(map(str, names[:shown])) + more
 
 
 def first_not_finite(value: Any, place: str = "") -> str | None:
@@ -73,7 +84,7 @@ class PairRecord(BaseModel):
     and true or false where a number is meant, are refused in all of them.
 
     Of a generated pair: ``plan_row`` is the line of the plan that asked for it (0 is the first), ``attempt`` counts the
-    draws that the gate refused before it, ``extrapolation`` says that its combination of attributes was not seen in
+    attempts that the gate refused before it, ``extrapolation`` says that its combination of attributes was not seen in
     training, and ``skin_tone`` is the tone that its prompt asks for.
     """
 
@@ -117,8 +128,24 @@ class PairRecord(BaseModel):
             raise ValueError(f"{value} where a number is expected")
         return value
 
+    @property
+    def stray_path(self) -> str | None:
+        """The first file name that is no path inside a data set folder; None without one."""
+        for name in (self.file_name, self.mask_file_name):
+            path = PurePosixPath(name or "")
+            inside = path.parts and not path.is_absolute() and ".." not in path.parts
+            if name is not None and (not inside or "\\" in name or "\0" in name):
+                return name
+        return None
+
     @model_validator(mode="after")
     def _finite(self) -> PairRecord:
         if self.model_extra and (found := first_not_finite(self.model_extra)) is not None:
             raise ValueError(f"{found}, which is no finite number")
         return self
+
+
+def first_problem(error: ValidationError) -> tuple[str, str]:
+    """Return the first field that is wrong, empty for the whole record, and what is wrong with it."""
+    first = error.errors()[0]
+    return ".".join(str(part) for part in first["loc"]), first["msg"]

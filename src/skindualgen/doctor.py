@@ -74,7 +74,7 @@ def _devices() -> list[Finding]:
             Finding(
                 "GPU",
                 "limited",
-                "none that PyTorch can use: the bundled model runs well, Stable Diffusion 2.0 takes minutes a picture",
+                "none that PyTorch can use: the bundled model runs well, Stable Diffusion 2.0 needs minutes a picture",
                 "on a machine with a GPU, install the PyTorch build that fits its driver",
             )
         )

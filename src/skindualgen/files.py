@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
 import io
@@ -10,7 +11,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
@@ -191,6 +192,13 @@ def png_info(record: Mapping[str, Any]) -> PngInfo:
     info = PngInfo()
     info.add_text(PNG_KEY, json.dumps(dict(record), sort_keys=True, ensure_ascii=True, allow_nan=False))
     return info
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Return rows as comma separated values."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue()
 
 
 def png_bytes(image: Image.Image, info: PngInfo | None = None, **options: Any) -> bytes:

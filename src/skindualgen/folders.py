@@ -23,15 +23,15 @@ SHOWN_CHARACTERS = 60
 """Of a setting in a message."""
 
 
-def refuse_filled(out: Path, remedy: str = OTHER_OUT, *, besides: Collection[str] = ()) -> None:
-    """Refuse a place that is neither free nor an empty folder; names in ``besides`` do not count.
+def refuse_filled(out: Path, remedy: str = OTHER_OUT, *, ignored: Collection[str] = ()) -> None:
+    """Refuse a place that is neither free nor an empty folder; names in ``ignored`` do not count.
 
     Raises:
         InputError: it is a file, or a folder that holds something.
     """
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}, which is a file", "a new or empty folder", remedy)
-    if out.exists() and any(entry.name not in besides for entry in out.iterdir()):
+    if out.exists() and any(entry.name not in ignored for entry in out.iterdir()):
         raise InputError(f"{out}, which is not empty", "a new or empty folder", remedy)
 
 
@@ -115,7 +115,7 @@ def claim(
     name: str,
     settings: Mapping[str, Any],
     *,
-    besides: Collection[str] = (),
+    ignored: Collection[str] = (),
     defaults: Mapping[str, Any] | None = None,
 ) -> None:
     """Record in a new folder which settings its results are of, or refuse a folder of other settings.
@@ -124,7 +124,7 @@ def claim(
         out: the folder; what a killed process left in it of atomic writes is removed.
         name: of the settings' file.
         settings: everything that decides the results, as JSON takes it.
-        besides: names that a folder without settings may hold.
+        ignored: names that a folder without settings may hold.
         defaults: settings that earlier versions did not write.
 
     Raises:
@@ -135,7 +135,7 @@ def claim(
     for leftover in out.glob(f".{name}.*{TEMPORARY_SUFFIX}"):
         leftover.unlink()
     if not path.is_file():
-        refuse_filled(out, besides=besides)
+        refuse_filled(out, ignored=ignored)
         out.mkdir(parents=True, exist_ok=True)
         atomic_write_json(path, settings)
         return
@@ -171,7 +171,7 @@ def only_writer(out: Path, work: Path) -> Iterator[None]:
         except Timeout:
             raise InputError(
                 f"{out}, which {_owner(work)} is writing to",
-                "one producer a folder",
+                "one producer per folder",
                 "wait for it, end it, or choose another --out",
             ) from None
     except OSError as error:

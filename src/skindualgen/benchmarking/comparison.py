@@ -12,13 +12,8 @@ from skindualgen.benchmarking.pools import Trial
 from skindualgen.benchmarking.results import CONTROLS, ArmResult, Reference, Regime, RegimeResult, Verdict
 from skindualgen.benchmarking.statistics import Difference, Outcomes, arm_estimate, best_of, compare, scores_by_seed
 from skindualgen.benchmarking.trials import TaskData, TrialRecord
-from skindualgen.metrics.outcomes import (
-    CLASSIFICATION_METRICS,
-    SEGMENTATION_METRICS,
-    ClassificationOutcome,
-    Metric,
-    undefined_metrics,
-)
+from skindualgen.metrics.outcomes import ClassificationOutcome
+from skindualgen.metrics.scores import CLASSIFICATION_METRICS, SEGMENTATION_METRICS, Metric, undefined_metrics
 
 SIGNIFICANCE = 0.05
 

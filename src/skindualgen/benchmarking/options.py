@@ -36,7 +36,7 @@ class BenchmarkOptions(BaseModel):
         seeds: trainings of each arm.
         real_counts, real_fractions: nested subsets of the real train part; neither uses all of it.
         steps: optimiser steps, the same in all arms.
-        batch_size: photographs a step.
+        batch_size: photographs per step.
         learning_rate: peak; None takes that of the task's judge.
         precision: "auto" is bf16 where the hardware computes in it.
         devices: where to train; () takes the first accelerator there is, else the CPU.

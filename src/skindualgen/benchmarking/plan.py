@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from skindualgen.benchmarking.arms import Arm, Task, arms_of
 from skindualgen.benchmarking.options import BenchmarkOptions
-from skindualgen.benchmarking.pictures import Pictures
 from skindualgen.benchmarking.pools import Trial, build_trial, merge_repeats
 from skindualgen.benchmarking.results import LeftOut, Regime
 from skindualgen.benchmarking.subsets import nested_subset
 from skindualgen.benchmarking.trials import Recipe, TaskData
 from skindualgen.contracts import InputError
+from skindualgen.judges.pictures import PictureSet
 
 UNEVEN = 0.25
 """Difference in the share of generated pairs between two classes from which it is pointed out."""
@@ -25,7 +26,7 @@ Plan = list[tuple[Regime, list[Trial]]]
 
 
 def task_data(
-    task: Task, recipe: Recipe, *, train: Pictures, generated: Pictures, test: Pictures
+    task: Task, recipe: Recipe, *, train: PictureSet, generated: PictureSet, test: PictureSet
 ) -> tuple[TaskData, list[str]]:
     """Return the pictures that a task can use, and what was left out in words.
 
@@ -43,7 +44,7 @@ def task_data(
     else:
         need = f"one of the diagnoses {', '.join(classes)}"
         usable = {name: np.isin([str(d) for d in part.diagnoses], classes) for name, part in given.items()}
-    parts = {name: part.take(np.flatnonzero(usable[name])) for name, part in given.items()}
+    parts = {name: part.take(usable[name]) for name, part in given.items()}
     for name in ("train", "test"):
         if not len(parts[name]):
             raise InputError(f"no {name} item with {need}", "one or more", "add masks or diagnoses to the real data")
@@ -102,11 +103,22 @@ def _regime(options: BenchmarkOptions, data: TaskData, arms: Sequence[Arm], coun
 
 
 def _trial(data: TaskData, arm: Arm, seed: int, part: np.ndarray) -> Trial:
-    diagnoses = [data.train.diagnoses[position] for position in part]
+    usable = _usable_generated(data, part)
     trial = build_trial(
-        data.task, arm, real_diagnoses=diagnoses, synthetic_diagnoses=data.generated.diagnoses, seed=seed
+        data.task,
+        arm,
+        real_diagnoses=[data.train.diagnoses[position] for position in part],
+        synthetic_diagnoses=[data.generated.diagnoses[position] for position in usable],
+        seed=seed,
     )
-    return merge_repeats(replace(trial, real=part[trial.real]))
+    return merge_repeats(replace(trial, real=part[trial.real], synthetic=usable[trial.synthetic]))
+
+
+def _usable_generated(data: TaskData, part: np.ndarray) -> NDArray[np.int64]:
+    """Positions of the generated pairs, but for those made from a real pair that this part of the real ones lacks."""
+    lacking = set(data.train.ids) - {data.train.ids[position] for position in part}
+    anchors = [getattr(record, "anchor_isic_id", None) for record in data.generated.data]
+    return np.flatnonzero([anchor not in lacking for anchor in anchors])
 
 
 def origin_caveats(data: TaskData, plans: Plan) -> list[str]:

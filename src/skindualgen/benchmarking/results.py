@@ -43,7 +43,7 @@ class Result(BaseModel):
 
 
 class MetricInfo(Result):
-    """What a metric is; see :class:`skindualgen.metrics.outcomes.Metric`."""
+    """What a metric is; see :class:`skindualgen.metrics.scores.Metric`."""
 
     model_config = ConfigDict(from_attributes=True)
 

@@ -10,7 +10,6 @@ from skindualgen.benchmarking.arms import CLASS_ALLOCATIONS, Task
 from skindualgen.benchmarking.comparison import metrics_of, regime_result
 from skindualgen.benchmarking.execution import Done, read_records, run_trials
 from skindualgen.benchmarking.options import BenchmarkOptions
-from skindualgen.benchmarking.pictures import load_pictures
 from skindualgen.benchmarking.plan import Plan, origin_caveats, plan, task_data
 from skindualgen.benchmarking.pools import Trial
 from skindualgen.benchmarking.results import BenchmarkResult, MetricInfo, TaskResult
@@ -22,6 +21,7 @@ from skindualgen.data.training_items import read_training_items
 from skindualgen.files import atomic_write_json, run_record, sha256_bytes
 from skindualgen.hardware import training_precision
 from skindualgen.judges.leaks import find_leaks, knowledge_caveats, provenance_caveats, refuse_leaks
+from skindualgen.judges.pictures import read_pictures
 
 TRIALS_DIR = "trials"
 PRECISION_FILE = "precision.json"
@@ -67,7 +67,7 @@ def run_benchmark(
     )
     leaks = refuse_leaks(found, known=options.i_know)
     # 2. All pictures, once, at one size.
-    pictures = {name: load_pictures(part.root, part.records, options.size_px) for name, part in parts.items()}
+    pictures = {name: read_pictures(part, options.size_px) for name, part in parts.items()}
     tasks: dict[Task, TaskData] = {}
     plans: dict[Task, Plan] = {}
     caveats: dict[Task, list[str]] = {}

@@ -37,7 +37,8 @@ from scipy import stats
 
 from skindualgen.contracts import InputError
 from skindualgen.metrics.intervals import CONFIDENCE, RESAMPLES, Estimate, cluster_resamples
-from skindualgen.metrics.outcomes import ClassificationOutcome, Metric, Outcome, value
+from skindualgen.metrics.outcomes import ClassificationOutcome, Outcome
+from skindualgen.metrics.scores import Metric, value
 
 LEAST_DEFINED = 0.5
 """Share of the resamples in which a score must be defined. A class of one lesion is missing from 37 % of them, and what
@@ -81,7 +82,7 @@ def arm_estimate(
     """Return the mean score over the seeds, with an interval over seeds and test items.
 
     Args:
-        metric: one of :mod:`skindualgen.metrics.outcomes`.
+        metric: one of :mod:`skindualgen.metrics.scores`.
         arm: of one seed alone the interval is over the test items only, and whoever shows it must say so.
         groups: [n], the lesion or patient of each test item.
         seed: of the resampling.
@@ -184,7 +185,7 @@ def resampled_scores(
         raise InputError("an arm without outcomes", "one seed or more", "train its networks")
     _check_same_items(outcomes)
     if len(groups) != len(outcomes[0]):
-        raise InputError(f"{len(groups)} groups", f"{len(outcomes[0])}, one an item", "name every item's lesion")
+        raise InputError(f"{len(groups)} groups", f"{len(outcomes[0])}, one per item", "name every item's lesion")
     weights = cluster_resamples(tuple(groups), seed, resamples)
     return np.stack([metric.score(outcome, weights) for outcome in outcomes], axis=1)
 

@@ -1,6 +1,6 @@
 """One training of one network on one pool, scored on the test part, and its record on disk.
 
-Batches are drawn with two numbers an item: one decides between real and synthetic, the other which. So two arms that
+Batches are drawn with two numbers per item: one decides between real and synthetic, the other which. So two arms that
 train with the same seed see the same real photographs wherever both draw a real one, and the same augmentation.
 """
 
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skindualgen.benchmarking.arms import Task
-from skindualgen.benchmarking.pictures import Pictures
 from skindualgen.benchmarking.pools import Trial
 from skindualgen.files import atomic_path, atomic_write_json, sha256_bytes, sha256_file
 from skindualgen.judges.classifier import ClassifierConfig
 from skindualgen.judges.networks import Network
+from skindualgen.judges.pictures import PictureSet
 from skindualgen.judges.segmenter import segmentation_loss
 from skindualgen.judges.training import Augmentation, Budget, Draw, batches, fit
 from skindualgen.metrics.outcomes import ClassificationOutcome, Outcome, SegmentationOutcome, segmentation_outcome
@@ -55,9 +55,9 @@ class TaskData:
     """What all trials of a task share: pictures, the test part among them, classes (to classify) and recipe."""
 
     task: Task
-    train: Pictures
-    generated: Pictures
-    test: Pictures
+    train: PictureSet
+    generated: PictureSet
+    test: PictureSet
     classes: list[str]
     recipe: Recipe
 
@@ -175,7 +175,7 @@ def loss_of(data: TaskData, loss_weights: Mapping[str, float] | None) -> Callabl
 
 @torch.inference_mode()
 def score(data: TaskData, network: nn.Module, device: str) -> Outcome:
-    """Return what a trained network does on the test part: one forward pass a photograph, in float32."""
+    """Return what a trained network does on the test part: one forward pass per photograph, in float32."""
     outputs = []
     for part in batches(len(data.test), EVALUATION_BATCH):
         images_01 = torch.from_numpy(np.array(data.test.images[part])).permute(0, 3, 1, 2).float() / 255

@@ -25,7 +25,7 @@ def demo(
     guidance: GuidanceOption = None,
     show: OpenOption = True,
 ) -> None:
-    """Draw pairs, read masks, fill masks, train a little, and write it all into OUT/report.html."""
+    """Generate pairs, read masks, fill masks, train a little, and write it all into OUT/report.html."""
     import sys
 
     from rich.console import Console

@@ -33,7 +33,7 @@ def export(
 ) -> None:
     """Write an adapter into OUT in the format of other programs, with its card, licence and training ids.
 
-    A LoRA file draws images only; docs/export.md says what each format keeps.
+    A LoRA file generates images only; docs/export.md says what each format keeps.
     """
     from skindualgen.contracts import InputError
 

@@ -36,7 +36,7 @@ def generate(
     prompt: Annotated[list[str] | None, typer.Option(help="Prompt; several are taken in turn. Repeatable.")] = None,
     prompts: Annotated[
         Path | None,
-        typer.Option(help="Text file, one prompt a line, # for comments; or .csv, .tsv, .jsonl: prompt, labels, seed."),
+        typer.Option(help="Text file, one prompt per line, # comments; or .csv, .tsv, .jsonl: prompt, labels, seed."),
     ] = None,
     like: Annotated[
         Path | None, typer.Option(help="Data set folder: prompts and labels as in its training split.")
@@ -71,7 +71,7 @@ def generate(
         typer.Option("-n", "--count", min=1, help=f"Number of pairs, without a plan.  (default: {DEFAULT_COUNT})"),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Another seed draws other pairs, without a plan.  (default: 0)")
+        int | None, typer.Option(min=0, help="Another seed gives other pairs, without a plan.  (default: 0)")
     ] = None,
     steps: StepsOption = None,
     guidance: GuidanceOption = None,
@@ -100,7 +100,7 @@ def generate(
     gate: Annotated[
         Path | None, typer.Option(help="Calibrated gate: pairs that it refuses are replaced.  (default: none)")
     ] = None,
-    attempts: Annotated[int, typer.Option(min=1, help="Draws of a pair at most, with a gate.")] = 4,
+    attempts: Annotated[int, typer.Option(min=1, help="Attempts at a pair at most, with a gate.")] = 4,
     keep_rejected: Annotated[
         bool, typer.Option("--keep-rejected", help="Keep small pictures of refused pairs in OUT/rejected.")
     ] = False,
@@ -118,7 +118,7 @@ def generate(
         float | None, typer.Option(min=0, help="Of each actor of Ray's.  (default: 1 if the cluster has any)")
     ] = None,
     part: Annotated[
-        str, typer.Option(metavar="I/N", help="Draw only part I of N, into a folder of its own: for job arrays.")
+        str, typer.Option(metavar="I/N", help="Generate only part I of N, into a folder of its own: for job arrays.")
     ] = "1/1",
     shards: Annotated[
         Literal["webdataset", "parquet"] | None,
@@ -140,10 +140,10 @@ def generate(
         typer.Option(help="What ids begin with: letters, digits, - and _; at most 16. To merge runs, one for each."),
     ] = "SDG",
 ) -> None:
-    """Draw image-mask pairs from a plan or prompts into OUT, which loads with `datasets` and everything here.
+    """Generate image-mask pairs from a plan or prompts into OUT, which loads with `datasets` and everything here.
 
     Exactly one of --plan, --prompt, --prompts, --like, --redraw, --masks and --inpaint. Interrupted in any way: run it
-    again. Exit code 3: the gate refused every draw of some pair.
+    again. Exit code 3: the gate refused every attempt at some pair.
     """
     from skindualgen.cli.running import item_progress, loading
     from skindualgen.production.source import Sources
@@ -247,16 +247,17 @@ def _tell_stopped(pairs: int, asked: int, out: Path) -> None:
 
 
 def _tell(outcome: Outcome, out: Path, in_shards: bool) -> None:
-    from skindualgen.contracts import REJECTS_FILE, SHEET_FILE
-    from skindualgen.production.shards import SHARDS_DIR
+    from skindualgen.contracts import REJECTS_FILE, SHARDS_DIR, SHEET_FILE
 
     where = f"shards in {out / SHARDS_DIR}" if in_shards else f"contact sheet {out / SHEET_FILE}"
     typer.echo(f"{outcome.pairs} pairs in {out}, {where}")
     if outcome.refused:
         reasons = ", ".join(f"{reason} {count}" for reason, count in outcome.reasons.items())
-        typer.echo(f"{outcome.refused} draws refused by the gate ({reasons}): {out / REJECTS_FILE}")
+        typer.echo(f"{outcome.refused} attempts refused by the gate ({reasons}): {out / REJECTS_FILE}")
     if outcome.unmet:
-        typer.echo(f"{outcome.unmet} pairs not met: each draw of them was refused; more --attempts need a new folder")
+        typer.echo(
+            f"{outcome.unmet} pairs not met: each attempt at them was refused; more --attempts need a new folder"
+        )
     if outcome.without_lesion:
         typer.echo(
             f"{outcome.without_lesion} of them show no lesion (mask_area_fraction 0 in their scores), "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from skindualgen.cli.options import MasksOption
+from skindualgen.data.layouts import Layout
 
 if TYPE_CHECKING:
     from skindualgen.data.audit import Audit
@@ -16,25 +17,7 @@ if TYPE_CHECKING:
 
 SHOWN_NEAR_DUPLICATES = 5
 
-
-# Written out here, as --help must not load the readers; a test compares.
-LayoutName = Literal[
-    "auto",
-    "isic2016",
-    "isic2017",
-    "isic2018",
-    "isic2019",
-    "isic2020",
-    "isic2024",
-    "ham10000",
-    "ph2",
-    "bcn20000",
-    "pad-ufes-20",
-    "derm7pt",
-    "isic-archive",
-    "imagefolder",
-    "folder",
-]
+LayoutName = Literal["auto", Layout]
 
 
 def prepare(
@@ -92,11 +75,15 @@ def prepare(
         Literal["first", "majority", "random", "staple"] | None,
         typer.Option(help="Which of several masks of one photograph is used; all are kept in masks_annotators/."),
     ] = None,
+    mask_class: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=LEVEL of a class in SRC's masks, the lesion's first, e.g. lesion=1. Repeatable."),
+    ] = None,
     max_pixels: Annotated[
         int, typer.Option(help="Pixels (width x height) above which a file is refused unread.")
     ] = 120_000_000,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first rejected item.")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes that decode; default one a core.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that decode; default one per core.")] = None,
     audit: Annotated[
         bool,
         typer.Option("--audit", help="Write audit.csv: what crosses splits (exit 2), near-duplicates (warning)."),
@@ -136,6 +123,7 @@ def prepare(
         license=license_name,
         require_masks=require_masks,
         annotator=annotator,
+        mask_classes=_levels(mask_class),
         max_pixels=max_pixels,
     )
     summary = prepare_folder(source, out, options, strict=strict, workers=workers, with_audit=audit, show_progress=True)
@@ -155,6 +143,17 @@ def _pairs(option: str, values: list[str] | None) -> dict[str, str]:
         if pairs.setdefault(left, right) != right:
             raise InputError(f"--{option} {left} twice", "each once", "remove one")
     return pairs
+
+
+def _levels(values: list[str] | None) -> dict[str, int]:
+    from skindualgen.contracts import InputError
+
+    pairs = _pairs("mask-class", values)
+    try:
+        return {name: int(level) for name, level in pairs.items()}
+    except ValueError:
+        got = f"--mask-class {' '.join(f'{name}={level}' for name, level in pairs.items())}"
+        raise InputError(got, "a whole number behind each =", "write for example lesion=1") from None
 
 
 def _report(summary: Summary) -> None:
@@ -192,7 +191,7 @@ def _report_audit(findings: Audit, folder: Path) -> None:
             "each group in one split",
             "see audit.csv, and split anew with `skindualgen prepare`",
         )
-    typer.echo("no patient, lesion or picture stands in two splits")
+    typer.echo("no patient, lesion or picture is in two splits")
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -19,7 +19,7 @@ def release(
     real: Annotated[
         Path | None, typer.Option(help="Data set folder of the training, to name its sources and licences.")
     ] = None,
-    plan: Annotated[Path | None, typer.Option(help="CSV that DATA was drawn from, to be published too.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="CSV that DATA was generated from, to be published too.")] = None,
     license_id: Annotated[
         str | None,
         typer.Option(

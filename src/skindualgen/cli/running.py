@@ -19,7 +19,7 @@ BAR_COLUMNS = 28
 
 @contextmanager
 def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a function that shows (stage, done, total), a line a stage, with the time left; nothing shows before."""
+    """Yield a function that shows (stage, done, total), one line per stage; nothing shows before."""
     columns = (TextColumn("{task.description}"), BarColumn(BAR_COLUMNS), MofNCompleteColumn(), TimeRemainingColumn())
     progress = Progress(*columns, console=Console(stderr=True))
     tasks: dict[str, TaskID] = {}

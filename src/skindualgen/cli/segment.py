@@ -15,6 +15,7 @@ from skindualgen.cli.options import (
     SeedOption,
     StepsOption,
 )
+from skindualgen.sample import ENSEMBLE_SIZE
 
 
 def segment(
@@ -24,7 +25,7 @@ def segment(
     base: BaseOption = None,
     allow_base_mismatch: MismatchOption = False,
     steps: StepsOption = None,
-    ensemble: Annotated[int, typer.Option(min=1, help="Draws over flips that are averaged.")] = 4,
+    ensemble: Annotated[int, typer.Option(min=1, help="Draws over flips that are averaged.")] = ENSEMBLE_SIZE,
     clean: Annotated[
         bool, typer.Option("--clean/--no-clean", help="Keep the largest region and fill its holes.")
     ] = True,

@@ -27,7 +27,7 @@ def ui(
     ] = None,
     open_page: OpenOption = True,
 ) -> None:
-    """Open the studio: draw, direct, review, train and evaluate in the browser, on this machine alone by default.
+    """Open the studio: generate, direct, review, train and evaluate in the browser, on this machine alone by default.
 
     Ends with Ctrl-C; what was not saved into the workspace is removed then.
     """

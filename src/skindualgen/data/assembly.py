@@ -51,7 +51,8 @@ def read_split_file(path: Path) -> dict[str, Split]:
         if split is None:
             raise InputError(f"{path.name}, line {row.line} without a split", "train, val or test", "fill it in")
         if splits.setdefault(name, split) != split:
-            raise InputError(f"{row.values['isic_id']} in two splits of {path.name}", "one split an id", "fix the file")
+            got = f"{row.values['isic_id']} in two splits of {path.name}"
+            raise InputError(got, "one split per id", "fix the file")
     return splits
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,11 +16,12 @@ from skindualgen.data.dataset import Dataset
 from skindualgen.data.journal import perceptual_hash
 from skindualgen.data.reading import read_photograph
 from skindualgen.data.splits import Link, connected_components, crossing_components
-from skindualgen.files import atomic_write_text, sha256_file
+from skindualgen.files import atomic_write_text, csv_text, sha256_file
 
 AUDIT_FILE = "audit.csv"
 HASH_BITS = 512
 HASH_WORDS = HASH_BITS // 64
+HASH_PATTERN = rf"[0-9a-f]{{{HASH_BITS // 4}}}"
 MAX_DISTANCE_BITS = 130
 """Hamming distance of two perceptual hashes up to which pictures are called near-duplicates.
 
@@ -32,7 +31,9 @@ lesion taken or processed twice, 9 of the 10 up to 130 are, and of the 30 next o
 
 ALL_PAIRS_MEMBERS = 16
 """Pictures of a group up to which each of its pairs is listed; of larger groups, a link for each picture but one."""
+TABLE_COLUMNS = ("kind", "isic_id", "split", "other_isic_id", "other_split", "detail", "group", "group_size")
 LINK_FIELDS = ("patient_id", "lesion_id", "split_group")
+"""Fields of a record that tie photographs together; the last is what `skindualgen prepare` found to belong together."""
 
 
 @dataclass(frozen=True)
@@ -161,17 +162,24 @@ def hash_distances(one: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArr
 
 
 def _links(root: Path, record: PairRecord) -> list[Link]:
-    values = [(name, getattr(record, name, None)) for name in LINK_FIELDS]
-    links: list[Link] = [(name, value) for name, value in values if value is not None]
-    return [*links, ("sha256", record.sha256 or sha256_file(_image(root, record)))]
+    return [*record_links(record), ("sha256", record.sha256 or sha256_file(_image(root, record)))]
+
+
+def record_links(record: PairRecord) -> list[Link]:
+    """Return what ties a record to other photographs of one patient or lesion, or of one group that prepare found."""
+    return [(name, str(value)) for name in LINK_FIELDS if (value := getattr(record, name, None)) is not None]
+
+
+def hash_words(record: PairRecord, compute: Callable[[], str]) -> list[int]:
+    """Return the words of a record's perceptual hash: the stored one, or what ``compute`` returns."""
+    digits = (record.model_extra or {}).get("perceptual_hash")
+    if not isinstance(digits, str) or not re.fullmatch(HASH_PATTERN, digits):
+        digits = compute()
+    return [int(digits[start : start + 16], 16) for start in range(0, len(digits), 16)]
 
 
 def _hash(root: Path, record: PairRecord) -> list[int]:
-    """Return the words of a record's perceptual hash: the stored one, or that of its image."""
-    digits = (record.model_extra or {}).get("perceptual_hash")
-    if not isinstance(digits, str) or not re.fullmatch(rf"[0-9a-f]{{{HASH_BITS // 4}}}", digits):
-        digits = perceptual_hash(read_photograph(_image(root, record)).image)
-    return [int(digits[start : start + 16], 16) for start in range(0, HASH_BITS // 4, 16)]
+    return hash_words(record, lambda: perceptual_hash(read_photograph(_image(root, record)).image))
 
 
 def _image(root: Path, record: PairRecord) -> Path:
@@ -184,22 +192,20 @@ def _image(root: Path, record: PairRecord) -> Path:
 
 
 def _table(findings: Audit) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["kind", "isic_id", "split", "other_isic_id", "other_split", "detail", "group", "group_size"])
+    rows: list[Sequence[object]] = [TABLE_COLUMNS]
     for number, component in enumerate(findings.crossing, start=1):
         first = component[0]
         shared = _shared(component)
         for other in component[1:]:
             detail = f"component {number}: {shared}"
             sides = [first.isic_id, first.split, other.isic_id, other.split]
-            writer.writerow(["crossing", *sides, detail, number, len(component)])
+            rows.append(["crossing", *sides, detail, number, len(component)])
     for pair in findings.near:
         kind = "near_across" if pair.across else "near_within"
         distance = f"{pair.distance_bits} bits"
         sides = [pair.first, pair.first_split, pair.second, pair.second_split]
-        writer.writerow([kind, *sides, distance, pair.group, pair.group_size])
-    return text.getvalue()
+        rows.append([kind, *sides, distance, pair.group, pair.group_size])
+    return csv_text(rows)
 
 
 def _shared(component: Sequence[PairRecord]) -> str:

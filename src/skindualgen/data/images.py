@@ -221,10 +221,10 @@ def _eight_bits(values: Values, adjustments: list[Adjustment]) -> NDArray[np.uin
 
 
 def _check_fitted(mask: Image.Image, fitted: Image.Image, box: tuple[float, float, float, float]) -> list[Adjustment]:
-    extrema = fitted.getextrema()
-    if extrema == (0, 0):
+    lowest, highest = fitted.getextrema()
+    if not highest:
         raise ItemError("mask_empty", "no lesion pixel is left after cropping and scaling")
-    if extrema == (255, 255):
+    if lowest:
         raise ItemError("mask_full", "no background pixel is left after cropping")
     lesion = np.asarray(mask) > 0
     left, top, right, bottom = (round(edge) for edge in box)

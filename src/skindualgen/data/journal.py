@@ -90,7 +90,9 @@ def process(task: Task) -> Result:
     try:
         photograph = load_photograph(task.source / task.candidate.image, max_pixels=options.max_pixels)
         for read in range(len(files)):
-            mask, changes = load_mask(files[read], photograph, max_pixels=options.max_pixels)
+            mask, changes = load_mask(
+                files[read], photograph, max_pixels=options.max_pixels, labels=options.mask_classes or None
+            )
             masks.append(mask)
             adjustments += changes
         read = None

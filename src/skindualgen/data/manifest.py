@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import heapq
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
-from skindualgen.contracts import DATASET_FILE, METADATA_FILE, SCHEMA_VERSION, InputError, PairRecord
+from skindualgen.contracts import DATASET_FILE, METADATA_FILE, SCHEMA_VERSION, InputError, PairRecord, first_problem
+from skindualgen.data.sorting import sorted_lines
 from skindualgen.files import atomic_path, atomic_write_json
 
 ALWAYS_WRITTEN = ("file_name", "mask_file_name", "isic_id", "split", "origin")
-"""Columns that stand in every ``metadata.jsonl``, whether or not any record has a value."""
+"""Columns that are in every ``metadata.jsonl``, whether or not any record has a value."""
 
 REVIEW = "review"
 """Field of a record that holds a decision, ``{"decision": "accepted", "date": "2030-01-31T09:30:00+00:00"}``; what
 follows from it is said in `skindualgen.data.review`."""
-
-SORTED_BYTES = 8 << 20
-"""Text of records that is sorted in memory; more is sorted in pieces on disk."""
-
-MERGED_FILES = 64
-"""Pieces on disk that are merged at once: far below a process's limit of open files."""
 
 
 def read_metadata(root: Path, split: str | None = None) -> list[PairRecord]:
@@ -83,7 +76,7 @@ def write_dataset(
 ) -> None:
     """Write ``metadata.jsonl`` and then ``dataset.json``, each entirely or not at all, ordered by ``file_name``.
 
-    A column stands in every line if any record has a value for it: a loader that infers types then sees one schema.
+    A column is in every line if any record has a value for it: a loader that infers types then sees one schema.
 
     Args:
         root: the data set folder; images and masks must already be there.
@@ -113,7 +106,7 @@ def write_dataset_stream(
         root: the data set folder.
         iterate: gives the records anew at each call, ascending by ``file_name`` and by ``isic_id``.
         made_by, mask_classes: as `write_dataset` takes them.
-        metadata: also write ``metadata.jsonl``; a data set whose records stand in shards has none.
+        metadata: also write ``metadata.jsonl``; a data set whose records are in shards has none.
 
     Raises:
         InputError: records that do not ascend, or a path that leaves the folder.
@@ -153,13 +146,13 @@ def manifest_sha256(records: Iterable[PairRecord], *, spill: Path | None = None)
 
     Args:
         records: of any number: memory does not grow with it.
-        spill: folder whose disk takes what does not fit in `SORTED_BYTES`; the system's folder for temporary files if
-            not given.
+        spill: folder whose disk takes what does not fit in memory (`skindualgen.data.sorting`); the system's folder for
+            temporary files if not given.
     """
     digest = hashlib.sha256()
     lines = (_canonical(record.model_dump(exclude_none=True, exclude={REVIEW})) for record in records)
     with ExitStack() as files:
-        for number, line in enumerate(_sorted(lines, files, spill)):
+        for number, line in enumerate(sorted_lines(lines, files, spill)):
             digest.update((b"\n" if number else b"") + line.encode("utf-8"))
     return digest.hexdigest()
 
@@ -240,38 +233,6 @@ def _ascending(path: Path, records: Iterable[PairRecord]) -> Iterator[PairRecord
         yield record
 
 
-def _sorted(lines: Iterable[str], files: ExitStack, spill: Path | None) -> Iterator[str]:
-    """Sort lines: in memory if they are few, else in pieces on disk that are merged."""
-    block: list[str] = []
-    pieces: list[IO[str]] = []
-    size = 0
-    for line in lines:
-        block.append(line)
-        size += len(line)
-        if size > SORTED_BYTES:
-            pieces.append(_spilled(sorted(block), files, spill))
-            block, size = [], 0
-            if len(pieces) == MERGED_FILES:
-                pieces, merged = [], pieces
-                pieces.append(_spilled(_merged(merged), files, spill))
-                for piece in merged:
-                    piece.close()
-    block.sort()
-    return heapq.merge(block, _merged(pieces))
-
-
-def _spilled(lines: Iterable[str], files: ExitStack, spill: Path | None) -> IO[str]:
-    file = tempfile.TemporaryFile("w+", encoding="utf-8", newline="", dir=spill)  # noqa: SIM115
-    files.enter_context(file)
-    file.writelines(line + "\n" for line in lines)
-    file.seek(0)
-    return file
-
-
-def _merged(pieces: Sequence[IO[str]]) -> Iterator[str]:
-    return heapq.merge(*((line[:-1] for line in piece) for piece in pieces))
-
-
 def _lines(path: Path) -> Iterable[tuple[int, str]]:
     with path.open(encoding="utf-8-sig") as file:
         try:
@@ -286,11 +247,10 @@ def _record(path: Path, number: int, line: str) -> PairRecord:
     try:
         record = PairRecord.model_validate_json(line)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "line"
+        where, problem = first_problem(error)
         raise InputError(
-            f"{path}, line {number}, {where}: {first['msg']}",
-            "one JSON record a line with file_name and isic_id",
+            f"{path}, line {number}, {where or 'line'}: {problem}",
+            "one JSON record per line with file_name and isic_id",
             "fix the line, or write the data set again with `skindualgen prepare`",
         ) from None
     _refuse_escape(path, record)
@@ -298,14 +258,9 @@ def _record(path: Path, number: int, line: str) -> PairRecord:
 
 
 def _refuse_escape(path: Path, record: PairRecord) -> None:
-    for name in (record.file_name, record.mask_file_name):
-        if name is None:
-            continue
-        pure = PurePosixPath(name)
-        if pure.is_absolute() or ".." in pure.parts or "\\" in name or not pure.parts:
-            raise InputError(
-                f"path {name!r} in {path}", "a path inside the data set folder, with /", "fix or remove the record"
-            )
+    if record.stray_path is not None:
+        got = f"path {record.stray_path!r} in {path}"
+        raise InputError(got, "a path inside the data set folder, with /", "fix or remove the record")
 
 
 def _refuse_repeats(path: Path, records: Sequence[PairRecord]) -> None:

@@ -64,26 +64,71 @@ def checked_classes(classes: object, where: str) -> MaskClasses:
 
 
 def split_classes(levels: NDArray[np.uint8], classes: MaskClasses) -> NDArray[np.bool_]:
-    """Levels [h, w] to one mask a class [k, h, w]: the first is the whole lesion, the others are parts of it.
+    """Levels [h, w] to one mask per class [k, h, w]: the first is the whole lesion, the others are parts of it.
 
     Raises:
         ItemError: a level that is neither 0 nor a class's.
     """
-    unknown = sorted(set(np.unique(levels).tolist()) - {0, *classes.values()})
-    if unknown:
-        known = ", ".join(f"{name} {level}" for name, level in classes.items())
-        raise ItemError("mask_levels", f"the level {unknown[0]}, which is neither 0 nor a class's ({known})")
+    _refuse_unknown(levels, classes)
     return np.stack([levels > 0, *(levels == level for level in list(classes.values())[1:])])
 
 
 def join_classes(masks: NDArray[np.bool_], classes: MaskClasses) -> NDArray[np.uint8]:
-    """One mask a class [k, h, w], as of `split_classes`, to levels [h, w]."""
+    """One mask per class [k, h, w], as of `split_classes`, to levels [h, w]."""
     lesion, *parts = masks
     first, *further = classes.values()
     levels = np.where(lesion, np.uint8(first), np.uint8(0))
     for part, level in zip(parts, further, strict=True):
         levels[part & lesion] = level
     return levels
+
+
+def check_labels(labels: Mapping[str, int]) -> None:
+    """Raise InputError unless at least two classes have different levels from 1 to 255, as in a source's masks."""
+    levels = list(labels.values())
+    if len(levels) < 2 or len(set(levels)) < len(levels) or not all(1 <= level <= HIGHEST_LEVEL for level in levels):
+        raise InputError(
+            f"the mask classes {dict(labels)}",
+            f"two or more names with different levels from 1 to {HIGHEST_LEVEL}, the lesion's first",
+            "give for example --mask-class lesion=1 --mask-class globules=2",
+        )
+
+
+def levels_of_labels(labels: Mapping[str, int]) -> MaskClasses:
+    """Return the levels that a source's classes get in a data set: the same ones where they can stay.
+
+    Args:
+        labels: name -> level in the source's masks; the first is the lesion outside its parts.
+    """
+    lesion = next(iter(labels.values()))
+    if lesion == max(labels.values()) and min(labels.values()) >= LOWEST_LEVEL:
+        return checked_classes(labels, "the source")
+    step = (HIGHEST_LEVEL - LOWEST_LEVEL) / (len(labels) - 1)
+    return {name: round(HIGHEST_LEVEL - number * step) for number, name in enumerate(labels)}
+
+
+def from_labels(values: NDArray[np.generic], labels: Mapping[str, int]) -> NDArray[np.uint8]:
+    """A source's mask [h, w] or, if its channels are equal, [h, w, 3] to the levels [h, w] of `levels_of_labels`.
+
+    Raises:
+        ItemError: colours, or a level that is neither 0 nor a class's.
+    """
+    if values.ndim == 3:
+        if (values[..., :3] != values[..., :1]).any():
+            raise ItemError("mask_coloured", "colours where grey levels or the places of a palette name the classes")
+        values = values[..., 0]
+    _refuse_unknown(values, labels)
+    levels = np.zeros(values.shape, np.uint8)
+    for name, level in levels_of_labels(labels).items():
+        levels[values == labels[name]] = level
+    return levels
+
+
+def _refuse_unknown(levels: NDArray[np.generic], classes: Mapping[str, int]) -> None:
+    unknown = sorted(set(np.unique(levels).tolist()) - {0, *classes.values()})
+    if unknown:
+        known = ", ".join(f"{name} {level}" for name, level in classes.items())
+        raise ItemError("mask_levels", f"the level {unknown[0]}, which is neither 0 nor a class's ({known})")
 
 
 def read_class_mask(file: Path | IO[bytes], classes: MaskClasses, size: tuple[int, int]) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 from skindualgen.data.arrays import Values, mask_items
 from skindualgen.data.decoding import EXIF_TRANSPOSE, MAX_PIXELS, Adjustment, Decoded, ItemError, decode
 from skindualgen.data.images import Photograph, same_aspect, size_text
+from skindualgen.data.mask_classes import from_labels
 from skindualgen.data.mask_levels import lesion_of
 
 LESION_ABOVE = 127
@@ -27,6 +29,7 @@ def load_mask(
     *,
     max_pixels: int = MAX_PIXELS,
     allow_uniform: bool = False,
+    labels: Mapping[str, int] | None = None,
 ) -> tuple[Image.Image, list[Adjustment]]:
     """Read a mask, whatever holds it, bring it to its photograph's orientation and size, and make it binary.
 
@@ -36,9 +39,12 @@ def load_mask(
         photograph: the photograph it belongs to; without it, the mask keeps its size.
         max_pixels: as in `skindualgen.data.images.load_photograph`.
         allow_uniform: take a mask without any lesion, or without anything else, as well.
+        labels: name -> level of the classes of a label map, see `skindualgen.data.mask_classes.from_labels`; None: the
+            lesion alone.
 
     Returns:
-        The mask, mode L with the values 0 and 255 and the photograph's size, and what was done to it.
+        The mask, mode L with the values 0 and 255 (or the classes' own levels) and the photograph's size, and what was
+        done to it.
 
     Raises:
         ItemError: another aspect, several colours, soft or with more than two labels, empty or full, or its orientation
@@ -53,13 +59,16 @@ def load_mask(
     decoded = None
     if isinstance(source, (Path, bytes, Image.Image)):
         decoded = decode(source, max_pixels)
-        source = _values(decoded, adjustments)
-    lesion = lesion_of(source, adjustments)
-    if not allow_uniform and not lesion.any():
+        source = _values(decoded, adjustments) if labels is None else _labels(decoded)
+    if labels is None:
+        levels = np.where(lesion_of(source, adjustments), np.uint8(255), np.uint8(0))
+    else:
+        levels = from_labels(source, labels)
+    if not allow_uniform and not levels.any():
         raise ItemError("mask_empty", "no lesion pixel")
-    if not allow_uniform and lesion.all():
+    if not allow_uniform and levels.all():
         raise ItemError("mask_full", "no background pixel")
-    mask = Image.fromarray(np.where(lesion, np.uint8(255), np.uint8(0)))
+    mask = Image.fromarray(levels)
     if decoded is not None and decoded.orientation != 1:
         adjustments.append(Adjustment("mask_exif_rotated", f"orientation {decoded.orientation}"))
     elif photograph is not None and photograph.orientation != 1:
@@ -104,6 +113,13 @@ def _values(decoded: Decoded, adjustments: list[Adjustment]) -> Values:
     if image.mode in ("1", "L", "I", "F", "RGB", "RGBA") or image.mode.startswith("I;16"):
         return np.asarray(image)
     raise ItemError("colour_mode", f"mask of mode {image.mode}")
+
+
+def _labels(decoded: Decoded) -> Values:
+    """The numbers of a label map: grey levels, or places in the palette."""
+    if decoded.image.mode not in ("1", "L", "P", "RGB") or decoded.bits == 16:
+        raise ItemError("colour_mode", f"mask of mode {decoded.image.mode}; label maps are grey or have a palette")
+    return np.asarray(decoded.image)
 
 
 def _orient_mask(mask: Image.Image, photograph: Photograph, adjustments: list[Adjustment]) -> Image.Image:

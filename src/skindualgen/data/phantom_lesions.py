@@ -1,4 +1,4 @@
-"""How a phantom's skin and lesions are drawn: noise, regions, and one painter a class.
+"""How a phantom's skin and lesions are drawn: noise, regions, and one painter per class.
 
 Colour = skin * exp(-melanin - haemoglobin), the law of Beer and Lambert, with absorption rising from red to blue.
 Lengths are in half widths of the picture ("units"), so that one seed looks alike at any size.

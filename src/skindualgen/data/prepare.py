@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import os
 import re
 import shutil
@@ -21,10 +20,12 @@ from skindualgen.data.audit import Audit, audit
 from skindualgen.data.images import Adjustment
 from skindualgen.data.journal import WORK_DIR, Journal, Result, Task, refuse_other_options, run
 from skindualgen.data.manifest import counts, read_dataset_info, read_metadata, write_dataset
+from skindualgen.data.mask_classes import levels_of_labels
 from skindualgen.data.masks import LOOKS_INVERTED
 from skindualgen.data.prepare_options import PrepareOptions
 from skindualgen.data.sources import Candidate, Listing, Rejection, list_source
-from skindualgen.files import atomic_write_text, home_folder, sha256_bytes, versions
+from skindualgen.data.sources.base import rejections_csv
+from skindualgen.files import atomic_write_text, csv_text, home_folder, sha256_bytes, versions
 
 ADJUSTED_FILE = "adjusted.csv"
 STEM_CHARACTERS = 80
@@ -108,11 +109,11 @@ def prepare(
     _remove_unused(out, assembled.records, journal.results)
     _note_inverted(assembled)
     adjusted = [(isic_id, code, detail) for isic_id, (code, detail) in assembled.adjustments]
-    rejected = [(item.isic_id, item.file, item.reason, item.detail) for item in assembled.rejections]
-    _write_table(out / REJECTED_FILE, ("isic_id", "file", "reason", "detail"), rejected)
-    _write_table(out / ADJUSTED_FILE, ("isic_id", "adjustment", "detail"), adjusted)
+    atomic_write_text(out / REJECTED_FILE, rejections_csv(assembled.rejections))
+    atomic_write_text(out / ADJUSTED_FILE, csv_text([("isic_id", "adjustment", "detail"), *adjusted]))
     made_by = {"command": "prepare", **header, "versions": versions(), "notes": assembled.notes}
-    write_dataset(out, assembled.records, made_by=made_by)
+    mask_classes = levels_of_labels(options.mask_classes) if options.mask_classes else None
+    write_dataset(out, assembled.records, made_by=made_by, mask_classes=mask_classes)
     shutil.rmtree(out / WORK_DIR)
     return _summary_of_finished(out, listing, with_audit)
 
@@ -262,11 +263,3 @@ def _remove_unused(out: Path, records: Sequence[PairRecord], results: Mapping[st
     for path in sorted(out.glob("*/*.png")):
         if path.relative_to(out).as_posix() not in used:
             path.unlink()
-
-
-def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    atomic_write_text(path, text.getvalue())

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from skindualgen.contracts import InputError
 from skindualgen.data.annotators import AnnotatorRule, Annotators, check_rule
 from skindualgen.data.images import MAX_PIXELS, Crop
+from skindualgen.data.mask_classes import check_labels
 from skindualgen.data.prompts import parse_template
 from skindualgen.data.sources import Layout, Options
 from skindualgen.files import sha256_file
@@ -46,6 +47,8 @@ class PrepareOptions:
         require_masks: reject photographs without a mask.
         annotator: which of several masks of one photograph is used; None refuses them. See
             `skindualgen.data.annotators`.
+        mask_classes: name -> level of the classes in the source's masks, the lesion outside its parts first; empty: the
+            lesion alone. See `skindualgen.data.mask_classes`.
         max_pixels: width x height from which a file counts as a decompression bomb.
     """
 
@@ -68,6 +71,7 @@ class PrepareOptions:
     license: str | None = None
     require_masks: bool = False
     annotator: AnnotatorRule | None = None
+    mask_classes: Mapping[str, int] = field(default_factory=dict)
     max_pixels: int = MAX_PIXELS
 
     def check(self) -> None:
@@ -90,13 +94,20 @@ class PrepareOptions:
             raise InputError("--llm-url without httpx2", "the package httpx2, which asks the endpoint", remedy)
         if self.annotator is not None:
             check_rule(self.annotator)
+        if self.mask_classes:
+            check_labels(self.mask_classes)
+            if self.annotator in ("majority", "staple"):
+                got = f"annotator {self.annotator!r} of masks of several classes"
+                raise InputError(got, "one annotator's mask", "choose first or random")
         parse_ratios(self.split)
         for template in self.templates:
             parse_template(template)
 
     def of_pictures(self) -> dict[str, Any]:
         """Return the options that decide a picture's pixels."""
-        pictures = {"size": self.size, "crop": self.crop, "max_pixels": self.max_pixels}
+        pictures: dict[str, Any] = {"size": self.size, "crop": self.crop, "max_pixels": self.max_pixels}
+        if self.mask_classes:
+            pictures["mask_classes"] = dict(self.mask_classes)
         if self.annotator is None:
             return pictures
         return {**pictures, "annotator": self.annotator} | (

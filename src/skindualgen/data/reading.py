@@ -1,4 +1,4 @@
-"""Files of a data set folder, for every command that reads one: what is wrong with a file is told in one line."""
+"""Files of a data set folder, for every command that reads one: what is wrong with a file is said in one line."""
 
 from __future__ import annotations
 

@@ -238,14 +238,15 @@ def parse_terms(text: str) -> dict[str, frozenset[str]]:
         >>> sorted(parse_terms("Mole on the back of a fifty-five-year-old woman")["age_approx"])
         ['55']
     """
-    words = _plain(text)
+    words = plain_words(text)
     stated = {kind: _stated(words, kind) for kind in _WORDS if kind != "age_approx"}
     # "55 year old man" must not be read as the vague "old man"
     vague_ages = _stated(re.sub(r"\b(\w+) years? old", r"\1", words), "age_approx")
     return {**stated, "age_approx": vague_ages | _ages_years(words)}
 
 
-def _plain(text: str) -> str:
+@lru_cache(maxsize=1 << 13)
+def plain_words(text: str) -> str:
     """Lower-case words and numbers with single spaces; hyphens and slashes part words."""
     return " ".join(re.findall(r"[^\W\d_]+|\d+", text.lower()))
 
@@ -258,7 +259,7 @@ def _stated(words: str, kind: str) -> frozenset[str]:
 @lru_cache
 def _matcher(kind: str) -> tuple[re.Pattern[str], Mapping[str, str]]:
     """Pattern of all phrases of a kind, the longest winning where several start at one word, and phrase -> term."""
-    terms = {_plain(phrase): term or phrase for term, line in _WORDS[kind].items() for phrase in line.split(", ")}
+    terms = {plain_words(phrase): term or phrase for term, line in _WORDS[kind].items() for phrase in line.split(", ")}
     longest_first = sorted(terms, key=len, reverse=True)
     return re.compile(rf"\b({'|'.join(longest_first)})s?\b"), terms
 

@@ -35,7 +35,7 @@ REPORT_FILE = "report.html"
 PAIRS_DIR, SOURCE_DIR, DATA_DIR, RUN_DIR = "pairs", "phantoms", "data", "run"
 READ_DIR, READ_AGAIN_DIR = "read", "read_again"
 MARKER = ".skindualgen-demo"
-"""marks a folder as a demo's: only what it holds besides this file may be removed"""
+"""marks a folder as a demo's: only what it holds apart from this file may be removed"""
 OWN_NAMES = frozenset({MARKER, REPORT_FILE, PAIRS_DIR, SOURCE_DIR, DATA_DIR, RUN_DIR, READ_DIR, READ_AGAIN_DIR})
 
 PHANTOMS = 72

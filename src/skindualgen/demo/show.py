@@ -15,6 +15,7 @@ from skindualgen.contracts import MASKS_DIR, PairRecord, Report
 from skindualgen.demo.results import DrawnPair, Filling, Reading, Show
 from skindualgen.planning.requests import pair_seed, requests_from_prompts
 from skindualgen.production.generate import generate_pairs
+from skindualgen.sample import ENSEMBLE_SIZE
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.sample.segmentation import segment_folder
 
@@ -22,9 +23,6 @@ DIAGNOSES = ("nevus", "melanoma", "seborrheic keratosis")
 PROMPT = "a dermoscopic image of a {diagnosis}"
 BATCH = 4
 """Pictures drawn at once: few enough for a moving progress bar, many enough to use the processor well."""
-
-ENSEMBLE = 4
-"""Draws averaged when a mask is read; the default of ``skindualgen segment``."""
 
 PHOTOGRAPHS_DIR = "photographs"
 
@@ -69,7 +67,7 @@ def read_photographs(
     for record in records:
         shutil.copyfile(root / record.file_name, photographs / Path(record.file_name).name)
     masks = out / "read"
-    segment_folder(pipe, photographs, masks, ensemble_size=ENSEMBLE, batch_size=BATCH, seed=seed, report=report)
+    segment_folder(pipe, photographs, masks, ensemble_size=ENSEMBLE_SIZE, batch_size=BATCH, seed=seed, report=report)
     readings = []
     for record in records:
         mask = opened(masks / MASKS_DIR / f"{Path(record.file_name).stem}.png", "L")
@@ -104,7 +102,9 @@ def read_masks(pipe: SkinDualGenPipeline, images: Sequence[Image.Image], *, seed
     masks: list[Image.Image] = []
     for first in range(0, len(images), BATCH):
         batch = list(images[first : first + BATCH])
-        masks += _drawn(pipe, image=batch, ensemble_size=ENSEMBLE, generator=_generators(seed, first, len(batch)))[1]
+        masks += _drawn(pipe, image=batch, ensemble_size=ENSEMBLE_SIZE, generator=_generators(seed, first, len(batch)))[
+            1
+        ]
     return masks
 
 

@@ -11,7 +11,7 @@ from skindualgen.metrics.adherence import ORDERED_WORDS
 from skindualgen.metrics.fidelity import NEIGHBOURS
 from skindualgen.metrics.mask_tables import DISTANCE, SHIFT
 from skindualgen.metrics.masks import BOUNDARY_TOLERANCE
-from skindualgen.metrics.outcomes import CLASSIFICATION_METRICS
+from skindualgen.metrics.scores import CLASSIFICATION_METRICS
 from skindualgen.metrics.skin_tone import CATEGORIES, tone_share_name
 
 FIDELITY: Mapping[str, Definition] = {
@@ -277,12 +277,8 @@ def _shape_definitions() -> dict[str, Definition]:
 
 
 def _against_train(definition: Definition) -> Definition:
-    return definition.model_copy(
-        update={
-            "title": f"{definition.title}, against train",
-            "text": f"{definition.text} Here against the train split, which the generator may have seen.",
-        }
-    )
+    text = f"{definition.text} Here against the train split, which the generator may have seen."
+    return definition.model_copy(update={"title": f"{definition.title}, against train", "text": text})
 
 
 DEFINITIONS: dict[str, Definition] = {

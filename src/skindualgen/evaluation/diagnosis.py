@@ -20,7 +20,8 @@ from skindualgen.judges.pictures import PictureSet, at_side
 from skindualgen.judges.trained import Judges, judge_name
 from skindualgen.metrics.intervals import CONFIDENCE, Estimate, cluster_resamples, rate
 from skindualgen.metrics.measures import HELD_OUT, Measure, Reference
-from skindualgen.metrics.outcomes import CLASSIFICATION_METRICS, ClassificationOutcome, value
+from skindualgen.metrics.outcomes import ClassificationOutcome
+from skindualgen.metrics.scores import CLASSIFICATION_METRICS, value
 from skindualgen.metrics.teaching import teaching
 
 FEW_OF_CLASS = 20

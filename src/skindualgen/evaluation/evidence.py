@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from skindualgen.files import csv_text
 from skindualgen.judges.pictures import PictureSet
 
 
@@ -79,13 +78,11 @@ class Evidence:
 
     def pictures_csv(self, generated: PictureSet) -> str:
         """Return a line for each generated photograph: what every judge said of it, empty where none did."""
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(["file_name", "isic_id", "diagnosis", *self.columns])
+        rows: list[Sequence[object]] = [["file_name", "isic_id", "diagnosis", *self.columns]]
         for record in generated.data:
             cells = [column.get(record.isic_id) for column in self.columns.values()]
-            writer.writerow([record.file_name, record.isic_id, record.diagnosis, *map(_cell, cells)])
-        return buffer.getvalue()
+            rows.append([record.file_name, record.isic_id, record.diagnosis, *map(_cell, cells)])
+        return csv_text(rows)
 
 
 def first_samples(generated: PictureSet, count: int) -> dict[str, list[Sample]]:

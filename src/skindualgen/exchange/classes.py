@@ -1,4 +1,4 @@
-"""One folder a diagnosis, as torchvision's ImageFolder loads it, and the masks in a tree of the same shape.
+"""One folder per diagnosis, as torchvision's ImageFolder loads it, and the masks in a tree of the same shape.
 
 Source: https://docs.pytorch.org/vision/stable/generated/torchvision.datasets.ImageFolder.html
 """
@@ -32,7 +32,7 @@ def write(source: Path, records: Sequence[PairRecord], out: Path, options: Excha
         diagnosis = class_name(pair.record)
         folder = f"{pair.record.split}/{quote(diagnosis, safe=' ')}"  # a diagnosis may hold a slash
         pair.put_image(out / folder / f"{pair.name}{pair.suffix}")
-        pair.put_mask(out / MASKS_DIR / folder / f"{pair.name}.png")
+        pair.put_lesion(out / MASKS_DIR / folder / f"{pair.name}.png")
         given_back[pair.record.isic_id] = {"isic_id": pair.name, **class_fields(diagnosis)}
     return given_back
 

@@ -1,4 +1,4 @@
-"""COCO: a folder of images a split, ``instances_<split>.json`` with one mask an image as run-length code.
+"""COCO: one folder of images per split, ``instances_<split>.json`` with one mask per image as run-length code.
 
 Source: https://cocodataset.org/#format-data; pycocotools, whose ``mask`` module encodes and decodes here.
 """
@@ -124,7 +124,7 @@ def _split(source: Source, document: Document, file: str) -> dict[str, Any]:
 
 
 def _picture_file(source: Source, document: Document, image: CocoImage) -> str:
-    """Return where an image lies: beside its annotations, or in a folder of its subset or split, or in any."""
+    """Return where an image lies: next to its annotations, or in a folder of its subset or split, or in any."""
     folder = PurePosixPath(document.file).parent
     base = folder.parent if folder.name.lower() == ANNOTATIONS_DIR else folder
     words = dict.fromkeys(word for word in (document.subset, document.split) if word)
@@ -150,7 +150,7 @@ def _class(source: Source, image: CocoImage) -> dict[str, Any]:
     if len(names) > 1:
         raise InputError(
             f"{image.where} ({image.file_name}) with the categories {', '.join(names)}",
-            "one diagnosis an image",
+            "one diagnosis per image",
             "take the image out, or keep one category",
         )
     return stated_class(source, names[0], image.annotations[0].where) if names else {}

@@ -1,9 +1,9 @@
 """COCO annotation files of several tools: where they lie, and every number and reference in them checked.
 
 Source: https://cocodataset.org/#format-data (``annotations/instances_<split>.json``);
-https://docs.cvat.ai/docs/dataset_management/formats/format-coco/ (``annotations/instances_default.json`` beside
+https://docs.cvat.ai/docs/dataset_management/formats/format-coco/ (``annotations/instances_default.json`` next to
 ``images/<subset>/``); https://openvinotoolkit.github.io/datumaro/stable/docs/data-formats/formats/roboflow.html
-(``train/_annotations.coco.json`` beside the pictures).
+(``train/_annotations.coco.json`` next to the pictures).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from skindualgen.exchange.source import Source, short, split_of_parts, split_wor
 FILE_NAMES = (r"instances_.*\.json", r"_annotations\.coco\.json", r".*\.json")
 """Names of annotation files; the first that occurs counts."""
 OTHER_TASKS = r"(captions|person_keypoints|stuff|panoptic|image_info|labels)_.*\.json"
-"""Annotations of other tasks that lie beside those of instances."""
+"""Annotations of other tasks that lie next to those of instances."""
 PARTS = ("images", "annotations", "categories")
 WITHOUT_SPLIT = "default"
 """CVAT's name of a subset for pictures that were put into none."""
@@ -104,7 +104,7 @@ def read_documents(source: Source) -> list[Document]:
             return documents
     raise InputError(
         f"{source.root} without COCO annotations",
-        "annotations/instances_*.json, or _annotations.coco.json beside the pictures",
+        "annotations/instances_*.json, or _annotations.coco.json next to the pictures",
         "choose its format",
     )
 

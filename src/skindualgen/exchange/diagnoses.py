@@ -37,7 +37,7 @@ def stated_class(source: Source, name: str, where: str) -> dict[str, Any]:
     """Return `class_fields` of a class that somebody has written; one that the ISIC Archive does not have is noted.
 
     Args:
-        source: is told of the note.
+        source: takes the note.
         name: of the class, in any case, with blanks or underscores.
         where: what has this class, for the message.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, PairRecord
+from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, PairRecord, listed
 from skindualgen.data.sources.base import Tree
 
 SHOWN = 5
@@ -29,5 +29,4 @@ def unnamed_line(root: Path, files: Sequence[str]) -> str | None:
     """Return a line that says which files were passed over; None without any."""
     if not files:
         return None
-    more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
-    return f"note: {len(files)} files of {root} that no record names: {', '.join(files[:SHOWN])}{more}"
+    return f"note: {len(files)} files of {root} that no record names: {listed(files, SHOWN)}"

@@ -39,7 +39,7 @@ FORMATS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class ExchangeOptions:
-    """What a format may be told.
+    """Options of a format.
 
     Attributes:
         link: hard links instead of copies, where the format takes files as they are.
@@ -67,7 +67,7 @@ class Format(Protocol):
     Attributes:
         DESCRIPTION: what it is, for the user.
         LOSES: what it cannot hold by itself, for the user; docs/formats.md says the same.
-        HOLDS_ALL: every field of a record stands in the format's own files, so no records are written beside them.
+        HOLDS_ALL: every field of a record is in the format's own files, so no records are written next to them.
 
     The folders that `write` and `read` fill are new and empty; they take their final name only when all is done, so an
     error may leave them as they are. A module takes pairs one after the other: `write` from

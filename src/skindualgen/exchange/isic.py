@@ -19,9 +19,9 @@ from skindualgen.exchange.diagnoses import class_name
 from skindualgen.exchange.formats import ExchangeOptions, GivenBack, counted
 from skindualgen.exchange.pairs import Pair, put, read_pairs
 from skindualgen.exchange.pictures import plain_mask
-from skindualgen.exchange.source import Source, csv_text
+from skindualgen.exchange.source import Source
 from skindualgen.exchange.writing import FoundPair
-from skindualgen.files import PNG_KEY, atomic_write_text
+from skindualgen.files import PNG_KEY, atomic_write_text, csv_text
 
 DESCRIPTION = "ISIC challenge 2018: ISIC_*.jpg, ISIC_*_segmentation.png, task 3 table"
 LOSES = (
@@ -56,7 +56,7 @@ def write(source: Path, records: Sequence[PairRecord], out: Path, options: Excha
     for pair in read_pairs(source, records, options.report):
         record, name, part = pair.record, names[pair.record.isic_id], PARTS[pair.record.split]
         put(out / f"ISIC2018_Task1-2_{part}_Input" / f"{name}.jpg", _jpeg(pair))
-        pair.put_mask(out / f"ISIC2018_Task1_{part}_GroundTruth" / f"{name}_segmentation.png")
+        pair.put_lesion(out / f"ISIC2018_Task1_{part}_GroundTruth" / f"{name}_segmentation.png")
         column = COLUMN_OF.get(class_name(record))
         diagnosis = {"diagnosis": ONE_HOT_2018[column.lower()]} if column is not None else {}
         given_back[record.isic_id] = {"isic_id": name, **diagnosis}

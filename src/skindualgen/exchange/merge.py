@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord, Report
-from skindualgen.data.audit import LINK_FIELDS
+from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord, Report, listed
+from skindualgen.data.audit import LINK_FIELDS, record_links
 from skindualgen.data.manifest import counts, manifest_sha256, read_metadata, write_dataset
 from skindualgen.data.mask_classes import read_mask_classes
 from skindualgen.data.prepare import file_stems
 from skindualgen.data.review import used
-from skindualgen.data.splits import Link, connected_components, crossing_components
+from skindualgen.data.splits import connected_components, crossing_components
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.data.training_items import (
     TRAINING_ITEMS_FILE,
@@ -67,7 +67,7 @@ class Merged:
     Attributes:
         counts: of pairs.
         respelt: diagnosis as a folder has it -> the term that is written, where folders spell one term in several ways.
-        known_leaks: what generators have seen of the held-out pairs, one text a folder.
+        known_leaks: what generators have seen of the held-out pairs, one text per folder.
         rejected: name of a folder -> its pairs that were left out, as a reviewer has rejected them.
         unnamed: folder -> its files in ``images/`` and ``masks/`` that no record names.
     """
@@ -161,7 +161,7 @@ def _refuse_held_out_synthetic(parts: Sequence[Part]) -> None:
         wrong = [f"{r.isic_id} ({r.split})" for r in part.records if r.origin == "synthetic" and r.split != "train"]
         if wrong:
             raise InputError(
-                f"{len(wrong)} synthetic pairs of {part.root} outside the train split: {_shown(wrong)}",
+                f"{len(wrong)} synthetic pairs of {part.root} outside the train split: {listed(wrong, SHOWN)}",
                 "synthetic pairs to train on alone",
                 "leave them out, or set their split to train",
             )
@@ -183,29 +183,21 @@ def _refuse_repeats(parts: Sequence[Part]) -> None:
                     twice.append(f"{isic_id} of {part.root} and {other_id} of {other_root}")
             first |= {value: (part.root, isic_id) for value, isic_id in own.items()}
         if twice:
-            raise InputError(f"{len(twice)} {what} twice: {_shown(twice)}", "each pair once", remedy)
+            raise InputError(f"{len(twice)} {what} twice: {listed(twice, SHOWN)}", "each pair once", remedy)
 
 
 def _refuse_crossing(parts: Sequence[Part]) -> None:
     """Refuse a patient, lesion or group in two splits of the merged set."""
     records = [record for part in parts for record in part.records]
-    components = connected_components([list(_links(record)) for record in records])
+    components = connected_components([record_links(record) for record in records])
     crossing = crossing_components(components, [record.split for record in records])
     if crossing:
         first = [f"{records[index].isic_id} ({records[index].split})" for index in crossing[0]]
         raise InputError(
-            f"{len(crossing)} groups of one patient, lesion or split group in two splits, first {_shown(first)}",
+            f"{len(crossing)} groups of one patient, lesion or split group in two splits, first {listed(first, SHOWN)}",
             "each group on one side",
             "split the real data anew with `skindualgen prepare`",
         )
-
-
-def _links(record: PairRecord) -> Iterator[Link]:
-    more: Mapping[str, Any] = record.model_extra or {}
-    for field in LINK_FIELDS:
-        value = getattr(record, field, None) or more.get(field)
-        if value is not None:
-            yield field, str(value)
 
 
 def _seen_by_generators(parts: Sequence[Part]) -> list[str]:
@@ -218,7 +210,7 @@ def _seen_by_generators(parts: Sequence[Part]) -> list[str]:
         seen = {field: {getattr(item, field) for item in part.seen.items} - {None} for field in SHARED_FIELDS}
         common = [text for item in held_out if (text := _common(item, seen))]
         if common:
-            texts.append(f"the generator of {part.root} has seen {len(common)} held-out pairs: {_shown(common)}")
+            texts.append(f"the generator of {part.root} has seen {len(common)} held-out pairs: {listed(common, SHOWN)}")
     return texts
 
 
@@ -278,8 +270,3 @@ def _summary(part: Part) -> dict[str, Any]:
         "rejected": part.rejected,
         "trained_on_sha256": sha256_file(path) if path.is_file() else None,
     }
-
-
-def _shown(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

@@ -169,7 +169,7 @@ def _validation(source: Source, root: str, training: set[str]) -> set[str]:
     if len(folds) > 1:
         source.note(f"{file} has {len(folds)} folds; the first one says which cases are of val")
     if rest := sorted(training - train - val):
-        source.note(f"{len(rest)} cases of imagesTr, first {rest[0]}, stand in no part of {file}: they are of train")
+        source.note(f"{len(rest)} cases of imagesTr, first {rest[0]}, are in no part of {file}: they are of train")
     return val
 
 

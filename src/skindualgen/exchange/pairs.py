@@ -14,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from skindualgen.contracts import InputError, PairRecord, Report, Split
+from skindualgen.contracts import FILE_FIELDS, InputError, PairRecord, Report, Split
 from skindualgen.data.images import ItemError, Photograph, load_photograph
 from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses, read_class_mask, read_mask_classes
 from skindualgen.data.masks import load_mask
 from skindualgen.data.prepare import file_stems
-from skindualgen.exchange.pictures import decoded, plain_mask, size_of
+from skindualgen.exchange.pictures import decoded, encode_mask, plain_mask, size_of
 from skindualgen.files import sha256_bytes
 
+CLASSES_FIELD = "mask_classes"
+"""Field of a record in a shard: names and levels of its mask's classes, if there are several."""
 SPLITS: tuple[Split, ...] = get_args(Split)
-FILE_FIELDS = frozenset({"file_name", "mask_file_name", "sha256", "mask_sha256"})
-"""Fields of a record that speak of the files of one folder, and are made anew in another."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,13 @@ class Pair:
         if self.mask_bytes is not None:
             put(final, self.mask_bytes, self.linked and self.linked / str(self.record.mask_file_name))
 
+    def put_lesion(self, final: Path) -> None:
+        """As `put_mask`, for formats whose masks have one class: of several classes it writes the whole lesion."""
+        if len(self.classes) == 1:
+            self.put_mask(final)
+        elif self.mask_bytes is not None:
+            put(final, encode_mask(self.lesion(), self.record.isic_id if self.record.origin == "synthetic" else None))
+
     @property
     def suffix(self) -> str:
         """Ending of the image file, in lower case with its dot."""
@@ -66,7 +73,7 @@ class Pair:
         return decoded(self.image_bytes, self.record.file_name)
 
     def refuse_turned(self) -> None:
-        """Raise InputError if metadata turn the stored image: outlines beside a copy would fit one reading only."""
+        """Raise InputError if metadata turn the stored image: outlines next to a copy would fit one reading only."""
         size_of(self.image_bytes, self.record.file_name)
 
     def photograph(self) -> Photograph:
@@ -178,6 +185,20 @@ def read_shards(source: Path, records: Sequence[PairRecord], size: int, report: 
         for index in range(count):
             yield Shard(split, index, count, islice(pairs, min(size, len(part) - index * size)))
     next(pairs, None)  # lets it report that all is done
+
+
+def with_classes(source: Path, records: Sequence[PairRecord]) -> list[PairRecord]:
+    """Return records that name the classes of their masks, if there are several: shards leave ``dataset.json`` behind.
+
+    Raises:
+        InputError: see `skindualgen.data.mask_classes.read_mask_classes`.
+    """
+    classes = read_mask_classes(source)
+    if len(classes) == 1:
+        return list(records)
+    return [
+        record.model_copy(update={CLASSES_FIELD: dict(classes)} if record.mask_file_name else {}) for record in records
+    ]
 
 
 def described(record: PairRecord) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from skindualgen.contracts import InputError, PairRecord, Split
 from skindualgen.exchange.formats import ExchangeOptions, GivenBack, optional_package
-from skindualgen.exchange.pairs import Pair, read_shards
+from skindualgen.exchange.pairs import CLASSES_FIELD, Pair, read_shards, with_classes
 from skindualgen.exchange.pictures import plain_mask, usual_suffix
 from skindualgen.exchange.source import Source, short, split_of_parts, split_word
 from skindualgen.exchange.writing import FoundPair
@@ -128,6 +128,7 @@ def _next_group(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> GivenBack:
     """See `skindualgen.exchange.formats.Format`."""
+    records = with_classes(source, records)
     schema = _schema(records)
     (out / "data").mkdir()
     for split, index, count, pairs in read_shards(source, records, options.shard_size, options.report):
@@ -148,7 +149,7 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> Iterator[FoundP
         split = split_word(PurePosixPath(file).name.split("-")[0].removesuffix(".parquet")) or split_of_parts(file)
         for row in read_rows(table, file):
             options.report(done, total)
-            yield _found(file, row, split)
+            yield _found(source, file, row, split)
             done += 1
         if split is None and "split" not in table.schema_arrow.names:
             source.note(f"{file} states no split: its photographs are of train")
@@ -168,7 +169,8 @@ def _schema(records: Sequence[PairRecord]) -> Any:
         try:
             types[name] = pyarrow.array([row.get(name) for row in rows]).type
         except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError) as error:
-            raise InputError(f"values of {name} of several types ({error})", "one type a column", "fix them") from error
+            got = f"values of {name} of several types ({error})"
+            raise InputError(got, "one type per column", "fix them") from error
     return picture_schema(datasets.Features.from_arrow_schema(pyarrow.schema(types)))
 
 
@@ -181,7 +183,7 @@ def _row(pair: Pair) -> dict[str, Any]:
     return {**_columns(pair.record), "image": picture(f"{pair.name}{pair.suffix}", pair.image_bytes), **mask}
 
 
-def _found(file: str, row: dict[str, Any], split: Split | None) -> FoundPair:
+def _found(source: Source, file: str, row: dict[str, Any], split: Split | None) -> FoundPair:
     where = f"{short(row['isic_id'])} in {file}"
     pictures = {column: _content(where, row, column) for column in PICTURES}
     fields = {name: value for name, value in row.items() if value is not None and name not in PICTURES}
@@ -193,8 +195,9 @@ def _found(file: str, row: dict[str, Any], split: Split | None) -> FoundPair:
     image, mask = pictures["image"], pictures["mask"]
     if image is None or "isic_id" not in fields:
         raise InputError(f"{where} without an image or an id", "embedded pictures and isic_id", "embed them")
-    mask = plain_mask(mask, f"of {where}") if mask is not None else None
-    return FoundPair(fields, image, mask, where, _suffix(row["image"], image, where))
+    classes = source.mask_classes(fields.pop(CLASSES_FIELD, None), where)
+    mask = plain_mask(mask, f"of {where}", classes) if mask is not None else None
+    return FoundPair(fields, image, mask, where, _suffix(row["image"], image, where), classes)
 
 
 def _suffix(picture: Any, data: bytes, where: str) -> str:
@@ -204,7 +207,7 @@ def _suffix(picture: Any, data: bytes, where: str) -> str:
 
 
 def _content(where: str, row: dict[str, Any], column: str) -> bytes | None:
-    """Return the bytes of a picture, checked against the hash that stands beside it."""
+    """Return the bytes of a picture, checked against the hash next to it."""
     picture = row.get(column)
     if picture is None:
         return None

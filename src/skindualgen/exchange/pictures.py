@@ -12,6 +12,7 @@ from PIL import Image
 from skindualgen.contracts import InputError
 from skindualgen.data.decoding import EXIF_ORIENTATION, EXIF_TRANSPOSE, FORMATS, MAX_PIXELS
 from skindualgen.data.images import size_text
+from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses
 from skindualgen.files import png_bytes, png_info
 
 USUAL_SUFFIXES = {
@@ -80,11 +81,11 @@ def _opened(data: bytes, name: str) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         raise InputError(f"{name} of {size_text(image.size)} px", f"at most {MAX_PIXELS} pixels", "make it smaller")
     if frames > 1 and image.format != "MPO":
-        raise InputError(f"{name} with {frames} frames", "one picture a file", "choose one frame")
+        raise InputError(f"{name} with {frames} frames", "one picture per file", "choose one frame")
     if orientation in EXIF_TRANSPOSE:
         raise InputError(
             f"{name} with the orientation {orientation} in its metadata",
-            "pixels stored upright, as a mask beside them may or may not be turned",
+            "pixels stored upright, as a mask next to them may or may not be turned",
             "store picture and mask upright, or let `skindualgen prepare` do it",
         )
     return image
@@ -100,16 +101,18 @@ def refuse_other_size(mask: tuple[int, int], picture: tuple[int, int], name: str
         )
 
 
-def plain_mask(data: bytes, name: str) -> bytes:
+def plain_mask(data: bytes, name: str, classes: MaskClasses = LESION_ONLY) -> bytes:
     """Return a mask file that is as the data set layout has it.
 
     Raises:
-        InputError: it is not a grey PNG of 0 and 255.
+        InputError: it is not a grey PNG of 0 and the levels of the classes: 255, if the lesion is the only one.
     """
-    mask = decoded(data, name)
-    if mask.format != "PNG" or mask.mode != "L" or set(np.unique(np.asarray(mask)).tolist()) - {0, 255}:
+    mask, levels = decoded(data, name), (0, *sorted(classes.values()))
+    if mask.format != "PNG" or mask.mode != "L" or set(np.unique(np.asarray(mask)).tolist()) - {*levels}:
         raise InputError(
-            f"mask {name} of mode {mask.mode}", "a grey PNG of 0 and 255", "let `skindualgen prepare` make it binary"
+            f"mask {name} of mode {mask.mode}",
+            f"a grey PNG of {', '.join(map(str, levels[:-1]))} and {levels[-1]}",
+            "let `skindualgen prepare` make it binary",
         )
     return data
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import reprlib
 from collections.abc import Iterable, Sequence
@@ -13,6 +11,7 @@ from typing import Any
 
 from skindualgen.contracts import InputError, Split
 from skindualgen.data.images import SUFFIXES, ItemError
+from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses, checked_classes, read_mask_classes
 from skindualgen.data.sources.base import Rejection, Tree, key
 from skindualgen.data.sources.values import SPLIT_NAMES
 
@@ -22,12 +21,11 @@ SHOWN_CHARACTERS = 60
 """Of a value in a message."""
 SHORTENED = reprlib.Repr()
 SHORTENED.maxstring = SHORTENED.maxother = SHORTENED.maxlong = SHOWN_CHARACTERS
-REJECTION_COLUMNS = ("isic_id", "file", "reason", "detail")
 
 
 @dataclass(frozen=True)
 class Account:
-    """What an import has to say besides its pairs.
+    """What an import has to say apart from its pairs.
 
     Attributes:
         left_out: files and parts of files that were not used, each with its reason.
@@ -97,6 +95,19 @@ class Source:
             return json.loads(self.text(file))
         except (ValueError, RecursionError) as error:
             raise InputError(f"{file}: {error}", "a whole JSON file", "write it again") from None
+
+    def mask_classes(self, stated: object = None, where: str = "") -> MaskClasses:
+        """Return the classes of masks: as stated, or as the folder's own ``dataset.json`` names them, if it is one.
+
+        Raises:
+            InputError: what is stated names no classes.
+        """
+        if stated is not None:
+            return checked_classes(stated, where)
+        try:
+            return read_mask_classes(self.root)
+        except InputError:  # nnU-Net has a dataset.json of its own
+            return LESION_ONLY
 
     def images(self) -> list[str]:
         """Return the files whose ending is that of a picture."""
@@ -176,18 +187,6 @@ def split_word(name: str) -> Split | None:
 def split_of_parts(file: str) -> Split | None:
     """Return the split that the folders of a file state, the nearest first; None if none does."""
     return next((split for part in reversed(PurePosixPath(file).parent.parts) if (split := split_word(part))), None)
-
-
-def rejections_csv(rejections: Iterable[Rejection]) -> str:
-    """Return what was left out as the table that `skindualgen prepare` writes as well."""
-    return csv_text([REJECTION_COLUMNS, *((item.isic_id, item.file, item.reason, item.detail) for item in rejections)])
-
-
-def csv_text(rows: Iterable[Sequence[str]]) -> str:
-    """Return rows as comma separated values."""
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
-    return buffer.getvalue()
 
 
 def short(value: object) -> str:

@@ -8,21 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skindualgen.contracts import REJECTED_FILE, InputError, Origin, PairRecord, Split
+from skindualgen.contracts import FILE_FIELDS, REJECTED_FILE, InputError, Origin, PairRecord, Split
 from skindualgen.data.manifest import counts, manifest_sha256, read_metadata, write_dataset
 from skindualgen.data.review import count_rejected, used
+from skindualgen.data.sources.base import rejections_csv
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE, read_training_items
 from skindualgen.exchange.folders import unnamed_files
 from skindualgen.exchange.formats import ExchangeOptions, GivenBack, load_format
-from skindualgen.exchange.pairs import FILE_FIELDS, described
+from skindualgen.exchange.pairs import described
 from skindualgen.exchange.pictures import decoded
-from skindualgen.exchange.source import Source, rejections_csv
+from skindualgen.exchange.source import Source
 from skindualgen.exchange.writing import FoundPair, PairWriter, checked_record, recorded_inside
 from skindualgen.files import atomic_write_bytes, atomic_write_text, run_record
 from skindualgen.folders import new_folder
 
 SIDECAR_FILE = "skindualgen_metadata.jsonl"
-"""The records beside a format that cannot hold all of them; no tool needs it, and `import_data` reads it."""
+"""The records next to a format that cannot hold all of them; no tool needs it, and `import_data` reads it."""
 EXPORTED_AS = "exported_as"
 """Field of a line there: what the format gives back otherwise than the record has it."""
 
@@ -34,7 +35,7 @@ class Exported:
     Attributes:
         counts: as in ``dataset.json``.
         loses: what the format cannot hold by itself.
-        sidecar: the records were written beside it.
+        sidecar: the records were written next to it.
         rejected: pairs that were left out, as a reviewer has rejected them.
         without_mask: photographs that were left out, as they have no mask.
         unnamed: files in ``images/`` and ``masks/`` that no record names.
@@ -60,9 +61,9 @@ def export_data(
 ) -> Exported:
     """Write a data set folder in another format; ``out`` appears when all is written, and not before.
 
-    Every file is checked against its recorded hash. Where the format does not hold all of a record, the records stand
-    beside it in `SIDECAR_FILE`. ``trained_on.json`` goes along with synthetic pairs. Pairs that a reviewer has rejected
-    are left out.
+    Every file is checked against its recorded hash. Where the format does not hold all of a record, the records are
+    next to it in `SIDECAR_FILE`. ``trained_on.json`` goes along with synthetic pairs. Pairs that a reviewer has
+    rejected are left out.
 
     Args:
         source: data set folder of real or synthetic pairs.
@@ -86,9 +87,9 @@ def export_data(
         records = [record for record in records if record.mask_file_name is not None]
     rejected, records = count_rejected(records), used(records)
     if not records:
-        besides = f" but {rejected} that were rejected in review" if rejected else ""
+        hint = f" but {rejected} that were rejected in review" if rejected else ""
         raise InputError(
-            f"no such pair in {source}{besides}", "pairs to write", "choose another --only or no --require-masks"
+            f"no such pair in {source}{hint}", "pairs to write", "choose another --only or no --require-masks"
         )
     with new_folder(out, source, remedy="choose another OUT") as folder:
         given_back = module.write(source, records, folder, options)
@@ -105,7 +106,7 @@ def import_data(
 ) -> list[PairRecord]:
     """Read a folder of another format into a data set folder, which appears when all is written.
 
-    What the format states counts; what it does not state is taken from the records beside it (`SIDECAR_FILE`), or else
+    What the format states counts; what it does not state is taken from the records next to it (`SIDECAR_FILE`), or else
     from the text inside the image, where `skindualgen generate` writes its record. What was not used stands in
     ``rejected.csv`` with its reason.
 
@@ -126,21 +127,22 @@ def import_data(
     if not source.is_dir():
         raise InputError(f"{source}, which is no folder", "a folder of the format", "check the path")
     files = Source(source)
-    beside = _read_sidecar(files)
+    sidecar = _read_sidecar(files)
     with new_folder(out, source, remedy="choose another OUT") as folder:
         writer = PairWriter(folder)
         found = module.read(files, folder, options)
         read = [writer.add(pair) if isinstance(pair, FoundPair) else pair for pair in found]
         if not read:
             raise InputError(f"no pair in {source}", f"pairs in the format {format_name}", "choose the folder's format")
-        records = [_completed(folder, record, beside, origin, inside=not module.HOLDS_ALL) for record in read]
-        for isic_id in sorted(beside.keys() - {record.isic_id for record in read}):
+        records = [_completed(folder, record, sidecar, origin, inside=not module.HOLDS_ALL) for record in read]
+        for isic_id in sorted(sidecar.keys() - {record.isic_id for record in read}):
             files.leave_out(SIDECAR_FILE, "record_without_pair", "no pair of the folder has this id", isic_id)
         if _copy_training_items(source, folder):
             files.take(TRAINING_ITEMS_FILE)
         account = files.account()
         imported_from = {"format": format_name, "manifest_sha256": manifest_sha256(records)}
-        write_dataset(folder, records, made_by=run_record(imported_from=imported_from, notes=account.notes))
+        made_by = run_record(imported_from=imported_from, notes=account.notes)
+        write_dataset(folder, records, made_by=made_by, mask_classes=writer.classes or files.mask_classes())
         atomic_write_text(folder / REJECTED_FILE, rejections_csv(account.left_out))
     options.told(account)
     return sorted(records, key=lambda record: record.file_name)
@@ -157,10 +159,10 @@ def _write_sidecar(folder: Path, records: Sequence[PairRecord], given_back: Give
 
 
 def _read_sidecar(source: Source) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
-    """Return the records beside a format by the id that the format has: fields, and those it gives back otherwise."""
-    beside: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+    """Return the records next to a format by the id that the format has: fields, and those it gives back otherwise."""
+    sidecar: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
     if SIDECAR_FILE not in source.files:
-        return beside
+        return sidecar
     for number, line in enumerate(source.text(SIDECAR_FILE).split("\n"), start=1):
         if not line.strip():
             continue
@@ -174,27 +176,27 @@ def _read_sidecar(source: Source) -> dict[str, tuple[dict[str, Any], dict[str, A
                 f"{where}: {type(error).__name__}: {error}", "a record", f"fix the line, or remove {SIDECAR_FILE}"
             ) from error
         checked_record({"file_name": "-", **fields}, where)
-        if isic_id in beside:
+        if isic_id in sidecar:
             raise InputError(f"{where}: {isic_id!r} a second time", "each id once", "remove one of the lines")
-        beside[isic_id] = fields, exported_as
-    return beside
+        sidecar[isic_id] = fields, exported_as
+    return sidecar
 
 
 def _completed(
     folder: Path,
     record: PairRecord,
-    beside: Mapping[str, tuple[dict[str, Any], dict[str, Any]]],
+    sidecar: Mapping[str, tuple[dict[str, Any], dict[str, Any]]],
     origin: Origin | None,
     *,
     inside: bool,
 ) -> PairRecord:
-    """Return a record that was read from a format, with what is known of its pair besides.
+    """Return a record that was read from a format, with what else is known of its pair.
 
     A field that the format states counts, unless it states what was written into it for another value. Where no record
-    stands beside the format, ``inside`` asks the image itself.
+    is next to the format, ``inside`` asks the image itself.
     """
     stated = record.model_dump(exclude_unset=True)
-    known, exported_as = beside.get(record.isic_id, ({}, {}))
+    known, exported_as = sidecar.get(record.isic_id, ({}, {}))
     if not known and inside:
         path = folder / record.file_name
         known = recorded_inside(decoded(path.read_bytes(), str(path)))

@@ -13,10 +13,10 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from skindualgen.contracts import InputError, PairRecord, Split
+from skindualgen.contracts import FILE_FIELDS, InputError, PairRecord, Split
 from skindualgen.data.images import SUFFIXES
 from skindualgen.exchange.formats import ExchangeOptions, GivenBack, counted, optional_package
-from skindualgen.exchange.pairs import FILE_FIELDS, Pair, read_shards
+from skindualgen.exchange.pairs import CLASSES_FIELD, Pair, read_shards, with_classes
 from skindualgen.exchange.pictures import plain_mask
 from skindualgen.exchange.source import Source, split_of_parts, split_word
 from skindualgen.exchange.writing import FoundPair
@@ -130,7 +130,9 @@ def _entry(archive: tarfile.TarFile, member: tarfile.TarInfo, size: int, only: s
 
 def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> GivenBack:
     """See `skindualgen.exchange.formats.Format`; equal pairs give equal bytes, as no time is stored."""
-    for split, index, _, pairs in read_shards(source, records, options.shard_size, options.report):
+    for split, index, _, pairs in read_shards(
+        source, with_classes(source, records), options.shard_size, options.report
+    ):
         write_tar(out / f"{split}-{index:06d}.tar", map(_sample, pairs))
     return {}
 
@@ -140,10 +142,8 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> Iterator[FoundP
     files = source.named(r".*\.tar")
     if not files:
         compressed = source.named(r".*\.(tar\..*|tgz)")
-        besides = f", but with {compressed[0]}: compressed" if compressed else ""
-        raise InputError(
-            f"{source.root} without a tar shard{besides}", "files *.tar", "unpack or choose another format"
-        )
+        hint = f", but with {compressed[0]}: compressed" if compressed else ""
+        raise InputError(f"{source.root} without a tar shard{hint}", "files *.tar", "unpack or choose another format")
     for file in counted(files, options.report):
         split = split_word(PurePosixPath(file).name.split("-")[0].removesuffix(".tar")) or split_of_parts(file)
         unread: Counter[str] = Counter()
@@ -155,7 +155,7 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> Iterator[FoundP
                     raise InputError(f"a second {key}.{ending} in {file}", "each file once", "write the shard again")
                 contents[ending] = entry.content or b""
             unread.update(ending for ending in contents.keys() - KEYS if not _picture(ending))
-            pair = _found(file, key, contents, split)
+            pair = _found(source, file, key, contents, split)
             if "split" not in pair.fields:
                 source.note(f"{file} states no split: its photographs are of train")
             yield pair
@@ -192,7 +192,7 @@ def _members(source: Source, file: str) -> Iterator[Entry]:
 
 
 def _caption(data: bytes | None, where: str, fields: Mapping[str, Any]) -> dict[str, str]:
-    """Return the prompt that the text beside a picture is, as tools of text and pictures write it.
+    """Return the prompt that the text next to a picture is, as tools of text and pictures write it.
 
     Raises:
         InputError: no text, or another than the record's.
@@ -208,7 +208,7 @@ def _caption(data: bytes | None, where: str, fields: Mapping[str, Any]) -> dict[
     return {"prompt": text} if text else {}
 
 
-def _found(file: str, key: str, files: Mapping[str, bytes], split: Split | None) -> FoundPair:
+def _found(source: Source, file: str, key: str, files: Mapping[str, bytes], split: Split | None) -> FoundPair:
     images = [ending for ending in files if _picture(ending)]
     where = f"{key} in {file}"
     try:
@@ -217,7 +217,7 @@ def _found(file: str, key: str, files: Mapping[str, bytes], split: Split | None)
     except (ValueError, AttributeError, RecursionError) as error:
         raise InputError(f"{key}.{RECORD_KEY} in {file}: {error}", "a JSON object", "write it again") from error
     if len(images) != 1:
-        raise InputError(f"{len(images)} images of {where}", "one image a sample", "choose one")
+        raise InputError(f"{len(images)} images of {where}", "one image per sample", "choose one")
     image, mask = files[images[0]], files.get(MASK_KEY)
     for name, data, expected in (("image", image, hashes["sha256"]), ("mask", mask, hashes["mask_sha256"])):
         if data is not None and expected is not None and sha256_bytes(data) != expected:
@@ -227,5 +227,6 @@ def _found(file: str, key: str, files: Mapping[str, bytes], split: Split | None)
         stated["split"] = split
     stated |= _caption(files.get(CAPTION_KEY), where, fields)
     described = {name: value for name, value in fields.items() if name not in FILE_FIELDS}
-    mask = plain_mask(mask, f"{key}.{MASK_KEY} in {file}") if mask is not None else None
-    return FoundPair({**stated, **described}, image, mask, where, f".{images[0]}")
+    classes = source.mask_classes(described.pop(CLASSES_FIELD, None), where)
+    mask = plain_mask(mask, f"{key}.{MASK_KEY} in {file}", classes) if mask is not None else None
+    return FoundPair({**stated, **described}, image, mask, where, f".{images[0]}", classes)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import Image
 from pydantic import ValidationError
 
-from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord
+from skindualgen.contracts import FILE_FIELDS, IMAGES_DIR, MASKS_DIR, InputError, PairRecord, first_problem
 from skindualgen.data.images import SUFFIXES, ItemError, load_photograph
+from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses
 from skindualgen.data.prepare import file_stems
-from skindualgen.exchange.pairs import FILE_FIELDS, put
+from skindualgen.exchange.pairs import put
 from skindualgen.exchange.pictures import decoded, refuse_other_size
 from skindualgen.exchange.source import short
 from skindualgen.files import PNG_KEY, sha256_bytes
@@ -30,9 +31,10 @@ class FoundPair:
     Attributes:
         fields: of the record, as far as the format states them, ``isic_id`` among them.
         image: content of the image file.
-        mask: content of the mask file, PNG with 0 and 255; None without a mask.
+        mask: content of the mask file, PNG with 0 and the classes' levels; None without a mask.
         where: the file that it comes from, for messages.
         suffix: ending of the image file; that of ``where`` if not given.
+        classes: of the mask.
     """
 
     fields: Mapping[str, Any]
@@ -40,6 +42,7 @@ class FoundPair:
     mask: bytes | None
     where: str
     suffix: str | None = None
+    classes: MaskClasses = field(default_factory=lambda: LESION_ONLY)
 
 
 def recorded_inside(image: Image.Image) -> dict[str, Any]:
@@ -59,6 +62,7 @@ class PairWriter:
     def __init__(self, out: Path) -> None:
         """Make the two folders below ``out``, which must exist."""
         self.out = out
+        self.classes: MaskClasses | None = None
         self._ids: set[str] = set()
         self._stems: set[str] = set()
         for name in (IMAGES_DIR, MASKS_DIR):
@@ -81,6 +85,10 @@ class PairWriter:
                 f"a second {isic_id}, or a picture {suffix} ({name})", "one id a pair, a picture", "rename it"
             )
         if mask is not None:
+            self.classes = pair.classes if self.classes is None else self.classes
+            if dict(self.classes) != dict(pair.classes):
+                got = f"masks with the classes {dict(self.classes)}, and {dict(pair.classes)} in {where}"
+                raise InputError(got, "the same classes in all masks", "read them into folders of their own")
             refuse_other_size(decoded(mask, f"the mask of {isic_id}").size, size, where)
         stem = file_stems([isic_id])[isic_id]
         if stem.casefold() in self._stems:
@@ -120,9 +128,9 @@ def checked_record(fields: Mapping[str, Any], where: str) -> PairRecord:
     try:
         return PairRecord.model_validate(dict(fields))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the record"
-        raise InputError(f"{place} of {where}: {first['msg']}", "a record's fields", "fix the value") from None
+        place, problem = first_problem(error)
+        got = f"{place or 'the record'} of {where}: {problem}"
+        raise InputError(got, "a record's fields", "fix the value") from None
 
 
 def _plain_value(value: Any, depth: int = 0) -> bool:

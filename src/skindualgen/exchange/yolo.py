@@ -73,7 +73,7 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> Iterator[FoundP
         fields |= {"split": picture.split} if picture.split is not None else {}
         names = sorted({item.name for item in objects or ()})
         if len(names) > 1:
-            raise InputError(f"{picture.labels} with {', '.join(names)}", "one diagnosis an image", "fix its labels")
+            raise InputError(f"{picture.labels} with {', '.join(names)}", "one diagnosis per image", "fix its labels")
         fields |= stated_class(source, names[0], picture.labels) if names else {}
         mask = _mask(source, picture, objects, (height, width), options)
         yield FoundPair(fields, data, mask, picture.file)

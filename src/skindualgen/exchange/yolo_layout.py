@@ -1,7 +1,7 @@
 """Where the pictures of a YOLO data set lie, and what its classes are called.
 
 Source: https://docs.ultralytics.com/datasets/segment/ (``data.yaml``; folders, lists of folders, or text files of
-pictures) and ``ultralytics.data.utils``: ``img2label_paths`` (labels beside ``images/``), ``check_det_dataset``
+pictures) and ``ultralytics.data.utils``: ``img2label_paths`` (labels next to ``images/``), ``check_det_dataset``
 (``../train/images``, as Roboflow writes, is then looked for without ``../``);
 https://docs.cvat.ai/docs/dataset_management/formats/format-yolo-ultralytics/ (``train.txt``).
 """
@@ -130,7 +130,7 @@ def _note_root(source: Source, file: str, content: Mapping[str, Any]) -> None:
     """Say that ``path``, which names the data set's folder on somebody's machine, is not looked at."""
     root = content.get("path")
     if root is not None and str(root).rstrip("/") not in (".", ""):
-        source.note(f"path {short(str(root))} of {file} is not used: its folders are looked for beside it")
+        source.note(f"path {short(str(root))} of {file} is not used: its folders are looked for next to it")
 
 
 def _pictures(source: Source, where: str, folder: str, value: Any) -> Iterator[str]:
@@ -152,7 +152,7 @@ def _pictures(source: Source, where: str, folder: str, value: Any) -> Iterator[s
 def _paths(where: str, folder: str, item: str) -> list[str]:
     """Return what a path of ``data.yaml`` may mean in the source, "" being that itself.
 
-    Roboflow writes ``../`` before folders that lie beside ``data.yaml``.
+    Roboflow writes ``../`` before folders that lie next to ``data.yaml``.
     """
     text = item.replace("\\", "/").strip()
     paths = []
@@ -161,7 +161,7 @@ def _paths(where: str, folder: str, item: str) -> list[str]:
         if not path.startswith(("..", "/")) and not re.match(r"[A-Za-z]:", path):
             paths.append("" if path == "." else path)
     if not paths:
-        raise InputError(f"{where}: {short(item)}, outside of the folder", "a path beside data.yaml", "write it so")
+        raise InputError(f"{where}: {short(item)}, outside of the folder", "a path next to data.yaml", "write it so")
     return paths
 
 
@@ -181,7 +181,7 @@ def _listed(source: Source, where: str, folder: str, paths: list[str]) -> Iterat
 
 
 def _labels_of(file: str) -> str:
-    """Return the label file of a picture: in ``labels`` for the last ``images`` of its folders, or else beside it."""
+    """Return the label file of a picture: in ``labels`` for the last ``images`` of its folders, or else next to it."""
     pure = PurePosixPath(file)
     parts = list(pure.parts)
     folders = _folders(file)

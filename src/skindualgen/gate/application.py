@@ -84,7 +84,7 @@ def open_pair(root: Path, record: PairRecord) -> tuple[Image.Image, Image.Image]
 
 
 def write_application(application: Application, out: Path) -> None:
-    """Write ``gate.csv``, a line a pair, and ``rejected.jsonl``, a record with its reasons a refused pair."""
+    """Write ``gate.csv``, one line per pair, and ``rejected.jsonl``, a record with its reasons per refused pair."""
     names = [rule.score for rule in application.gate.file.rules]
     lines = score_lines(application.pairs.records, application.diagnoses, application.verdicts, names)
     atomic_write_text(out / SCORES_FILE, lines)

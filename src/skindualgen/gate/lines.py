@@ -1,4 +1,4 @@
-"""Verdicts as a table: one line a pair."""
+"""Verdicts as a table: one line per pair."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from skindualgen.contracts import InputError
+from skindualgen.contracts import InputError, listed
 from skindualgen.data.audit import HASH_WORDS, hash_distances
 from skindualgen.data.dataset import Dataset
 from skindualgen.data.journal import perceptual_hash
@@ -176,15 +176,14 @@ def knowledge_caveats(generator_items: TrainingItems | None, amounts: Iterable[i
 
 
 def _text(where: Where, kind: Kind, leaks: Sequence[Leak]) -> str:
-    shown = []
-    for leak in leaks[:SHOWN_IDS]:
+    names = []
+    for leak in leaks:
         other = leak.other_id if leak.other_id != leak.test_id else ""
         notes = ", ".join(filter(None, [other, leak.detail]))
-        shown.append(f"{leak.test_id} ({notes})" if notes else leak.test_id)
-    more = f" and {len(leaks) - SHOWN_IDS} more" if len(leaks) > SHOWN_IDS else ""
+        names.append(f"{leak.test_id} ({notes})" if notes else leak.test_id)
     photographs = "test photograph has" if len(leaks) == 1 else "test photographs have"
     shared = "a near-duplicate" if kind == "near_duplicate" else f"the same {kind}"
-    return f"{len(leaks)} {photographs} {shared} in the {where}: {', '.join(shown)}{more}"
+    return f"{len(leaks)} {photographs} {shared} in the {where}: {listed(names, SHOWN_IDS)}"
 
 
 def _shared_fields(tested: Sequence[TrainingItem], others: Sequence[TrainingItem], where: Where) -> Iterator[Leak]:

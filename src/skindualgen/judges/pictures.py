@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.audit import record_links
 from skindualgen.data.dataset import Dataset
 from skindualgen.data.reading import resized_square
 from skindualgen.data.splits import connected_components
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.files import sha256_bytes, sha256_file
 from skindualgen.judges.features import FeatureExtractor, dihedral_views
-
-TIES = ("lesion_id", "patient_id", "split_group")
-"""Fields of a record that tie photographs together; the last is what `skindualgen prepare` found to belong together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,13 +88,22 @@ class PictureSet:
 
     @cached_property
     def groups(self) -> list[str]:
-        """[n], the same name for photographs of one lesion or patient."""
-        return lesion_groups(self.data)
+        """[n], the same name for photographs of one lesion or patient, even if what ties them was not taken along."""
+        groups = [""] * len(self)
+        for component in connected_components([record_links(record) for record in self.data]):
+            for position in component:
+                groups[position] = self.data[component[0]].isic_id
+        return groups
 
     @cached_property
     def digests(self) -> list[str]:
         """A hash of each item's files and diagnosis."""
-        return [content_digest(self.data.root, record) for record in self.data]
+        root, digests = self.data.root, []
+        for record in self.data:
+            mask = sha256_file(root / record.mask_file_name) if record.mask_file_name else ""
+            content = f"{sha256_file(root / record.file_name)}|{mask}|{record.diagnosis}"
+            digests.append(sha256_bytes(content.encode()))
+        return digests
 
     def of_diagnosis(self, name: str | None) -> NDArray[np.bool_]:
         """Which photographs have this diagnosis, [n]."""
@@ -108,7 +115,11 @@ class PictureSet:
         if np.array_equal(positions, np.arange(len(self))):
             return self
         records = [self.data.records[position] for position in positions]
-        return PictureSet(Dataset(self.data.root, records), self.images[positions], self.masks[positions])
+        taken = PictureSet(Dataset(self.data.root, records), self.images[positions], self.masks[positions])
+        vars(taken)["groups"] = [self.groups[position] for position in positions]
+        if "digests" in vars(self):  # the files are not read again
+            vars(taken)["digests"] = [self.digests[position] for position in positions]
+        return taken
 
     def with_masks(self) -> PictureSet:
         """Return the photographs that have a mask."""
@@ -138,25 +149,6 @@ def read_pictures(data: Dataset, size_px: int) -> PictureSet:
         InputError: a file is missing, damaged or not square.
     """
     return PictureSet(in_terms(data), data.images(size_px), data.masks(size_px))
-
-
-def lesion_groups(records: Sequence[PairRecord]) -> list[str]:
-    """Return a name for each record, the same one for photographs of one lesion or patient."""
-    links = [
-        [(name, str(value)) for name in TIES if (value := getattr(record, name, None)) is not None]
-        for record in records
-    ]
-    groups = [""] * len(records)
-    for component in connected_components(links):
-        for position in component:
-            groups[position] = records[component[0]].isic_id
-    return groups
-
-
-def content_digest(root: Path, record: PairRecord) -> str:
-    """Return a hash of a record's files and diagnosis."""
-    mask = sha256_file(root / record.mask_file_name) if record.mask_file_name else ""
-    return sha256_bytes(f"{sha256_file(root / record.file_name)}|{mask}|{record.diagnosis}".encode())
 
 
 def in_terms(data: Dataset) -> Dataset:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import time
@@ -20,12 +19,11 @@ from torch import Tensor, nn
 
 from skindualgen.contracts import InputError
 from skindualgen.files import atomic_path
+from skindualgen.hardware import training_precision
 
 HEADER_KEY = "skindualgen"
 GRADIENT_NORM = 1.0
 """Clipping norm of the gradient."""
-TIMED_STEPS = 3
-"""Steps that are timed in each precision, after one that warms up; the fastest counts."""
 
 Draw = Callable[[np.random.Generator, int], tuple[Tensor, Tensor]]
 """Draws one batch: network input [b, 3, s, s] in [-1, 1] and its target."""
@@ -37,7 +35,7 @@ class Budget:
 
     Attributes:
         steps: optimiser steps.
-        batch_size: photographs a step.
+        batch_size: photographs per step.
         learning_rate: AdamW's peak rate, after a linear warm-up, falling to 0 along a cosine.
         weight_decay: AdamW's decoupled decay.
         warmup: share of the steps that warm up.
@@ -129,35 +127,6 @@ def _gradient_norm(network: nn.Module) -> float:
     return float(nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM))
 
 
-def _bfloat16_is_emulated() -> bool:
-    """Whether PyTorch knows of this processor that it lacks bfloat16; older versions do not tell."""
-    if not hasattr(torch.cpu, "get_capabilities"):
-        return False
-    told = [present for name, present in torch.cpu.get_capabilities().items() if "bf16" in name]
-    return bool(told) and not any(told)
-
-
-def bfloat16_is_faster(
-    network: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], batch: tuple[Tensor, Tensor]
-) -> bool:
-    """Time a training step of a copy in each precision, on the network's device.
-
-    By machine, bfloat16 is 2 times faster or far slower. It is not tried on a processor that says it has no
-    instructions for it.
-    """
-    if next(network.parameters()).device.type == "cpu" and _bfloat16_is_emulated():
-        return False
-    trial = copy.deepcopy(network)
-    seconds: dict[bool, list[float]] = {False: [], True: []}
-    for _ in range(1 + TIMED_STEPS):  # in turn, so that other work on the machine meets both
-        for bfloat16, of_precision in seconds.items():
-            start = time.perf_counter()
-            _loss_of_step(trial, loss, *batch, bfloat16).backward()
-            _gradient_norm(trial)
-            of_precision.append(time.perf_counter() - start)
-    return min(seconds[True][1:]) < min(seconds[False][1:])
-
-
 def fit(
     network: nn.Module,
     draw: Draw,
@@ -173,7 +142,7 @@ def fit(
     Args:
         draw: draws a batch with the generator of its step, and the step.
         loss: mean loss of logits and target, in float32.
-        bfloat16: autocast to bfloat16; None measures which precision is faster on this machine.
+        bfloat16: autocast to bfloat16; None: where the hardware computes in it.
         device: where the network is moved and trained; batches are drawn on the CPU.
         progress: is given the steps done and the step's loss.
 
@@ -183,7 +152,7 @@ def fit(
     start = time.perf_counter()
     network.to(device).to(memory_format=torch.channels_last).train()
     if bfloat16 is None:
-        bfloat16 = bfloat16_is_faster(network, loss, draw(np.random.default_rng([budget.seed, budget.steps]), 0))
+        bfloat16 = training_precision(device) == "bf16"
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=budget.weight_decay)
     losses = []
     with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):

@@ -35,7 +35,7 @@ SIGNED_FIELDS = (
     "guidance_scale",
     "license",
 )
-"""Fields of the record that stand in that assertion."""
+"""Fields of the record that are in that assertion."""
 
 PURPOSES = {
     "emailProtection": "1.3.6.1.5.5.7.3.4",

@@ -83,7 +83,7 @@ def read_embedded(path: Path) -> Embedded:
 
 
 def embedded_in(image: Image.Image) -> Embedded:
-    """As `read_embedded`, of an open image; its pixels are decoded, as text may stand behind them."""
+    """As `read_embedded`, of an open image; its pixels are decoded, as text may follow them."""
     image.load()
     problems: list[str] = []
     record, xmp = None, None

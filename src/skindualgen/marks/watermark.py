@@ -111,6 +111,6 @@ def _refuse_small(image: Image.Image) -> None:
     if min(image.size) < SMALLEST_PX:
         raise InputError(
             f"a picture of {image.width}x{image.height} px",
-            f"at least {SMALLEST_PX} px a side for the watermark",
+            f"at least {SMALLEST_PX} px per side for the watermark",
             "generate larger pictures, or without the watermark",
         )

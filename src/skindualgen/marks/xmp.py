@@ -25,7 +25,7 @@ NAMESPACES = {
     "Iptc4xmpExt": "http://iptc.org/std/Iptc4xmpExt/2008-02-29/",
     "skindualgen": "https://skindualgen.invalid/xmp/1.0/",
 }
-"""Prefix -> namespace. Our own stands under ``.invalid`` (RFC 2606), which is nobody's: XMP only compares the text."""
+"""Prefix -> namespace. Our own is under ``.invalid`` (RFC 2606), which is nobody's: XMP only compares the text."""
 
 LICENCE_PAGES = {
     "CC0-1.0": "https://creativecommons.org/publicdomain/zero/1.0/",

@@ -72,7 +72,7 @@ def bootstrap(
 
 
 def mean_of_means(*samples: NDArray[np.floating], axis: int = -1) -> NDArray[np.floating]:
-    """Return the mean over the samples of their means: a plain mean for one, balanced accuracy for one a class."""
+    """Return the mean over the samples of their means: a plain mean for one, balanced accuracy for one per class."""
     return np.asarray(sum(sample.mean(axis=axis) for sample in samples) / len(samples))
 
 

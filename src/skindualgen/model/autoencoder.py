@@ -61,7 +61,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
 
     The analysis is one stride-8 convolution whose filters are the leading principal components of real patches, each
     scaled to a standard deviation of (eigenvalue / largest eigenvalue) ** ``scale_exponent``: 0 whitens, .5 keeps the
-    components' natural proportions; between them fine texture is small beside brightness. It costs nothing and never
+    components' natural proportions; between them fine texture is small next to brightness. It costs nothing and never
     drifts, so the decoder can be trained further while a model of the latents stays as it is. The decoder adds a
     learned residual to the transposed convolution that inverts the analysis in the least-squares sense, so
     reconstruction is never worse than linear at the start of training.

@@ -48,7 +48,7 @@ def weights_file(part: str, names: Collection[str], where: str) -> str:
     """
     if (
         f"{part}/{WEIGHTS[part]}.safetensors.index.json" in names
-    ):  # diffusers would take the shards, even beside a whole
+    ):  # diffusers would take the shards, even next to a whole
         raise InputError(
             f"{where} whose {part} is cut into shards",
             f"{part}/{WEIGHTS[part]}.safetensors in one file",
@@ -93,7 +93,7 @@ def folder_files(folder: Path) -> list[str]:
 
 
 def base_sha256(folder: Path) -> str:
-    """One hash over names and bytes of every file that is loaded, whatever else lies beside them.
+    """One hash over names and bytes of every file that is loaded, whatever else lies next to them.
 
     Raises:
         InputError: a file that must be loaded is missing.

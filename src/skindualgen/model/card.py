@@ -14,7 +14,7 @@ from skindualgen.data.training_items import TRAINING_ITEMS_FILE
 from skindualgen.model.registry import HUB_ID, KNOWN_BASES
 
 LICENCE_FILE = "LICENSE.txt"
-"""copy of the licence beside exported weights"""
+"""copy of the licence next to exported weights"""
 UNKNOWN_LICENCE = "unknown: see the base's own"
 TAGS = ["skindualgen", "dermoscopy", "skin-lesion", "synthetic-data", "research-only"]
 NOT_RECORDED = "not recorded"
@@ -22,7 +22,7 @@ NOT_RECORDED = "not recorded"
 
 @dataclass(frozen=True)
 class Licence:
-    """A licence's name, where its text stands, and the text if this package carries it."""
+    """A licence's name, where its text is, and the text if this package carries it."""
 
     name: str
     link: str
@@ -97,7 +97,7 @@ photographs. Whether generated pictures help a task has to be measured on photog
 {obligations}
 """
 DERIVATIVE = """\
-These weights are a derivative of {base}, and stand under the licence of that model: {name}, {link}.
+These weights are a derivative of {base}, and are under the licence of that model: {name}, {link}.
 Whoever passes them on, or offers them as a service, has to
 
 * make the use restrictions below binding for every recipient and user,
@@ -207,7 +207,7 @@ def _obligations(licence: str, base_id: str, changes: str) -> str:
             "base. The licences of the training data apply as well."
         )
     known = LICENCES[licence]
-    copy = f"(`{LICENCE_FILE}`; `skindualgen export` writes it)" if known.file else "(put it beside them)"
+    copy = f"(`{LICENCE_FILE}`; `skindualgen export` writes it)" if known.file else "(put it next to them)"
     return DERIVATIVE.format(
         base=base_id,
         name=known.name,

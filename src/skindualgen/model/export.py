@@ -105,7 +105,7 @@ def export_kohya(folder: Path, out: Path, *, dtype: torch.dtype | None = None) -
     text = CardText(
         title="SkinDualGen LoRA in kohya's format",
         what=f"The LoRA of a SkinDualGen adapter. {IMAGE_ONLY}",
-        load=f"Put `{name}` into `models/loras` (ComfyUI) or `models/Lora` (A1111), beside a checkpoint of the base.\n"
+        load=f"Put `{name}` into `models/loras` (ComfyUI) or `models/Lora` (A1111), next to a checkpoint of the base.\n"
         f'diffusers reads it with `pipe.load_lora_weights("FOLDER", weight_name="{name}")`. Strength 1 is as trained.',
         changes=CHANGES,
     )

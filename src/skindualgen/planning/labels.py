@@ -18,6 +18,7 @@ from skindualgen.data.terms import (
     diagnosis_term,
     known,
     parse_terms,
+    plain_words,
     sex_term,
     site_term,
 )
@@ -92,7 +93,7 @@ def states(prompt: str, name: str, value: str | int) -> bool:
     if terms:
         return bool(terms & stated(prompt)[name])
     own = f"{value} skin" if name == TONE else str(value)
-    return f" {_words(own)} " in f" {_words(prompt)} "
+    return f" {plain_words(own)} " in f" {plain_words(prompt)} "
 
 
 def contradiction(prompt: str, name: str, value: str | int) -> str | None:
@@ -111,8 +112,8 @@ def contradiction(prompt: str, name: str, value: str | int) -> str | None:
     if not said or states(prompt, name, value):
         return None
     if name in ("diagnosis", "anatom_site_general"):
-        own = set(_words(str(value)).split())
-        if any(own <= set(_words(term).split()) or own >= set(_words(term).split()) for term in said):
+        own = set(plain_words(str(value)).split())
+        if any(own <= set(plain_words(term).split()) or own >= set(plain_words(term).split()) for term in said):
             return None
     return " and ".join(sorted(said))
 
@@ -159,8 +160,3 @@ def _terms(name: str, value: str) -> frozenset[str]:
 @lru_cache(maxsize=1 << 13)
 def _stated_but_numbers(text: str) -> Mapping[str, frozenset[str]]:
     return {**parse_terms(text), TONE: frozenset(_TONE.findall(text.lower()))}
-
-
-@lru_cache(maxsize=1 << 13)
-def _words(text: str) -> str:
-    return " ".join(re.findall(r"[^\W\d_]+|\d+", text.lower()))

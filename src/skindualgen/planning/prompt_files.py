@@ -21,7 +21,7 @@ JSON_LINES = frozenset({".jsonl", ".ndjson"})
 NO_TEXT = frozenset({".json", ".yaml", ".yml", ".toml", ".xml", ".html", ".rtf", ".docx", ".odt"}) | frozenset(
     {".xlsx", ".xls", ".ods", ".parquet"}
 )
-"""Endings of files that hold no prompt a line."""
+"""Endings of files that hold no prompt per line."""
 OF_PLANS = tuple(name for name in COLUMNS if name not in (PROMPT, *LABELS))
 OF_COMMANDS: Mapping[str, str] = {
     "negative_prompt": "SkinDualGenPipeline has it; leave it out here",
@@ -61,7 +61,7 @@ class PromptFile:
 
 
 def read_prompts(path: Path) -> PromptFile:
-    """Read a file of prompts: a text file, one prompt a line; a CSV or TSV with a header; or JSON Lines.
+    """Read a file of prompts: a text file, one prompt per line; a CSV or TSV with a header; or JSON Lines.
 
     Lines that begin with ``#`` are comments, except in JSON Lines. Tables need the column ``prompt`` and may have
     labels (``LABELS``, or a usual name such as ``dx``, ``age``, ``site``; codes such as ``MEL`` and ``F`` become terms)
@@ -86,7 +86,7 @@ def read_prompts(path: Path) -> PromptFile:
     without = sum(not row.get(columns.get(PROMPT, PROMPT), "").strip() for _, row in rows)
     if not rows or without:
         got = f"{path} with {len(rows)} rows and {without} without a prompt"
-        remedy = "name the column 'prompt', or use a text file with one prompt a line"
+        remedy = "name the column 'prompt', or use a text file with one prompt per line"
         raise InputError(got, "at least one row, and a 'prompt' in each", remedy)
     used = {*columns.values(), ""}
     unused = dict.fromkeys(name for _, row in rows for name, value in row.items() if value and name not in used)
@@ -131,9 +131,9 @@ def _text_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             continue
         if first and any(PROMPT in _cells(prompt, sign) for sign in DELIMITERS):
             got = f"{path}, line {line}: {prompt[:60]!r}, which is a table's header"
-            raise InputError(got, "one prompt a line", "name the file .csv or .tsv, or remove the line")
+            raise InputError(got, "one prompt per line", "name the file .csv or .tsv, or remove the line")
         if prompt.startswith("{") and _is_object(prompt):
-            raise InputError(f"{path}, line {line}: a JSON object", "one prompt a line", "name the file .jsonl")
+            raise InputError(f"{path}, line {line}: a JSON object", "one prompt per line", "name the file .jsonl")
         first = False
         yield line, {PROMPT: prompt}
 
@@ -158,9 +158,9 @@ def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         try:
             row = json.loads(text)
         except ValueError as error:
-            raise InputError(f"{where}: {error}", "one JSON object a line", "fix the line") from None
+            raise InputError(f"{where}: {error}", "one JSON object per line", "fix the line") from None
         if not isinstance(row, dict):
-            raise InputError(f"{where}: {type(row).__name__}", "one JSON object a line", "fix the line")
+            raise InputError(f"{where}: {type(row).__name__}", "one JSON object per line", "fix the line")
         if PROMPT in row and not isinstance(row[PROMPT], str):
             got = f"{where}, {PROMPT}: {row[PROMPT]!r}"
             raise InputError(got, "text, and no row without a prompt", "quote it")

@@ -86,7 +86,7 @@ def read_templates(path: Path, wildcards: Path | None = None) -> DynamicTemplate
         ) from error
     lines = dict(_lines(path))
     if not lines:
-        raise InputError(f"{path} without any template", "one template a line", "write one, or leave --templates out")
+        raise InputError(f"{path} without any template", "one template per line", "write one, or leave --templates out")
     values: dict[str, list[str]] = {}
     for number, line in lines.items():
         _collect(_with_variables(path, number, line), wildcards or path.parent, values, f"{path}, line {number}", ())
@@ -149,14 +149,15 @@ def _collect(text: str, folder: Path, values: dict[str, list[str]], where: str, 
         path = folder / f"{name}.txt"
         if not path.is_file():
             got = f"{where}: the wildcard __{name}__, and no file {path}"
-            raise InputError(got, "a text file with one value a line", "write it, or name its folder with --wildcards")
+            expected, remedy = "a text file with one value per line", "write it, or name its folder with --wildcards"
+            raise InputError(got, expected, remedy)
         values[name] = []
         for number, line in _lines(path):
             value = _with_variables(path, number, line)
             _collect(value, folder, values, f"{path}, line {number}", (*above, name))
             values[name].append(value)
         if not values[name]:
-            raise InputError(f"{path} without any value", "one value a line", "write one")
+            raise InputError(f"{path} without any value", "one value per line", "write one")
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:

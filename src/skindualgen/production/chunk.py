@@ -20,23 +20,23 @@ AREA_SCORE = "mask_area_fraction"
 """Share of the picture that the mask calls lesion, in each record's ``scores``."""
 
 ID_PREFIX = "SDG"
-"""What ids begin with if not told otherwise, and what those of all earlier folders begin with."""
+"""What ids begin with by default, and what those of all earlier folders begin with."""
 ID_PREFIX_FORM = re.compile(r"[A-Za-z0-9_-]{1,16}")
 
 Images = Sequence[Image.Image]
 Decode = Callable[[], tuple[Images, Images]]
-"""Makes images (RGB) and masks (L, 0 or 255) of what was drawn; called once, while the next batch is drawn."""
+"""Makes images (RGB) and masks (L, 0 or 255) of what was generated; called once, while the next batch is generated."""
 
 
 Drew = Callable[[int], None]
-"""Called with the number of pairs that were drawn for the first time."""
+"""Called with the number of pairs that were generated for the first time."""
 
 
 class Sampler(Protocol):
-    """Draws pairs, each a function of its request, and of the batch's size by a grey level at most."""
+    """Generates pairs, each a function of its request, and of the batch's size by a grey level at most."""
 
     def sample(self, requests: Sequence[PairRequest]) -> Decode:
-        """Draw the requests, in their order; what is returned decodes them, and may be called in another thread."""
+        """Generate the requests, in their order; what is returned decodes them, and may be called in another thread."""
 
 
 class Verdict(Protocol):
@@ -55,23 +55,23 @@ class Gate(Protocol):
     """Judges pairs, each for itself and always alike; `skindualgen.gate.gate.Gate` is one."""
 
     def judge(self, images: Images, masks: Images, records: Sequence[PairRecord]) -> Sequence[Verdict]:
-        """One verdict a pair, in their order."""
+        """One verdict per pair, in their order."""
 
 
 @dataclass(frozen=True)
 class ChunkSettings:
-    """What decides the content of a chunk besides its requests, its sampler and its gate.
+    """What decides the content of a chunk apart from its requests, its sampler and its gate.
 
     Args:
-        steps, guidance: as the sampler draws; written into each record.
+        steps, guidance: as the sampler takes them; written into each record.
         made_with: ``adapter_sha256``, ``base_sha256`` and the like, as `SkinDualGenPipeline.config.provenance`.
-        batch_size: pairs drawn together.
-        attempts: draws of a pair at most, where a gate refuses.
+        batch_size: pairs generated together.
+        attempts: at most so many for a pair, where a gate refuses.
         thumbnails: keep small pictures of refused pairs.
         watermark: add the invisible watermark to images.
         license: SPDX id to be written into each record.
-        id_prefix: what ids begin with; another one for pairs that are to stand beside those of another run.
-        further_guidance: what else the sampler was told of guidance, name -> number; written into each record.
+        id_prefix: what ids begin with; another one for pairs that are to be joined with those of another run.
+        further_guidance: further settings of guidance, name -> number; written into each record.
         anchored: how pairs are made from real ones, if they are; written into each record.
 
     Raises:
@@ -110,7 +110,7 @@ class FinishedPair:
 
 @dataclass(frozen=True)
 class Reject:
-    """A refused draw: its record, the gate's reasons, and a small picture of image and contour if it is kept."""
+    """A refused attempt: its record, the gate's reasons, and a small picture of image and contour if it is kept."""
 
     record: PairRecord
     reasons: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""A Ray cluster, or a local Ray, draws chunks: an actor pool of Ray Data, a model an actor, results streamed back."""
+"""A Ray cluster, or a local Ray, generates chunks: an actor pool of Ray Data, one model per actor, streamed results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RESULT = "result"
 
 
 class ChunkActor:
-    """Draws chunks in a process of Ray's, with a model of its own.
+    """Generates chunks in a process of Ray's, with a model of its own.
 
     Args:
         factory: builds sampler and gate.
@@ -37,7 +37,7 @@ class ChunkActor:
         self._parts: Any = None
 
     def __call__(self, batch: Any) -> Any:
-        """Draw one chunk, tables of one row; an error is a result too, as Ray would try again what fails each time."""
+        """Generate one chunk, tables of one row; an error is a result, as Ray would retry what fails each time."""
         import pyarrow
 
         (chunk,) = batch["item"].to_pylist()
@@ -54,7 +54,7 @@ class ChunkActor:
 class RayActors:
     """The engine of a Ray cluster: that of ``RAY_ADDRESS``, or one that is started on this machine.
 
-    Lost actors are replaced and their chunks drawn again. Ray keeps as many finished chunks as its object store has
+    Lost actors are replaced and their chunks generated again. Ray keeps as many finished chunks as its object store has
     room for, and actors wait when the producer does not take them.
 
     Args:

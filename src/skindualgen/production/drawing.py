@@ -1,4 +1,4 @@
-"""Draws chunks in one process: while a batch is drawn, the one before it is decoded, judged and encoded behind it."""
+"""Generates chunks in one process: during a batch, the one before it is decoded, judged and encoded behind it."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from skindualgen.production.chunk import (
 )
 
 OPEN_CHUNKS = 2
-"""Chunks in the making: while the last batch of one is judged, the next one's first is drawn."""
+"""Chunks in the making: while the last batch of one is judged, the next one's first is generated."""
 
 THUMBNAIL_PX = 96
 """Longer side of the picture that is kept of a refused pair."""
 
 
 class ChunkInMaking:
-    """A chunk whose pairs are drawn in rounds: all of them, then those that the gate refused, again and again."""
+    """A chunk whose pairs are generated in rounds: all of them, then those that the gate refused, again and again."""
 
     def __init__(self, index: int, requests: Sequence[PairRequest], settings: ChunkSettings) -> None:
         self.result = ChunkResult(index)
@@ -49,11 +49,11 @@ class ChunkInMaking:
 
     @property
     def settling(self) -> list[Future[list[FinishedPair | Reject]]]:
-        """Of the batches that were drawn in this round."""
+        """Of the batches that were generated in this round."""
         return [future for _, future in self._settling]
 
     def draw(self, sampler: Sampler, gate: Gate | None, background: ThreadPoolExecutor) -> int:
-        """Draw the next batch of this round and hand it to the background; return its number of pairs."""
+        """Generate the next batch of this round and hand it to the background; return its number of pairs."""
         batch = self.batches.popleft()
         requests = retries(batch, self.attempt)
         decode = sampler.sample(requests)
@@ -62,7 +62,7 @@ class ChunkInMaking:
         return len(batch)
 
     def finished(self) -> bool:
-        """Whether no draw is left; where a round is judged and pairs were refused, their next round begins."""
+        """Whether no attempt is left; where a round is judged and pairs were refused, their next round begins."""
         if self.batches or not all(future.done() for future in self.settling):
             return False
         refused: list[PairRequest] = []
@@ -91,7 +91,7 @@ def draw_chunks(
     settings: ChunkSettings,
     drew: Drew = lambda count: None,
 ) -> Generator[ChunkResult, None, None]:
-    """Draw chunks, given as number and requests; each result is a function of these, the settings and the judges alone.
+    """Generate chunks, given as number and requests; a result is a function of these, settings and judges alone.
 
     The sampler stays in the calling thread; decoding, the gate and encoding run in one other. Where ``chunks`` gives
     None, there is no next one yet: those in the making go on, and it is asked again.
@@ -127,13 +127,13 @@ def draw_chunks(
 def make_chunk(
     sampler: Sampler, gate: Gate | None, index: int, requests: Sequence[PairRequest], settings: ChunkSettings
 ) -> ChunkResult:
-    """Draw one chunk; see `draw_chunks`."""
+    """Generate one chunk; see `draw_chunks`."""
     (result,) = draw_chunks(sampler, gate, [(index, requests)], settings)
     return result
 
 
 def attempt_seed(seed: int, attempt: int) -> int:
-    """Seed of a pair's draw after ``attempt`` refused ones: its own, and then functions of it."""
+    """Seed of a pair after ``attempt`` refused attempts: its own, and then functions of it."""
     if attempt == 0:
         return seed
     digest = hashlib.sha256(f"attempt:{seed}:{attempt}".encode()).digest()
@@ -148,7 +148,7 @@ def finalize(
     gate: Gate | None,
     settings: ChunkSettings,
 ) -> list[FinishedPair | Reject]:
-    """Decode a drawn batch, judge it and encode what is accepted; the outcomes stand in the order of the requests."""
+    """Decode a generated batch, judge it and encode what is accepted; the outcomes are in the order of the requests."""
     images, masks = decode()
     records = [
         _record(request, mask, attempt if gate else None, settings)
@@ -169,7 +169,7 @@ def finalize(
 
 
 def retries(requests: Sequence[PairRequest], attempt: int) -> list[PairRequest]:
-    """The requests as their draw number ``attempt`` takes them."""
+    """The requests as attempt number ``attempt`` takes them."""
     return [replace(request, seed=attempt_seed(request.seed, attempt)) for request in requests]
 
 

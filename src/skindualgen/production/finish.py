@@ -27,9 +27,9 @@ class Outcome:
 
     Args:
         pairs: accepted ones.
-        refused: draws that the gate refused.
-        reasons: name of a score -> draws that were refused for it; a draw may be refused for several.
-        unmet: pairs that no draw met.
+        refused: attempts that the gate refused.
+        reasons: name of a score -> attempts that were refused for it; one may be refused for several.
+        unmet: pairs that no attempt met.
         without_lesion: pairs whose mask is empty.
         first_without_lesion: ``file_name`` of the first of them.
     """
@@ -76,7 +76,7 @@ def has_lesion(scores: Mapping[str, float] | None) -> bool:
 
 
 def _tell_refused(out: Path, journal: Journal) -> Outcome:
-    """Write the refused draws, if there are any, and count everything."""
+    """Write the refused attempts, if there are any, and count everything."""
     counted: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     first = None

@@ -31,7 +31,7 @@ EngineName = Literal["process", "ray"]
 
 @dataclass(frozen=True)
 class GenerateOptions:
-    """How pairs are generated and written; what they show is told by the requests.
+    """How pairs are generated and written; the requests say what they show.
 
     Args:
         factory: of the model and the gate, with the settings of sampling.
@@ -112,7 +112,7 @@ def generate_dataset(
         guidance.told,
         {} if factory.anchoring is None else factory.anchoring.described,
     )
-    beside = training_items_of(pipeline)
+    extra_files = training_items_of(pipeline)
     device = pipeline.device.type if at_hand else device_of(0)
     described = _described(options, source, pipeline, device) | dict(given or {})
     if sampler is not None:
@@ -129,7 +129,7 @@ def generate_dataset(
         settings,
         described=described,
         layout=options.layout,
-        beside=beside,
+        extra_files=extra_files,
         finish=finish,
         report=report,
     )
@@ -196,7 +196,7 @@ def _engine(options: GenerateOptions, pipeline: SkinDualGenPipeline) -> Engine:
 def _described(
     options: GenerateOptions, source: RequestSource, pipeline: SkinDualGenPipeline, device: str
 ) -> dict[str, Any]:
-    """What decides the results besides the settings of chunks.
+    """What decides the results apart from the settings of chunks.
 
     Raises:
         InputError: no gate is there, or one for larger pairs.
@@ -230,7 +230,7 @@ def _signature(sign: tuple[Path, Path] | None) -> Finish | None:
 
 
 def _checked_gate(path: Path, size: int) -> str:
-    """Hash of a gate's file, in which the hashes of all its other files stand."""
+    """Hash of a gate's file, in which the hashes of all its other files are."""
     from skindualgen.gate.gate import GATE_FILE, read_gate_file
 
     file, _ = read_gate_file(path)

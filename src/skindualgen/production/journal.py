@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from skindualgen.contracts import PairRecord
+from skindualgen.contracts import THUMBNAILS_DIR, PairRecord
 from skindualgen.files import atomic_write_text
 from skindualgen.folders import claim, only_writer, refuse_filled, remove_leftovers
 from skindualgen.production.chunk import ID_PREFIX, ChunkResult, Reject
@@ -18,7 +18,6 @@ WORK_DIR = ".production"
 """Everything in the folder that is the producer's own."""
 CHUNKS_DIR = "chunks"
 SUFFIX = ".jsonl"
-THUMBNAILS_DIR = "rejected"
 
 
 @contextmanager
@@ -37,13 +36,13 @@ def production_folder(out: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
     if not (out / SETTINGS_FILE).is_file() and not work.is_dir():
         refuse_filled(out)
     with only_writer(out, work):
-        claim(out, SETTINGS_FILE, settings, besides=(WORK_DIR,), defaults={"id_prefix": ID_PREFIX})
+        claim(out, SETTINGS_FILE, settings, ignored=(WORK_DIR,), defaults={"id_prefix": ID_PREFIX})
         remove_leftovers(out, work)
         yield work
 
 
 class Journal:
-    """Record files of chunks: a line for each pair, each refused draw, and each pair that no draw met.
+    """Record files of chunks: a line for each pair, each refused attempt, and each pair that no attempt met.
 
     Args:
         work: the producer's own folder, see `production_folder`.
@@ -97,7 +96,7 @@ def pair_line(record: PairRecord, **more: int) -> dict[str, Any]:
 
 
 def refused_lines(result: ChunkResult) -> Iterator[dict[str, Any]]:
-    """The lines of refused draws and of pairs that no draw met."""
+    """The lines of refused attempts and of pairs that no attempt met."""
     for reject in result.rejects:
         fields = reject.record.model_dump(exclude_none=True, exclude={"file_name", "mask_file_name", "split"})
         yield {"reject": {**fields, "reasons": list(reject.reasons), "thumbnail": thumbnail_name(reject)}}
@@ -106,7 +105,7 @@ def refused_lines(result: ChunkResult) -> Iterator[dict[str, Any]]:
 
 
 def thumbnail_name(reject: Reject) -> str | None:
-    """Path of a refused draw's small picture in the data set folder: the pair's id and the number of its attempt."""
+    """Path of a refused attempt's small picture in the data set folder: the pair's id and the number of its attempt."""
     if reject.thumbnail is None:
         return None
     return f"{THUMBNAILS_DIR}/{reject.record.isic_id}_{reject.record.attempt}.png"

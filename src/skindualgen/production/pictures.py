@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord
+from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, THUMBNAILS_DIR, InputError, PairRecord
 from skindualgen.files import atomic_write_bytes, sha256_bytes, sync
 from skindualgen.folders import remove_leftovers
 from skindualgen.production.chunk import ID_PREFIX, ChunkResult, FinishedPair
-from skindualgen.production.journal import THUMBNAILS_DIR, Journal, pair_line, refused_lines, thumbnail_name
+from skindualgen.production.journal import Journal, pair_line, refused_lines, thumbnail_name
 
 Finish = Callable[[bytes, PairRecord], bytes]
 """Last change of an encoded image, such as a signature."""
@@ -26,7 +26,7 @@ def hashed(pair: FinishedPair, finish: Finish | None) -> FinishedPair:
 
 
 def write_thumbnails(out: Path, result: ChunkResult) -> None:
-    """Write the small pictures of refused draws, if they are kept."""
+    """Write the small pictures of refused attempts, if they are kept."""
     kept = {thumbnail_name(reject): reject.thumbnail for reject in result.rejects}
     files = {out / name: picture for name, picture in kept.items() if name and picture}
     if files:
@@ -36,7 +36,7 @@ def write_thumbnails(out: Path, result: ChunkResult) -> None:
 
 
 class PictureFolder:
-    """``images/``, ``masks/`` and, of refused draws, ``rejected/``.
+    """``images/``, ``masks/`` and, of refused attempts, ``rejected/``.
 
     Args:
         out: the data set folder.
@@ -93,7 +93,7 @@ class PictureFolder:
             raise
 
     def close(self) -> dict[str, Any]:
-        """Nothing is left to be written; nothing to be told."""
+        """Nothing is left to be written; nothing to be reported."""
         return {}
 
     def _lines(self, result: ChunkResult, pairs: list[FinishedPair]) -> Iterator[dict[str, Any]]:

@@ -24,7 +24,7 @@ Precision = Literal["fp32", "fp16", "bf16"]
 
 
 class PipelineSampler:
-    """Draws pairs with a pipeline, each from a generator of its own.
+    """Generates pairs with a pipeline, each from a generator of its own.
 
     Args:
         pipeline: text -> pair.
@@ -37,7 +37,7 @@ class PipelineSampler:
         self._pipeline, self._steps, self._guidance, self._size = pipeline, steps, guidance, size
 
     def sample(self, requests: Sequence[PairRequest]) -> Decode:
-        """Draw the latents of the requests, in their order; what is returned decodes them."""
+        """Generate the latents of the requests, in their order; what is returned decodes them."""
         guidance = self._guidance
         latents, codes = self._pipeline(
             [request.prompt for request in requests],

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from skindualgen.contracts import InputError, PairRecord
+from skindualgen.contracts import SHARDS_DIR, InputError, PairRecord
 from skindualgen.exchange.formats import optional_package
 from skindualgen.exchange.parquet import GENERATED_COLUMNS, picture, picture_schema, write_table
 from skindualgen.exchange.webdataset import IMAGE_KEY, MASK_KEY, RECORD_KEY, samples, whole_tar, write_tar
@@ -18,7 +18,6 @@ from skindualgen.production.chunk import ChunkResult, FinishedPair
 from skindualgen.production.journal import Journal, pair_line, refused_lines
 from skindualgen.production.pictures import Finish, hashed, write_thumbnails
 
-SHARDS_DIR = "shards"
 BUFFER_DIR = "buffer"
 PREFIX = "train-"
 """Loaders take it for the split."""
@@ -65,7 +64,7 @@ class ShardFolder:
         self._done: set[int] = set()
 
     def resume(self) -> set[int]:
-        """Clean up after an earlier run; return the chunks that stand in a shard or in the buffer.
+        """Clean up after an earlier run; return the chunks that are in a shard or in the buffer.
 
         Raises:
             InputError: a file that no run has put there.
@@ -103,7 +102,7 @@ class ShardFolder:
         self._write_if_complete(self._chunks.index(result.index) // self._shard_chunks)
 
     def close(self) -> dict[str, Any]:
-        """What is to be told of the shards: name, pairs, bytes and hash of each."""
+        """What is recorded of the shards: name, pairs, bytes and hash of each."""
         records = (self._record(shard) for shard in range(self._shards))
         return {"shards": [record for record in records if record and record["name"]]}
 

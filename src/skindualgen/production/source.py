@@ -25,7 +25,7 @@ MAX_PAIRS = 10_000_000
 
 
 class RequestSource(Protocol):
-    """What is to be drawn, in an order that never changes; `skindualgen.planning.plan.Plan` is one."""
+    """What is to be generated, in an order that never changes; `skindualgen.planning.plan.Plan` is one."""
 
     @property
     def sha256(self) -> str:
@@ -71,7 +71,7 @@ class RequestList:
 
 
 OpenSource = Callable[[Callable[[str], int]], RequestSource]
-"""Opens what is to be drawn, with a function that counts a prompt's tokens."""
+"""Opens what is to be generated, with a function that counts a prompt's tokens."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Several processes on one machine draw chunks, each with a model of its own; one that dies is replaced."""
+"""Several processes on one machine generate chunks, each with a model of its own; one that dies is replaced."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Factory = Callable[[int], tuple[Sampler, Gate | None]]
 """Number of a worker -> its sampler and gate, built in the worker's process."""
 
 CHUNKS_AHEAD = 2
-"""Chunks that a worker holds: the one that it draws and the next, so that it never waits for work."""
+"""Chunks that a worker holds: the one that it generates and the next, so that it never waits for work."""
 
 DEATHS_OF_CHUNK = 3
 """Workers that may die over a chunk before it is taken for its fault."""
@@ -133,7 +133,7 @@ class WorkerProcesses:
 
 
 def _assign(worker: _Worker, missing: deque[int], deaths: Counter[int]) -> None:
-    """Give a worker chunks to draw; one that a worker has died over is drawn alone, to see whose fault it is."""
+    """Give a worker chunks to generate; one that a worker has died over is its only one, to see whose fault it is."""
     while missing and len(worker.chunks) < CHUNKS_AHEAD:
         if worker.chunks and any(deaths[chunk] for chunk in (missing[0], *worker.chunks)):
             return
@@ -146,7 +146,7 @@ def _assign(worker: _Worker, missing: deque[int], deaths: Counter[int]) -> None:
 
 
 def _mourned(worker: _Worker, deaths: Counter[int]) -> list[int]:
-    """The chunks that a dead worker held, which others draw now.
+    """The chunks that a dead worker held, which others generate now.
 
     Raises:
         WorkerError: others have died over one of them.

@@ -38,7 +38,7 @@ from skindualgen.verify.folder import verify_folder
 DATASET_DIR, ADAPTER_DIR = "dataset", "adapter"
 """folders of a release, each the content of one repository"""
 PAPERS = (METADATA_FILE, DATASET_FILE, SETTINGS_FILE, TRAINING_ITEMS_FILE, REJECTS_FILE)
-"""what is published of a data set folder beside the files that its records name; each where it is there"""
+"""what is published of a data set folder next to the files that its records name; each where it is there"""
 NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES})
 """error numbers of a file system that makes no hard link here"""
 SHOWN = 5
@@ -54,7 +54,7 @@ class ReleaseOptions:
         adapter: folder of the adapter that drew the pairs, to be released as well; None leaves it out.
         evaluation, benchmark: results for the cards, ``report.json`` and ``benchmark.json``.
         real: data set folder that the generator was trained on, for its sources and licences.
-        plan: CSV that the pairs were drawn from, to be published with them.
+        plan: CSV that the pairs were generated from, to be published with them.
         licence: of the data set, as the hub writes it; that of the records if not given.
         title: of the data set; from the folder's name if not given.
         repository: ``owner/name`` that the loading example names.
@@ -93,8 +93,8 @@ def build_release(options: ReleaseOptions) -> Release:
 
     Raises:
         InputError: files that deviate from the manifest, real records of the val or test split, results of other
-            pairs, an adapter that did not draw them, a licence that is not the publisher's to choose, paths or names of
-            this machine in any file, or ``out`` with something in it.
+            pairs, an adapter that did not generate them, a licence that is not the publisher's to choose, paths or
+            names of this machine in any file, or ``out`` with something in it.
     """
     contents = read_contents(
         options.data,
@@ -136,7 +136,7 @@ def _refuse_deviations(data: Path) -> None:
         rest = sum(1 for _ in deviations)
         raise InputError(
             f"{len(first) + rest} deviations in {data} ({'; '.join(first)}{f' and {rest} more' if rest else ''})",
-            "files as they were written, and nothing beside them",
+            "files as they were written, and nothing next to them",
             f"look at `skindualgen verify {data}`, fix the folder or generate anew",
         )
 
@@ -150,7 +150,7 @@ def _refuse_other_adapter(adapter: Path, contents: Contents) -> None:
     if drawn_with != {digest}:
         shown = ", ".join(sorted(str(value)[:12] for value in drawn_with))
         raise InputError(
-            f"adapter {digest[:12]} for pairs that were drawn with {shown}",
+            f"adapter {digest[:12]} for pairs that were generated with {shown}",
             "the adapter that drew all of them, as their records name it",
             "give that adapter, or leave --adapter out",
         )
@@ -201,7 +201,7 @@ def _place_pictures(root: Path, folder: Path, records: Sequence[PairRecord]) -> 
 
 
 def _write_split_files(folder: Path, contents: Contents) -> None:
-    """A metadata file a split: a loader would else take the records of all splits for every one."""
+    """One metadata file per split: a loader would else take the records of all splits for every one."""
     lines: dict[str, list[str]] = {split: [] for split in contents.splits}
     written = (folder / METADATA_FILE).read_text(encoding="utf-8").splitlines(keepends=True)
     by_line = dict(zip((record.file_name for record in contents.records), written, strict=True))

@@ -116,7 +116,7 @@ def evaluated_adapter_card(header: Mapping[str, Any], contents: Contents, chain:
 
     Args:
         header: of the adapter's weights.
-        contents, chain: of the data set that was drawn with it.
+        contents, chain: of the data set that was generated with it.
     """
     card = ModelCard(adapter_card(header))
     if contents.evaluation is not None:

@@ -1,4 +1,4 @@
-"""What a release is made from, read once: the data set folder, what is recorded beside it, and what was measured."""
+"""What a release is made from, read once: the data set folder, what is recorded next to it, and what was measured."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Contents:
         training: items that the generator was trained on; None where these are not recorded.
         training_records: the real records of these items, where their data set folder was given.
         evaluation, benchmark: None where none was given.
-        plan: file of the plan that the pairs were drawn from; None where none was given.
+        plan: file of the plan that the pairs were generated from; None where none was given.
     """
 
     root: Path
@@ -99,7 +99,7 @@ def read_contents(
         evaluation: ``report.json`` of ``skindualgen evaluate`` for this very folder.
         benchmark: ``benchmark.json`` of ``skindualgen benchmark``.
         real: the data set folder that the generator was trained on, for its sources and licences.
-        plan: CSV that the pairs were drawn from.
+        plan: CSV that the pairs were generated from.
 
     Raises:
         InputError: a file that cannot be read, no generated record, a pair that a reviewer has rejected, an evaluation
@@ -124,7 +124,9 @@ def read_contents(
     settings = _settings(data, info)
     if plan is not None and sha256_file(plan) != settings.get("plan_sha256"):
         raise InputError(
-            f"{plan} as the plan of {data}", "the plan that its pairs were drawn from, unchanged", "leave --plan out"
+            f"{plan} as the plan of {data}",
+            "the plan that its pairs were generated from, unchanged",
+            "leave --plan out",
         )
     return Contents(
         root=data,

@@ -1,4 +1,4 @@
-"""The licences that stand behind a data set: its photographs, what its generator learned from, the base model."""
+"""The licences that are behind a data set: its photographs, what its generator learned from, the base model."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def licence_chain(contents: Contents, chosen: str | None = None) -> LicenceChain
         chosen: licence of the release; None takes the one that all records name, if they name one.
 
     Raises:
-        InputError: ``chosen`` is no licence's name as the hub writes it, or photographs in the folder stand under
+        InputError: ``chosen`` is no licence's name as the hub writes it, or photographs in the folder are under
             another one: generated ones say so inside their files, and who publishes real ones again cannot put them
             under another licence.
     """

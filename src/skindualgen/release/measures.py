@@ -28,7 +28,7 @@ HEADLINES = (
     "taught_share",
     "ita_distance",
 )
-"""measures over all diagnoses that a card shows, in this order; the others stand in the report"""
+"""measures over all diagnoses that a card shows, in this order; the others are in the report"""
 COPIES = ("near_copy_rate", "closer_than_held_out", "fits_better_than_held_out", "duplicate_rate")
 TONES = tuple(tone_share_name(category) for category in CATEGORIES)
 NOT_MEASURED = "not measured"

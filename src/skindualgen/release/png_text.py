@@ -1,4 +1,4 @@
-"""Text inside image files, read without decoding a pixel: what a release publishes beside what one sees.
+"""Text inside image files, read without decoding a pixel: what a release publishes next to what one sees.
 
 Source: PNG specification, third edition, sections 5 (chunks) and 11.3.3 (tEXt, zTXt, iTXt); C2PA technical
 specification 2.2, section A.3.3 (the chunk caBX).
@@ -23,14 +23,14 @@ C2PA_CHUNK = b"caBX"
 BINARY_CHUNKS = (b"eXIf", C2PA_CHUNK)
 """chunks whose content can hold text of others: photographs' metadata, signed manifests"""
 PRINTABLE = re.compile(rb"[\x20-\x7e]{12,}")
-"""shorter runs of letters stand in signatures and hashes by chance"""
+"""shorter runs of letters are in signatures and hashes by chance"""
 MAX_TEXT_BYTES = 1 << 24
 """what a compressed text may unfold to"""
 
 
 @dataclass(frozen=True)
 class ImageText:
-    """What an image file says besides its pixels.
+    """What an image file says apart from its pixels.
 
     Attributes:
         texts: (keyword, text), in the order of the file.

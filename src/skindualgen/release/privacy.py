@@ -30,7 +30,7 @@ HASH_IN_BASE64 = re.compile(r'"[A-Za-z0-9+/]{86}=="')
 ORDINARY_NAMES = frozenset(
     {"root", "user", "users", "admin", "ubuntu", "debian", "runner", "docker", "nobody", "guest", "test", "localhost"}
 )
-"""user and host names that say nothing of anybody, and stand in ordinary text"""
+"""user and host names that say nothing of anybody, and are in ordinary text"""
 LEAST_NAME = 3
 """letters of a name below which a text holds it by chance"""
 SHOWN = 5
@@ -54,7 +54,7 @@ def refuse_private(folder: Path) -> None:
 
 
 def private_parts(path: Path, names: frozenset[str] = frozenset()) -> list[str]:
-    """What a file gives away: absolute paths in it, and those of ``names`` that stand in it as words."""
+    """What a file gives away: absolute paths in it, and those of ``names`` that are in it as words."""
     found: dict[str, None] = {}
     for text in _texts(path):
         found |= dict.fromkeys(match.group() for match in ABSOLUTE_PATH.finditer(HASH_IN_BASE64.sub('""', text)))

@@ -53,9 +53,9 @@ def split_file(split: str, splits: Sequence[str]) -> str:
 def dataset_configs(records: Sequence[PairRecord], splits: Sequence[str], root: Path) -> dict[str, Any]:
     """``configs`` and ``dataset_info`` of the card: the first split as the default, every other one by its name.
 
-    A configuration a split, so that held-out photographs do not come unasked; and as `datasets` wants the same types in
-    all splits of a configuration, while a column of real photographs may be empty. Types are stated, since a loader
-    that guesses them fails where a column's first values are all empty.
+    One configuration per split, so that held-out photographs do not come unasked; and as `datasets` wants the same
+    types in all splits of a configuration, while a column of real photographs may be empty. Types are stated, since
+    a loader that guesses them fails where a column's first values are all empty.
 
     Args:
         records: all records of the folder.

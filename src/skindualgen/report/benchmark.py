@@ -66,7 +66,7 @@ DEFINITIONS = {
     "best": (
         "Best arm without generated pairs",
         "The one whose mean over the seeds is best by this metric. It is chosen on the test part itself, which "
-        "flatters it: the other arms look worse beside it than they are, rather than better.",
+        "flatters it: the other arms look worse next to it than they are, rather than better.",
     ),
     "helped": (
         "Helped",
@@ -237,7 +237,7 @@ def _next_steps(result: BenchmarkResult) -> list[Step]:
     return [
         Step(
             "Find out why",
-            "Fidelity, variety, masks and memorisation of the generated pairs, each beside the floor of real ones.",
+            "Fidelity, variety, masks and memorisation of the generated pairs, each next to what real ones reach.",
             f"skindualgen evaluate {folders} --out evaluation",
         ),
         Step(

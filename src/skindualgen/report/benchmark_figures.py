@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 from skindualgen.benchmarking.results import MetricInfo, Reference, RegimeResult, TaskResult
 from skindualgen.benchmarking.statistics import Difference
 from skindualgen.metrics.intervals import Estimate
-from skindualgen.report.figures import ACCENT, CONTRAST, INK, RULE, SOFT, figure_style, new_figure
+from skindualgen.report.figures import ACCENT, CONTRAST, INK, RULE, SOFT, WIDTH, figure_style, new_figure
 
-WIDTH = 9.0
 """Width of a figure in inches of 72 px, about that of the page's text."""
 LINES = (ACCENT, CONTRAST, INK, SOFT)
 """Colours of the lines, by rising number of real pairs."""

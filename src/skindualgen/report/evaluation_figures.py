@@ -48,7 +48,7 @@ def cumulative(values: Distribution, x_label: str, threshold: float) -> Figure:
 
 
 def confusion_matrices(tables: Mapping[str, Confusion], row_labels: Mapping[str, str]) -> Figure:
-    """Draw one matrix a table: counts, shaded by their share of the row."""
+    """Draw one matrix per table: counts, shaded by their share of the row."""
     figure = new_figure(WIDTH, 1.1 + 0.62 * max(len(table.classes) for table in tables.values()))
     with figure_style():
         panels = figure.subplots(1, len(tables), squeeze=False)[0]

@@ -43,9 +43,9 @@ def fidelity_page(evaluation: Evaluation) -> Section:
         if any(measure.value is not None for measure in of_judge if measure.name in names):
             svg = figure_svg(figures.measures_forest(of_judge, names, report.definitions), f"fidelity-{position}")
             plots.append(Plot(svg, f"fidelity measures on {judge}", f"Features of {judge}. {FOREST_CAPTION}"))
-        tables.append(groups_table(of_judge, names, report.definitions, f"Beside held-out real, {judge}"))
+        tables.append(groups_table(of_judge, names, report.definitions, f"Against held-out real, {judge}"))
         against = [f"{name}_against_train" for name in names]
-        tables.append(groups_table(of_judge, against, report.definitions, f"Beside the train split, {judge}"))
+        tables.append(groups_table(of_judge, against, report.definitions, f"Against the train split, {judge}"))
     points = evaluation.evidence.feature_map
     if points is not None:
         caption = (

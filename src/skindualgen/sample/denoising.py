@@ -95,7 +95,7 @@ class JointDenoiser:
         abar = self._alphas_cumprod[levels[1]]
 
         def both(net: UNet2DConditionModel, states: Tensor) -> tuple[Tensor, Tensor]:
-            """Predictions [k b, ...] of both halves for k texts a sample."""
+            """Predictions [k b, ...] of both halves for k texts per sample."""
             copies = (len(states) // len(image), 1, 1, 1)
             noisy_image, noisy_codes = image.repeat(copies), codes.repeat(copies)
             t_image, t_mask = (torch.full((len(states),), level, device=image.device) for level in levels)

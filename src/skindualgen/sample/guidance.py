@@ -60,7 +60,7 @@ class Guidance:
 
     @property
     def told(self) -> dict[str, Any]:
-        """What differs from plain guidance besides the scale, for records: name -> number."""
+        """What differs from plain guidance apart from the scale, for records: name -> number."""
         numbers = {"guidance_rescale": self.rescale, "prompt_noise": self.prompt_noise}
         told = {name: float(number) for name, number in numbers.items() if number}
         if tuple(self.interval) != WHOLE_SCHEDULE:

@@ -42,7 +42,7 @@ def codes_to_masks(
 
 
 def fields_to_classes(fields: Tensor, *, clean: bool) -> NDArray[np.bool_]:
-    """Fields [k, h, w] to one mask a class [k, h, w]: the lesion, and parts of it that do not overlap.
+    """Fields [k, h, w] to one mask per class [k, h, w]: the lesion, and parts of it that do not overlap.
 
     Args:
         fields: as a codec decodes them; where those of several parts are above 0, the largest decides.

@@ -1,4 +1,4 @@
-"""Which schedulers denoise both halves rightly: told by what they do, and not by their names."""
+"""Which schedulers denoise both halves rightly: recognised by what they do, and not by their names."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def check_scheduler(scheduler: SchedulerMixin, steps: int) -> None:
 def _refusal(scheduler: SchedulerMixin, reason: str) -> InputError:
     return InputError(
         f"scheduler {type(scheduler).__name__}, {reason}",
-        "a variance preserving one that takes one prediction a step, as the mask's velocity is converted by its alphas",
+        "a variance preserving one of one prediction per step, as the mask's velocity is converted by its alphas",
         REMEDY,
     )
 

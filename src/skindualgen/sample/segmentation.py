@@ -17,6 +17,7 @@ from skindualgen.data.images import SUFFIXES, ItemError, load_photograph
 from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses, join_classes
 from skindualgen.files import atomic_path
 from skindualgen.folders import claim, remove_leftovers
+from skindualgen.sample import ENSEMBLE_SIZE
 from skindualgen.sample.outputs import fields_to_classes
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
@@ -32,7 +33,7 @@ class SegmentSummary:
         written: masks written now.
         kept: masks that were there before.
         refused: photograph that could not be read -> the reason.
-        not_used: file or folder beside the photographs that is none -> the reason.
+        not_used: file or folder next to the photographs that is none -> the reason.
     """
 
     written: int = 0
@@ -47,7 +48,7 @@ def segment_folder(
     out: Path,
     *,
     num_inference_steps: int | None = None,
-    ensemble_size: int = 4,
+    ensemble_size: int = ENSEMBLE_SIZE,
     batch_size: int = 8,
     clean: bool = True,
     seed: int = 0,

@@ -12,11 +12,12 @@ import gradio as gr
 from skindualgen.contracts import InputError
 from skindualgen.data.masks import lesion_pixels
 from skindualgen.production.chunk import AREA_SCORE
+from skindualgen.sample import ENSEMBLE_SIZE
 from skindualgen.studio.commands import generate_command
 from skindualgen.studio.drawing import DRAWING
 from skindualgen.studio.errors import as_sentence
-from skindualgen.studio.generation import ENSEMBLE, MAX_ENSEMBLE, Generated, generate, predict_mask, write_zip
-from skindualgen.studio.model import BUILTIN
+from skindualgen.studio.generation import MAX_ENSEMBLE, Generated, generate, predict_mask, write_zip
+from skindualgen.studio.recipes import BUILTIN
 from skindualgen.studio.requests import (
     MAX_GUIDANCE,
     SEED_LIMIT,
@@ -48,7 +49,7 @@ def build(studio: Studio) -> None:
         picture = gr.Number(0.8, minimum=0, maximum=1, label="image_strength")
         outline = gr.Number(0.0, minimum=0, maximum=1, label="mask_strength")
         keep = gr.Textbox("", label="keep")
-        ensemble = gr.Number(ENSEMBLE, precision=0, minimum=1, maximum=MAX_ENSEMBLE, label="ensemble")
+        ensemble = gr.Number(ENSEMBLE_SIZE, precision=0, minimum=1, maximum=MAX_ENSEMBLE, label="ensemble")
         record, archive = gr.JSON(label="record"), gr.File(label="pairs")
         found = gr.File(label="mask")
     draw = [prompt, count, seed, steps, guidance, adapter]
@@ -78,7 +79,7 @@ class Endpoints:
         guidance: float | None = None,
         adapter: str = BUILTIN,
     ) -> Answers:
-        """Draw pairs from a prompt (several, one a line): a record, and the data set folder as a zip."""
+        """Draw pairs from a prompt (several, one per line): a record, and the data set folder as a zip."""
         yield from self._pairs(request, adapter, None, prompt, count, seed, steps, guidance)
 
     def image_from_mask(
@@ -97,7 +98,7 @@ class Endpoints:
         yield from self._pairs(request, adapter, given, prompt, count, seed, steps, guidance)
 
     def mask_from_image(
-        self, request: gr.Request, image: str, ensemble: int = ENSEMBLE, adapter: str = BUILTIN
+        self, request: gr.Request, image: str, ensemble: int = ENSEMBLE_SIZE, adapter: str = BUILTIN
     ) -> Answers:
         """Read the lesion's mask from a photograph: a record, and the mask as PNG at the photograph's size."""
         photograph = read_photograph(_file(image, "image"), self._limits)

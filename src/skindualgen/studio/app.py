@@ -25,8 +25,8 @@ from skindualgen.contracts import InputError
 from skindualgen.studio import api
 from skindualgen.studio.components import html_block
 from skindualgen.studio.guard import Guard
-from skindualgen.studio.model import BUILTIN
 from skindualgen.studio.quick_import import without_proxies
+from skindualgen.studio.recipes import BUILTIN
 from skindualgen.studio.state import Studio, open_studio
 from skindualgen.studio.tabs import create, data, direct, evaluating, training
 from skindualgen.studio.theme import CSS_FILE, head, studio_theme

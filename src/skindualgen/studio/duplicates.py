@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.data.audit import HASH_BITS, HASH_WORDS, near_pairs
+from skindualgen.data.audit import HASH_WORDS, hash_words, near_pairs
 from skindualgen.data.images import ItemError, load_photograph
 from skindualgen.data.journal import perceptual_hash
 from skindualgen.studio.review import Library
 
-HASH_PATTERN = re.compile(rf"[0-9a-f]{{{HASH_BITS // 4}}}")
-WORD_DIGITS = 16
-"""Hexadecimal digits of a word of 64 bits."""
 KEPT_HASHES = 1 << 15
 
 
@@ -33,7 +28,7 @@ class Couple:
 
     @property
     def across(self) -> bool:
-        """Whether they stand in different splits: a leak."""
+        """Whether they are in different splits: a leak."""
         return self.first.split != self.second.split
 
 
@@ -55,23 +50,19 @@ def near_duplicates(
     records = library.records(name)
     words = np.zeros((len(records), HASH_WORDS), np.uint64)  # [n, 8]
     for place, record in enumerate(records):
-        words[place] = [int(part, 16) for part in _hash_parts(library, name, record, max_pixels)]
+        words[place] = hash_words(record, partial(_computed, library, name, record.file_name, max_pixels))
         report(place + 1, len(records))
     couples = [Couple(records[i], records[j], bits) for i, j, bits in near_pairs(words, max_distance)]
     return sorted(couples, key=lambda couple: (not couple.across, couple.distance_bits, couple.first.file_name))
 
 
-def _hash_parts(library: Library, name: str, record: PairRecord, max_pixels: int) -> list[str]:
-    """The words of a picture's hash in hexadecimal digits: those of its record, or computed."""
-    digits: Any = (record.model_extra or {}).get("perceptual_hash")
-    if not isinstance(digits, str) or not HASH_PATTERN.fullmatch(digits):
-        path = library.picture(name, record.file_name)
-        digits = _computed(path, path.stat().st_mtime_ns, max_pixels)
-    return [digits[start : start + WORD_DIGITS] for start in range(0, len(digits), WORD_DIGITS)]
+def _computed(library: Library, name: str, file_name: str, max_pixels: int) -> str:
+    path = library.picture(name, file_name)
+    return _hashed(path, path.stat().st_mtime_ns, max_pixels)
 
 
 @lru_cache(KEPT_HASHES)
-def _computed(path: Path, _modified_ns: int, max_pixels: int) -> str:
+def _hashed(path: Path, _modified_ns: int, max_pixels: int) -> str:
     try:
         return perceptual_hash(load_photograph(path, max_pixels=max_pixels).image)
     except ItemError as error:

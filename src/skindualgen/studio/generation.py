@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 BATCH_PAIRS = 8
 """Pairs generated together, as `skindualgen generate` does: its files are then the same."""
-ENSEMBLE, MAX_ENSEMBLE = 4, 8
-"""Readings that are averaged: as `skindualgen segment` does, and at most."""
+MAX_ENSEMBLE = 8
+"""Draws that are averaged where a mask is read, at most."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from skindualgen.contracts import InputError
+from skindualgen.studio.recipes import BUILTIN
 from skindualgen.studio.training_coverage import TrainingCoverage, find_coverage
 from skindualgen.studio.watched import Done, Step, Stopped, WatchedPipeline
 from skindualgen.studio.workspace import Workspace
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-BUILTIN = "builtin"
 KEPT_PIPELINES = 2
 """Loaded at a time, so that two visitors with two adapters do not load in turn."""
 LOCK_POLL_S = 0.2

@@ -17,7 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from skindualgen.codec import codec_record
 from skindualgen.config import TrainConfig
-from skindualgen.contracts import InputError, PairRecord
+from skindualgen.contracts import PairRecord
 from skindualgen.data.manifest import manifest_sha256, read_metadata
 from skindualgen.data.pairs import read_pairs
 from skindualgen.data.review import count_rejected, left_out_line
@@ -52,7 +52,7 @@ from skindualgen.training.run_folder import (
 from skindualgen.training.stopping import Best, TrainingStopped, any_process, stop_signals
 from skindualgen.training.throughput import Throughput
 from skindualgen.training.trainer import NonFiniteLossError, Trainer
-from skindualgen.training.validate import Validator
+from skindualgen.training.validate import Validator, validation_records
 
 CACHE_DIR, BEST_DIR = "cache", "best"
 LOG_EVERY = 10
@@ -89,7 +89,7 @@ def train(config: TrainConfig, *, console: Console | None = None, stop_after: in
         accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
         if not accelerator.is_main_process:
             console = Console(quiet=True)
-        records, val_records = read_pairs(config.data, "train"), _validation_records(config)
+        records, val_records = read_pairs(config.data, "train"), validation_records(config)
         base = load_base(config.base)
         trainer = Trainer(config, base, accelerator)
     if (line := _left_out(config)) is not None:
@@ -276,26 +276,6 @@ def _earlier_items(config: TrainConfig, base: Base) -> dict[str, TrainingItems |
     if config.init_adapter is not None:
         earlier[f"adapter {Path(config.init_adapter).name}"] = read_training_items(adapter_folder(config.init_adapter))
     return earlier
-
-
-def _validation_records(config: TrainConfig) -> list[PairRecord]:
-    """Records of the split "val", which may have none unless a choice hangs on it.
-
-    Raises:
-        InputError: the best validation is asked for, and there is nothing that ``best_by`` can be measured on.
-    """
-    try:
-        records = read_pairs(config.data, "val")
-    except InputError:
-        records = []
-    measurable = [record for record in records if config.best_by == "val_loss" or record.mask_file_name]
-    if not measurable and (config.result == "best" or config.patience):
-        raise InputError(
-            f"result = {config.result!r}, patience = {config.patience} by {config.best_by} without validation pairs",
-            "pairs (with masks, for val_dice_read) in the split 'val'",
-            "prepare the data with --split, or leave result and patience out",
-        )
-    return records
 
 
 def _left_out(config: TrainConfig) -> str | None:

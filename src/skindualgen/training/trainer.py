@@ -239,7 +239,7 @@ class Trainer:
 
 
 def frozen_dtype(config: TrainConfig, trained_in: str, *, on_cpu: bool) -> torch.dtype:
-    """Type of the base's weights, which are not trained, beside a training in the precision ``trained_in``.
+    """Type of the base's weights, which are not trained, next to a training in the precision ``trained_in``.
 
     Raises:
         InputError: a half precision without the autocast that goes with it.

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from skindualgen.codec import codec_record
 from skindualgen.config import TrainConfig
-from skindualgen.contracts import PairRecord
+from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.pairs import read_pairs
 from skindualgen.model.bases import Base
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.sample.sheet import pair_sheet
@@ -39,7 +40,7 @@ class Validator:
         options: of encoding the training pairs: size, codec and classes are the same here.
         cache_root: where encoded pairs are kept.
         autocast: context that the model runs in.
-        report: told how many pairs of how many are encoded.
+        report: called with how many pairs of how many are encoded.
     """
 
     def __init__(
@@ -145,3 +146,23 @@ def _dice(read: Tensor, target: Tensor) -> Tensor:
     overlap = (read * target).sum(dim=(1, 2, 3))
     total = (read + target).sum(dim=(1, 2, 3))
     return torch.where(total > 0, 2 * overlap / total.clamp(min=1), 1.0)
+
+
+def validation_records(config: TrainConfig) -> list[PairRecord]:
+    """Records of the split "val", which may have none unless a choice hangs on it.
+
+    Raises:
+        InputError: the best validation is asked for, and there is nothing that ``best_by`` can be measured on.
+    """
+    try:
+        records = read_pairs(config.data, "val")
+    except InputError:
+        records = []
+    measurable = [record for record in records if config.best_by == "val_loss" or record.mask_file_name]
+    if not measurable and (config.result == "best" or config.patience):
+        raise InputError(
+            f"result = {config.result!r}, patience = {config.patience} by {config.best_by} without validation pairs",
+            "pairs (with masks, for val_dice_read) in the split 'val'",
+            "prepare the data with --split, or leave result and patience out",
+        )
+    return records

@@ -5,20 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pydantic import ValidationError
 
-from skindualgen.contracts import DATASET_FILE, METADATA_FILE, SHEET_FILE, InputError, PairRecord
+from skindualgen.contracts import (
+    DATASET_FILE,
+    METADATA_FILE,
+    SHEET_FILE,
+    THUMBNAILS_DIR,
+    InputError,
+    PairRecord,
+    first_problem,
+)
 from skindualgen.data.images import SUFFIXES
 from skindualgen.data.manifest import read_dataset_info
-from skindualgen.data.mask_classes import LESION_ONLY, read_mask_classes
+from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses, read_mask_classes
 from skindualgen.verify.deviations import Deviation, Tally
 from skindualgen.verify.pair import PairFindings, check_pair
 from skindualgen.verify.register import Register
 from skindualgen.verify.totals import check_totals
 
-THUMBNAILS_DIR = "rejected"
 """Folder of small pictures of refused pairs, which ``rejected.jsonl`` names."""
 
 
@@ -65,10 +72,7 @@ class PairFiles:
 
     def checks(self, anchors: bytes | None) -> Iterator[Callable[[], PairFindings]]:
         """The check of each pair, in the order of the records."""
-        try:
-            classes = read_mask_classes(self._root)
-        except InputError:  # what is wrong with dataset.json is a deviation of its own
-            classes = LESION_ONLY
+        classes = known_classes(self._root)
         return (partial(check_pair, self._root, record, anchors, classes) for record in self._records())
 
     def check_unnamed(self, register: Register) -> Iterator[Deviation]:
@@ -90,6 +94,14 @@ class PairFiles:
         return (record for _, record in _lines(self._metadata) if isinstance(record, PairRecord))
 
 
+def known_classes(root: Path) -> MaskClasses:
+    """The classes of a folder's masks; what is wrong with ``dataset.json`` is a deviation of its own."""
+    try:
+        return read_mask_classes(root)
+    except InputError:
+        return LESION_ONLY
+
+
 def _not_of_pairs(entry: os.DirEntry[str]) -> bool:
     """Whether something at the top belongs to a data set without being part of its pairs: texts, and hidden work."""
     if entry.name.startswith(".") or entry.name == SHEET_FILE:
@@ -100,10 +112,10 @@ def _not_of_pairs(entry: os.DirEntry[str]) -> bool:
 
 
 def bad_record(file: str, place: str, error: ValidationError) -> Deviation:
-    """What is wrong with a record, first; ``place`` says where in the file it stands, if there are others in it."""
-    first = error.errors()[0]
-    where = ", ".join(filter(None, (place, ".".join(str(part) for part in first["loc"]))))
-    return Deviation("bad_record", file, f"{where}{where and ': '}{first['msg']}", "a record of a pair")
+    """What is wrong with a record, first; ``place`` says where in the file it is, if there are others in it."""
+    field, problem = first_problem(error)
+    where = ", ".join(filter(None, (place, field)))
+    return Deviation("bad_record", file, f"{where}{where and ': '}{problem}", "a record of a pair")
 
 
 def _lines(metadata: Path) -> Iterator[tuple[int, PairRecord | Deviation]]:
@@ -120,11 +132,7 @@ def _record(text: bytes, file: str, place: str) -> PairRecord | Deviation:
         record = PairRecord.model_validate_json(text)
     except ValidationError as error:
         return bad_record(file, place, error)
-    for name in (record.file_name, record.mask_file_name):
-        if name is None:
-            continue
-        pure = PurePosixPath(name)
-        if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name or not pure.parts:
-            found = f"{place}: the path {name!r}"
-            return Deviation("bad_record", file, found, "a path inside the folder, with /")
+    if record.stray_path is not None:
+        found = f"{place}: the path {record.stray_path!r}"
+        return Deviation("bad_record", file, found, "a path inside the folder, with /")
     return record

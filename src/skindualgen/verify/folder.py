@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from skindualgen.contracts import METADATA_FILE, Report
+from skindualgen.contracts import METADATA_FILE, SHARDS_DIR, Report
 from skindualgen.marks.c2pa import check_anchors
 from skindualgen.verify.deviations import Deviation, Tally
 from skindualgen.verify.files import PairFiles
 from skindualgen.verify.pair import check_pairs
 from skindualgen.verify.register import Register
-from skindualgen.verify.shards import SHARDS_DIR, PairShards
+from skindualgen.verify.shards import PairShards
 from skindualgen.verify.totals import check_training_items
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from skindualgen.contracts import PairRecord, Report
+from skindualgen.contracts import FILE_FIELDS, PairRecord, Report, listed
 from skindualgen.data.images import FORMATS
 from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses
 from skindualgen.files import sha256_bytes
@@ -24,7 +24,7 @@ from skindualgen.marks.xmp import TRAINED_ALGORITHMIC_MEDIA
 from skindualgen.verify.deviations import Deviation, Tally
 from skindualgen.verify.register import Register
 
-PLACE_FIELDS = {"file_name", "mask_file_name", "sha256", "mask_sha256"}
+SHOWN = 5
 """Fields that say where and how a pair is stored, not what it is: merging and exporting change them."""
 
 
@@ -101,7 +101,7 @@ def _check_mask(
     known = (0, *sorted(classes.values()))
     if other := [int(level) for level in levels if level not in known]:
         expected = f"{', '.join(map(str, known[:-1]))} and {known[-1]} alone"
-        found.deviations.append(Deviation("mask_values", name, f"the values {_few(other)}", expected))
+        found.deviations.append(Deviation("mask_values", name, f"the values {listed(other, SHOWN)}", expected))
     inside = embedded_in(mask)
     isic_id = (inside.record or {}).get("isic_id")
     if isic_id is None and record.origin == "synthetic":
@@ -169,12 +169,12 @@ def _photograph(record: PairRecord, inside: Embedded) -> Iterator[Deviation]:
 def record_differences(record: PairRecord, stored: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     """Yield (field, value in the file, value in the metadata) where the two differ.
 
-    Fields of `PLACE_FIELDS` are passed over, and fields and scores that were added to the metadata later under names
+    Fields of `FILE_FIELDS` are passed over, and fields and scores that were added to the metadata later under names
     that the library does not know.
     """
-    recorded = record.model_dump(exclude_none=True, exclude=PLACE_FIELDS)
+    recorded = record.model_dump(exclude_none=True, exclude=set(FILE_FIELDS))
     scores = {f"scores.{name}": value for name, value in recorded.pop("scores", {}).items()}
-    inside = {key: value for key, value in stored.items() if key not in PLACE_FIELDS | {"scores"}}
+    inside = {key: value for key, value in stored.items() if key not in FILE_FIELDS | {"scores"}}
     inside_scores = stored.get("scores")
     if isinstance(inside_scores, dict):
         inside |= {f"scores.{name}": value for name, value in inside_scores.items()}
@@ -207,10 +207,6 @@ def _credential_deviations(record: PairRecord, state: CredentialState) -> Iterat
 
 def _pixels(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]} px"
-
-
-def _few(values: list[int]) -> str:
-    return ", ".join(map(str, values[:5])) + (f" and {len(values) - 5} more" if len(values) > 5 else "")
 
 
 def check_pairs(

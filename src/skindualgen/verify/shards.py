@@ -1,4 +1,4 @@
-"""A data set folder whose pairs stand in shards, as verification looks at it: every pair is read back."""
+"""A data set folder whose pairs are in shards, as verification looks at it: every pair is read back."""
 
 from __future__ import annotations
 
@@ -14,19 +14,28 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from skindualgen.contracts import DATASET_FILE, IMAGES_DIR, MASKS_DIR, SHEET_FILE, InputError, PairRecord
+from skindualgen.contracts import (
+    DATASET_FILE,
+    IMAGES_DIR,
+    MASKS_DIR,
+    SHARDS_DIR,
+    SHEET_FILE,
+    THUMBNAILS_DIR,
+    InputError,
+    PairRecord,
+)
 from skindualgen.data.images import SUFFIXES
 from skindualgen.data.manifest import read_dataset_info
+from skindualgen.data.mask_classes import MaskClasses
 from skindualgen.exchange.parquet import GENERATED_COLUMNS, PICTURES, open_table, read_rows
 from skindualgen.exchange.webdataset import IMAGE_KEY, MASK_KEY, RECORD_KEY, Entry, read_tar, samples
 from skindualgen.files import sha256_file
 from skindualgen.verify.deviations import Deviation, Tally
-from skindualgen.verify.files import THUMBNAILS_DIR, bad_record
+from skindualgen.verify.files import bad_record, known_classes
 from skindualgen.verify.pair import PairFindings, check_pair
 from skindualgen.verify.register import Register
 from skindualgen.verify.totals import check_totals
 
-SHARDS_DIR = "shards"
 SHARD_SUFFIXES = (".tar", ".parquet")
 SHOWN_IDS = 3
 
@@ -57,7 +66,7 @@ class ShardRecord(BaseModel):
 
 
 class PairShards:
-    """A data set folder whose pairs stand in shards; see `skindualgen.verify.files.PairFiles` for its methods.
+    """A data set folder whose pairs are in shards; see `skindualgen.verify.files.PairFiles` for its methods.
 
     The records are those in the shards, so their own hashes are checked, and all of them against the hash and the
     counts in ``dataset.json``.
@@ -113,11 +122,12 @@ class PairShards:
 
     def checks(self, anchors: bytes | None) -> Iterator[Callable[[], PairFindings] | Deviation]:
         """The check of each pair that has a record, and what is wrong with the shards between them."""
+        classes = known_classes(self._root)
         for _, found in self._stored(pictures=True):
             if isinstance(found, Deviation):
                 yield found
             elif found.record is not None:
-                yield partial(_check_pair, found, found.record, anchors)
+                yield partial(_check_pair, found, found.record, anchors, classes)
 
     def check_unnamed(self, register: Register) -> Iterator[Deviation]:
         """Say which files are neither shards of this folder nor of a data set: texts, the rejects, hidden work."""
@@ -157,7 +167,7 @@ class PairShards:
                 yield found.record
 
 
-def _check_pair(pair: StoredPair, record: PairRecord, anchors: bytes | None) -> PairFindings:
+def _check_pair(pair: StoredPair, record: PairRecord, anchors: bytes | None, classes: MaskClasses) -> PairFindings:
     """Compare a pair with its record: its two files laid out as those of a folder, under the endings of their names.
 
     The record's own paths are not used: they could lead anywhere.
@@ -167,7 +177,7 @@ def _check_pair(pair: StoredPair, record: PairRecord, anchors: bytes | None) -> 
             if content is not None:
                 (Path(place) / name).write_bytes(content)
         laid_out = record.model_copy(update={"file_name": IMAGE_KEY, "mask_file_name": MASK_KEY})
-        found = check_pair(Path(place), laid_out, anchors)
+        found = check_pair(Path(place), laid_out, anchors, classes)
     found.deviations = [replace(each, file=f"{pair.place}.{each.file}") for each in found.deviations]
     found.contents = {f"{pair.place}.{name}": digest for name, digest in found.contents.items()}
     return found

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 from skindualgen.contracts import InputError
+from skindualgen.data.layouts import Layout
 from skindualgen.data.sources import derm7pt, folders, published
 from skindualgen.data.sources.base import Candidate, Listing, Options, Rejection, Tree
 from skindualgen.data.sources.catalogues import CATALOGUES
@@ -21,22 +22,6 @@ __all__ = ["LAYOUTS", "Candidate", "Layout", "Listing", "Options", "Rejection", 
 Evidence = Callable[[Tree], str | None]
 Read = Callable[[Tree, Options], Listing]
 
-Layout = Literal[
-    "isic2016",
-    "isic2017",
-    "isic2018",
-    "isic2019",
-    "isic2020",
-    "isic2024",
-    "ham10000",
-    "ph2",
-    "bcn20000",
-    "pad-ufes-20",
-    "derm7pt",
-    "isic-archive",
-    "imagefolder",
-    "folder",
-]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 READERS: dict[str, tuple[Evidence, Read]] = {

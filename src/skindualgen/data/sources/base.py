@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 
 from skindualgen.contracts import InputError, Split
 from skindualgen.data.images import SUFFIXES, Adjustment, ItemError
 from skindualgen.data.splits import Link
+from skindualgen.files import csv_text
 
 IGNORED_FOLDERS = frozenset({"__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information"})
 IGNORED_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
@@ -57,6 +58,12 @@ class Rejection:
     file: str
     reason: str
     detail: str
+
+
+def rejections_csv(rejections: Iterable[Rejection]) -> str:
+    """Return the contents of ``rejected.csv``."""
+    columns = [field.name for field in fields(Rejection)]
+    return csv_text([columns, *([getattr(item, name) for name in columns] for item in rejections)])
 
 
 @dataclass

@@ -15,7 +15,8 @@ from skindualgen.data.archive_terms import LEVEL_FIELDS, diagnosis_levels
 from skindualgen.data.images import Adjustment, ItemError
 from skindualgen.data.sources.base import Listing, Options, Tree, key, stem
 from skindualgen.data.sources.challenges import with_behaviour
-from skindualgen.data.sources.names import place, without_mask_word
+from skindualgen.data.sources.file_names import without_mask_word
+from skindualgen.data.sources.names import place
 from skindualgen.data.sources.rows import (
     Describe,
     add_candidates,
@@ -166,7 +167,7 @@ def _add_malignant(fields: Fields, column: str, value: str) -> None:
     opposite = place[0].lower() == ("benign" if mark else "malignant")
     if opposite or (stated and mark != ("malignant" in stated)):
         others = ", ".join(sorted(stated | {str(fields.get("diagnosis", ""))} - {""}))
-        raise ItemError("contradicting_labels", f"{column} {value} beside {others}")
+        raise ItemError("contradicting_labels", f"{column} {value} together with {others}")
     if not stated and place[0] != "Indeterminate":
         fields["benign_malignant"] = "malignant" if mark else "benign"
 

@@ -11,6 +11,7 @@ from typing import get_args
 from skindualgen.contracts import ANNOTATORS_DIR, DATASET_FILE, InputError, Origin
 from skindualgen.data.images import Adjustment, ItemError
 from skindualgen.data.sources.base import Candidate, Listing, Options, Tree, key, stem
+from skindualgen.data.sources.file_names import says_mask
 from skindualgen.data.sources.metadata import (
     find_tables,
     first_caption,
@@ -20,7 +21,7 @@ from skindualgen.data.sources.metadata import (
     resolve,
     splits_of_tables,
 )
-from skindualgen.data.sources.names import folder_name, is_image_folder, place, says_mask, split_of
+from skindualgen.data.sources.names import folder_name, is_image_folder, place, split_of
 from skindualgen.data.sources.pairing import pair_masks, unique_files
 from skindualgen.data.sources.rows import Describe, Pictures, add_candidates
 from skindualgen.data.sources.survey import (
@@ -66,7 +67,7 @@ def folder_evidence(tree: Tree) -> str | None:
 
 
 def read_imagefolder(tree: Tree, options: Options) -> Listing:
-    """List a Hugging Face imagefolder: with ``metadata.csv`` / ``.jsonl`` (``file_name``), or one folder a class."""
+    """List a Hugging Face imagefolder: with ``metadata.csv`` / ``.jsonl`` (``file_name``), or one folder per class."""
     listing = Listing("imagefolder")
     published = metadata_files(tree)
     if not published:
@@ -75,7 +76,7 @@ def read_imagefolder(tree: Tree, options: Options) -> Listing:
         if not found.classes and kinds:
             raise InputError(
                 f"folders named {', '.join(sorted(kinds))} and no metadata file with a column file_name",
-                "an imagefolder: such a file, or one folder a class",
+                "an imagefolder: such a file, or one folder per class",
                 "say --layout folder, and give the folder that holds them",
             )
         return _read_files(listing, found, tree, options)

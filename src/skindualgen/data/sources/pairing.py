@@ -8,7 +8,8 @@ from pathlib import Path
 
 from skindualgen.contracts import InputError
 from skindualgen.data.sources.base import Candidate, Listing, Tree, key, stem
-from skindualgen.data.sources.names import cores_of_photograph, mask_names, place, without_mask_word
+from skindualgen.data.sources.file_names import cores_of_photograph, mask_names, without_mask_word
+from skindualgen.data.sources.names import place
 from skindualgen.files import sha256_file
 
 SHOWN_MASKS = 4
@@ -19,7 +20,7 @@ def pair_masks(
 ) -> dict[str, tuple[str, ...]]:
     """Match masks to photographs (`key` of the id -> file); return the masks of each, by annotator if names tell one.
 
-    ``a.png`` and ``a_mask.png`` belong to ``a.jpg`` (see `skindualgen.data.sources.names.mask_names` for all ways); of
+    ``a.png`` and ``a_mask.png`` belong to ``a.jpg`` (all ways: `skindualgen.data.sources.file_names.mask_names`); of
     several photographs of one name, to that whose folders say the same split and class. Masks that belong to none are
     rejected, several that are byte for byte the same count once.
     """

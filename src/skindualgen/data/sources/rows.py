@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from skindualgen.contracts import InputError, Split
+from skindualgen.contracts import InputError, Split, listed
 from skindualgen.data.images import SUFFIXES, Adjustment, ItemError
 from skindualgen.data.sources.base import Candidate, Listing, Options, Tree, key, stem
 from skindualgen.data.sources.pairing import pair_masks, unique_files
@@ -157,19 +157,15 @@ def note_unused_columns(listing: Listing, table: Table, columns: Mapping[str, st
     used |= set() if "diagnosis" in table.fields(columns) else set(diagnosis_columns(table))
     unused = [column for column in table.columns if column and column not in used]
     if unused:
-        more = f" and {len(unused) - SHOWN_COLUMNS} more" if len(unused) > SHOWN_COLUMNS else ""
-        shown = ", ".join(unused[:SHOWN_COLUMNS])
-        listing.notes.append(f"{table.path.name}: columns not used, as no field has these names: {shown}{more}")
+        shown = listed(unused, SHOWN_COLUMNS)
+        listing.notes.append(f"{table.path.name}: columns not used, as no field has these names: {shown}")
 
 
 def note_unused_tables(listing: Listing, tree: Tree, used: Collection[str]) -> None:
     """Note the tables below the source folder that nothing is read from."""
     others = [file for file in tree.named(TABLE_NAMES) if file not in used]
     if others:
-        more = f" and {len(others) - SHOWN_COLUMNS} more" if len(others) > SHOWN_COLUMNS else ""
-        listing.notes.append(
-            f"tables not used, as this layout has none of the name: {', '.join(others[:SHOWN_COLUMNS])}{more}"
-        )
+        listing.notes.append(f"tables not used, as this layout has none of the name: {listed(others, SHOWN_COLUMNS)}")
 
 
 def _rows_by_key(

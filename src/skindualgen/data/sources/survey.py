@@ -8,10 +8,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from skindualgen.contracts import SHEET_FILE, InputError
+from skindualgen.contracts import SHEET_FILE, InputError, listed
 from skindualgen.data.images import ItemError
 from skindualgen.data.sources.base import Tree, key, stem
-from skindualgen.data.sources.names import FolderName, is_image_folder, mask_names, place, says_mask, word_set
+from skindualgen.data.sources.file_names import mask_names, says_mask
+from skindualgen.data.sources.names import FolderName, is_image_folder, place, word_set
 from skindualgen.data.sources.values import BEHAVIOURS, Fields, diagnosis_name
 from skindualgen.data.terms import parse_terms
 
@@ -95,7 +96,7 @@ def class_fields(file: str, labels: Mapping[str, str], classes: Collection[str])
         shown = " and ".join(repr(folder.name) for folder in candidates)
         raise InputError(
             f"{file}, of which the folders {shown} could each be the diagnosis",
-            "one folder a class",
+            "one folder per class",
             "rename the other, or say which with --label NAME=DIAGNOSIS",
         )
     for folder in candidates:
@@ -130,9 +131,7 @@ def no_diagnosis(file: str, folder: FolderName) -> InputError:
 
 def some(names: Iterable[str]) -> str:
     """Return distinct names for a message, the first ones if there are many."""
-    distinct = sorted(set(names))
-    more = f" and {len(distinct) - SHOWN_NAMES} more" if len(distinct) > SHOWN_NAMES else ""
-    return ", ".join(distinct[:SHOWN_NAMES]) + more
+    return listed(sorted(set(names)), SHOWN_NAMES)
 
 
 def _find_classes(found: Survey) -> None:

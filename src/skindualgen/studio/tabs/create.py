@@ -51,7 +51,7 @@ def build(studio: Studio) -> None:
     with gr.Row(elem_classes="sdg-split"):
         with gr.Column(elem_classes="sdg-side", scale=0):
             builder = _build_builder()
-            use = "Follows the choices above; edit it freely. One prompt a line, taken in turn."
+            use = "Follows the choices above; edit it freely. One prompt per line, taken in turn."
             prompt = gr.Textbox(
                 built_prompt("melanoma", "", "", "", ""),
                 label="Prompt",

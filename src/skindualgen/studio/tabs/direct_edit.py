@@ -12,6 +12,7 @@ import gradio as gr
 from PIL import Image
 
 from skindualgen.contracts import InputError
+from skindualgen.sample import ENSEMBLE_SIZE
 from skindualgen.studio.components import QUIET, html_block, photograph_field
 from skindualgen.studio.drawing import (
     DRAWING,
@@ -22,7 +23,6 @@ from skindualgen.studio.drawing import (
     fill_defaults,
 )
 from skindualgen.studio.errors import as_sentence
-from skindualgen.studio.generation import ENSEMBLE
 from skindualgen.studio.painter import Value, build_painter, painted, read_masks
 from skindualgen.studio.requests import GenerationRequest, Given, Keep, checked_request, checked_strengths
 from skindualgen.studio.state import Studio
@@ -99,7 +99,7 @@ def build(studio: Studio) -> None:
     @as_sentence
     def read(path: str, adapter: str, request: gr.Request) -> Iterator[list[Any]]:
         shown = read_photograph(Path(path), studio.limits)
-        for value, _ in read_masks(studio, adapter, str(request.session_hash), shown, ensemble=ENSEMBLE):
+        for value, _ in read_masks(studio, adapter, str(request.session_hash), shown, ensemble=ENSEMBLE_SIZE):
             yield [value, shown]
 
     def edit(

@@ -13,12 +13,13 @@ from PIL import Image
 from skindualgen.contracts import InputError
 from skindualgen.data.masks import LESION_ABOVE, lesion_pixels
 from skindualgen.data.terms import DIAGNOSES
+from skindualgen.sample import ENSEMBLE_SIZE
 from skindualgen.studio.collect import add_photograph
 from skindualgen.studio.commands import command, command_html
 from skindualgen.studio.components import QUIET, html_block, photograph_field
 from skindualgen.studio.drawing import DRAWING, IDLE_SECONDS, adapter_field
 from skindualgen.studio.errors import as_sentence
-from skindualgen.studio.generation import ENSEMBLE, MAX_ENSEMBLE
+from skindualgen.studio.generation import MAX_ENSEMBLE
 from skindualgen.studio.painter import Value, build_painter, check_settled, edited, painted, read_masks
 from skindualgen.studio.pieces import progress
 from skindualgen.studio.state import Studio
@@ -54,7 +55,7 @@ def build(studio: Studio) -> None:
             ensemble = gr.Slider(
                 1,
                 MAX_ENSEMBLE,
-                ENSEMBLE,
+                ENSEMBLE_SIZE,
                 step=1,
                 label="Draws that are averaged",
                 elem_id=f"{PREFIX}-ensemble",
