@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import micro_data
 import micro_results
 import train_micro
+from micro_adapter import MergedConv2d, MergedLinear, merge_as_it_trains
 from micro_base import KEPT, LOWEST, Base
 from micro_data import FIRST_SPLIT_FILE, SPLIT_FILE, device_views, load_part, write_pack, write_source
 from micro_device import Clock, Processes, replace_folder
@@ -32,8 +33,10 @@ from micro_winograd import WinogradConv2d, use_winograd
 from skindualgen.contracts import PairRecord
 from skindualgen.data.phantom import draw_phantom
 from skindualgen.data.training_items import read_training_items
+from skindualgen.model.adapter import attach_adapter
 from skindualgen.model.autoencoder import PatchAutoencoder
-from skindualgen.model.bases import BUILTIN_ADAPTER, MICRO_BASE
+from skindualgen.model.bases import BUILTIN_ADAPTER, MICRO_BASE, load_base
+from skindualgen.model.joint_unet import widen_unet
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
 
@@ -317,6 +320,30 @@ def test_convolution_by_tiles_is_convolution(shape: tuple[int, ...]) -> None:
         results.append([y, x.grad, *(p.grad for p in net.parameters())])
     for ours, expected in zip(*reversed(results), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4 * float(expected.detach().abs().max()))
+
+
+def test_layers_that_merge_their_update_learn_as_those_of_peft(tiny_base: Path) -> None:
+    base = load_base(tiny_base)
+    generator = torch.Generator().manual_seed(0)
+    model = attach_adapter(widen_unet(base.unet), rank=4, alpha=8, targets="all")
+    learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in learnt:
+        parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
+    channels, width = model.get_base_model().config.in_channels, model.get_base_model().config.cross_attention_dim
+    inputs = torch.randn(2, channels, 8, 8, generator=generator), torch.tensor([5, 600])
+    text = torch.randn(2, 7, width, generator=generator)
+
+    def passes() -> list[torch.Tensor]:
+        model.zero_grad()
+        out = model(*inputs, text, class_labels=torch.tensor([0, 300])).sample
+        out.square().mean().backward()
+        return [out.detach(), *(parameter.grad.clone() for parameter in learnt)]
+
+    plain = passes()
+    merged = merge_as_it_trains(model)
+    assert {type(module) for module in merged.modules()} >= {MergedConv2d, MergedLinear}
+    for one, other in zip(plain, passes(), strict=True):
+        assert (one - other).abs().max() <= 1e-4 * one.abs().max() + 1e-7
 
 
 def test_processes_share_what_they_learn(tmp_path: Path) -> None:
