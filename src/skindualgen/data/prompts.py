@@ -17,7 +17,7 @@ import hashlib
 import itertools
 import re
 import string
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -196,6 +196,20 @@ def clip_token_bound(text: str) -> int:
     """
     runs = re.findall(r"[^\W\d_]+|[^\s]", text.lower())
     return 2 + sum((len(run.encode()) + 1) // 2 if run.isascii() else len(run.encode()) for run in runs)
+
+
+def refuse_long(prompt: str, count_tokens: Callable[[str], int], where: str = "") -> None:
+    """Raise InputError for a prompt whose end the text encoder would cut off.
+
+    Args:
+        prompt: text of the pair.
+        count_tokens: asked only where `clip_token_bound` is too much.
+        where: what the message begins with.
+    """
+    if clip_token_bound(prompt) > MAX_CLIP_TOKENS and (tokens := count_tokens(prompt)) > MAX_CLIP_TOKENS:
+        may = "which may need" if count_tokens is clip_token_bound else "of"
+        got = f"{where}a prompt {may} {tokens} CLIP tokens: '{prompt[:40]} ...'"
+        raise InputError(got, f"at most {MAX_CLIP_TOKENS}, or the text encoder cuts the end off", "shorten it")
 
 
 def fill(parts: Iterable[_Part], values: Mapping[str, str]) -> str:

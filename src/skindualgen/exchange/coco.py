@@ -132,7 +132,7 @@ def _picture_file(source: Source, document: Document, image: CocoImage) -> str:
     near += [folder] if base == folder else []
     for folders in (near, [base / "images", base, PurePosixPath()]):
         names = ["" if str(name) == "." else str(name) for name in folders]
-        found = source.inside(image.file_name, names, image.where)
+        found = source.meant(image.file_name, names, image.where)
         if not found and folders is not near:
             ending = f"/{image.file_name}".replace("\\", "/")
             found = [file for file in source.files if file.endswith(ending)]

@@ -36,22 +36,18 @@ class Account:
     notes: list[str] = field(default_factory=list)
 
 
-class Source:
-    """The files of a folder that is imported, hidden ones left out as everywhere (`Tree`).
+class Source(Tree):
+    """The files of a folder that is imported.
 
     A reader takes the files that it uses; all others are in the account, so that nothing is passed over in silence.
 
     Attributes:
-        root: the folder, resolved.
-        files: POSIX paths relative to it, sorted.
         left_out: what a reader has said about parts that it did not use.
     """
 
     def __init__(self, root: Path) -> None:
-        self._tree = Tree(root)
-        self.root = self._tree.root
-        self.files: Sequence[str] = tuple(self._tree.files)
-        self.left_out = [Rejection("", *refused) for refused in self._tree.refused]
+        super().__init__(root)
+        self.left_out = [Rejection("", *refused) for refused in self.refused]
         self._taken: set[str] = set()
         self._notes: dict[str, None] = {}
 
@@ -109,19 +105,11 @@ class Source:
         except InputError:  # nnU-Net has a dataset.json of its own
             return LESION_ONLY
 
-    def images(self) -> list[str]:
-        """Return the files whose ending is that of a picture."""
-        return self._tree.images()
-
-    def named(self, pattern: str) -> list[str]:
-        """Return the files whose name matches a regular expression from start to end, ignoring case."""
-        return self._tree.named(pattern)
-
     def below(self, folder: str) -> list[str]:
         """Return the files below a folder, at any depth; "" is the whole."""
         return [file for file in self.files if not folder or file.startswith(f"{folder}/")]
 
-    def inside(self, value: str, folders: Iterable[str], where: str) -> list[str]:
+    def meant(self, value: str, folders: Iterable[str], where: str) -> list[str]:
         """Return the files that a text may mean, in any of some folders.
 
         Args:
@@ -135,7 +123,7 @@ class Source:
         found: dict[str, None] = {}
         for folder in folders:
             try:
-                found[self._tree.inside(value, folder)] = None
+                found[self.inside(value, folder)] = None
             except ItemError as error:
                 if error.code == "leaves_folder":
                     raise InputError(

@@ -174,7 +174,7 @@ def _listed(source: Source, where: str, folder: str, paths: list[str]) -> Iterat
         if not (name := line.strip()):
             continue
         place = f"{file}, line {number}"
-        found = source.inside(name.removeprefix("./"), folders, place)
+        found = source.meant(name.removeprefix("./"), folders, place)
         if not found or not found[0].lower().endswith(SUFFIXES):
             raise InputError(f"{place}: no picture {name}", "a picture of the folder", "restore it, or remove the line")
         yield found[0]

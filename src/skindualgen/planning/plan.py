@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from skindualgen.contracts import InputError
-from skindualgen.data.prompts import MAX_CLIP_TOKENS, clip_token_bound
+from skindualgen.data.prompts import clip_token_bound, refuse_long
 from skindualgen.files import atomic_path
 from skindualgen.planning.labels import check_labels, own_term
 from skindualgen.planning.requests import PairRequest
@@ -108,7 +108,7 @@ def read_plan(path: Path, *, count_tokens: Callable[[str], int] = clip_token_bou
     last_seed, ascending, own = -1, True, set()
     for line, row in read_rows(path, digest.update):
         check_labels(row.prompt, row.attributes, f"{path}, line {line}")
-        _check_length(f"{path}, line {line}", row.prompt, count_tokens)
+        refuse_long(row.prompt, count_tokens, f"{path}, line {line}, prompt: ")
         if (diagnosis := row.attributes.get("diagnosis")) is not None and own_term("diagnosis", diagnosis):
             own.add(diagnosis)
         ascending &= row.seed_first > last_seed
@@ -122,13 +122,6 @@ def read_plan(path: Path, *, count_tokens: Callable[[str], int] = clip_token_bou
     if not ascending:
         _check_seeds(path)
     return Plan(path, digest.hexdigest(), rows, pairs, tuple(sorted(own)), size_bytes, modified_ns)
-
-
-def _check_length(where: str, prompt: str, count_tokens: Callable[[str], int]) -> None:
-    if clip_token_bound(prompt) > MAX_CLIP_TOKENS and (tokens := count_tokens(prompt)) > MAX_CLIP_TOKENS:
-        may = "which may need" if count_tokens is clip_token_bound else "of"
-        got = f"{where}, prompt: a prompt {may} {tokens} CLIP tokens: '{prompt[:40]} ...'"
-        raise InputError(got, f"at most {MAX_CLIP_TOKENS}, or the text encoder cuts the end off", "shorten it")
 
 
 def _check_seeds(path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from skindualgen.contracts import METADATA_FILE, InputError
 from skindualgen.data.manifest import read_metadata
-from skindualgen.data.prompts import MAX_CLIP_TOKENS, clip_token_bound
+from skindualgen.data.prompts import clip_token_bound, refuse_long
 from skindualgen.data.review import count_rejected, left_out_line
 from skindualgen.planning.anchors import Anchoring
 from skindualgen.planning.plan import read_plan
@@ -55,12 +55,7 @@ class RequestList:
         if not requests:
             raise InputError("no request", "one pair at least", "ask for one")
         for prompt in dict.fromkeys(request.prompt for request in requests):
-            if clip_token_bound(prompt) > MAX_CLIP_TOKENS and (tokens := count_tokens(prompt)) > MAX_CLIP_TOKENS:
-                raise InputError(
-                    f"a prompt of {tokens} CLIP tokens: '{prompt[:40]} ...'",
-                    f"at most {MAX_CLIP_TOKENS}, or the text encoder cuts the end off",
-                    "shorten it",
-                )
+            refuse_long(prompt, count_tokens)
         self._requests = list(requests)
         self.pairs = len(requests)
         self.sha256 = _hash(requests)
