@@ -22,6 +22,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import torch
@@ -87,7 +88,8 @@ def bundle_base(base: Path) -> None:
 def bundle_adapter(run_folder: Path, trained_on: Path) -> None:
     """Write the adapter, in half precision, into the package, as one of the base there. Checks the bundle's size.
 
-    The base there may have another decoder than the one that was trained on, which a latent does not depend on.
+    The base there may have another decoder than the one that was trained on, which a latent does not depend on. How
+    it samples is what micro_adapter.toml says now: that is chosen when it is trained.
     """
     for part in ("unet", "text_encoder", "tokenizer", "scheduler"):
         for path in (BUNDLED / "micro" / part).glob("*"):
@@ -96,7 +98,9 @@ def bundle_adapter(run_folder: Path, trained_on: Path) -> None:
                 raise SystemExit(f"{path} differs from {trained}, which the adapter was trained on")
     folder, target, base = run_folder / "adapter", BUNDLED / "adapter", load_base("micro")
     recipe = read_header(folder)["recipe"]
-    recipe |= {"base": "micro", "config": recipe["config"] | {"base": "micro"}}
+    sampling = recipe["sampling"] | tomllib.loads((HERE / "micro_adapter.toml").read_text())["sampling"]
+    config = recipe["config"] | {"base": "micro", "sampling": sampling}
+    recipe |= {"base": "micro", "sampling": sampling, "config": config}
     model = restore_adapter(base, folder, allow_base_mismatch=True)
     save_adapter(model, target, recipe=recipe, base=base, dtype=torch.float16)
     shutil.copy2(folder / TRAINING_ITEMS_FILE, target / TRAINING_ITEMS_FILE)
