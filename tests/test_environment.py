@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from picture_files import good_folder
 from skindualgen.cli import app
 
-pytest.importorskip("gradio")
+pytest.importorskip("quick_gradio")
 
 RUNNER = Path(__file__).with_name("command_runner.py")
 PATH_CHARACTERS = 200
