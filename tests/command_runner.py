@@ -62,7 +62,11 @@ def end_studio_when_open() -> None:
 
 
 def main(commands: str, results: str) -> None:
-    """Run all of ``commands``, lists of arguments, and write down how each ended."""
+    """Run all of ``commands``, lists of arguments, and write down how each ended.
+
+    Shells have what they run in the background ignore Ctrl-C, and tests hand that on; the studio's end needs it.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     done = []
     for arguments in json.loads(Path(commands).read_text(encoding="utf-8")):
         if arguments[0] == "ui":

@@ -8,11 +8,13 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import typer.testing
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -22,13 +24,17 @@ gc.disable()  # until the tests are collected: nothing that is imported goes awa
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
+from unmeasured import libraries_unmeasured  # noqa: E402
+
 torch.set_num_threads(1)
 SEED = 0
 """of the global generators, before each test"""
 LIBRARIES = (
     "accelerate.commands.launch",
+    "datasets",
     "diffusers.models.unets.unet_2d_condition",
     "peft",
+    "quick_gradio",
     "scipy.stats",
     "segmentation_models_pytorch",
     "skimage.measure",
@@ -54,7 +60,12 @@ def pytest_report_header() -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Where coverage is measured, import large libraries before it begins: workers collect every test anyway."""
+    """Have the command line built once, and where coverage is measured, large libraries imported before it begins.
+
+    Typer would read every option of every command anew for each call, which takes longer than most calls. Workers
+    collect every test, so each of them imports these libraries anyway.
+    """
+    typer.testing._get_command = cache(typer.testing._get_command)  # type: ignore[attr-defined]
     if "PYTEST_XDIST_WORKER" in os.environ and config.pluginmanager.hasplugin("_cov"):
         for library in LIBRARIES:
             with suppress(ImportError):
@@ -74,18 +85,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the browser's tests and files with slow ones first, so that no worker is left with one of them in the end.
 
     Within these groups the order is the random one that pytest-randomly has made. Slow tests run without measuring
-    coverage, which makes Python a half slower; the others reach the same lines.
+    coverage, which makes Python a half slower; the others reach the same lines. So do the browser's, whose studio is
+    another process.
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     for item in items:
-        if item.get_closest_marker("slow"):
+        if item.get_closest_marker("slow") or item.path.parent.name == "browser":
             item.add_marker("no_cover")
     items.sort(key=lambda item: (item.path.parent.name != "browser", item.path not in slow))
 
 
 def pytest_collection_finish() -> None:
-    """Look for garbage again, but never among what has been imported."""
+    """Look for garbage again, but never among what has been imported, and as rarely as the command line does."""
     gc.freeze()
+    gc.set_threshold(10_000, *gc.get_threshold()[1:])
     gc.enable()
 
 
@@ -101,6 +114,14 @@ def _unmeasured(item: pytest.Item) -> Iterator[None]:
         yield
     finally:
         coverage.resume()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    if not item.config.pluginmanager.hasplugin("_cov") or item.get_closest_marker("no_cover"):
+        return (yield)
+    with libraries_unmeasured():
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

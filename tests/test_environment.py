@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from picture_files import good_folder
 from skindualgen.cli import app
 
-pytest.importorskip("gradio")
+pytest.importorskip("quick_gradio")
 
 RUNNER = Path(__file__).with_name("command_runner.py")
 PATH_CHARACTERS = 200
@@ -92,7 +92,7 @@ def everywhere(
     windows(
         place / "Training.toml",
         f'# Häute\nbase = "{tiny_base}"\nmax_train_steps = 1\ntrain_batch_size = 2\nviews = 1\n'
-        'mixed_precision = "fp32"\n[lora]\nrank = 2\n',
+        'mixed_precision = "fp32"\n[lora]\nrank = 2\n[sampling]\ndefault_steps = 1\ndefault_segment_steps = 1\n',
     )
     commands = {
         "prepare": ["prepare", str(place / "Quelle ö"), data, "--size", "64", "--split-file", str(place / "Teile.csv")],

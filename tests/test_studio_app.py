@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-pytest.importorskip("gradio")
+pytest.importorskip("quick_gradio")
 
 import gradio as gr
 import httpx

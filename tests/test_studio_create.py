@@ -19,7 +19,7 @@ import torch
 from diffusers import DDIMScheduler
 from PIL import Image
 
-pytest.importorskip("gradio")
+pytest.importorskip("quick_gradio")
 
 from typer.testing import CliRunner
 

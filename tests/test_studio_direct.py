@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-pytest.importorskip("gradio")
+pytest.importorskip("quick_gradio")
 
 from skindualgen.contracts import InputError
 from skindualgen.data.manifest import read_dataset_info, read_metadata

@@ -83,7 +83,9 @@ def prepare(
         int, typer.Option(help="Pixels (width x height) above which a file is refused unread.")
     ] = 120_000_000,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first rejected item.")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes that decode; default one per core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that decode; default up to one per core.")
+    ] = None,
     audit: Annotated[
         bool,
         typer.Option("--audit", help="Write audit.csv: what crosses splits (exit 2), near-duplicates (warning)."),
