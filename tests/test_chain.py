@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -38,21 +34,8 @@ QUICK = [
 PLAIN = {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "120"}
 
 
-def run(*arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **PLAIN}
-    command = [sys.executable, "-m", "skindualgen", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=250, env=environment, check=False)
-    assert done.returncode == expect, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done
-
-
-def run_generate(*arguments: object) -> subprocess.CompletedProcess[str] | Result:
-    """``generate`` as ``run``, so that its standard error is all that a user sees; the rest as ``call``."""
-    return run(*arguments) if arguments[0] == "generate" else call(*arguments)
-
-
 def call(*arguments: object, expect: int = 0) -> Result:
-    """As ``run``, in this process."""
+    """A command in this process."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in PLAIN.items():
             patch.setenv(name, value)
@@ -61,25 +44,23 @@ def call(*arguments: object, expect: int = 0) -> Result:
     return done
 
 
-def chain(
-    source: Path, base: Path, work: Path, *, run: Callable[..., subprocess.CompletedProcess[str] | Result]
-) -> None:
+def chain(source: Path, base: Path, work: Path) -> None:
     """Run every command on ``source`` and check what each leaves."""
     from datasets import load_dataset
 
-    run("prepare", source, work / "data", "--size", 64, "--seed", 1, "--ignore-official-split")
+    call("prepare", source, work / "data", "--size", 64, "--seed", 1, "--ignore-official-split")
     records = read_metadata(work / "data")
     assert {"train", "val"} <= {record.split for record in records}
     train = [record for record in records if record.split == "train"]
 
     options = ["--base", base, "--max-train-steps", 4, "--train-batch-size", 4, "--mixed-precision", "fp32", *QUICK]
-    trained = run("train", "--data", work / "data", "--out", work / "run", *options)
+    trained = call("train", "--data", work / "data", "--out", work / "run", *options)
     assert "4/4" in trained.stdout and f"Run folder: {work / 'run'}" in trained.stdout
     items = read_training_items(work / "run" / "adapter")
     assert items is not None and [item.isic_id for item in items.items] == sorted(r.isic_id for r in train)
     assert json.loads((work / "run" / "metrics.jsonl").read_text().splitlines()[-1])["val_loss"] > 0
 
-    made = run("generate", "--adapter", work / "run", "--like", work / "data", "-n", 3, "--out", work / "generated")
+    made = call("generate", "--adapter", work / "run", "--like", work / "data", "-n", 3, "--out", work / "generated")
     assert "3 pairs in" in made.stdout
     assert "Warning" not in made.stderr and "generating" in made.stderr
     drawn = read_metadata(work / "generated", "train")
@@ -87,7 +68,7 @@ def chain(
     rows = load_dataset("imagefolder", data_dir=str(work / "generated"), split="train", cache_dir=str(work / "cache"))
     assert len(rows) == 3 and rows[0]["image"].size == rows[0]["mask"].size == (64, 64)
 
-    segmented = run(
+    segmented = call(
         "segment",
         "--adapter",
         work / "run",
@@ -115,7 +96,7 @@ def chain(
 @pytest.mark.slow
 def test_phantom_pairs(tiny_v_base: Path, tmp_path: Path) -> None:
     write_phantom_folder(tmp_path / "source", 16, size=96)
-    chain(tmp_path / "source", tiny_v_base, tmp_path, run=run_generate)
+    chain(tmp_path / "source", tiny_v_base, tmp_path)
 
 
 @pytest.mark.slow
@@ -133,7 +114,7 @@ def test_real_pairs(real_data: Path, tiny_base: Path, tmp_path: Path) -> None:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()
         writer.writerows(rows)
-    chain(source, tiny_base, tmp_path, run=call)
+    chain(source, tiny_base, tmp_path)
 
 
 def test_nothing_readable_to_segment_is_wrong_input(tiny_adapter: Path, tmp_path: Path) -> None:

@@ -162,9 +162,14 @@ def test_the_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(list(Path("pairs/images").iterdir())) == len(list(Path("masks/masks").iterdir())) == 4
 
 
+@pytest.fixture(scope="module")
+def group() -> Any:
+    """The command line, of which reading every option takes a tenth of a second."""
+    return typer.main.get_command(app)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_have_the_options_that_a_page_names(page: Path) -> None:
-    group = typer.main.get_command(app)
+def test_commands_have_the_options_that_a_page_names(page: Path, group: Any) -> None:
     for code in blocks(page, "bash"):
         for match in COMMAND.finditer(code.replace("\\\n", " ")):
             words = [word for word in shlex.split(match["arguments"], comments=True) if not word.startswith("[")]

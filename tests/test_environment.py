@@ -92,7 +92,7 @@ def everywhere(
     windows(
         place / "Training.toml",
         f'# Häute\nbase = "{tiny_base}"\nmax_train_steps = 1\ntrain_batch_size = 2\nviews = 1\n'
-        'mixed_precision = "fp32"\n[lora]\nrank = 2\n',
+        'mixed_precision = "fp32"\n[lora]\nrank = 2\n[sampling]\ndefault_steps = 1\ndefault_segment_steps = 1\n',
     )
     commands = {
         "prepare": ["prepare", str(place / "Quelle ö"), data, "--size", "64", "--split-file", str(place / "Teile.csv")],

@@ -84,7 +84,7 @@ def test_a_find_is_a_file_that_is_tried_again(tmp_path: Path) -> None:
 
 def test_the_command_tries_and_counts(tmp_path: Path) -> None:
     out = tmp_path / "finds"
-    done = CliRunner().invoke(app, ["--minutes", "0.1", "--only", "photograph, BMP", "--out", str(out)])
+    done = CliRunner().invoke(app, ["--minutes", "0.05", "--only", "photograph, BMP", "--out", str(out)])
     assert done.exit_code == 0 and "inputs tried" in done.stdout and "0 kinds of finds" in done.stdout
     assert not out.exists()
 

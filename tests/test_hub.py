@@ -346,6 +346,7 @@ def test_the_command_line_honours_the_hubs_variables(hub: LoopbackHub, tmp_path:
     done = generate("b", HF_ENDPOINT=hub.url)
     assert done.returncode == 0, done.stderr
     assert "Downloading" in done.stderr and COMMIT in done.stderr
+    assert "Warning" not in done.stderr  # all that a user sees
     asked = len(hub.requests)
     offline = generate("c", HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="1")
     assert offline.returncode == 0, offline.stderr

@@ -9,8 +9,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,10 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 from processes import start_interruptible
+from skindualgen.cli import app
 from skindualgen.config import RENAMED, TrainConfig
 from skindualgen.contracts import InputError
 from skindualgen.data.manifest import read_metadata, write_dataset
@@ -146,12 +151,42 @@ def start(config_file: Path) -> subprocess.Popen[str]:
     return start_interruptible(command, stdout=pipe, stderr=pipe, text=True, env=environment)
 
 
-def wait_for_step(process: subprocess.Popen[str], out: Path, step: int) -> None:
+def has_reached(out: Path, step: int) -> bool:
+    """Whether there is a checkpoint of this step or a later one; the run may be removing an earlier one just now."""
+    with suppress(FileNotFoundError):
+        return any(int(path.name[5:]) >= step for path in complete_checkpoints(out / "checkpoints"))
+    return False
+
+
+def wait_for_step(process: subprocess.Popen[str] | None, out: Path, step: int) -> None:
     deadline = time.monotonic() + 200
-    while not any(int(p.name[5:]) >= step for p in complete_checkpoints(out / "checkpoints")):
-        assert process.poll() is None, process.communicate()
+    while not has_reached(out, step):
+        assert process is None or process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def stopped_here(config_file: Path, out: Path, step: int, number: int) -> str:
+    """What the command says that runs in this process and gets a signal once it has reached ``step``."""
+
+    def tell() -> None:
+        wait_for_step(None, out, step)
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, number)
+
+    arguments = ["train", "--config", str(config_file)]
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as pool:
+        patch.setattr(sys, "argv", ["skindualgen", *arguments])
+        before = signal.signal(number, lambda *_: None)  # a signal that comes too late ends no tests
+        try:
+            told = pool.submit(tell)
+            done = CliRunner().invoke(app, arguments)
+            told.result()
+        finally:
+            signal.signal(number, before)
+    assert done.exit_code == 0, done.output
+    return done.stdout
 
 
 @pytest.mark.slow
@@ -159,7 +194,8 @@ def wait_for_step(process: subprocess.Popen[str], out: Path, step: int) -> None:
 def test_kill_and_interrupt_and_resume(whole: Path, tmp_path: Path, phantom_data: Path, tiny_v_base: Path) -> None:
     """kill -9, then the same command ended by SIGINT, then by SIGTERM (0, a checkpoint), then to the end: one adapter.
 
-    Batches come from two worker processes, whose number changes nothing: ``whole`` had none, and the end has none.
+    SIGTERM comes to this process, which runs the command then. Before, batches come from two worker processes, whose
+    number changes nothing: ``whole`` had none, and the end has none.
     0, as a scheduler that takes a machine back counts anything else as a failure; ``generate`` refuses a run without an
     adapter, so nothing goes on with an unfinished one.
     """
@@ -177,11 +213,15 @@ def test_kill_and_interrupt_and_resume(whole: Path, tmp_path: Path, phantom_data
     assert reached < STEPS
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        with start(config_file) as process:
-            wait_for_step(process, out, reached + 1)
-            process.send_signal(number)
-            output, errors = process.communicate(timeout=100)
-        assert process.returncode == 0, errors
+        if number == signal.SIGINT:
+            with start(config_file) as process:
+                wait_for_step(process, out, reached + 1)
+                process.send_signal(number)
+                output, errors = process.communicate(timeout=100)
+            assert process.returncode == 0, errors
+        else:
+            config_file.write_text(toml(config.model_dump(mode="json", exclude_none=True)))
+            output = stopped_here(config_file, out, reached + 1, number)
         newest = load_newest(out / "checkpoints")
         assert newest is not None
         assert f"Stopped at step {newest['step']}. To go on: skindualgen train --config {config_file}" in output

@@ -1,7 +1,7 @@
 """Calls into large libraries that measure no coverage.
 
-Up to Python 3.11, coverage.py follows every instruction of a thread, so what a library does in Python takes half as long
-again. None of the calls here comes back into the package, or it is left alone.
+Up to Python 3.11, coverage.py follows every instruction of a thread, so what a library does in Python takes half as
+long again. None of the calls here comes back into the package, or it is left alone.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ def prepare(source: str | Path, out: str | Path, *, workers: int | None = None, 
     Args:
         source: folder of photographs, as it was downloaded (docs/data-layouts.md).
         out: new folder, or that of an interrupted run.
-        workers: processes that decode; one a core if not given.
+        workers: processes that decode; if not given, up to one a core.
         options: fields of `skindualgen.data.prepare_options.PrepareOptions`, such as ``size=256`` or
             ``split="70/15/15"``.
 

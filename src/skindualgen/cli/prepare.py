@@ -96,7 +96,7 @@ def prepare(
         int, typer.Option(help="Pixels (width x height) above which a file is refused unread.")
     ] = 120_000_000,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first rejected item.")] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes that decode; default one a core.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that decode; default up to one a core.")] = None,
     audit: Annotated[
         bool,
         typer.Option("--audit", help="Write audit.csv: what crosses splits (exit 2), near-duplicates (warning)."),

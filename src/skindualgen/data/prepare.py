@@ -27,6 +27,8 @@ from skindualgen.data.sources import Candidate, Listing, Rejection, list_source
 from skindualgen.files import atomic_write_text, home_folder, sha256_bytes, versions
 
 ADJUSTED_FILE = "adjusted.csv"
+PICTURES_A_WORKER = 16
+"""To start a worker takes a core about as long as to read so many photographs of a few megapixels."""
 STEM_CHARACTERS = 80
 
 # `datasets.load_dataset("imagefolder")` takes a file whose name holds one of these words, set off by these signs, for a
@@ -73,7 +75,7 @@ def prepare(
         out: a new or empty folder, one that was begun with pictures of the same size and crop, or the finished result.
         options: all that decides the result.
         strict: stop at the first rejected item instead of leaving it out.
-        workers: processes that decode; ``None`` takes one for each core.
+        workers: processes that decode; ``None`` takes one for each core, but no more than the pictures are worth.
         with_audit: write ``audit.csv`` as well.
         show_progress: show a progress bar on the terminal.
 
@@ -93,8 +95,9 @@ def prepare(
     candidates = _with_masks(listing) if options.require_masks else listing.candidates
     tasks = list(_tasks(source.resolve(), out, candidates, options))
     journal = Journal(out, options.of_pictures(), tasks)
-    todo = (task for task in tasks if task.candidate.isic_id not in journal.results)
-    running = journal.record(run(todo, workers=workers or os.cpu_count() or 1))
+    todo = [task for task in tasks if task.candidate.isic_id not in journal.results]
+    fitting = min(os.cpu_count() or 1, max(1, len(todo) // PICTURES_A_WORKER))
+    running = journal.record(run(todo, workers=workers or fitting))
     with _progress("pictures", len(candidates), show_progress) as advance:
         for result in running:
             advance(len(journal.results))
