@@ -173,10 +173,9 @@ def measure(
         generated=(extractor(generated.images), generated.diagnoses),
         train=(extractor(every), [r.diagnosis if r.diagnosis in CLASSES else None for r in every_record]),
         held_out=(extractor(val.images), val.diagnoses),
-        most_per_class=LEAST_PER_CLASS,
         seed=seed,
     )
-    results["teaching"] = asdict(taught) | {"share": taught.share, "chance": taught.chance}
+    results["teaching"] = asdict(taught) | {"share": asdict(taught.share), "chance": taught.chance}
     console.print("searching for copies ...")
     searched = matched[np.random.default_rng(seed).permutation(len(matched.images))[:NOVELTY_COUNT]]
     compared = {"generated": (searched.images, searched.diagnoses), "held_out": (val.images, val.diagnoses)}

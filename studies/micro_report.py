@@ -95,8 +95,8 @@ def targets(results: dict[str, Any]) -> list[Target]:
         Target("prompted diagnosis, worst class's recall", worst, f"{worst:.2f}", 0.45, True, f"{worst_real:.2f}"),
         Target(
             f"train on generated, test on real: share of what {taught['per_class']} real ones a class teach",
-            taught["share"],
-            f"{taught['share']:.2f}; accuracy {interval(taught['generated'])}",
+            taught["share"]["value"],
+            f"{interval(taught['share'])}; accuracy {interval(taught['generated'])}",
             0.8,
             True,
             f"accuracy {interval(taught['real'])}",

@@ -92,7 +92,6 @@ class Judged:
             generated=(features, made.diagnoses),
             train=self.train_taught,
             held_out=(self.val_features, self.val.diagnoses),
-            most_per_class=LEAST_PER_CLASS,
         )
         return {
             "pairs": len(made.images),
@@ -103,7 +102,7 @@ class Judged:
             "coverage": float(manifold.coverage),
             "prompted": read["balanced_accuracy"]["value"],
             "worst_class": min(read["recall"].values()),
-            "taught_share": taught.share,
+            "taught_share": taught.share.value,
             "dice_gap": segmenter_agreement(self.segmenter, matched, self.val)["dice_gap"]["value"],
             "touching": mask_shapes(matched, self.val)["touches_border"]["generated_mean"],
         }
