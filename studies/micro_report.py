@@ -145,8 +145,8 @@ def _definitions(results: dict[str, Any]) -> str:
     budgets = results["judges"]
     counts = ", ".join(f"{name} {count}" for name, count in sorted(results["generated"].items()))
     part, per_part = results["part"], near["n_generated"]
-    return f"""* Real: the lesion-disjoint parts of [micro2_split.csv](micro2_split.csv). The judges learnt from its
-  train part; all numbers are on its part "{part}", which neither they nor the generator have seen. {_USE[part]}
+    return f"""* Real: the parts of [micro2_split.csv](micro2_split.csv), lesion-disjoint as far as lesions are named, but for one of
+  val, of which train has another photograph (IL_2031122, found late). The judges learnt from the train part; all numbers are on its part "{part}", which neither they nor the generator have seen. {_USE[part]}
   Photographs are compared at 128 x 128 px.
 * Generated: {counts}; by default the captions of the real photographs, twice each, rare
   classes more often. The prompted diagnosis is scored on all of them, every class weighing the same, and so is what

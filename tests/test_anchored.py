@@ -129,11 +129,17 @@ def test_photographs_for_given_masks(tiny_v_adapter: Path, phantom_data: Path, t
         assert (levels(out, made)[1] == levels(phantom_data, real)[1]).all()
     deformed = tmp_path / "deformed"
     options = ["--masks", phantom_data / "masks", "--prompt", "a melanoma", "--jitter", "affine,elastic"]
+    plain = tmp_path / "plain"
+    shutil.copytree(phantom_data / "masks", plain)
+    (plain / "notes.txt").write_text("by hand")
+    options[1] = plain
     done = generate(tiny_v_adapter, deformed, *options, "-n", "3")
     assert done.exit_code == 0, done.output
+    assert "notes.txt" in done.output
     for made in read_metadata(deformed):
         given = np.asarray(Image.open(phantom_data / "masks" / f"{made.anchor_isic_id}.png"))
         assert made.diagnosis == "melanoma" and made.jitter == ["affine", "elastic"]
+        assert not hasattr(made, "anchor_sha256") and made.anchor_mask_sha256  # no photograph was there
         mask = levels(deformed, made)[1]
         assert (mask != given).any()
         assert 0.4 < (mask > 0).sum() / (given > 0).sum() < 1.5
@@ -220,6 +226,14 @@ def test_requests_without_real_pairs_hash_as_before() -> None:
     request = PairRequest(0, "a nevus", 1, {"diagnosis": "nevus"})
     assert RequestList([request]).sha256 == "acb0feeccb1ce06b98554352a209002a85bdf3e40ae8e4b5838482395231c5b0"
     assert "anchor" not in request.described()
+
+
+def test_generated_pairs_are_no_beginning(tmp_path: Path, phantom_data: Path) -> None:
+    shutil.copytree(phantom_data, tmp_path / "made")
+    records = [r.model_copy(update={"origin": "synthetic"}) for r in read_metadata(phantom_data)]
+    write_dataset(tmp_path / "made", records, made_by={})
+    with pytest.raises(InputError, match="which are generated"):
+        Anchoring("redraw", tmp_path / "made").requests(0)
 
 
 def test_a_folder_without_pairs_to_start_from(tmp_path: Path, phantom_data: Path) -> None:

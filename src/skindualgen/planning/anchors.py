@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from skindualgen.contracts import METADATA_FILE, InputError, PairRecord
+from skindualgen.contracts import METADATA_FILE, InputError, PairRecord, listed
 from skindualgen.data.prompts import prompt_for
 from skindualgen.data.review import read_used
 from skindualgen.data.terms import diagnosis_term
@@ -25,6 +25,11 @@ PICTURES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 DEFAULT_STRENGTH = 0.3
 """Of redrawing: Real Guidance (He et al. 2022, arXiv 2210.07574) and DA-Fusion (Trabucco et al. 2023, arXiv 2302.07944)
 stay near it with few real pictures."""
+
+
+def mask_files(folder: Path) -> list[Path]:
+    """The masks of a plain folder, by name; it is not searched deeper."""
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in PICTURES)
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Anchoring:
     jitter: tuple[Jitter, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root).absolute())  # workers may run elsewhere
         if not 0 < self.strength <= 1:
             raise InputError(f"a strength of {self.strength:g}", "above 0 (nothing changes) and at most 1", "fix it")
         if self.relabel is not None and diagnosis_term(self.relabel) is None:
@@ -99,6 +105,12 @@ class Anchoring:
         if self.way == "masks" and self.root.is_dir() and not (self.root / METADATA_FILE).is_file():
             return self._mask_files()
         records = [record for record in read_used(self.root, "train") if record.mask_file_name is not None]
+        if made := [record.isic_id for record in records if record.origin == "synthetic"]:
+            raise InputError(
+                f"{listed(made, 5)} of {self.root}, which are generated",
+                "real pairs",
+                "start from the pairs that they were made from, or from others",
+            )
         if self.relabel is not None:
             target = diagnosis_term(self.relabel)
             records = [r for r in records if r.diagnosis and diagnosis_term(r.diagnosis) != target]
@@ -113,7 +125,7 @@ class Anchoring:
 
     def _mask_files(self) -> list[PairRecord]:
         """The masks of a plain folder."""
-        files = sorted(path for path in self.root.iterdir() if path.suffix.lower() in PICTURES)
+        files = mask_files(self.root)
         if not files:
             raise InputError(
                 f"{self.root} without {METADATA_FILE} and without any mask",

@@ -10,11 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from skindualgen.contracts import METADATA_FILE, InputError
+from skindualgen.contracts import METADATA_FILE, InputError, listed
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.prompts import clip_token_bound, refuse_long
 from skindualgen.data.review import count_rejected, left_out_line
-from skindualgen.planning.anchors import Anchoring
+from skindualgen.planning.anchors import Anchoring, mask_files
 from skindualgen.planning.plan import read_plan
 from skindualgen.planning.prompt_files import read_prompts
 from skindualgen.planning.requests import PairRequest, requests_from_file, requests_from_prompts, requests_like
@@ -156,6 +156,11 @@ class Sources:
                 tell(f"note: {held_out} pairs of {anchoring.root} are of val or test and are not started from")
             if unmarked := sum(r.mask_file_name is None and r.split == "train" for r in records):
                 tell(f"note: {unmarked} photographs of {anchoring.root} have no mask and are not started from")
+        elif anchoring.root.is_dir():
+            masks = mask_files(anchoring.root)
+            others = sorted({path.name for path in anchoring.root.iterdir()} - {path.name for path in masks})
+            if others := [name for name in others if not name.startswith(".")]:
+                tell(f"note: not used of {anchoring.root}, as no mask has such an ending: {listed(others, 5)}")
         prompts = self.prompts or ()
         return anchoring.requests(self.seed or 0, count=self.count, per_pair=self.per_pair or 1, prompts=prompts)
 
