@@ -1,6 +1,6 @@
 """What each choice of the adapter's training is worth, on the micro base and the real pairs. One command, resumable:
 
-    python studies/ablation.py --real ../shared/data --data ../pairs --cache ../judges --work ../ablation
+    python studies/ablation.py --real ../shared/data/dermoscopy --data ../pairs --cache ../judges --work ../ablation
 
 Every arm changes one setting of the default; every arm is trained with each seed for the same number of steps, on the
 train part, and judged on the val part: Dice of image -> mask, agreement of an independent segmenter with the masks of
@@ -204,7 +204,7 @@ def restore_rows(work: Path, out: Path, steps: int) -> None:
 
 
 def main(
-    real: Annotated[Path, typer.Option(help="folder that holds the real data folders", envvar="SKINDUALGEN_REAL_DATA")],
+    real: Annotated[Path, typer.Option(help="folder of the real pairs", envvar="SKINDUALGEN_REAL_DATA")],
     data: Annotated[Path, typer.Option(help="the same, as prepared by scripts/train_micro.py (WORK/pairs)")],
     cache: Annotated[Path, typer.Option(help="folder that keeps the judges and features, outside the repository")],
     work: Annotated[Path, typer.Option(help="folder of runs and rows, outside the repository")],
