@@ -81,7 +81,7 @@ def train_arm(arm: str, further: dict[str, Any], seed: int, data: Path, work: Pa
     }
     overrides |= {"seed": seed, "threads": threads, "validation_steps": steps, "checkpointing_steps": 100}
     overrides |= {"checkpoints_total_limit": 1, "lr_warmup_steps": WARMUP_STEPS, **ARMS[arm], **further}
-    return train(load_train_config(Path("scripts/micro_adapter.toml"), overrides), console=console)
+    return train(load_train_config(Path(__file__).with_name("ablation.toml"), overrides), console=console)
 
 
 def draw(pipeline: SkinDualGenPipeline, val: list[Any], pairs: int, seed: int) -> Photographs:

@@ -47,7 +47,7 @@ def names_now() -> list[Any]:
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_every_arm_is_a_valid_configuration_that_differs(arm: str) -> None:
-    file = Path(__file__).resolve().parents[1] / "scripts" / "micro_adapter.toml"
+    file = Path(__file__).resolve().parents[1] / "studies" / "ablation.toml"
     needed = {"data": "d", "out": "o"}
     default, changed = load_train_config(file, needed), load_train_config(file, needed | ARMS[arm])
     assert (changed == default) == (arm == "default" or arm in VARIANTS)

@@ -133,7 +133,10 @@ def test_nothing_readable_to_segment_is_wrong_input(tiny_adapter: Path, tmp_path
         (["train", "--out", "x"], "data"),
         (["train", "--data", "x", "--out", "y", "--set", "lora.rank=0"], "lora.rank = 0"),
         (["train", "--data", "x", "--out", "y", "--set", "lora.rank"], "name=value"),
-        (["generate", "--out", "x"], "not exactly one of --plan, --prompt, --prompts and --like"),
+        (
+            ["generate", "--out", "x"],
+            "not exactly one of --plan, --prompt, --prompts, --like, --redraw, --masks and --inpaint",
+        ),
         (["generate", "--out", "x", "--prompt", "a", "--like", "y"], "not exactly one of"),
         (["generate", "--out", "x", "--prompt", "a", "--adapter", "nowhere"], "adapter 'nowhere'"),
         (["segment", "--out", "x", "--images", "y", "--adapter", "nowhere"], "adapter 'nowhere'"),
