@@ -27,8 +27,8 @@ class BlendedLatents:
 
     Args:
         pipeline: what it is a callback of; needs ``latents`` among the callback's tensors.
-        photograph: that is edited.
-        region: of the photograph's aspect; what is kept, as a mask.
+        photograph: that is edited; one for all samples, or one for each.
+        region: of the photograph's aspect, as many of them; what is kept, as a mask.
         seeds: of the call's generators; the noise is that which the call begins with.
         steps: of the call, before its strength cuts them.
         height, width: of the call, in px.
@@ -37,8 +37,8 @@ class BlendedLatents:
     def __init__(
         self,
         pipeline: SkinDualGenPipeline,
-        photograph: Image.Image,
-        region: Image.Image,
+        photograph: Image.Image | list[Image.Image],
+        region: Image.Image | list[Image.Image],
         *,
         seeds: Sequence[int],
         steps: int,
