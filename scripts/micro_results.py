@@ -7,10 +7,6 @@ import shutil
 import tarfile
 from pathlib import Path
 
-from skindualgen.data.training_items import TRAINING_ITEMS_FILE
-from skindualgen.model.adapter import CARD_FILE, RUN_FILE, WEIGHTS_FILE
-
-ADAPTER_FILES = (WEIGHTS_FILE, "adapter_config.json", RUN_FILE, TRAINING_ITEMS_FILE, CARD_FILE)
 PART_BYTES, MOST_BYTES = 15_500_000, 61_000_000
 """of a file and of all, under the 16 MiB and 64 MiB that come back"""
 WANTED = (

@@ -7,15 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from skindualgen.contracts import METADATA_FILE, InputError, PairRecord, listed
 from skindualgen.data.prompts import prompt_for
 from skindualgen.data.review import read_used
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.files import sha256_file
-from skindualgen.planning.labels import ATTRIBUTES, labels_of
-from skindualgen.planning.requests import Anchor, PairRequest, pair_seed
+from skindualgen.planning.labels import labels_of
+from skindualgen.planning.requests import Anchor, PairRequest, attributes_of, pair_seed, places_in_turn
 
 Way = Literal["redraw", "masks", "inpaint"]
 Region = Literal["lesion", "skin"]
@@ -92,10 +90,9 @@ class Anchoring:
         if count is None:
             order = [place for place in range(len(records)) for _ in range(per_pair)]
         else:
-            rng = np.random.default_rng([seed, count])
-            rounds = -(-count // len(records))
-            order = np.concatenate([rng.permutation(len(records)) for _ in range(rounds)])[:count].tolist()
-        made = [self._request(index, records[place], pair_seed(seed, index)) for index, place in enumerate(order)]
+            order = places_in_turn(len(records), count, seed)
+        used = {place: self._hashed(records[place]) for place in set(order)}  # once for all variations
+        made = [self._request(index, used[place], pair_seed(seed, index)) for index, place in enumerate(order)]
         if not prompts:
             return made
         texts = [prompts[request.index % len(prompts)] for request in made]
@@ -134,15 +131,18 @@ class Anchoring:
             )
         return [PairRecord(file_name=path.name, mask_file_name=path.name, isic_id=path.stem) for path in files]
 
-    def _request(self, index: int, record: PairRecord, seed: int) -> PairRequest:
+    def _hashed(self, record: PairRecord) -> PairRecord:
+        """The record with the hashes of its files, which a folder from elsewhere may lack."""
         files = {"sha256": record.file_name, "mask_sha256": record.mask_file_name}
         lacking = {field: name for field, name in files.items() if name and getattr(record, field) is None}
-        record = record.model_copy(update={f: sha256_file(self.root / name) for f, name in lacking.items()})
+        return record.model_copy(update={f: sha256_file(self.root / name) for f, name in lacking.items()})
+
+    def _request(self, index: int, record: PairRecord, seed: int) -> PairRequest:
         shares = None
         if self.relabel is not None:
             target, own = str(diagnosis_term(self.relabel)), str(diagnosis_term(record.diagnosis))
             shares = {target: self.strength, own: round(1 - self.strength, 4)}
             # The behaviour of the earlier diagnosis may contradict the new one.
             record = record.model_copy(update={"diagnosis": target, "benign_malignant": None})
-        attributes = {name: value for name in ATTRIBUTES if (value := getattr(record, name)) is not None}
-        return PairRequest(index, prompt_for(record, seed=seed), seed, attributes, anchor=Anchor.of(record, shares))
+        anchor = Anchor.of(record, shares)
+        return PairRequest(index, prompt_for(record, seed=seed), seed, attributes_of(record), anchor=anchor)

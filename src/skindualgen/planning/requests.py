@@ -116,6 +116,18 @@ def requests_from_prompts(prompts: Sequence[tuple[str, dict[str, Any]]], count: 
     return requests
 
 
+def places_in_turn(records: int, count: int, seed: int) -> list[int]:
+    """``count`` places among so many records, drawn without bias: each once, in a seeded order, before any twice."""
+    rng = np.random.default_rng([seed, count])
+    rounds = -(-count // records)
+    return np.concatenate([rng.permutation(records) for _ in range(rounds)])[:count].tolist()
+
+
+def attributes_of(record: PairRecord) -> dict[str, Any]:
+    """What is known of a record that a pair can be labelled with."""
+    return {name: value for name in ATTRIBUTES if (value := getattr(record, name)) is not None}
+
+
 def requests_like(root: Path, count: int, seed: int) -> list[PairRequest]:
     """``count`` requests with attributes of real training records, drawn without bias, and prompts from them.
 
@@ -125,15 +137,10 @@ def requests_like(root: Path, count: int, seed: int) -> list[PairRequest]:
         InputError: ``root`` is no data set folder, or has no training records.
     """
     records = read_used(root, "train")
-    rng = np.random.default_rng([seed, count])
-    rounds = -(-count // len(records))
-    order = np.concatenate([rng.permutation(len(records)) for _ in range(rounds)])[:count]
     requests = []
-    for index, chosen in enumerate(order.tolist()):
-        record = records[chosen]
-        attributes = {name: value for name in ATTRIBUTES if (value := getattr(record, name)) is not None}
-        pair = pair_seed(seed, index)
-        requests.append(PairRequest(index, prompt_for(record, seed=pair), pair, attributes))
+    for index, chosen in enumerate(places_in_turn(len(records), count, seed)):
+        record, pair = records[chosen], pair_seed(seed, index)
+        requests.append(PairRequest(index, prompt_for(record, seed=pair), pair, attributes_of(record)))
     return requests
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from skindualgen.planning.anchors import Anchoring
 from skindualgen.planning.requests import Anchor, PairRequest
 from skindualgen.production.chunk import Decode, Images
 from skindualgen.production.jitter import jittered
+from skindualgen.production.sampler import PipelineSampler
 from skindualgen.sample.blending import BlendedLatents
 from skindualgen.sample.guidance import Guidance
 from skindualgen.sample.pipeline import SkinDualGenPipeline
@@ -33,7 +33,7 @@ REGION_STRENGTH = 1.0
 """of a region that is drawn anew: from noise, led by what is kept around it"""
 
 
-class AnchoredSampler:
+class AnchoredSampler(PipelineSampler):
     """Draws pairs from real ones, each from a generator of its own.
 
     Args:
@@ -63,21 +63,22 @@ class AnchoredSampler:
                 "masks of the lesion alone, in the adapter and in the pairs to start from",
                 "generate from prompts, or use another adapter",
             )
-        self._pipeline, self._anchoring, self._steps, self._guidance = pipeline, anchoring, steps, guidance
-        self._size = pipeline.native_px if size is None else size
+        super().__init__(pipeline, steps=steps, guidance=guidance, size=size)
+        self._anchoring = anchoring
+        self._side = pipeline.native_px if size is None else size
 
     def sample(self, requests: Sequence[PairRequest]) -> Decode:
         """Draw the latents of the requests, in their order; what is returned decodes them."""
         way = self._anchoring.way
         if way == "masks":
             masks = [jittered(self._load_mask(r), self._anchoring.jitter, r.seed) for r in requests]
-            return self._decoder(self._call(requests, mask_image=masks), masks)
+            return self._decoder(self._latents(requests, mask_image=masks), masks)
         pairs = [self._load(request) for request in requests]
         images, masks = [image for image, _ in pairs], [mask for _, mask in pairs]
         if way == "redraw":
             strength = self._anchoring.strength
             given = None if not self._anchoring.keep_mask else masks
-            latents = self._call(
+            latents = self._latents(
                 requests, image=images, mask_image=masks, strength=(strength, 0.0 if given else strength)
             )
             return self._decoder(latents, given)
@@ -86,33 +87,16 @@ class AnchoredSampler:
     def _load(self, request: PairRequest) -> tuple[Image.Image, Image.Image]:
         anchor = _anchor_of(request)
         record = PairRecord(file_name=anchor.file_name, mask_file_name=anchor.mask_file_name, isic_id=anchor.isic_id)
-        image, mask = load_pair(self._anchoring.root, record, self._size)  # as in training
+        image, mask = load_pair(self._anchoring.root, record, self._side)  # as in training
         assert mask is not None  # requests start from records with masks
-        levels = ((image + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
-        return Image.fromarray(levels), Image.fromarray((mask[0].numpy() > 0).astype(np.uint8) * 255)
+        photograph = self._pipeline.image_processor.postprocess(image[None], output_type="pil")[0]
+        return photograph, Image.fromarray((mask[0].numpy() > 0).astype(np.uint8) * 255)
 
     def _load_mask(self, request: PairRequest) -> Image.Image:
         mask = read_mask(self._anchoring.root / str(_anchor_of(request).mask_file_name))
         side = min(mask.size)
         left, top = (mask.width - side) // 2, (mask.height - side) // 2
-        return resize_mask(mask.crop((left, top, left + side, top + side)), (self._size, self._size))
-
-    def _call(self, requests: Sequence[PairRequest], **given: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        guidance = self._guidance
-        return self._pipeline(
-            [request.prompt for request in requests],
-            generator=[torch.Generator().manual_seed(request.seed) for request in requests],
-            num_inference_steps=self._steps,
-            guidance_scale=guidance.scale,
-            guidance_rescale=guidance.rescale,
-            guidance_interval=guidance.interval,
-            prompt_noise=guidance.prompt_noise,
-            height=self._size,
-            width=self._size,
-            output_type="latent",
-            return_dict=False,
-            **given,
-        )
+        return resize_mask(mask.crop((left, top, left + side, top + side)), (self._side, self._side))
 
     def _decoder(self, drawn: tuple[torch.Tensor, torch.Tensor], given: Images | None) -> Decode:
         """Decodes pictures, and masks where these are not given: a given mask comes back as it is."""
@@ -123,7 +107,7 @@ class AnchoredSampler:
     def _inpaint(self, requests: Sequence[PairRequest], images: Images, masks: Images) -> Decode:
         lesions = [np.asarray(mask) > 0 for mask in masks]
         new_lesion = self._anchoring.region == "lesion"
-        regions = [_grown(lesion, MARGIN * self._size) if new_lesion else ~lesion for lesion in lesions]
+        regions = [_grown(lesion, MARGIN * self._side) if new_lesion else ~lesion for lesion in lesions]
         kept = [Image.fromarray((~region).astype(np.uint8) * 255) for region in regions]
         blend = BlendedLatents(
             self._pipeline,
@@ -131,11 +115,11 @@ class AnchoredSampler:
             kept,
             seeds=[request.seed for request in requests],
             steps=self._steps,
-            height=self._size,
-            width=self._size,
+            height=self._side,
+            width=self._side,
         )
         strength = (REGION_STRENGTH, REGION_STRENGTH if new_lesion else 0.0)
-        drawn = self._call(
+        drawn = self._latents(
             requests, image=list(images), mask_image=list(masks), strength=strength, callback_on_step_end=blend
         )
 

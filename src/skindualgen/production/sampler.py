@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from skindualgen.hardware import DTYPES
 from skindualgen.model.bases import hide_loading_bars
 from skindualgen.planning.anchors import Anchoring
 from skindualgen.planning.requests import PairRequest
-from skindualgen.production.anchored import AnchoredSampler
 from skindualgen.production.chunk import Decode, Gate, Sampler
 from skindualgen.sample.guidance import Guidance
 from skindualgen.sample.pipeline import SkinDualGenPipeline
@@ -38,8 +38,12 @@ class PipelineSampler:
 
     def sample(self, requests: Sequence[PairRequest]) -> Decode:
         """Generate the latents of the requests, in their order; what is returned decodes them."""
+        return partial(self._pipeline.decode, *self._latents(requests))
+
+    def _latents(self, requests: Sequence[PairRequest], **given: Any) -> tuple[Tensor, Tensor]:
+        """Latents and codes of the requests, made from what is given besides their prompts."""
         guidance = self._guidance
-        latents, codes = self._pipeline(
+        return self._pipeline(
             [request.prompt for request in requests],
             generator=[torch.Generator().manual_seed(request.seed) for request in requests],
             num_inference_steps=self._steps,
@@ -51,8 +55,8 @@ class PipelineSampler:
             width=self._size,
             output_type="latent",
             return_dict=False,
+            **given,
         )
-        return partial(self._pipeline.decode, latents, codes)
 
 
 def token_counter(pipeline: SkinDualGenPipeline) -> Callable[[str], int]:
@@ -125,6 +129,8 @@ class PipelineFactory:
         if self.anchoring is None:
             sampler = PipelineSampler(pipeline, steps=steps, guidance=guidance, size=self.size)
         else:
+            from skindualgen.production.anchored import AnchoredSampler
+
             sampler = AnchoredSampler(pipeline, self.anchoring, steps=steps, guidance=guidance, size=self.size)
         if self.gate is None:
             return sampler, None

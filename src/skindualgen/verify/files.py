@@ -26,8 +26,6 @@ from skindualgen.verify.pair import PairFindings, check_pair
 from skindualgen.verify.register import Register
 from skindualgen.verify.totals import check_totals
 
-"""Folder of small pictures of refused pairs, which ``rejected.jsonl`` names."""
-
 
 class PairFiles:
     """A data set folder whose pairs are files of their own.

@@ -25,7 +25,7 @@ from skindualgen.verify.deviations import Deviation, Tally
 from skindualgen.verify.register import Register
 
 SHOWN = 5
-"""Fields that say where and how a pair is stored, not what it is: merging and exporting change them."""
+"""values that a message names"""
 
 
 PENDING_PER_WORKER = 4
