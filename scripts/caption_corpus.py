@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from skindualgen.contracts import PairRecord
+from skindualgen.data.appearance import COLOUR_WORDS, WORDS
 from skindualgen.data.prompts import TEMPLATES, fields_of, fill, parse_template
 from skindualgen.data.terms import ATTRIBUTE_WORDS, BEHAVIOURS, DIAGNOSES, SEXES, SITES
 
@@ -26,6 +27,7 @@ def caption_corpus() -> list[str]:
         captions.add(line)
         captions.update(line.split(", "))
         captions.update(f"a dermoscopic image of a skin lesion, {words}" for words in line.split(", "))
+    captions.update((*WORDS, *COLOUR_WORDS, "upper left", "lower right"))
     return sorted(captions)
 
 

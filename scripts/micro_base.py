@@ -28,7 +28,7 @@ from diffusers import StableDiffusionPipeline
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
-from micro_data import ROOT, load_part
+from micro_data import ROOT, load_masks, load_part
 from micro_device import (
     Clock,
     Processes,
@@ -41,7 +41,18 @@ from micro_device import (
     replace_folder,
     save_state,
 )
-from micro_latents import Batches, cached_latents, device_latents, whole_latents
+from micro_latents import (
+    Batches,
+    appearances,
+    cached_latents,
+    caption,
+    described,
+    device_latents,
+    token_ids,
+    view_appearances,
+    whole_latents,
+    whole_views,
+)
 from micro_nets import (
     LEARNING_RATE,
     MuonAdamW,
@@ -104,9 +115,18 @@ class Base:
     def load(self, folder: Path) -> None:
         """Take the weights of an exported base, for networks and averages alike."""
         exported = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
+        unet = self.models["unet"].state_dict() | exported.unet.state_dict()
+        text_encoder = exported.text_encoder.state_dict()
+        words, known = self.tokenizer.get_vocab(), exported.tokenizer.get_vocab()
+        for name, rows in text_encoder.items():
+            if name.endswith("token_embedding.weight"):  # words that are new to the base keep their first weights
+                table = self.models["text_encoder"].state_dict()[name].clone()
+                kept = [word for word in words if word in known]
+                table[[words[word] for word in kept]] = rows[[known[word] for word in kept]]
+                text_encoder[name] = table
         for nets in (self.models, self.lowest, *self.averages.values()):
-            nets["unet"].load_state_dict(exported.unet.state_dict())
-            nets["text_encoder"].load_state_dict(exported.text_encoder.state_dict())
+            nets["unet"].load_state_dict(unet)
+            nets["text_encoder"].load_state_dict(text_encoder)
         self.samples = json.loads((folder / STATE_FILE).read_text())["samples"]
 
     @torch.no_grad()
@@ -201,6 +221,7 @@ def main() -> None:
     parser.add_argument("--autoencoder", type=Path, help="its analysis; its decoder for measures")
     parser.add_argument("--latent-channels", type=int, default=16, help="of --compile-only")
     parser.add_argument("--stage", choices=["unlabelled", "labelled"], default="unlabelled")
+    parser.add_argument("--described", action="store_true", help="captions say what the photographs look like, too")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=60)
@@ -239,11 +260,34 @@ def main() -> None:
 
     torch.manual_seed(0)
     base, checkpoint = Base(latents.shape[2], device, processes), args.work / "state.pt"
+    looks = by_diagnosis = None
+    if args.described:
+        looks = processes.first_then_all(
+            lambda: view_appearances(images, load_masks(args.data, images, "train"), args.work / "appearances.json")
+        )
+        by_diagnosis = {r.diagnosis: [] for r in records}
+        for record, look in zip(records, looks[0], strict=True):
+            by_diagnosis[record.diagnosis].append(look)
     batches = Batches(
-        latents, records, base.tokenizer, labelled=labelled, balance=BALANCE if labelled else 0.0, device=device
+        latents,
+        records,
+        base.tokenizer,
+        labelled=labelled,
+        balance=BALANCE if labelled else 0.0,
+        device=device,
+        appearances=looks,
     )
-    measure = Measure(val_images, val_records, base.tokenizer, labelled=labelled, device=device)
+    measure = Measure(val_images, val_records, base.tokenizer, labelled=labelled, device=device, looks=by_diagnosis)
     val_latents, val_ids = whole_latents(autoencoder, val_images).to(device), measure.ids.to(device)
+    if args.described:  # Loss is that of true words, samples are those of drawn ones.
+        val_masks = load_masks(args.data, val_images, "val")
+        seen = appearances(whole_views(torch.cat([val_images, val_masks[..., None]], dim=-1)))
+        said = np.random.default_rng(0)
+        texts = [
+            described(caption(r, said, labelled=labelled), a, said, full=True)
+            for r, a in zip(val_records, seen, strict=True)
+        ]
+        val_ids = token_ids(base.tokenizer, texts).to(device)
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location=device)
         for name, part in base.parts.items():

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +18,7 @@ from micro_data import device_views, random_view
 from micro_device import save_state
 from micro_nets import CROPPED, SIZE_PX
 from skindualgen.contracts import PairRecord
+from skindualgen.data.appearance import Appearance, appearance_of, placed
 from skindualgen.data.prompts import MAX_CLIP_TOKENS, prompt_for
 from skindualgen.model.autoencoder import PatchAutoencoder
 
@@ -26,16 +31,18 @@ CROPPED_LEAST, CROPPED_MOST = 0.7, 0.95
 """side of a crop, as a share of the photograph's"""
 ATTRIBUTE_SHARE = 0.5
 """chance of each attribute to be named, so that captions are not unique to a photograph"""
-CAPTION_VARIANTS = 24
+CAPTION_VARIANTS, DESCRIBED_VARIANTS = 24, 6
+"""captions of a photograph; of a view of it, where they say what it looks like"""
+HIDDEN_SHARE = 0.3
+"""chance of each word for looks to be left out, where some are"""
 CAPTION_DROPOUT = 0.12
 RARE = 50
 """photographs of a diagnosis; one with fewer is not drawn more often for its own sake, or it would be memorised"""
 
 
-@torch.no_grad()
-def latent_views(autoencoder: PatchAutoencoder, images: Tensor, seed: int = 0) -> Tensor:
-    """Latents of :data:`WHOLE_VIEWS`, then :data:`CROPPED_VIEWS` views, [views, n, c, h/8, w/8] in half precision."""
-    generator, result = np.random.default_rng(seed), []
+def views_of(images: Tensor, seed: int = 0) -> Iterator[Tensor]:
+    """:data:`WHOLE_VIEWS`, then :data:`CROPPED_VIEWS` views of [n, h, w, c] uint8, each [n, c, size, size] uint8."""
+    generator = np.random.default_rng(seed)
     for index in range(WHOLE_VIEWS + CROPPED_VIEWS):
         views = []
         for image in images:
@@ -46,9 +53,43 @@ def latent_views(autoencoder: PatchAutoencoder, images: Tensor, seed: int = 0) -
                 top, left = generator.integers(image.shape[0] - side + 1, size=2)
                 view = random_view(image[top : top + side, left : left + side], SIZE_PX, generator, 1.0)
             views.append(view)
-        batches = (torch.stack(views[i : i + 256]).float() / 127.5 - 1 for i in range(0, len(views), 256))
+        yield torch.stack(views)
+
+
+@torch.no_grad()
+def latent_views(autoencoder: PatchAutoencoder, images: Tensor, seed: int = 0) -> Tensor:
+    """Latents of the views of :func:`views_of`, [views, n, c, h/8, w/8] in half precision."""
+    result = []
+    for views in views_of(images, seed):
+        batches = (part.float() / 127.5 - 1 for part in views.split(256))
         result.append(torch.cat([autoencoder.encode(x).latent_dist.mode().half() for x in batches]))
     return torch.stack(result)
+
+
+def appearances(views: Tensor) -> list[Appearance]:
+    """Of [n, 4, size, size]: a photograph and its mask (0 or 255)."""
+    return [appearance_of(v[:3].permute(1, 2, 0).numpy(), v[3].numpy() > 127) for v in views]
+
+
+def view_appearances(images: Tensor, masks: Tensor, cache: Path) -> list[list[Appearance]]:
+    """What the views of :func:`latent_views` look like, [views][photographs], from a file if there is one.
+
+    Args:
+        images: [n, h, w, 3] uint8.
+        masks: [n, h, w] uint8, 0 or 255.
+    """
+    if cache.exists():
+        return [[Appearance(*words) for words in view] for view in json.loads(cache.read_text())]
+    every = list(views_of(torch.cat([images, masks[..., None]], dim=-1)))
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        found = list(pool.map(appearances, [every[0], *every[WHOLE_VIEWS:]]))
+    turned = [
+        [a._replace(place=placed(v[3].numpy() > 127)) for a, v in zip(found[0], vs, strict=True)]
+        for vs in every[1:WHOLE_VIEWS]
+    ]
+    result = [found[0], *turned, *found[1:]]
+    cache.write_text(json.dumps(result))
+    return result
 
 
 @torch.no_grad()
@@ -92,12 +133,28 @@ def whole_latents(autoencoder: PatchAutoencoder, images: Tensor) -> Tensor:
     return autoencoder.encode(pictures).latent_dist.mode()
 
 
+def whole_views(images: Tensor) -> Tensor:
+    """Whole photographs, upright: [n, h, w, c] uint8 -> [n, c, size, size] uint8."""
+    return F.interpolate(images.permute(0, 3, 1, 2).float(), SIZE_PX, mode="area").round().to(torch.uint8)
+
+
 def caption(record: PairRecord, rng: np.random.Generator, *, labelled: bool) -> str:
     """Some of what is known in words; without ``labelled`` never the diagnosis or whether it is malignant."""
     hidden = [name for name in ("age_approx", "sex", "anatom_site_general") if rng.random() >= ATTRIBUTE_SHARE]
     if not labelled:
         hidden += ["diagnosis", "benign_malignant"]
     return prompt_for(record.model_copy(update=dict.fromkeys(hidden)), seed=int(rng.integers(1 << 30)))
+
+
+def described(text: str, appearance: Appearance, rng: np.random.Generator, *, full: bool = False) -> str:
+    """A caption that says what the picture looks like as well: all of it, some, or (of one in eight) nothing."""
+    kind = 1.0 if full else rng.random()
+    if kind < 0.125:
+        return text
+    if kind < 0.5:
+        hidden = [name for name in Appearance._fields if rng.random() < HIDDEN_SHARE]
+        appearance = appearance._replace(**dict.fromkeys(hidden, ""))
+    return ", ".join(part for part in (text, appearance.phrase()) if part)
 
 
 def token_ids(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
@@ -115,6 +172,7 @@ class Batches:
         records: of the photographs, in the order of ``latents``.
         labelled: whether captions name the diagnosis.
         balance: a class is drawn with its frequency to the power ``1 - balance``; all rare ones count as one class.
+        appearances: of the views, [views][photographs]; captions then say them too.
     """
 
     def __init__(
@@ -126,13 +184,22 @@ class Batches:
         labelled: bool,
         balance: float,
         device: str,
+        appearances: list[list[Appearance]] | None = None,
     ) -> None:
         rng = np.random.default_rng(0)
-        captions = [[caption(r, rng, labelled=labelled) for _ in range(CAPTION_VARIANTS)] for r in records]
-        texts = [said + text for said in ("", CROPPED) for variants in captions for text in [*variants, ""]]
+        self.variants = DESCRIBED_VARIANTS if appearances else CAPTION_VARIANTS
+        texts = []
+        for index in range(len(latents) if appearances else 2):
+            said = CROPPED if index >= (WHOLE_VIEWS if appearances else 1) else ""
+            for place, record in enumerate(records):
+                for _ in range(self.variants):
+                    text = said + caption(record, rng, labelled=labelled)
+                    texts.append(described(text, appearances[index][place], rng) if appearances else text)
+                texts.append(said)
         places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-        ids = token_ids(tokenizer, list(places))[torch.tensor([places[text] for text in texts])]
-        self.ids = ids.view(2, len(records), CAPTION_VARIANTS + 1, -1).to(device)  # last variant: dropped
+        ids = token_ids(tokenizer, list(places)).short()[torch.tensor([places[text] for text in texts])]
+        self.ids = ids.view(-1, len(records), self.variants + 1, ids.shape[-1]).to(device)  # last variant: dropped
+        self.by_view = appearances is not None
         self.latents = latents.to(device)
         names = [r.diagnosis for r in records]
         counts = {name: names.count(name) for name in names}
@@ -155,8 +222,9 @@ class Batches:
         chosen = torch.searchsorted(self.cumulative, place).clamp(max=len(self.cumulative) - 1)
         cropped = share(CROPPED_SHARE)
         view = torch.where(cropped, WHOLE_VIEWS + below(len(self.latents) - WHOLE_VIEWS), below(WHOLE_VIEWS))
-        variant = torch.where(share(CAPTION_DROPOUT), CAPTION_VARIANTS, below(CAPTION_VARIANTS))
-        return self.latents[view, chosen].float(), self.ids[cropped.long(), chosen, variant]
+        variant = torch.where(share(CAPTION_DROPOUT), self.variants, below(self.variants))
+        kind = view if self.by_view else cropped.long()
+        return self.latents[view, chosen].float(), self.ids[kind, chosen, variant].long()
 
     def draw(self, rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
         """Latents [b, c, h, w] float32 and token ids [b, 77]."""
@@ -166,10 +234,9 @@ class Batches:
         view = np.where(
             cropped, WHOLE_VIEWS + rng.integers(CROPPED_VIEWS, size=count), rng.integers(WHOLE_VIEWS, size=count)
         )
-        variant = np.where(
-            rng.random(count) < CAPTION_DROPOUT, CAPTION_VARIANTS, rng.integers(CAPTION_VARIANTS, size=count)
-        )
+        variant = np.where(rng.random(count) < CAPTION_DROPOUT, self.variants, rng.integers(self.variants, size=count))
         kind, view_index, variant_index = (
-            torch.from_numpy(part).to(device) for part in (cropped.astype(np.int64), view, variant)
+            torch.from_numpy(part).to(device)
+            for part in (view if self.by_view else cropped.astype(np.int64), view, variant)
         )
-        return self.latents[view_index, chosen].float(), self.ids[kind, chosen, variant_index]
+        return self.latents[view_index, chosen].float(), self.ids[kind, chosen, variant_index].long()

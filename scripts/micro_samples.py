@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from micro_device import autocast
-from micro_latents import caption, token_ids
+from micro_latents import caption, described, token_ids
 from micro_nets import SIZE_PX
 from skindualgen.contracts import PairRecord
+from skindualgen.data.appearance import Appearance
 from skindualgen.judges.features import ImageNetFeatures
 from skindualgen.metrics.fidelity import frechet_distance, kernel_distance, manifold_scores
 from skindualgen.model.autoencoder import PatchAutoencoder
@@ -77,7 +78,11 @@ def save_sheet(pictures: np.ndarray, file: Path, columns: int = SHEET_COLUMNS) -
 
 
 class Measure:
-    """Draws one picture for the caption of each val photograph, without guidance, and compares them."""
+    """Draws one picture for the caption of each val photograph, without guidance, and compares them.
+
+    Args:
+        looks: appearances of train photographs by diagnosis; each caption goes on with one of its diagnosis.
+    """
 
     def __init__(
         self,
@@ -87,12 +92,18 @@ class Measure:
         *,
         labelled: bool,
         device: str = "cpu",
+        looks: Mapping[str | None, list[Appearance]] | None = None,
     ) -> None:
         self.device = device
         small = F.interpolate(images.permute(0, 3, 1, 2).float(), SIZE_PX, mode="area").round().to(torch.uint8)
         self.pictures = small.permute(0, 2, 3, 1).cpu().numpy()
         rng = np.random.default_rng(0)
-        self.ids = token_ids(tokenizer, [caption(r, rng, labelled=labelled) for r in records])
+        captions = [caption(r, rng, labelled=labelled) for r in records]
+        if looks:
+            every = [look for some in looks.values() for look in some]
+            drawn = [(some := looks.get(r.diagnosis, every))[rng.integers(len(some))] for r in records]
+            captions = [described(text, look, rng, full=True) for text, look in zip(captions, drawn, strict=True)]
+        self.ids = token_ids(tokenizer, captions)
 
     @cached_property
     def judge(self) -> ImageNetFeatures:

@@ -85,6 +85,7 @@ def generate(
     batch_size: int = 8,
     workers: int = 1,
     license: str | None = None,
+    complete_prompts: bool = True,
     **model: Any,
 ) -> Dataset:
     """Generate pairs into a data set folder. The same call goes on where it was interrupted.
@@ -104,6 +105,8 @@ def generate(
         batch_size: pairs generated together.
         workers: processes, each with a model.
         license: SPDX id that is recorded with each pair.
+        complete_prompts: let prompts go on with words for looks, drawn from those of real pairs, if the adapter was
+            trained with such and a prompt has none of its own.
         model: fields of `skindualgen.production.sampler.PipelineFactory`, such as ``adapter="runs/mine"``,
             ``steps=20``, ``guidance=2.0``, ``gate=Path("gate")``.
 
@@ -128,7 +131,7 @@ def generate(
         anchoring=anchoring,
         per_pair=per_pair,
     )
-    options = GenerateOptions(factory, batch_size, workers=workers, license=license)
+    options = GenerateOptions(factory, batch_size, workers=workers, license=license, complete_prompts=complete_prompts)
     generate_dataset(options, sources.open, Path(out), report)
     return Dataset.open(out)
 

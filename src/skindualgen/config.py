@@ -179,6 +179,9 @@ class TrainConfig(Settings):
     ema_decay: float = Field(0.999, ge=0, lt=1, description="0 switches the moving average off")
     caption_dropout: float = Field(0.1, ge=0, le=1, description="share of empty prompts, for guidance")
     prompt_variants: int = Field(1, ge=1, description="prompts per pair; more than 1 adds built-in templates")
+    appearance_prompts: float = Field(
+        0.0, ge=0, le=1, description="share of prompts that also say what 'prepare' has measured of a pair's looks"
+    )
     views: int = Field(8, ge=1, description="cached augmentations per pair; the first is the plain picture")
     min_zoom: float = Field(0.85, gt=0, le=1, description="smallest crop of an augmentation, as a share of the side")
     colour: float = Field(

@@ -85,7 +85,8 @@ class PairRecord(BaseModel):
 
     Of a generated pair: ``plan_row`` is the line of the plan that asked for it (0 is the first), ``attempt`` counts the
     attempts that the gate refused before it, ``extrapolation`` says that its combination of attributes was not seen in
-    training, and ``skin_tone`` is the tone that its prompt asks for.
+    training, and ``skin_tone`` is the tone that its prompt asks for. ``appearance`` says in words what the photograph
+    looks like (:mod:`skindualgen.data.appearance`): measured of a real pair, asked for of a generated one.
     """
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
@@ -113,6 +114,7 @@ class PairRecord(BaseModel):
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
     skin_tone: str | None = None
+    appearance: str | None = None
     plan_row: int | None = Field(default=None, ge=0)
     attempt: int | None = Field(default=None, ge=0)
     extrapolation: bool | None = None

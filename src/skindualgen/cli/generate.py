@@ -135,6 +135,10 @@ def generate(
     license: Annotated[
         str | None, typer.Option(help="SPDX id of the pairs' licence, recorded with each.  (default: none)")
     ] = None,
+    plain_prompts: Annotated[
+        bool,
+        typer.Option("--plain-prompts", help="Leave prompts as they are: no words for looks are drawn and added."),
+    ] = False,
     id_prefix: Annotated[
         str,
         typer.Option(help="What ids begin with: letters, digits, - and _; at most 16. To merge runs, one for each."),
@@ -185,6 +189,7 @@ def generate(
             watermark,
             license,
             id_prefix,
+            not plain_prompts,
         )
     with item_progress("generating") as report:
         try:

@@ -209,6 +209,7 @@ def _add_record(
             "sha256": result.sha256,
             "mask_sha256": result.mask_sha256,
             "perceptual_hash": result.perceptual_hash,
+            "appearance": result.appearance,
         }
     )
     if record.prompt is None or options.templates:

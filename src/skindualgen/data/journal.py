@@ -15,11 +15,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from pydantic import TypeAdapter
 
 from skindualgen.contracts import ANNOTATORS_DIR, IMAGES_DIR, MASKS_DIR, InputError
 from skindualgen.data.annotators import combined
+from skindualgen.data.appearance import appearance_of
 from skindualgen.data.images import Adjustment, ItemError, fit, load_photograph
 from skindualgen.data.masks import load_mask
 from skindualgen.data.prepare_options import PrepareOptions
@@ -72,6 +74,7 @@ class Result:
     mask_sha256: str | None = None
     content_sha256: str | None = None
     perceptual_hash: str | None = None
+    appearance: str | None = None
     adjustments: tuple[Adjustment, ...] = ()
     reason: str | None = None
     detail: str | None = None
@@ -119,11 +122,19 @@ def process(task: Task) -> Result:
         mask_sha256=_write_png(fitted, task.out / mask_file_name) if fitted and mask_file_name else None,
         content_sha256=photograph.content_sha256,
         perceptual_hash=perceptual_hash(image),
+        appearance=_looks(image, fitted),
         adjustments=(*photograph.adjustments, *adjustments),
         annotator_masks=tuple(
             (file, _write_png(mask, task.out / file)) for file, mask in zip(own_files, own, strict=True) if mask
         ),
     )
+
+
+def _looks(image: Image.Image, mask: Image.Image | None) -> str | None:
+    """Words for what a photograph looks like; none without a mask, as most of them tell lesion and skin apart."""
+    if mask is None:
+        return None
+    return appearance_of(np.asarray(image), np.asarray(mask) > 0).phrase() or None
 
 
 def perceptual_hash(image: Image.Image) -> str:

@@ -21,7 +21,7 @@ from skindualgen.production.finish import Outcome
 from skindualgen.production.pictures import Finish
 from skindualgen.production.run import Engine, InProcess, Layout, produce
 from skindualgen.production.sampler import PipelineFactory, device_of, token_counter
-from skindualgen.production.source import OpenSource, RequestList, RequestSource
+from skindualgen.production.source import CompletedRequests, OpenSource, RequestList, RequestSource
 from skindualgen.production.workers import WorkerProcesses
 from skindualgen.sample.checks import check_size
 from skindualgen.sample.pipeline import SkinDualGenPipeline
@@ -46,6 +46,8 @@ class GenerateOptions:
         watermark: add the invisible watermark to images.
         license: SPDX id to be written into each record.
         id_prefix: what the pairs' ids begin with.
+        complete_prompts: let prompts go on with words for looks, if the adapter was trained with such
+            (`skindualgen.planning.looks`).
     """
 
     factory: PipelineFactory = field(default_factory=PipelineFactory)
@@ -60,6 +62,7 @@ class GenerateOptions:
     watermark: bool = False
     license: str | None = None
     id_prefix: str = ID_PREFIX
+    complete_prompts: bool = True
 
 
 def generate_dataset(
@@ -98,6 +101,8 @@ def generate_dataset(
     at_hand = pipeline is not None
     pipeline = pipeline or factory.load()
     source = open_source(token_counter(pipeline))
+    if options.complete_prompts and sampler is None and (appearances := pipeline.config.get("appearances")):
+        source = CompletedRequests(source, appearances)
     steps, guidance = factory.drawn_with(pipeline)
     settings = ChunkSettings(
         steps,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ from skindualgen.data.manifest import read_metadata
 from skindualgen.data.prompts import clip_token_bound, refuse_long
 from skindualgen.data.review import count_rejected, left_out_line
 from skindualgen.planning.anchors import Anchoring, mask_files
+from skindualgen.planning.looks import completed
 from skindualgen.planning.plan import read_plan
 from skindualgen.planning.prompt_files import read_prompts
 from skindualgen.planning.requests import PairRequest, requests_from_file, requests_from_prompts, requests_like
@@ -63,6 +64,34 @@ class RequestList:
     def requests(self, start: int = 0, stop: int | None = None) -> Iterator[PairRequest]:
         """Those of the places ``start`` to ``stop``."""
         return islice(self._requests, start, stop)
+
+
+@dataclass(frozen=True)
+class CompletedRequests:
+    """The requests of a source, each completed with words for looks (`skindualgen.planning.looks.completed`).
+
+    Args:
+        source: of the requests.
+        appearances: words by diagnosis, as the adapter has them.
+    """
+
+    source: RequestSource
+    appearances: Mapping[str, Sequence[str]]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the source and of the words."""
+        content = json.dumps([self.source.sha256, self.appearances], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    @property
+    def pairs(self) -> int:
+        """Number of requests."""
+        return self.source.pairs
+
+    def requests(self, start: int = 0, stop: int | None = None) -> Iterator[PairRequest]:
+        """Those of the places ``start`` to ``stop``."""
+        return (completed(request, self.appearances) for request in self.source.requests(start, stop))
 
 
 OpenSource = Callable[[Callable[[str], int]], RequestSource]

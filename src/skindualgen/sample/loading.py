@@ -85,5 +85,6 @@ def pipeline_parts(
         "mask_codec": codec_record(codec),
         "mask_classes": dict(classes),
         "provenance": made_of,
+        "appearances": header["recipe"].get("appearances"),
         **header["recipe"].get("sampling", {}),
     }

@@ -50,6 +50,8 @@ class SkinDualGenPipeline(DiffusionPipeline):
         provenance: ids and hashes of base and adapter, written into every generated file.
         mask_codec: name and parameters of the masks' codec (`skindualgen.codec.make_codec`); version 0.1's if None.
         mask_classes: name -> level of each class of the masks (`skindualgen.data.mask_classes`); None: the lesion.
+        appearances: words for looks that real pairs of each diagnosis have, if the adapter was trained with such
+            (`skindualgen.planning.looks`): what a prompt may go on with.
 
     Raises:
         InputError: a UNet without the channels of the image's latents and of the masks' codes.
@@ -76,6 +78,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
         guide: UNet2DConditionModel | None = None,
         mask_codec: dict[str, Any] | None = None,
         mask_classes: dict[str, int] | None = None,
+        appearances: dict[str, list[str]] | None = None,
     ) -> None:
         super().__init__()
         self.codec = make_codec(mask_codec, vae)
@@ -95,6 +98,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
             default_guidance_interval=tuple(default_guidance_interval),
             default_prompt_noise=default_prompt_noise,
             provenance=provenance,
+            appearances=appearances,
         )
         self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)

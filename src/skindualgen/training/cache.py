@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from skindualgen.codec import CELL_PX, DEFAULT_CODEC, MaskCodec
 from skindualgen.contracts import InputError, PairRecord, Report
+from skindualgen.data.appearance import some_words, with_appearance
 from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses
 from skindualgen.data.pairs import draw_view, load_views
 from skindualgen.data.prompts import prompt_for
@@ -61,6 +62,7 @@ class EncodeOptions:
         colour: strength of the colour augmentation, 0 to 1.
         prompt_variants: prompts per pair; the first is the pair's own.
         seed: of the augmentations.
+        appearance_prompts: share of prompts that go on with words for what the pair looks like.
         codec: of the masks.
         classes: of the masks.
     """
@@ -71,6 +73,7 @@ class EncodeOptions:
     colour: float = 0.0
     prompt_variants: int = 1
     seed: int = 0
+    appearance_prompts: float = 0.0
     codec: MaskCodec = DEFAULT_CODEC
     classes: MaskClasses = field(default_factory=lambda: LESION_ONLY)
 
@@ -79,6 +82,8 @@ class EncodeOptions:
         names = ("size", "views", "min_zoom", "colour", "prompt_variants", "seed")
         described: dict[str, Any] = {"options": {name: getattr(self, name) for name in names}}
         described["codec"] = repr(self.codec)
+        if self.appearance_prompts:
+            described["options"]["appearance_prompts"] = self.appearance_prompts
         return described if len(self.classes) == 1 else described | {"classes": dict(self.classes)}
 
 
@@ -149,7 +154,7 @@ def open_cache(
     """
     check_files(root, records)
     key = cache_key(root, records, base, options)
-    prompts, places = _prompt_table(records, options.prompt_variants)
+    prompts, places = _prompt_table(records, options)
     folder = cache_root / key[:20]
     if folder.is_dir() and not _intact(folder, key):
         logger.warning("The cache %s is damaged and is made anew.", folder)
@@ -177,7 +182,7 @@ def cache_key(root: Path, records: Sequence[PairRecord], base: Base, options: En
     for record in records:
         files = [record.file_name, *([record.mask_file_name] if record.mask_file_name else [])]
         hashes = [sha256_file(root / name) for name in files]
-        digest.update(json.dumps([hashes, _prompts(record, options.prompt_variants)]).encode())
+        digest.update(json.dumps([hashes, _prompts(record, options)]).encode())
     return digest.hexdigest()
 
 
@@ -298,13 +303,20 @@ def _fill_pairs(
         report(places[-1][0] + (places[-1][1] == options.views - 1), len(records))
 
 
-def _prompts(record: PairRecord, variants: int) -> list[str]:
+def _prompts(record: PairRecord, options: EncodeOptions) -> list[str]:
     own = record.prompt or prompt_for(record)
-    return [own, *(prompt_for(record, seed=seed) for seed in range(1, variants))]
+    prompts = [own, *(prompt_for(record, seed=seed) for seed in range(1, options.prompt_variants))]
+    if not options.appearance_prompts or record.appearance is None:
+        return prompts
+    rng = np.random.default_rng(list(f"{options.seed}:{record.isic_id}".encode()))
+    return [
+        with_appearance(text, some_words(record.appearance, rng)) if rng.random() < options.appearance_prompts else text
+        for text in prompts
+    ]
 
 
-def _prompt_table(records: Sequence[PairRecord], variants: int) -> tuple[list[str], list[list[int]]]:
+def _prompt_table(records: Sequence[PairRecord], options: EncodeOptions) -> tuple[list[str], list[list[int]]]:
     """Every prompt once, the empty one first, and for each pair the places of its prompts."""
     places: dict[str, int] = {"": 0}
-    of_pairs = [[places.setdefault(text, len(places)) for text in _prompts(record, variants)] for record in records]
+    of_pairs = [[places.setdefault(text, len(places)) for text in _prompts(record, options)] for record in records]
     return list(places), of_pairs

@@ -39,6 +39,7 @@ from skindualgen.model.adapter import (
     save_adapter,
 )
 from skindualgen.model.bases import MICRO_BASE, Base, load_base
+from skindualgen.planning.looks import appearances_of
 from skindualgen.training.batches import Batches
 from skindualgen.training.cache import EncodeOptions, open_cache
 from skindualgen.training.checkpoint import load_newest, save_checkpoint
@@ -170,6 +171,7 @@ class Run:
             config.colour,
             config.prompt_variants,
             config.seed,
+            config.appearance_prompts,
             trainer.codec,
             trainer.classes,
         )
@@ -262,6 +264,8 @@ class Run:
             settings = config.model_dump(mode="json", exclude={"out", "data", "cache", "init_adapter"})
             recipe |= {"mask_codec": codec_record(trainer.codec), "mask_classes": dict(trainer.classes)}
             recipe |= {"size": trainer.size, "config": settings | {"lora": lora_settings(model)}}
+            if config.appearance_prompts:
+                recipe["appearances"] = appearances_of(self.records)
             if config.init_adapter is not None:
                 recipe["init_adapter_sha256"] = sha256_file(adapter_folder(config.init_adapter) / WEIGHTS_FILE)
             (folder / TRAINING_ITEMS_FILE).unlink(missing_ok=True)  # written last: with it, the folder is whole

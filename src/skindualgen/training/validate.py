@@ -54,7 +54,12 @@ class Validator:
         report: Callable[[int, int], None],
     ) -> None:
         self.config, self.base, self.autocast = config, base, autocast
-        self.options = EncodeOptions(options.size, codec=options.codec, classes=options.classes)
+        self.options = EncodeOptions(
+            options.size,
+            appearance_prompts=options.appearance_prompts,
+            codec=options.codec,
+            classes=options.classes,
+        )
         self.prompts = ["a dermoscopic image of a nevus"] * GRID_PAIRS
         self.cache: PairCache | None = None
         if records:
