@@ -18,210 +18,53 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import time
-import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
-from diffusers.models.attention_processor import AttnProcessor
-from torch import Tensor, nn
+from torch import nn
 
-from micro_data import ROOT, load_masks, load_part
+from micro_data import ROOT, load_part
 from micro_device import (
     Clock,
     Processes,
     add_device_options,
     add_time_options,
-    autocast,
     on_gpu,
     out_of_memory,
     prepare_device,
-    replace_folder,
     save_state,
 )
-from micro_latents import (
-    Batches,
-    appearances,
-    cached_latents,
-    caption,
-    described,
-    device_latents,
-    token_ids,
-    view_appearances,
-    whole_latents,
-    whole_views,
-)
-from micro_nets import (
-    LEARNING_RATE,
-    MuonAdamW,
-    learning_rate,
-    make_scheduler,
-    make_text_encoder,
-    make_tokenizer,
-    make_unet,
-)
+from micro_latents import Batches, cached_latents, device_latents, whole_latents
+from micro_looks import described_captions, load_masks, looks_by_diagnosis, view_appearances
+from micro_model import KEPT, LOWEST, STATE_FILE, Base
+from micro_nets import LEARNING_RATE, learning_rate
 from micro_samples import Measure
-from micro_winograd import use_winograd
-from skindualgen.losses import add_noise, velocity_target
+from micro_text import learn_to_read
 from skindualgen.model.autoencoder import PatchAutoencoder
 
 BATCH = 32
 WARMUP_STEPS = 100
-EMA_WIDTHS = {"short": 16.97, "long": 6.94}
-"""Exponents of power-function averages of relative width .05 and .10 (Karras et al. 2023, arXiv 2312.02696, section
-3.1): the average forgets in proportion to the training's length, so a longer training needs no other setting."""
 BALANCE = 0.5
 """of classes in the labelled stage: drawn with their frequency to the power 1 - BALANCE"""
-KEPT = "short"
-"""which average is measured and exported; the other one is in the state file"""
-LOWEST = "lowest"
-"""a copy of that average when it had the lowest loss on val"""
 GIVE_UP_ABOVE = 1.03
 """times the lowest loss on val: a training that has overfitted so far by half of its time leaves the rest of it"""
 LEAST_BATCH = 16
 LOG_STEPS, VAL_STEPS = 25, 125
+READ_STEPS = 1500
 BANDS = ((0, 200), (200, 500), (500, 1000))
 """of timesteps, for the loss on val"""
-STATE_FILE = "training.json"
 
 
-class Base:
-    """Everything that is trained or kept between calls."""
-
-    def __init__(self, latent_channels: int, device: str, processes: Processes) -> None:
-        self.processes = processes
-        self.tokenizer, self.scheduler, self.device = make_tokenizer(), make_scheduler(), device
-        self.models = nn.ModuleDict(
-            {"unet": make_unet(latent_channels), "text_encoder": make_text_encoder(self.tokenizer)}
-        ).to(device)
-        self.models["unet"].to(memory_format=torch.channels_last)
-        if device == "cpu":
-            # Each 1.4 times faster on a CPU: attention that is not fused, whose backward pass is slow there, and tiles.
-            self.models["unet"].set_attn_processor(AttnProcessor())
-            use_winograd(self.models["unet"])
-        self.averages = {name: copy.deepcopy(self.models).requires_grad_(False) for name in EMA_WIDTHS}
-        self.optimizer = MuonAdamW(self.models)
-        self.alphas = self.scheduler.alphas_cumprod.to(device)
-        self.samples = 0
-        """photographs trained on so far, by all calls"""
-        self.lowest, self.lowest_loss = copy.deepcopy(self.averages[KEPT]), float("inf")
-
-    @property
-    def parts(self) -> dict:
-        return {"models": self.models, "optimizer": self.optimizer, **self.averages}
-
-    def load(self, folder: Path) -> None:
-        """Take the weights of an exported base, for networks and averages alike."""
-        exported = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
-        unet = self.models["unet"].state_dict() | exported.unet.state_dict()
-        text_encoder = exported.text_encoder.state_dict()
-        words, known = self.tokenizer.get_vocab(), exported.tokenizer.get_vocab()
-        for name, rows in text_encoder.items():
-            if name.endswith("token_embedding.weight"):  # words that are new to the base keep their first weights
-                table = self.models["text_encoder"].state_dict()[name].clone()
-                kept = [word for word in words if word in known]
-                table[[words[word] for word in kept]] = rows[[known[word] for word in kept]]
-                text_encoder[name] = table
-        for nets in (self.models, self.lowest, *self.averages.values()):
-            nets["unet"].load_state_dict(unet)
-            nets["text_encoder"].load_state_dict(text_encoder)
-        self.samples = json.loads((folder / STATE_FILE).read_text())["samples"]
-
-    @torch.no_grad()
-    def note(self, loss: float) -> None:
-        """Copy the average that is kept if its loss on val is the lowest so far."""
-        if loss < self.lowest_loss:
-            self.lowest_loss = loss
-            torch._foreach_copy_(list(self.lowest.parameters()), list(self.averages[KEPT].parameters()))
-
-    @torch.no_grad()
-    def go_back(self) -> None:
-        """Begin again from the lowest loss on val, without momentum: after a loss that is not a number."""
-        for nets in (self.models, *self.averages.values()):
-            torch._foreach_copy_(list(nets.parameters()), list(self.lowest.parameters()))
-        self.optimizer = MuonAdamW(self.models)
-
-    def compile(self, batch: int, channels: int) -> None:
-        """Compile the UNet for steps of this size, or print why it runs uncompiled."""
-        side = self.models["unet"].config.sample_size
-        x0 = torch.randn(batch, channels, side, side, device=self.device)
-        ids = torch.zeros(batch, self.tokenizer.model_max_length, dtype=torch.long, device=self.device)
-        start = time.monotonic()
-        self.models["unet"].compile(dynamic=False)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                self.backward(x0, ids)
-            print(f"compiled in {time.monotonic() - start:.0f} s", flush=True)
-        except Exception as error:
-            self.models["unet"]._compiled_call_impl = None
-            print(f"not compiled: {type(error).__name__}: {str(error).splitlines()[:1]}", flush=True)
-        for parameter in self.models.parameters():
-            parameter.grad = None
-
-    def export(self, folder: Path, autoencoder: PatchAutoencoder, average: str, about: dict) -> None:
-        """Write one of the averages as a diffusers folder in half precision."""
-        target, folder = folder, folder.with_name(folder.name + ".new")
-        kept = self.lowest if average == LOWEST else self.averages[average]
-        nets = copy.deepcopy(kept).cpu().to(memory_format=torch.contiguous_format)
-        pipeline = StableDiffusionPipeline(
-            vae=copy.deepcopy(autoencoder).cpu(),
-            text_encoder=nets["text_encoder"],
-            tokenizer=self.tokenizer,
-            unet=nets["unet"],
-            scheduler=self.scheduler,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
-        pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
-        (folder / STATE_FILE).write_text(json.dumps(about | {"samples": self.samples, "average": average}, indent=1))
-        replace_folder(folder, target)
-
-    def loss(self, nets: nn.ModuleDict, x0: Tensor, ids: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """Squared error of the velocity per sample, [b]; no weight, so that small channels count at low noise."""
-        a = self.alphas[t].view(-1, 1, 1, 1)
-        with autocast(self.device):
-            text = nets["text_encoder"](ids).last_hidden_state
-            prediction = nets["unet"](add_noise(x0, noise, a), t, text).sample
-        return (prediction.float() - velocity_target(x0, noise, a)).square().mean(dim=(1, 2, 3))
-
-    def backward(self, x0: Tensor, ids: Tensor) -> Tensor:
-        """Gradients of a batch at random levels of noise; returns the mean loss."""
-        x0 = x0.contiguous(memory_format=torch.channels_last)
-        # Timesteps one to each of b equal intervals: less variance than independent draws.
-        t = (torch.rand(1, device=self.device) + torch.arange(len(x0), device=self.device)) / len(x0) % 1
-        t = (t * len(self.alphas)).long()
-        loss = self.loss(self.models, x0, ids, torch.randn_like(x0), t).mean()
-        loss.backward()
-        return loss.detach()
-
-    def step(self, x0: Tensor, ids: Tensor, rate: float) -> Tensor:
-        """One step of the optimiser; returns the mean loss."""
-        loss = self.backward(x0, ids)
-        gradients = [p.grad for p in self.models.parameters()]
-        self.processes.mean(gradients)
-        nn.utils.clip_grad_norm_(self.models.parameters(), 1.0)
-        self.optimizer.set_rate(rate)
-        self.optimizer.step()
-        batch = len(x0) * self.processes.count
-        self.samples += batch
-        for name, exponent in EMA_WIDTHS.items():
-            share = 1 - (1 - batch / self.samples) ** (exponent + 1) if self.samples > batch else 1.0
-            with torch.no_grad():
-                torch._foreach_lerp_(list(self.averages[name].parameters()), list(self.models.parameters()), share)
-        return loss
-
-
-def main() -> None:
+def options() -> argparse.ArgumentParser:
+    """Of the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="data folders, or a pack")
     parser.add_argument("--autoencoder", type=Path, help="its analysis; its decoder for measures")
     parser.add_argument("--latent-channels", type=int, default=16, help="of --compile-only")
     parser.add_argument("--stage", choices=["unlabelled", "labelled"], default="unlabelled")
     parser.add_argument("--described", action="store_true", help="captions say what the photographs look like, too")
+    parser.add_argument("--read-steps", type=int, default=READ_STEPS, help="of the text encoder alone, before the rest")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=60)
@@ -239,6 +82,11 @@ def main() -> None:
     parser.add_argument("--compile-only", action="store_true", help="fill the compiler's cache for a later call")
     add_device_options(parser)
     add_time_options(parser)
+    return parser
+
+
+def main() -> None:
+    parser = options()
     args = parser.parse_args()
     device = prepare_device(args)
     gpu = on_gpu(device)
@@ -251,7 +99,7 @@ def main() -> None:
     autoencoder = PatchAutoencoder.from_pretrained(args.autoencoder, torch_dtype=torch.float32)
     images, records = load_part(args.data, "train")
     processes, cache = Processes(device), args.latents or args.work / "latents.pt"
-    if gpu:
+    if gpu and not args.described:
         latents = device_latents(copy.deepcopy(autoencoder).to(device), images.to(device))
     else:
         latents = processes.first_then_all(lambda: cached_latents(autoencoder, images, cache))
@@ -260,14 +108,11 @@ def main() -> None:
 
     torch.manual_seed(0)
     base, checkpoint = Base(latents.shape[2], device, processes), args.work / "state.pt"
-    looks = by_diagnosis = None
+    looks = None
     if args.described:
         looks = processes.first_then_all(
             lambda: view_appearances(images, load_masks(args.data, images, "train"), args.work / "appearances.json")
         )
-        by_diagnosis = {r.diagnosis: [] for r in records}
-        for record, look in zip(records, looks[0], strict=True):
-            by_diagnosis[record.diagnosis].append(look)
     batches = Batches(
         latents,
         records,
@@ -277,17 +122,11 @@ def main() -> None:
         device=device,
         appearances=looks,
     )
-    measure = Measure(val_images, val_records, base.tokenizer, labelled=labelled, device=device, looks=by_diagnosis)
+    drawn_from = None if looks is None else looks_by_diagnosis(records, looks[0])
+    measure = Measure(val_images, val_records, base.tokenizer, labelled=labelled, device=device, looks=drawn_from)
     val_latents, val_ids = whole_latents(autoencoder, val_images).to(device), measure.ids.to(device)
-    if args.described:  # Loss is that of true words, samples are those of drawn ones.
-        val_masks = load_masks(args.data, val_images, "val")
-        seen = appearances(whole_views(torch.cat([val_images, val_masks[..., None]], dim=-1)))
-        said = np.random.default_rng(0)
-        texts = [
-            described(caption(r, said, labelled=labelled), a, said, full=True)
-            for r, a in zip(val_records, seen, strict=True)
-        ]
-        val_ids = token_ids(base.tokenizer, texts).to(device)
+    if looks is not None:  # the loss is that of true words, samples are of drawn ones
+        val_ids = described_captions(args.data, val_images, val_records, base.tokenizer, labelled=labelled).to(device)
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location=device)
         for name, part in base.parts.items():
@@ -295,6 +134,10 @@ def main() -> None:
         base.samples = state["samples"]
     elif args.init:
         base.load(args.init)
+        if args.described and not json.loads((args.init / STATE_FILE).read_text()).get("described"):
+            learn_to_read(base.models, batches, args.read_steps, (val_latents, val_ids))
+            for average in (*base.averages.values(), base.lowest):
+                average.load_state_dict(base.models.state_dict())
     torch.manual_seed(base.samples + processes.rank)
     rng = np.random.default_rng(base.samples + processes.rank)
     val_noise = torch.randn(val_latents.shape, generator=torch.Generator().manual_seed(7)).to(device)
@@ -310,11 +153,13 @@ def main() -> None:
         row = {"val_loss": losses.mean().item()}
         return row | {f"val_t{a}_{b}": losses[(val_t >= a) & (val_t < b)].mean().item() for a, b in BANDS}
 
+    about = {"stage": args.stage, "described": args.described}
+
     def save() -> None:
         save_state(
             {name: part.state_dict() for name, part in base.parts.items()} | {"samples": base.samples}, checkpoint
         )
-        base.export(args.out, autoencoder, args.keep, {"stage": args.stage})
+        base.export(args.out, autoencoder, args.keep, about)
 
     clock = Clock(args.minutes, args.deadline)
     saved = logged = 0.0
@@ -370,7 +215,7 @@ def main() -> None:
                 break
         if guide_at is not None and elapsed > guide_at * clock.seconds:
             guide_at = None
-            base.export(args.out.with_name(args.out.name + "-guide"), autoencoder, KEPT, {"stage": args.stage})
+            base.export(args.out.with_name(args.out.name + "-guide"), autoencoder, KEPT, about)
         if elapsed - saved > args.checkpoint_seconds:
             saved = elapsed
             save()

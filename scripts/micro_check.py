@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-import micro_base
+import micro_model
 from micro_autoencoder import DECODER_DEPTHS, DECODER_WIDTHS, DecoderTraining
 from micro_data import device_views
 from micro_device import Processes, autocast, prepare_device
@@ -87,10 +87,11 @@ def timed(step: Callable[[], object], batch: int) -> None:
 
 
 def base_step(batch: int, real: bool) -> None:
-    base = micro_base.Base(CHANNELS, GPU, Processes("cpu"))
+    base = micro_model.Base(CHANNELS, GPU, Processes("cpu"))
     batches = object.__new__(Batches)
     batches.latents = torch.zeros(WHOLE_VIEWS + 8, PHOTOGRAPHS, CHANNELS, 16, 16, dtype=torch.half, device=GPU)
     batches.ids = torch.zeros(2, PHOTOGRAPHS, CAPTION_VARIANTS + 1, TOKENS, dtype=torch.long, device=GPU)
+    batches.variants, batches.by_view = CAPTION_VARIANTS, False
     batches.cumulative = torch.linspace(1 / PHOTOGRAPHS, 1, PHOTOGRAPHS, dtype=torch.float64, device=GPU)
     if real:
         timed(lambda: base.step(*batches.draw_on_device(batch), 1e-3), batch)
@@ -213,8 +214,8 @@ def main() -> int:
     if parser.parse_args().real:
         prepare_device(argparse.Namespace(threads=1, device=GPU))
         return max([make(name, True) for name in STEPS])
-    scheduler = micro_base.make_scheduler()  # its numbers are lists: made of real tensors
-    micro_base.make_scheduler = lambda: scheduler
+    scheduler = micro_model.make_scheduler()  # its numbers are lists: made of real tensors
+    micro_model.make_scheduler = lambda: scheduler
     torch.cuda.amp.common.amp_definitely_not_available = lambda: False  # else autocast is off where there is no GPU
     torch.cuda.is_bf16_supported = lambda *_, **__: True  # type: ignore
     with FakeTensorMode(allow_non_fake_inputs=True):

@@ -19,9 +19,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from scipy import ndimage
-from skimage.color import rgb2lab
-from skimage.filters import threshold_otsu
 from torch import Tensor
 
 from skindualgen.contracts import PairRecord
@@ -92,42 +89,6 @@ def load_part(data: Path, split: str) -> tuple[Tensor, list[PairRecord]]:
     files = [data / row["folder"] / "images" / f"{row['isic_id']}.jpg" for row in rows]
     images = np.stack([np.asarray(Image.open(file)) for file in files])
     return torch.from_numpy(images), [record_of(r["isic_id"], tables[r["folder"]][r["isic_id"]]) for r in rows]
-
-
-def load_masks(data: Path, images: Tensor, split: str) -> Tensor:
-    """Masks [n, h, w] uint8, 0 or 255, of the photographs of :func:`load_part`; guessed where there is none."""
-    if data.is_file():
-        files = [
-            item["mask_file"] and io.BytesIO(item["mask_file"]) for item in read_pack(data) if item["split"] == split
-        ]
-    else:
-        rows = read_split(split)
-        files = [row["mask"] == "1" and data / row["folder"] / "masks" / f"{row['isic_id']}.png" for row in rows]
-    masks = [
-        255 * (np.asarray(Image.open(file).convert("L")) > 127) if file else 255 * guessed_mask(image.numpy())
-        for file, image in zip(files, images, strict=True)
-    ]
-    return torch.from_numpy(np.stack(masks).astype(np.uint8))
-
-
-def guessed_mask(image: np.ndarray) -> np.ndarray:
-    """The middle region of [h, w, 3] that differs from the colour at the frame (Otsu); mean Dice .77 with real masks.
-
-    Good enough for words about a lesion, which are all that it is for.
-    """
-    small = np.asarray(Image.fromarray(image).resize((PACK_PX, PACK_PX), Image.Resampling.BOX))
-    lab, band = rgb2lab(small), PACK_PX // 20
-    frame = np.concatenate([part.reshape(-1, 3) for part in (lab[:band], lab[-band:], lab[:, :band], lab[:, -band:])])
-    skin = np.median(frame[frame[:, 0] >= np.median(frame[:, 0])], axis=0)
-    distance = ndimage.gaussian_filter(np.linalg.norm(lab - skin, axis=-1), 2)
-    rows, columns = np.mgrid[:PACK_PX, :PACK_PX] / (PACK_PX / 2) - 1
-    radius = np.hypot(rows, columns)
-    mask = ndimage.binary_opening((distance > threshold_otsu(distance[radius < 1])) & (radius < 1), iterations=2)
-    regions, count = ndimage.label(mask)
-    if count:
-        middle = ndimage.sum(np.exp(-((1.5 * radius) ** 2)), regions, range(1, count + 1))
-        mask = ndimage.binary_fill_holes(regions == np.argmax(middle) + 1)
-    return np.asarray(Image.fromarray(mask).resize(image.shape[1::-1], Image.Resampling.NEAREST))
 
 
 def _load_pack(pack: Path, split: str) -> tuple[Tensor, list[PairRecord]]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +15,7 @@ from micro_data import device_views, random_view
 from micro_device import save_state
 from micro_nets import CROPPED, SIZE_PX
 from skindualgen.contracts import PairRecord
-from skindualgen.data.appearance import Appearance, appearance_of, placed
+from skindualgen.data.appearance import Appearance
 from skindualgen.data.prompts import MAX_CLIP_TOKENS, prompt_for
 from skindualgen.model.autoencoder import PatchAutoencoder
 
@@ -66,32 +63,6 @@ def latent_views(autoencoder: PatchAutoencoder, images: Tensor, seed: int = 0) -
     return torch.stack(result)
 
 
-def appearances(views: Tensor) -> list[Appearance]:
-    """Of [n, 4, size, size]: a photograph and its mask (0 or 255)."""
-    return [appearance_of(v[:3].permute(1, 2, 0).numpy(), v[3].numpy() > 127) for v in views]
-
-
-def view_appearances(images: Tensor, masks: Tensor, cache: Path) -> list[list[Appearance]]:
-    """What the views of :func:`latent_views` look like, [views][photographs], from a file if there is one.
-
-    Args:
-        images: [n, h, w, 3] uint8.
-        masks: [n, h, w] uint8, 0 or 255.
-    """
-    if cache.exists():
-        return [[Appearance(*words) for words in view] for view in json.loads(cache.read_text())]
-    every = list(views_of(torch.cat([images, masks[..., None]], dim=-1)))
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        found = list(pool.map(appearances, [every[0], *every[WHOLE_VIEWS:]]))
-    turned = [
-        [a._replace(place=placed(v[3].numpy() > 127)) for a, v in zip(found[0], vs, strict=True)]
-        for vs in every[1:WHOLE_VIEWS]
-    ]
-    result = [found[0], *turned, *found[1:]]
-    cache.write_text(json.dumps(result))
-    return result
-
-
 @torch.no_grad()
 def device_latents(autoencoder: PatchAutoencoder, images: Tensor, cropped_views: int = DEVICE_CROPPED_VIEWS) -> Tensor:
     """What :func:`latent_views` gives, with more cropped views, in large operations on the device of both arguments."""
@@ -131,11 +102,6 @@ def whole_latents(autoencoder: PatchAutoencoder, images: Tensor) -> Tensor:
     """Latents of whole photographs, upright, [n, c, h/8, w/8]."""
     pictures = F.interpolate(images.permute(0, 3, 1, 2).float() / 127.5 - 1, SIZE_PX, mode="area")
     return autoencoder.encode(pictures).latent_dist.mode()
-
-
-def whole_views(images: Tensor) -> Tensor:
-    """Whole photographs, upright: [n, h, w, c] uint8 -> [n, c, size, size] uint8."""
-    return F.interpolate(images.permute(0, 3, 1, 2).float(), SIZE_PX, mode="area").round().to(torch.uint8)
 
 
 def caption(record: PairRecord, rng: np.random.Generator, *, labelled: bool) -> str:

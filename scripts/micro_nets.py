@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ SIZE_PX = 128
 LEARNING_RATE, RATE_BATCH, MOST_RATE = 1e-3, 32, 2e-3
 """of a batch of 32, with the root of the batch for larger ones; at most, where an update is 2 % of a weight"""
 VOCABULARY = 1200
+VOCABULARY_FILE = Path(__file__).with_name("micro_vocabulary.json")
+"""made anew by ``python scripts/micro_nets.py``, for a base that begins anew"""
 TEXT_WIDTH = 128
 CROPPED = "cropped, "
 """Begins the caption of every view that is less than the whole photograph, so that prompts without it draw whole ones
@@ -38,12 +41,23 @@ UNET_CONFIG: dict[str, Any] = {
 
 
 def make_tokenizer() -> CLIPTokenizer:
-    """CLIP's byte-level BPE with a vocabulary of dermoscopy captions; any other word is spelled in bytes."""
+    """CLIP's byte-level BPE with the vocabulary of dermoscopy captions; any other word is spelled in bytes."""
+    kept = json.loads(VOCABULARY_FILE.read_text(encoding="utf-8"))
+    merges = [tuple(merge.split()) for merge in kept["merges"]]
+    return CLIPTokenizer(vocab=kept["vocab"], merges=merges, model_max_length=77)
+
+
+def train_vocabulary() -> dict[str, Any]:
+    """A vocabulary of :func:`caption_corpus`, as :data:`VOCABULARY_FILE` holds it.
+
+    The library counts ties and single letters in another order in each process: a base that goes on must have the
+    very file that it began with, or the rows of its embedding stand for other words.
+    """
     corpus = [*caption_corpus(), *(CROPPED + caption for caption in caption_corpus())]
     tokenizer = CLIPTokenizer().train_new_from_iterator(corpus, vocab_size=VOCABULARY)
     state = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
-    merges = [tuple(m) if isinstance(m, list) else tuple(m.split()) for m in state["merges"]]
-    return CLIPTokenizer(vocab=state["vocab"], merges=merges, model_max_length=77)
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in state["merges"]]
+    return {"vocab": state["vocab"], "merges": merges}
 
 
 def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
@@ -66,7 +80,7 @@ def make_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 def make_unet(latent_channels: int, **changes: Any) -> UNet2DConditionModel:
     """The UNet of :data:`UNET_CONFIG`."""
     unet = UNet2DConditionModel(in_channels=latent_channels, out_channels=latent_channels, **(UNET_CONFIG | changes))
-    if unet.add_embedding is not None:  # begins small beside the time embedding, also where a trained UNet goes on
+    if unet.config.addition_embed_type is not None:  # small beside the time embedding at first
         nn.init.constant_(unet.add_embedding.norm2.weight, 0.5)
     return unet
 
@@ -205,3 +219,7 @@ class MuonAdamW:
         for mine, saved in zip(self.momentum, state["momentum"], strict=True):
             mine.copy_(saved)
         self.adamw.load_state_dict(state["adamw"])
+
+
+if __name__ == "__main__":
+    VOCABULARY_FILE.write_text(json.dumps(train_vocabulary(), indent=0, ensure_ascii=False), encoding="utf-8")

@@ -25,7 +25,7 @@ from skindualgen.metrics.fidelity import frechet_distance, kernel_distance, mani
 from skindualgen.model.autoencoder import PatchAutoencoder
 
 if TYPE_CHECKING:
-    from micro_base import Base
+    from micro_model import Base
 
 STEPS = 20
 BATCH = 39

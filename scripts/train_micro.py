@@ -218,7 +218,7 @@ class Chain:
         if "labelled" in args.stages:
             newest = self.newest("unlabelled")
             init = ["--init", newest] if newest.exists() or not self.clock else []
-            self.base_stage("labelled", *init, "--final-decay")
+            self.base_stage("labelled", *init, "--described", "--final-decay")
             self.collect()
         if "decoder" in args.stages:
             self.stage(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -194,6 +195,11 @@ def test_what_a_prompt_says_itself_stays() -> None:
     anchor = Anchor("a", "a.png", "m.png", None, None, "a", None)
     anchored = PairRequest(0, "a nevus", 1, {"diagnosis": "nevus"}, anchor=anchor)
     assert completed(anchored, LOOKS) is anchored
+    masked = PairRequest(0, "a nevus", 1, {"diagnosis": "nevus"}, anchor=replace(anchor, appearance="huge round left"))
+    assert completed(masked, LOOKS).prompt.startswith("a nevus, huge round left, mid brown on lit tan skin, ")
+    own_looks = "huge round left, dim red"
+    redrawn = PairRequest(0, "a nevus", 1, {"diagnosis": "nevus"}, anchor=replace(anchor, appearance=own_looks))
+    assert completed(redrawn, LOOKS).prompt == f"a nevus, {own_looks}"
     assert completed(PairRequest(0, "a nevus", 1), {}).prompt == "a nevus"
     toned = completed(PairRequest(0, "a nevus, dark skin", 1, {"diagnosis": "nevus"}), LOOKS)
     assert toned.prompt.count("skin") == 1

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch.distributed.run import main as torchrun
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
@@ -25,15 +24,15 @@ import micro_data
 import micro_results
 import train_micro
 from micro_adapter import MergedConv2d, MergedLinear, merge_as_it_trains
-from micro_base import KEPT, LOWEST, Base
 from micro_data import FIRST_SPLIT_FILE, SPLIT_FILE, device_views, load_part, write_pack, write_source
 from micro_device import Clock, Processes, replace_folder
+from micro_folders import phantom_folders
 from micro_latents import CROPPED_SHARE, WHOLE_VIEWS, Batches, cached_latents, caption, device_latents, latent_views
+from micro_model import KEPT, LOWEST, Base
 from micro_nets import CROPPED, MOST_RATE, learning_rate, make_tokenizer, orthogonalised, orthogonalised_stack
 from micro_winograd import WinogradConv2d, use_winograd
 from processes import launched
 from skindualgen.contracts import PairRecord
-from skindualgen.data.phantom import draw_phantom
 from skindualgen.data.training_items import read_training_items
 from skindualgen.model.adapter import attach_adapter
 from skindualgen.model.autoencoder import PatchAutoencoder
@@ -41,8 +40,6 @@ from skindualgen.model.bases import BUILTIN_ADAPTER, MICRO_BASE, load_base
 from skindualgen.model.joint_unet import widen_unet
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
-
-PHOTOGRAPHS = 6
 
 
 def rows() -> list[dict[str, str]]:
@@ -87,28 +84,7 @@ def test_lesions_and_patients_of_test_are_in_no_other_part(real_data: Path) -> N
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory, module_patch: pytest.MonkeyPatch) -> Path:
-    """Two folders of phantoms as the real ones are, and a list of parts that names them."""
-    data = tmp_path_factory.mktemp("data")
-    split = ["isic_id,folder,split,mask"]
-    for number in range(PHOTOGRAPHS):
-        folder = data / (micro_data.FIRST_FOLDER if number % 2 else micro_data.SECOND_FOLDER)
-        for name in ("images", "masks"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        phantom, name = draw_phantom(number, diagnosis="nevus"), f"ISIC_{number:07d}"
-        Image.fromarray(phantom.image).resize((256, 256)).save(folder / "images" / f"{name}.jpg", quality=95)
-        has_mask = number != 2
-        if has_mask:
-            Image.fromarray(phantom.mask).resize((256, 256), Image.Resampling.NEAREST).save(
-                folder / "masks" / f"{name}.png"
-            )
-        split.append(f"{name},{folder.name},{'val' if number == 5 else 'train'},{int(has_mask)}")
-        file = folder / "metadata.csv"
-        header = "" if file.exists() else "image_id,diagnosis,benign_malignant,age,sex,site\n"
-        with file.open("a") as table:
-            table.write(f"{header}{name},{'melanoma' if number == 1 else 'nevus'},,55.0,female,anterior torso\n")
-    (data / "split.csv").write_text("\n".join(split) + "\n")
-    module_patch.setattr(micro_data, "SPLIT_FILE", data / "split.csv")
-    return data
+    return phantom_folders(tmp_path_factory.mktemp("data"), module_patch)
 
 
 @pytest.fixture(scope="module")

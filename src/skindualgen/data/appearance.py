@@ -155,6 +155,18 @@ def with_appearance(prompt: str, appearance: str) -> str:
     return prompt
 
 
+def form_of(appearance: str) -> str:
+    """Its words of size, shape and place, which a mask tells; empty if there are none."""
+    first = appearance.split(", ")[0]
+    return first if set(first.split()) & {*_SIZES[1], *_SHAPES[1]} else ""
+
+
+def with_form(appearance: str, form: str) -> str:
+    """An appearance with other words of size, shape and place."""
+    rest = appearance.removeprefix(form_of(appearance)).removeprefix(", ")
+    return ", ".join(part for part in (form, rest) if part)
+
+
 def some_words(appearance: str, rng: np.random.Generator) -> str:
     """All words of an appearance or, half of the time, some of them: what a user's prompt says may be less."""
     parts = appearance.split(", ")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from skindualgen.contracts import METADATA_FILE, InputError, PairRecord, listed
+from skindualgen.data.appearance import form_of
 from skindualgen.data.prompts import prompt_for
 from skindualgen.data.review import read_used
 from skindualgen.data.terms import diagnosis_term
@@ -144,5 +145,8 @@ class Anchoring:
             shares = {target: self.strength, own: round(1 - self.strength, 4)}
             # The behaviour of the earlier diagnosis may contradict the new one.
             record = record.model_copy(update={"diagnosis": target, "benign_malignant": None})
-        anchor = Anchor.of(record, shares)
+        looks = record.appearance if self.way == "redraw" else None
+        if self.way == "masks" and record.appearance is not None:
+            looks = form_of(record.appearance)
+        anchor = Anchor.of(record, shares, looks)
         return PairRequest(index, prompt_for(record, seed=seed), seed, attributes_of(record), anchor=anchor)

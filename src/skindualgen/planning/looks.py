@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from skindualgen.contracts import PairRecord
-from skindualgen.data.appearance import WORDS, with_appearance
+from skindualgen.data.appearance import WORDS, form_of, with_appearance, with_form
 from skindualgen.planning.labels import TONES, labels_of
 from skindualgen.planning.requests import PairRequest
 
@@ -43,16 +43,20 @@ def appearances_of(records: Sequence[PairRecord]) -> dict[str, list[str]]:
 def completed(request: PairRequest, appearances: Mapping[str, Sequence[str]]) -> PairRequest:
     """A request whose prompt says what the pair is to look like, and that remembers it.
 
-    A prompt that says so itself stays, and so does one for a pair that is made from a real one. The words are a
-    function of the request's seed.
+    A prompt that says so itself stays. The words are a function of the request's seed. For a photograph that is
+    redrawn they are its own, for a given mask its own as to size, shape and place; one that is inpainted has none.
     """
-    if request.anchor is not None or _SAID.search(request.prompt):
+    anchor = request.anchor
+    if _SAID.search(request.prompt) or (anchor is not None and anchor.appearance is None):
         return request
     diagnosis = request.attributes.get("diagnosis") or labels_of(request.prompt).get("diagnosis", UNKNOWN)
     words = appearances.get(diagnosis) or appearances.get(UNKNOWN)
     if not words:
         return request
     drawn = words[int(np.random.default_rng([request.seed, 1]).integers(len(words)))]
+    if anchor is not None and anchor.appearance is not None:
+        only_form = anchor.appearance == form_of(anchor.appearance)
+        drawn = with_form(drawn, anchor.appearance) if only_form else anchor.appearance
     if _TONE.search(request.prompt):
         parts = (part.split(" on ")[0] for part in drawn.split(", "))
         drawn = ", ".join(part for part in parts if not part.endswith(" skin"))

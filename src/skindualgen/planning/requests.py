@@ -28,6 +28,8 @@ class Anchor:
         file_name, mask_file_name: in the data set folder.
         lesion_id, patient_id: of the record, whose own id stands in where the lesion has none.
         label_shares: diagnosis -> share, where the pair was redrawn towards another diagnosis.
+        appearance: measured words for looks that the prompt may go on with: all of them where the photograph is
+            redrawn, those of size, shape and place where only the mask is given.
     """
 
     isic_id: str
@@ -38,9 +40,12 @@ class Anchor:
     lesion_id: str
     patient_id: str | None
     label_shares: dict[str, float] | None = None
+    appearance: str | None = None
 
     @classmethod
-    def of(cls, record: PairRecord, label_shares: dict[str, float] | None = None) -> Anchor:
+    def of(
+        cls, record: PairRecord, label_shares: dict[str, float] | None = None, appearance: str | None = None
+    ) -> Anchor:
         """The anchor that a record is."""
         return cls(
             record.isic_id,
@@ -51,6 +56,7 @@ class Anchor:
             record.lesion_id or record.isic_id,
             record.patient_id,
             label_shares,
+            appearance,
         )
 
     def provenance(self) -> dict[str, Any]:
