@@ -15,9 +15,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
-from skimage.color import rgb2lab
-from skimage.measure import perimeter
 
 from skindualgen.data.prompts import MAX_CLIP_TOKENS, clip_token_bound
 
@@ -85,6 +82,9 @@ def appearance_of(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> Appearan
     Returns:
         Words; without a lesion, or where it fills the picture, what can be said all the same.
     """
+    from scipy import ndimage  # words are drawn and joined without these
+    from skimage.color import rgb2lab
+
     image, mask = _small(image), _small(255 * mask.astype(np.uint8)) > 127
     lab = rgb2lab(image)
     lightness, height, width = lab[..., 0], *mask.shape
@@ -126,6 +126,9 @@ def placed(mask: NDArray[np.bool_]) -> str:
 
 
 def _lesion_words(lab: NDArray[np.float64], mask: NDArray[np.bool_], around: NDArray[np.bool_]) -> dict[str, str]:
+    from scipy import ndimage
+    from skimage.measure import perimeter
+
     lightness = lab[..., 0]
     rows, columns = np.nonzero(mask)
     long, short = np.sqrt(np.maximum(np.linalg.eigvalsh(np.cov(np.stack([rows, columns]))), 1e-6))[::-1]
