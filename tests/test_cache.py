@@ -141,7 +141,7 @@ def test_everything_that_changes_the_content_changes_the_key(
     assert key == cache_key(phantom_data, records, base, OPTIONS)  # wherever the folder lies
     keys = {key}
     changes: dict[str, Any] = {"size": 128, "views": 4, "min_zoom": 0.7, "colour": 0.1, "prompt_variants": 3, "seed": 6}
-    changes |= {"codec": SignedDistanceCodec(mean=-0.4), "classes": TWO_CLASSES}
+    changes |= {"codec": SignedDistanceCodec(mean=-0.4), "classes": TWO_CLASSES, "appearance_prompts": 0.5}
     assert set(changes) == {field.name for field in fields(EncodeOptions)}
     keys |= {cache_key(data, records, base, replace(OPTIONS, **{k: v})) for k, v in changes.items()}
     keys.add(cache_key(data, records, load_base(tiny_v_base), OPTIONS))
