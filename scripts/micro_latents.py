@@ -15,7 +15,7 @@ from micro_data import device_views, random_view
 from micro_device import save_state
 from micro_nets import CROPPED, SIZE_PX
 from skindualgen.contracts import PairRecord
-from skindualgen.data.appearance import Appearance
+from skindualgen.data.appearance import KEPT_SHARE, WHOLE_SHARE, Appearance
 from skindualgen.data.prompts import MAX_CLIP_TOKENS, prompt_for
 from skindualgen.model.autoencoder import PatchAutoencoder
 
@@ -30,8 +30,6 @@ ATTRIBUTE_SHARE = 0.5
 """chance of each attribute to be named, so that captions are not unique to a photograph"""
 CAPTION_VARIANTS, DESCRIBED_VARIANTS = 24, 6
 """captions of a photograph; of a view of it, where they say what it looks like"""
-HIDDEN_SHARE = 0.3
-"""chance of each word for looks to be left out, where some are"""
 CAPTION_DROPOUT = 0.12
 RARE = 50
 """photographs of a diagnosis; one with fewer is not drawn more often for its own sake, or it would be memorised"""
@@ -104,6 +102,11 @@ def whole_latents(autoencoder: PatchAutoencoder, images: Tensor) -> Tensor:
     return autoencoder.encode(pictures).latent_dist.mode()
 
 
+def whole_views(images: Tensor) -> Tensor:
+    """Whole photographs, upright: [n, h, w, c] uint8 -> [n, c, size, size] uint8."""
+    return F.interpolate(images.permute(0, 3, 1, 2).float(), SIZE_PX, mode="area").round().to(torch.uint8)
+
+
 def caption(record: PairRecord, rng: np.random.Generator, *, labelled: bool) -> str:
     """Some of what is known in words; without ``labelled`` never the diagnosis or whether it is malignant."""
     hidden = [name for name in ("age_approx", "sex", "anatom_site_general") if rng.random() >= ATTRIBUTE_SHARE]
@@ -117,8 +120,8 @@ def described(text: str, appearance: Appearance, rng: np.random.Generator, *, fu
     kind = 1.0 if full else rng.random()
     if kind < 0.125:
         return text
-    if kind < 0.5:
-        hidden = [name for name in Appearance._fields if rng.random() < HIDDEN_SHARE]
+    if kind < 1 - WHOLE_SHARE:
+        hidden = [name for name in Appearance._fields if rng.random() >= KEPT_SHARE]
         appearance = appearance._replace(**dict.fromkeys(hidden, ""))
     return ", ".join(part for part in (text, appearance.phrase()) if part)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from scipy import ndimage
 from skimage.color import rgb2lab
@@ -21,8 +20,7 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from micro_data import PACK_PX, read_pack, read_split
-from micro_latents import WHOLE_VIEWS, caption, described, token_ids, views_of
-from micro_nets import SIZE_PX
+from micro_latents import WHOLE_VIEWS, caption, described, token_ids, views_of, whole_views
 from skindualgen.contracts import PairRecord
 from skindualgen.data.appearance import Appearance, appearance_of, placed
 
@@ -94,11 +92,6 @@ def view_appearances(images: Tensor, masks: Tensor, cache: Path) -> list[list[Ap
     result = [found[0], *turned, *found[1:]]
     cache.write_text(json.dumps(result))
     return result
-
-
-def whole_views(images: Tensor) -> Tensor:
-    """Whole photographs, upright: [n, h, w, c] uint8 -> [n, c, size, size] uint8."""
-    return F.interpolate(images.permute(0, 3, 1, 2).float(), SIZE_PX, mode="area").round().to(torch.uint8)
 
 
 def looks_by_diagnosis(

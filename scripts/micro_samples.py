@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import DPMSolverMultistepScheduler
 from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from micro_device import autocast
-from micro_latents import caption, described, token_ids
+from micro_latents import caption, described, token_ids, whole_views
 from micro_nets import SIZE_PX
 from skindualgen.contracts import PairRecord
 from skindualgen.data.appearance import Appearance
@@ -95,8 +94,7 @@ class Measure:
         looks: Mapping[str | None, list[Appearance]] | None = None,
     ) -> None:
         self.device = device
-        small = F.interpolate(images.permute(0, 3, 1, 2).float(), SIZE_PX, mode="area").round().to(torch.uint8)
-        self.pictures = small.permute(0, 2, 3, 1).cpu().numpy()
+        self.pictures = whole_views(images).permute(0, 2, 3, 1).cpu().numpy()
         rng = np.random.default_rng(0)
         captions = [caption(r, rng, labelled=labelled) for r in records]
         if looks:

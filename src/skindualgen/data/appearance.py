@@ -23,6 +23,7 @@ LEAST_PX = 40
 """of a lesion, and of the skin beside it; below, there is nothing to measure"""
 
 WHOLE_SHARE, KEPT_SHARE = 0.5, 0.7
+"""of training prompts that say all words; of words that the others say"""
 
 # No word is in two lists, so that a model that reads a prompt as a set of words understands it too.
 _SIZES = ((0.04, 0.08, 0.15, 0.25, 0.40, 0.60), ("tiny", "little", "small", "medium", "large", "broad", "huge"))
@@ -38,14 +39,53 @@ _LIGHT = ((7.0, 13.0), ("", "shading", "shadow"))
 _MARK = ((0.01,), ("", "sticker"))
 _OFF_CENTRE = 0.08
 
-_LESION_TONES = (
-    (20, 30, 39, 47, 54, 61, 70),
-    ("black", "blackish", "dark", "darkish", "mid", "light", "pale", "whitish"),
-)
-_SKIN_TONES = ((55, 62, 68, 74, 82), ("dim", "shaded", "lit", "bright", "brilliant", "glaring"))
 _GRAY_CHROMA, _DULL_CHROMA, _VIVID_CHROMA = 7.0, 17.0, 32.0
-_HUES = ((30, 41, 49, 57, 66), ("pink", "red", "red brown", "brown", "yellow brown", "yellow"))
-_SKIN_HUES = ((25, 42, 55, 70), ("pinkish", "reddish", "brownish", "tan", "yellowish"))
+
+
+class _Palette(NamedTuple):
+    """Words for a colour: of lightness, of hue angle, for no hue and for one that skin has not, and what chroma adds."""
+
+    tones: tuple[tuple[float, ...], tuple[str, ...]]
+    hues: tuple[tuple[float, ...], tuple[str, ...]]
+    gray: str
+    blue: str
+    dull: str
+    vivid: str
+
+    def colour(self, lab: NDArray[np.float64]) -> str:
+        """Such as "dark vivid red brown": lightness, chroma and hue of a colour in CIELAB."""
+        chroma, hue = float(np.hypot(lab[1], lab[2])), float(np.degrees(np.arctan2(lab[2], lab[1])))
+        if chroma < _GRAY_CHROMA:
+            name = self.gray
+        elif not -20 < hue < 115:
+            name = self.blue
+        else:
+            kind = self.dull if chroma < _DULL_CHROMA else self.vivid if chroma > _VIVID_CHROMA else ""
+            name = f"{kind} {_level(hue, self.hues)}".strip()
+        return f"{_level(float(lab[0]), self.tones)} {name}"
+
+    def words(self) -> list[str]:
+        """All colours that there are."""
+        named = [f"{kind} {hue}".strip() for kind in ("", self.dull, self.vivid) for hue in self.hues[1]]
+        return [f"{tone} {name}" for tone in self.tones[1] for name in (*named, self.gray, self.blue)]
+
+
+_LESION = _Palette(
+    ((20, 30, 39, 47, 54, 61, 70), ("black", "blackish", "dark", "darkish", "mid", "light", "pale", "whitish")),
+    ((30, 41, 49, 57, 66), ("pink", "red", "red brown", "brown", "yellow brown", "yellow")),
+    "gray",
+    "blue-gray",
+    "gray",
+    "vivid",
+)
+_SKIN = _Palette(  # how light the skin was photographed, which is no skin type
+    ((55, 62, 68, 74, 82), ("dim", "shaded", "lit", "bright", "brilliant", "glaring")),
+    ((25, 42, 55, 70), ("pinkish", "reddish", "brownish", "tan", "yellowish")),
+    "grayish",
+    "bluish",
+    "soft",
+    "strong",
+)
 
 
 class Appearance(NamedTuple):
@@ -98,7 +138,7 @@ def appearance_of(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> Appearan
     if has_lesion:
         words |= _lesion_words(lab, mask, around)
     if has_skin:
-        words["skin_colour"] = _skin_colour(skin_colour)
+        words["skin_colour"] = _SKIN.colour(skin_colour)
         place = np.stack([rows[skin] / height, columns[skin] / width, np.ones(skin.sum())], axis=1)
         slope = np.linalg.lstsq(place, lightness[skin], rcond=None)[0]
         words["light"] = _level(float(np.hypot(*slope[:2])), _LIGHT)
@@ -142,7 +182,7 @@ def _lesion_words(lab: NDArray[np.float64], mask: NDArray[np.bool_], around: NDA
         "size": _level(float(mask.mean()), _SIZES),
         "shape": _level(float(long / short), _SHAPES),
         "place": placed(mask),
-        "lesion_colour": _lesion_colour(np.median(lab[mask], axis=0)),
+        "lesion_colour": _LESION.colour(np.median(lab[mask], axis=0)),
         "border": ", ".join(word for word in border if word),
         "colours": _level(float(lightness[mask].std()), _COLOURS),
     }
@@ -188,37 +228,6 @@ def _level(value: float, scale: tuple[tuple[float, ...], tuple[str, ...]]) -> st
     return scale[1][bisect(scale[0], value)]
 
 
-def _lesion_colour(lab: NDArray[np.float64]) -> str:
-    """Such as "dark vivid red brown": lightness, chroma and hue angle."""
-    chroma, hue = _polar(lab)
-    if chroma < _GRAY_CHROMA:
-        name = "gray"
-    elif not -20 < hue < 115:
-        name = "blue-gray"
-    else:
-        name = _level(hue, _HUES)
-        name = f"gray {name}" if chroma < _DULL_CHROMA else f"vivid {name}" if chroma > _VIVID_CHROMA else name
-    return f"{_level(float(lab[0]), _LESION_TONES)} {name}"
-
-
-def _skin_colour(lab: NDArray[np.float64]) -> str:
-    """Such as "bright soft pinkish": how light the skin was photographed, which is no skin type, chroma and hue."""
-    chroma, hue = _polar(lab)
-    if chroma < _GRAY_CHROMA:
-        name = "grayish"
-    elif not -20 < hue < 115:
-        name = "bluish"
-    else:
-        name = _level(hue, _SKIN_HUES)
-        name = f"soft {name}" if chroma < _DULL_CHROMA else f"strong {name}" if chroma > _VIVID_CHROMA else name
-    return f"{_level(float(lab[0]), _SKIN_TONES)} {name}"
-
-
-def _polar(lab: NDArray[np.float64]) -> tuple[float, float]:
-    """Chroma, and hue in degrees."""
-    return float(np.hypot(lab[1], lab[2])), float(np.degrees(np.arctan2(lab[2], lab[1])))
-
-
 WORDS = tuple(
     dict.fromkeys(
         word
@@ -228,14 +237,4 @@ WORDS = tuple(
     )
 )
 """All that an appearance can say, colours and places apart."""
-COLOUR_WORDS = (
-    *(f"{tone} {kind}{hue}" for tone in _LESION_TONES[1] for kind in ("", "gray ", "vivid ") for hue in _HUES[1]),
-    *(
-        f"{tone} {kind}{hue} skin"
-        for tone in _SKIN_TONES[1]
-        for kind in ("", "soft ", "strong ")
-        for hue in _SKIN_HUES[1]
-    ),
-    *(f"{tone} {hue}" for tone in _LESION_TONES[1] for hue in ("gray", "blue-gray")),
-    *(f"{tone} {hue} skin" for tone in _SKIN_TONES[1] for hue in ("grayish", "bluish")),
-)
+COLOUR_WORDS = (*_LESION.words(), *(f"{words} skin" for words in _SKIN.words()))

@@ -11,7 +11,7 @@ import numpy as np
 
 from skindualgen.contracts import PairRecord
 from skindualgen.data.appearance import WORDS, form_of, with_appearance, with_form
-from skindualgen.planning.labels import TONES, labels_of
+from skindualgen.planning.labels import TONE, labels_of, stated
 from skindualgen.planning.requests import PairRequest
 
 MOST_KEPT = 400
@@ -19,7 +19,6 @@ MOST_KEPT = 400
 UNKNOWN = ""
 """stands for the diagnosis where none is known"""
 _SAID = re.compile(rf"\b({'|'.join(sorted(WORDS, key=len, reverse=True))})\b")
-_TONE = re.compile(rf"\b({'|'.join(sorted(TONES, key=len, reverse=True))}) skin\b")
 
 
 def appearances_of(records: Sequence[PairRecord]) -> dict[str, list[str]]:
@@ -57,7 +56,7 @@ def completed(request: PairRequest, appearances: Mapping[str, Sequence[str]]) ->
     if anchor is not None and anchor.appearance is not None:
         only_form = anchor.appearance == form_of(anchor.appearance)
         drawn = with_form(drawn, anchor.appearance) if only_form else anchor.appearance
-    if _TONE.search(request.prompt):
+    if stated(request.prompt)[TONE]:
         parts = (part.split(" on ")[0] for part in drawn.split(", "))
         drawn = ", ".join(part for part in parts if not part.endswith(" skin"))
     attributes = {**request.attributes, "appearance": drawn}
