@@ -43,7 +43,7 @@ _GRAY_CHROMA, _DULL_CHROMA, _VIVID_CHROMA = 7.0, 17.0, 32.0
 
 
 class _Palette(NamedTuple):
-    """Words for a colour: of lightness, of hue angle, for no hue and for one that skin has not, and what chroma adds."""
+    """Words for a colour: of lightness, of hue angle, for no hue and for one that skin lacks, and of chroma."""
 
     tones: tuple[tuple[float, ...], tuple[str, ...]]
     hues: tuple[tuple[float, ...], tuple[str, ...]]
