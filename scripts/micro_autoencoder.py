@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +186,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help=f"{BATCH} on a CPU, {GPU_BATCH} on a GPU if not given")
     parser.add_argument("--init", type=Path, help="autoencoder to start from where --work holds no checkpoint")
     parser.add_argument("--base", type=Path, help="base that makes half of every batch")
+    parser.add_argument("--rate", type=float, help=f"{LEARNING_RATE:g}, and {FURTHER_LEARNING_RATE:g} with --init")
+    parser.add_argument("--no-critic", action="store_true", help="L1 and perceptual loss alone")
     parser.add_argument("--made", type=int, default=MADE, help="latents of either kind that it makes")
     parser.add_argument("--measure-every", type=int, default=MEASURE_EVERY, help="steps between measures on val")
     parser.add_argument("--final-decay", action="store_true", help="decay the learning rate to zero over this call")
@@ -196,7 +199,7 @@ def main() -> None:
     batch = args.batch or (GPU_BATCH if gpu else BATCH)
     torch.manual_seed(0)
     args.work.mkdir(parents=True, exist_ok=True)
-    peak_rate = FURTHER_LEARNING_RATE if args.init else LEARNING_RATE
+    peak_rate = args.rate or (FURTHER_LEARNING_RATE if args.init else LEARNING_RATE)
     train, _ = load_part(args.data, "train")
     val, _ = load_part(args.data, "val")
     val_px = F.interpolate(val.permute(0, 3, 1, 2).float() / 127.5 - 1, SIZE_PX, mode="area")
@@ -218,7 +221,7 @@ def main() -> None:
         autoencoder,
         random_views(train, 256, SIZE_PX, np.random.default_rng(2)),
         device,
-        CRITIC_LEAD_STEPS if args.init else ADVERSARIAL_FROM_STEP,
+        sys.maxsize if args.no_critic else CRITIC_LEAD_STEPS if args.init else ADVERSARIAL_FROM_STEP,
     )
     ema = training.ema
     if checkpoint.exists():

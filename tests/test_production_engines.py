@@ -157,21 +157,37 @@ def test_workers_report_what_they_draw() -> None:
     assert sum(drawn) == 40 and set(drawn) == {BATCH}
 
 
-@pytest.mark.slow
-def test_the_command_with_workers_and_with_ray(tiny_v_adapter: Path, tmp_path: Path) -> None:
-    """The real model in two processes and in an actor, beside this one: the same bytes.
-
-    Two actors that share work are above, with a sampler that needs no libraries.
-    """
-    arguments = ["generate", "--adapter", str(tiny_v_adapter), "--prompt", "a nevus", "-n", "10", "--steps", "2"]
+@pytest.fixture(scope="module")
+def by_command(tiny_v_adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], dict[str, str]]:
+    """A command that lacks its folder and engine, and what the real model generates by it in this process."""
+    out = tmp_path_factory.mktemp("alone") / "out"
+    arguments = ["generate", "--adapter", str(tiny_v_adapter), "--prompt", "a nevus", "-n", "4", "--steps", "2"]
     arguments += ["--batch-size", "1", "--out"]
-    alone = CliRunner().invoke(app, [*arguments, str(tmp_path / "alone")])
+    alone = CliRunner().invoke(app, [*arguments, str(out)])
     assert alone.exit_code == 0, alone.output
-    expected = contents(tmp_path / "alone")
-    assert len(expected) > 20
+    expected = contents(out)
+    assert len(expected) > 8
+    return arguments, expected
+
+
+@pytest.mark.slow
+def test_the_command_with_workers(by_command: tuple[list[str], dict[str, str]], tmp_path: Path) -> None:
+    """The real model in two processes: the same bytes."""
+    arguments, expected = by_command
     processes = CliRunner().invoke(app, [*arguments, str(tmp_path / "processes"), "--workers", "2"])
     assert processes.exit_code == 0, processes.output
     assert contents(tmp_path / "processes") == expected
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_command_with_ray(by_command: tuple[list[str], dict[str, str]], tmp_path: Path) -> None:
+    """The real model in an actor: the same bytes.
+
+    Two actors that share work are above, with a sampler that needs no libraries. Here Ray starts half a dozen
+    processes, and two of them import all that a model needs: minutes on a busy core.
+    """
+    arguments, expected = by_command
     command = [sys.executable, "-m", "skindualgen", *arguments, str(tmp_path / "ray"), "--engine", "ray"]
     actor = subprocess.run(command, capture_output=True, text=True, check=False)
     assert actor.returncode == 0, actor.stderr
