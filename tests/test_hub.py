@@ -334,24 +334,25 @@ def test_a_local_folder_wins_over_the_hub(
 def test_the_command_line_honours_the_hubs_variables(hub: LoopbackHub, tmp_path: Path, tiny_adapter: Path) -> None:
     """HF_ENDPOINT and HF_HOME, then HF_HUB_OFFLINE, as a user sets them: in the environment of the process."""
 
-    def generate(out: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "skindualgen", "generate", "--adapter", str(tiny_adapter), "--base", NAME]
-        command += ["--out", str(tmp_path / out), "--prompt", "a nevus", "-n", "1"]
+    def started(command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
         variables = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0", **variables}
+        command = [sys.executable, *command]
         return subprocess.run(command, capture_output=True, text=True, timeout=250, env=variables, check=False)
 
-    down = generate("a", HF_ENDPOINT=closed_port())
-    assert down.returncode == 2
-    assert down.stderr.strip().splitlines()[-1].startswith("Error: got no base from http://127.0.0.1:")
-    done = generate("b", HF_ENDPOINT=hub.url)
+    # All that loads a base goes through this; it needs no second for libraries.
+    code = f"from skindualgen.model import hub, registry; print(hub.fetch_snapshot([registry.Candidate({NAME!r})]))"
+    down = started(["-c", code], HF_ENDPOINT=closed_port())
+    assert down.returncode and "got no base from http://127.0.0.1:" in down.stderr
+    generate = ["-m", "skindualgen", "generate", "--adapter", str(tiny_adapter), "--base", NAME]
+    done = started([*generate, "--out", str(tmp_path / "a"), "--prompt", "a nevus", "-n", "1"], HF_ENDPOINT=hub.url)
     assert done.returncode == 0, done.stderr
     assert "Downloading" in done.stderr and COMMIT in done.stderr
     assert "Warning" not in done.stderr  # all that a user sees
+    assert COMMIT in (tmp_path / "a" / "dataset.json").read_text()
     asked = len(hub.requests)
-    offline = generate("c", HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="1")
-    assert offline.returncode == 0, offline.stderr
+    offline = started(["-c", code], HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="1")
+    assert offline.returncode == 0 and COMMIT in offline.stdout, offline.stderr
     assert len(hub.requests) == asked
-    assert COMMIT in (tmp_path / "c" / "dataset.json").read_text()
 
 
 def test_nothing_of_the_hub_imports_torch() -> None:
