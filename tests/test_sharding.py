@@ -139,6 +139,7 @@ def config_with(**settings: Any) -> TrainConfig:
         ("mixed_precision fp16", {}, "fp16", {}),
         ("optimizer adamw8bit", {"optimizer": "adamw8bit"}, "bf16", {}),
         ("compile", {"compile": True}, "bf16", {}),
+        ("freeze_base_filters", {"freeze_base_filters": True}, "bf16", {}),
     ],
 )
 def test_what_is_not_tested_is_refused_by_name(

@@ -590,6 +590,27 @@ def test_groups_have_rates_and_warm_ups_of_their_own(tmp_path: Path, phantom_dat
     assert [group["lr"] for group in groups] == pytest.approx([1e-4, 1.6e-3, 2e-3 / 8])
 
 
+def test_the_bases_own_filters_can_stay(tmp_path: Path, phantom_data: Path, tiny_base: Path) -> None:
+    """``freeze_base_filters``: of the first and last convolution only what is the mask's changes, decay or not."""
+    settings = {"adam_weight_decay": 0.5, "new_layer_learning_rate": 1e-2, "lr_warmup_steps": 0}
+    for frozen in (True, False):
+        config = tiny_config(phantom_data, tmp_path, tiny_base, freeze_base_filters=frozen, **settings)
+        base, image = load_base(tiny_base), 4
+        trainer, batches = trainer_of(config)
+        for _ in range(2):
+            trainer.train_step(batches)
+        unet = trainer.model.get_base_model()
+        conv_in, conv_out = (getattr(unet, name).modules_to_save["default"] for name in ("conv_in", "conv_out"))
+        stayed = [
+            torch.equal(conv_in.weight[:, :image], base.unet.conv_in.weight),
+            torch.equal(conv_in.bias, base.unet.conv_in.bias),
+            torch.equal(conv_out.weight[:image], base.unet.conv_out.weight),
+            torch.equal(conv_out.bias[:image], base.unet.conv_out.bias),
+        ]
+        assert stayed == [frozen] * 4
+        assert conv_in.weight[:, image:].abs().min() > 0 and conv_out.weight[image:].abs().min() > 0
+
+
 @pytest.mark.parametrize(("size", "processor"), [(128, "AttnProcessor"), (136, "AttnProcessor2_0")])
 def test_attention_is_unfused_where_it_is_small(
     tmp_path: Path, phantom_data: Path, tiny_base: Path, size: int, processor: str

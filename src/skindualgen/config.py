@@ -171,6 +171,9 @@ class TrainConfig(Settings):
     lora_plus_ratio: float = Field(1.0, ge=1, description="LoRA+: rate of the B matrices over that of A")
     new_layer_learning_rate: float | None = Field(None, gt=0, description="for the new layers; LoRA's if not given")
     new_layer_warmup_steps: int | None = Field(None, ge=0, description="of new layers; lr_warmup_steps if not given")
+    freeze_base_filters: bool = Field(
+        False, description="of the first and last convolution, train the mask's filters alone, without weight decay"
+    )
     optimizer: Literal["adamw", "adamw8bit"] = Field("adamw", description="'adamw8bit' needs bitsandbytes and a GPU")
     lr_scheduler: Literal["constant", "cosine"] = Field("cosine", description="learning rate after the warm-up")
     lr_warmup_steps: int = Field(50, ge=0)

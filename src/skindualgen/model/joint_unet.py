@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
@@ -85,3 +87,29 @@ def joint_prediction(
     out = unet(joined, t_image, encoder_hidden_states=text, class_labels=t_mask, return_dict=False)[0]
     image, mask = out.split([latents.shape[1], codes.shape[1]], dim=1)
     return image, mask
+
+
+def freeze_base_filters(unet: nn.Module, image_channels: int) -> None:
+    """Let training change the mask's filters of ``conv_in`` and ``conv_out`` alone: the base's get no gradient.
+
+    The two are trained in full otherwise. Their bias of ``conv_in`` adds to what the image's filters see, so it is the
+    base's as well; that of ``conv_out`` has a number for each channel.
+
+    Args:
+        unet: as returned by ``widen_unet``, with or without an adapter.
+        image_channels: of the base's latents.
+    """
+    for module, dim in (("conv_in", 1), ("conv_out", 0)):
+        layer = unet.get_submodule(module)
+        for name, parameter in layer.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            whole = name.endswith("bias") and module == "conv_in"
+            kept = parameter.shape[0] if whole else image_channels
+            parameter.register_hook(partial(_without_first, dim=0 if whole else dim, count=kept))
+
+
+def _without_first(grad: Tensor, *, dim: int, count: int) -> Tensor:
+    changed = grad.clone()
+    changed.narrow(dim, 0, count).zero_()
+    return changed

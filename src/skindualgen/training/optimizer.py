@@ -26,10 +26,13 @@ def parameter_groups(model: PeftModel, config: TrainConfig) -> list[dict[str, An
     new = [p for name, p in named.items() if "lora_" not in name]
     b = [p for name, p in named.items() if "lora_" in name and "lora_A" not in name]
     new_warmup = config.lr_warmup_steps if config.new_layer_warmup_steps is None else config.new_layer_warmup_steps
+    # Weight decay would shrink filters of the base that nothing else changes.
+    decay = 0.0 if config.freeze_base_filters else config.adam_weight_decay
+    rate = config.new_layer_learning_rate or config.learning_rate
     return [
         {"params": a, "lr": config.learning_rate, "warmup": config.lr_warmup_steps},
         {"params": b, "lr": config.learning_rate * config.lora_plus_ratio, "warmup": config.lr_warmup_steps},
-        {"params": new, "lr": config.new_layer_learning_rate or config.learning_rate, "warmup": new_warmup},
+        {"params": new, "lr": rate, "warmup": new_warmup, "weight_decay": decay},
     ]
 
 

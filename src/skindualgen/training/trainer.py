@@ -30,7 +30,7 @@ from skindualgen.model.adapter import (
     trainable_parameters,
 )
 from skindualgen.model.bases import Base, zero_terminal_snr
-from skindualgen.model.joint_unet import widen_unet
+from skindualgen.model.joint_unet import freeze_base_filters, widen_unet
 from skindualgen.training.batches import Batch, seed_of
 from skindualgen.training.objective import joint_loss, term_means
 from skindualgen.training.optimizer import make_optimizer, parameter_groups, rate_factor
@@ -88,6 +88,8 @@ class Trainer:
         torch.nn.Module.to(base.unet, frozen)  # diffusers' own warns of parts it has none of
         self.model = self._adapted_unet()
         unet: UNet2DConditionModel = self.model.get_base_model()
+        if config.freeze_base_filters:
+            freeze_base_filters(unet, base.unet.config.in_channels)
         if trains_unfused(self.size, on_cpu=on_cpu):
             unet.set_attn_processor(AttnProcessor())
         if config.gradient_checkpointing:
