@@ -21,6 +21,15 @@ LESION_ABOVE = 127
 RESIZED = "mask_resized"
 LOOKS_INVERTED = "mask_looks_inverted"
 """Adjustment code of a mask whose four corners are lesion: reported, never corrected."""
+BLACK_BELOW = 9
+"""Grey level below which a pixel of a picture is black: JPEG of usual quality changes levels by that much."""
+ONE_COLOUR = 6
+"""Distance from the middle of a colour, in each channel, up to which pixels have that colour."""
+MASK_SHARE = 0.95
+"""Share of the pixels that are black or of one other colour from which a picture is a mask; of photographs with dark
+corners, skin varies more."""
+SAMPLED_SIDE_PX = 256
+"""Shorter side of the grid of pixels that are looked at."""
 
 
 def load_mask(
@@ -77,6 +86,24 @@ def load_mask(
         mask = _fit_mask(mask, photograph, adjustments)
     _note_inverted(mask, adjustments)
     return mask, adjustments
+
+
+def looks_like_mask(picture: Image.Image) -> str | None:
+    """Return what shows that a picture, RGB, is a mask that was taken for a photograph; None if nothing does.
+
+    Such pictures are black and one other colour, or have no level above the first few, as label maps.
+    """
+    step = max(1, min(picture.size) // SAMPLED_SIDE_PX)
+    values = np.asarray(picture)[::step, ::step].reshape(-1, 3).astype(np.int16)
+    peaks = values.max(axis=1)
+    if 0 < peaks.max() < BLACK_BELOW:
+        return f"levels from 0 to {peaks.max()} alone"
+    rest = values[peaks >= BLACK_BELOW]
+    if len(rest) in (0, len(values)):
+        return None
+    colour = np.median(rest, axis=0).round().astype(int)
+    share = (len(values) - len(rest) + (np.abs(rest - colour) <= ONE_COLOUR).all(axis=1).sum()) / len(values)
+    return f"{share:.1%} of it black or {tuple(colour.tolist())}" if share >= MASK_SHARE else None
 
 
 def lesion_pixels(mask: Image.Image) -> NDArray[np.bool_]:
