@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from skindualgen.contracts import METADATA_FILE, InputError, Split
+from skindualgen.contracts import METADATA_FILE, InputError, Split, each_name_once
 from skindualgen.data.images import SUFFIXES, ItemError
 from skindualgen.data.sources.base import Listing, Options, Tree, key, stem
 from skindualgen.data.sources.leftovers import OUR_REPORTS
@@ -213,7 +213,7 @@ def _read_json_lines(path: Path) -> Table:
         if not text.strip():
             continue
         try:
-            values = json.loads(text, object_pairs_hook=_each_once)
+            values = json.loads(text, object_pairs_hook=each_name_once)
         except ValueError:
             values = None
         if not isinstance(values, dict):
@@ -225,14 +225,6 @@ def _read_json_lines(path: Path) -> Table:
         raise InputError(f"{path.name} without a JSON object", "one a line", "fill it or take it away")
     filled = tuple(Row(row.line, {name: row.values.get(name, "") for name in columns}) for row in rows)
     return Table(path, tuple(columns), filled, tuple(bad_lines))
-
-
-def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return a JSON object; raise ValueError if it has a name twice, of which Python would keep the last."""
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        raise ValueError("a name twice")
-    return values
 
 
 def _text(value: object) -> str:

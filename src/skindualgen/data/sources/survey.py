@@ -104,7 +104,7 @@ def class_fields(file: str, labels: Mapping[str, str], classes: Collection[str])
             "rename the other, or say which with --label NAME=DIAGNOSIS",
         )
     for folder in candidates:
-        if folder.is_number or _is_denial(folder):
+        if folder.is_number or is_denial(folder):
             raise no_diagnosis(file, folder)
         if not folder.numbered:
             fields["diagnosis"] = str(diagnosis_name(folder.label, labels, any_label=True))
@@ -188,8 +188,8 @@ def _plain(folder: FolderName) -> str:
     return " ".join(word for word in folder.words.split() if word not in NO_CLASS_WORDS)
 
 
-def _is_denial(folder: FolderName) -> bool:
-    """Tell whether a name denies a diagnosis or is something else: ``not_melanoma``, ``male``, ``upper_arm``."""
+def is_denial(folder: FolderName) -> bool:
+    """Tell whether a class's name denies a diagnosis or is none: ``not_melanoma``, ``male``, ``upper_arm``."""
     words = _plain(folder).split()
     if not words or words[0] in DENIALS or words in [[word] for word in NO_DIAGNOSIS]:
         return bool(words)
