@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from skindualgen.data.arrays import Values, mask_items
-from skindualgen.data.decoding import EXIF_TRANSPOSE, MAX_PIXELS, Adjustment, Decoded, ItemError, decode
+from skindualgen.data.decoding import (
+    EXIF_TRANSPOSE,
+    MAX_PIXELS,
+    Adjustment,
+    Decoded,
+    ItemError,
+    decode,
+    without_palette,
+)
 from skindualgen.data.images import Photograph, same_aspect, size_text
 from skindualgen.data.mask_classes import from_labels
 from skindualgen.data.mask_levels import lesion_of
@@ -132,7 +140,7 @@ def _values(decoded: Decoded, adjustments: list[Adjustment]) -> Values:
         raise ItemError("bit_depth", f"16 bits in mode {image.mode}, of which the upper 8 alone can be read")
     if image.mode == "P":
         adjustments.append(Adjustment("mask_from_palette", "read by its colours"))
-        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+        image = without_palette(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
     if image.mode in ("CMYK", "YCbCr"):
