@@ -449,3 +449,21 @@ def test_a_damaged_mask_is_told_as_the_masks_file(tmp_path: Path) -> None:
     }
     with pytest.raises(InputError, match="p0: damaged_image: mask: "):
         prepare(tmp_path / "src", tmp_path / "strict", PrepareOptions(size=SIDE), strict=True)
+
+
+@pytest.mark.parametrize("ending", ["", "png", "gif", "tif"])
+def test_places_in_a_palette_that_is_missing_are_refused(ending: str, tmp_path: Path) -> None:
+    """Guards against an empty mask, and a black photograph, of ``Image.fromarray(labels, "P")``."""
+    picture: Image.Image | Path = Image.frombytes("P", (SIDE, SIDE), MASK.astype(np.uint8).tobytes())
+    if ending:
+        path = tmp_path / f"mask.{ending}"
+        picture.save(path)  # type: ignore[union-attr]
+        picture = path
+    for read in (lambda: load_mask(picture, allow_uniform=True), lambda: load_photograph(picture)):
+        with pytest.raises(ItemError, match=r"colour_mode: a palette (of|with)"):
+            read()
+
+
+def test_a_tensor_without_data_is_refused() -> None:
+    with pytest.raises(InputError, match=r"array_type: a tensor of .* on meta"):
+        image_to_tensor(torch.zeros(3, SIDE, SIDE, device="meta"), SIDE, SIDE, VaeImageProcessor())

@@ -147,6 +147,19 @@ class PairRecord(BaseModel):
         return self
 
 
+def each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, as ``object_pairs_hook``.
+
+    Raises:
+        ValueError: it has a name twice, of which Python would keep the last.
+    """
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the name {next(name for name in names if names.count(name) > 1)!r} twice in one object")
+    return values
+
+
 def first_problem(error: ValidationError) -> tuple[str, str]:
     """Return the first field that is wrong, empty for the whole record, and what is wrong with it."""
     first = error.errors()[0]

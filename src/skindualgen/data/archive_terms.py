@@ -76,14 +76,15 @@ def diagnosis_levels(label: str | None) -> Levels | None:
             underscores, commas, the order of words ("Nevus, Spitz", "spitz nevus") and "NOS" do not matter.
 
     Returns:
-        One to five levels from the widest on; None if the label has no place, or is a path that the Archive has not.
+        One to five levels from the widest on; None if the label has no place, is a path that the Archive has not, or
+        a doubt ("melanoma?").
 
     Example:
         >>> diagnosis_levels("lentigo_simplex")
         ('Benign', 'Benign melanocytic proliferations', 'Lentigo simplex')
     """
     name = known(label)
-    if name is None:
+    if name is None or "?" in name:
         return None
     *wider, last = [part for part in _PARTED.split(name) if part]
     term = diagnosis_term(last) or last
@@ -109,6 +110,17 @@ def earlier_diagnosis(label: str) -> bool:
     """Whether a label is a term of `skindualgen.data.terms` or of the earlier column, or a code of one."""
     term = diagnosis_term(label)
     return (term in DIAGNOSES and term != UNKNOWN_LESION) or term in EARLIER_TERMS
+
+
+def usual_spelling(label: str) -> str | None:
+    """Return a label's term; a term of the earlier column in other signs or another order is that one.
+
+    Example:
+        >>> usual_spelling("Basal-cell carcinoma"), usual_spelling("Nevus, NOS"), usual_spelling("Nevus, Spitz")
+        ('basal cell carcinoma', 'nevus', 'nevus, spitz')
+    """
+    term = diagnosis_term(label)
+    return term if term is None else _spellings().get(_words(term), term)
 
 
 def archive_diagnosis(row: Mapping[str, str | int]) -> tuple[str | None, str | None]:
@@ -142,6 +154,11 @@ def _words(label: str) -> tuple[str, ...]:
     """Words in lower case and alphabetical order, without "NOS" (not otherwise specified)."""
     words = re.findall(r"[^\W_]+", label.lower().replace("naevus", "nevus"))
     return tuple(sorted(word for word in words if word != "nos"))
+
+
+@lru_cache(maxsize=1)
+def _spellings() -> Mapping[tuple[str, ...], str]:
+    return {_words(term): term for term in (*EARLIER_TERMS, *DIAGNOSES)}
 
 
 @lru_cache(maxsize=1)

@@ -70,9 +70,9 @@ def _items(source: Any, *, masks: bool) -> list[Image.Image | Values]:
 
 def _numbers(source: Any) -> Values:
     if is_tensor(source):
+        if "strided" not in str(source.layout) or source.is_meta or source.is_quantized:
+            raise ItemError("array_type", f"a tensor of layout {source.layout}, {source.dtype} on {source.device}")
         source = source.detach().cpu()
-        if "strided" not in str(source.layout):
-            raise ItemError("array_type", f"a tensor of layout {source.layout}")
         source = (source.float() if source.is_floating_point() else source).numpy()
     if source.dtype.kind not in "biuf":
         raise ItemError("array_type", f"an array of {source.dtype}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from skindualgen.contracts import InputError, PairRecord, Split
 from skindualgen.data.images import Adjustment, ItemError
-from skindualgen.data.journal import Result
+from skindualgen.data.journal import IS_MASK, Result
 from skindualgen.data.prepare_options import PrepareOptions, parse_ratios
 from skindualgen.data.prompts import MAX_CLIP_TOKENS, clip_token_bound, prompt_for
 from skindualgen.data.sources import Candidate, Listing, Rejection
@@ -69,7 +69,8 @@ def assemble(
     those that were processed; ``given`` has the split file's splits by `key` of the id.
 
     Raises:
-        InputError: no item is left, an own template does not fit, or a given split parts what belongs together.
+        InputError: no item is left, a folder holds masks alone where photographs are expected, an own template does not
+            fit, or a given split parts what belongs together.
     """
     assembled = Assembled(rejections=list(listing.rejections), notes=list(listing.notes))
     items: list[Candidate] = []
@@ -82,6 +83,7 @@ def assemble(
             _reject(assembled, candidate, "not_in_split_file", "the split file names each item of the data set")
         else:
             items.append(candidate)
+    _refuse_folders_of_masks(candidates, results)
     components = _components(listing, results)
     items = _without_repeats(assembled, items, results)
     _refuse_nothing(assembled, items)
@@ -93,6 +95,20 @@ def assemble(
     assembled.records.sort(key=lambda record: record.isic_id)
     assembled.rejections.sort(key=lambda rejection: (rejection.file, rejection.isic_id, rejection.reason))
     return assembled
+
+
+def _refuse_folders_of_masks(candidates: Sequence[Candidate], results: Mapping[str, Result]) -> None:
+    """Refuse a source with a whole folder of masks that was taken for photographs: its names were not understood."""
+    folders: dict[str, set[bool]] = defaultdict(set)
+    for candidate in candidates:
+        folders[candidate.image.rpartition("/")[0]].add(results[candidate.isic_id].reason == IS_MASK)
+    only_masks = sorted(folder for folder, is_mask in folders.items() if is_mask == {True})
+    if only_masks and len(only_masks) < len(folders):
+        raise InputError(
+            f"the folder {only_masks[0]!r}, whose pictures are black and one colour, as masks, and no photographs",
+            "photographs and masks in folders whose names say what they hold",
+            "call them images and masks, or name a mask as its photograph: a_mask.png for a.jpg",
+        )
 
 
 def _reject(assembled: Assembled, candidate: Candidate, reason: str, detail: str, file: str | None = None) -> None:

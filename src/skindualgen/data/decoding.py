@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from skindualgen.contracts import InputError, SkinDualGenError
@@ -158,6 +159,25 @@ def _upright(image: Image.Image) -> Decoded:
         for key in ORIENTATION_KEYS:  # or whoever reads the upright picture again would turn it again
             image.info.pop(key, None)
     return Decoded(image, orientation, bits)
+
+
+def without_palette(image: Image.Image) -> Image.Image:
+    """Return a picture of mode P as RGB, or RGBA where its palette has transparent colours.
+
+    Raises:
+        ItemError: the palette does not tell the pixels apart, as where numbers were written as places in one that is
+            missing (``Image.fromarray(labels, "P")``): all would be black.
+    """
+    colours = image.getpalette("RGB") or []
+    places = np.unique(np.asarray(image)).tolist()
+    if max(places) >= len(colours) // 3:
+        detail = f"a palette of {len(colours) // 3} colours, and pixels of the colour number {max(places)}"
+        raise ItemError("colour_mode", detail)
+    transparent = "transparency" in image.info
+    different = {tuple(colours[3 * place : 3 * place + 3]) for place in places}
+    if len(places) > len(different) == 1 and not transparent:
+        raise ItemError("colour_mode", f"a palette with one colour for {len(places)} colour numbers")
+    return image.convert("RGBA" if transparent else "RGB")
 
 
 def _orientation(image: Image.Image) -> int:

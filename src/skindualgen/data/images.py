@@ -20,6 +20,7 @@ from skindualgen.data.decoding import (
     Adjustment,
     ItemError,
     decode,
+    without_palette,
 )
 from skindualgen.files import sha256_bytes
 
@@ -162,7 +163,7 @@ def same_aspect(size_a: tuple[int, int], size_b: tuple[int, int]) -> bool:
 def _to_rgb(image: Image.Image, adjustments: list[Adjustment]) -> Image.Image:
     if image.mode == "P":
         adjustments.append(Adjustment("palette_to_rgb", "8-bit palette"))
-        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+        image = without_palette(image)
     if image.has_transparency_data:
         image = _without_alpha(image, adjustments)
     if image.mode == "RGB":

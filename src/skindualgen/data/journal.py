@@ -23,7 +23,7 @@ from skindualgen.contracts import ANNOTATORS_DIR, IMAGES_DIR, MASKS_DIR, InputEr
 from skindualgen.data.annotators import combined
 from skindualgen.data.appearance import appearance_of
 from skindualgen.data.images import Adjustment, ItemError, fit, load_photograph
-from skindualgen.data.masks import load_mask
+from skindualgen.data.masks import load_mask, looks_like_mask
 from skindualgen.data.prepare_options import PrepareOptions
 from skindualgen.data.sources import Candidate
 from skindualgen.files import (
@@ -37,6 +37,8 @@ from skindualgen.files import (
 WORK_DIR = ".prepare"
 JOURNAL_FILE = "journal.jsonl"
 HASH_SIDE = 16
+IS_MASK = "photograph_is_mask"
+"""Reason of a picture that names of files and folders let pass for a photograph."""
 IN_FLIGHT_PER_WORKER = 4
 """Items handed to the workers ahead of the slowest: bounds memory whatever the number of items."""
 
@@ -92,6 +94,8 @@ def process(task: Task) -> Result:
     files = [task.source / file for file in task.candidate.masks]
     try:
         photograph = load_photograph(task.source / task.candidate.image, max_pixels=options.max_pixels)
+        if (seen := looks_like_mask(photograph.image)) is not None:
+            raise ItemError(IS_MASK, f"{seen}, as a mask has: name it a_mask.png, or put it into a folder named masks")
         for read in range(len(files)):
             mask, changes = load_mask(
                 files[read], photograph, max_pixels=options.max_pixels, labels=options.mask_classes or None

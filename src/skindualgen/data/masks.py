@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from skindualgen.data.arrays import Values, mask_items
-from skindualgen.data.decoding import EXIF_TRANSPOSE, MAX_PIXELS, Adjustment, Decoded, ItemError, decode
+from skindualgen.data.decoding import (
+    EXIF_TRANSPOSE,
+    MAX_PIXELS,
+    Adjustment,
+    Decoded,
+    ItemError,
+    decode,
+    without_palette,
+)
 from skindualgen.data.images import Photograph, same_aspect, size_text
 from skindualgen.data.mask_classes import from_labels
 from skindualgen.data.mask_levels import lesion_of
@@ -21,6 +29,15 @@ LESION_ABOVE = 127
 RESIZED = "mask_resized"
 LOOKS_INVERTED = "mask_looks_inverted"
 """Adjustment code of a mask whose four corners are lesion: reported, never corrected."""
+BLACK_BELOW = 9
+"""Grey level below which a pixel of a picture is black: JPEG of usual quality changes levels by that much."""
+ONE_COLOUR = 6
+"""Distance from the middle of a colour, in each channel, up to which pixels have that colour."""
+MASK_SHARE = 0.95
+"""Share of the pixels that are black or of one other colour from which a picture is a mask; of photographs with dark
+corners, skin varies more."""
+SAMPLED_SIDE_PX = 256
+"""Shorter side of the grid of pixels that are looked at."""
 
 
 def load_mask(
@@ -79,6 +96,24 @@ def load_mask(
     return mask, adjustments
 
 
+def looks_like_mask(picture: Image.Image) -> str | None:
+    """Return what shows that a picture, RGB, is a mask that was taken for a photograph; None if nothing does.
+
+    Such pictures are black and one other colour, or have no level above the first few, as label maps.
+    """
+    step = max(1, min(picture.size) // SAMPLED_SIDE_PX)
+    values = np.asarray(picture)[::step, ::step].reshape(-1, 3).astype(np.int16)
+    peaks = values.max(axis=1)
+    if 0 < peaks.max() < BLACK_BELOW:
+        return f"levels from 0 to {peaks.max()} alone"
+    rest = values[peaks >= BLACK_BELOW]
+    if len(rest) in (0, len(values)):
+        return None
+    colour = np.median(rest, axis=0).round().astype(int)
+    share = (len(values) - len(rest) + (np.abs(rest - colour) <= ONE_COLOUR).all(axis=1).sum()) / len(values)
+    return f"{share:.1%} of it black or {tuple(colour.tolist())}" if share >= MASK_SHARE else None
+
+
 def lesion_pixels(mask: Image.Image) -> NDArray[np.bool_]:
     """The lesion [h, w] of a mask of any grey levels: above `LESION_ABOVE`."""
     return np.asarray(mask.convert("L")) > LESION_ABOVE
@@ -105,7 +140,7 @@ def _values(decoded: Decoded, adjustments: list[Adjustment]) -> Values:
         raise ItemError("bit_depth", f"16 bits in mode {image.mode}, of which the upper 8 alone can be read")
     if image.mode == "P":
         adjustments.append(Adjustment("mask_from_palette", "read by its colours"))
-        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+        image = without_palette(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
     if image.mode in ("CMYK", "YCbCr"):

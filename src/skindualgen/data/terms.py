@@ -11,6 +11,8 @@ NOT_KNOWN = frozenset(
     {
         *("", "unknown", "unk", "nan", "none", "null", "n/a", "na", "not known", "other/unknown"),
         *("<na>", "#n/a", "n.a.", "-", "--", "?", "missing", "not available", "not specified", "unspecified"),
+        *("#ref!", "#value!", "#name?", "#num!", "#div/0!", "#null!", "n/d", "s/d", "nd", ".", "..."),
+        *("unbekannt", "k.a.", "keine angabe", "desconocido", "desconocida", "inconnu", "inconnue", "sconosciuto"),
     }
 )
 MAX_AGE_YEARS = 120
@@ -52,8 +54,15 @@ DIAGNOSIS_TERMS: Mapping[str, str] = {
     "bowen's disease": "squamous cell carcinoma in situ",
 }
 """Labels that differ from the ISIC Archive's term, keyed in lower case with spaces for underscores."""
-SEX_TERMS: Mapping[str, str] = {"m": "male", "man": "male", "f": "female", "w": "female", "woman": "female"}
+SEX_TERMS: Mapping[str, str] = {
+    **dict.fromkeys(("m", "man", "männlich", "maennlich", "mann", "masculino", "hombre", "varón", "varon"), "male"),
+    **dict.fromkeys(("homme", "masculin", "maschio", "homem", "mannelijk"), "male"),
+    **dict.fromkeys(("f", "w", "woman", "weiblich", "frau", "femenino", "feminino", "mujer"), "female"),
+    **dict.fromkeys(("femme", "féminin", "feminin", "femmina", "mulher", "vrouwelijk", "vrouw"), "female"),
+}
 """Spellings of a sex that differ from the ISIC Archive's term, in lower case."""
+OTHER_SEX_LETTERS = frozenset("hv")
+"""Next to these (hombre, varón, vrouw), and without an F or W, a column's M may be mujer or mulher as well as male."""
 SITE_TERMS: Mapping[str, str] = {
     "head neck": "head/neck",
     "head and neck": "head/neck",

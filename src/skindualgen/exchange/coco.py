@@ -20,7 +20,7 @@ from skindualgen.exchange.coco_masks import other_box, outline_mask
 from skindualgen.exchange.diagnoses import class_fields, class_name, stated_class
 from skindualgen.exchange.formats import BOXES_REMEDY, ExchangeOptions, GivenBack, counted, optional_package
 from skindualgen.exchange.pairs import SPLITS, read_pairs
-from skindualgen.exchange.pictures import encode_mask, size_of
+from skindualgen.exchange.pictures import encode_mask, is_upright_box, size_of
 from skindualgen.exchange.source import Source, picture_ids, split_of_parts
 from skindualgen.exchange.writing import FoundPair
 from skindualgen.files import atomic_write_text
@@ -63,6 +63,7 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> Iterator[FoundP
     documents = read_documents(source)
     images = _files(source, documents)
     ids = picture_ids(source, list(images))
+    boxes: list[bool] = []
     for file, (document, image) in counted(list(images.items()), options.report):
         data = source.read(file)
         if (size := size_of(data, file)) != (image.width, image.height):
@@ -74,8 +75,9 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> Iterator[FoundP
             )
         fields: dict[str, Any] = {"isic_id": ids[file], **_split(source, document, file), **_class(source, image)}
         fields |= {"license": image.license} if image.license else {}
-        mask = _mask(source, coder, document, image, file, options)
+        mask = _mask(source, coder, document, image, file, options, boxes)
         yield FoundPair(fields, data, mask, file)
+    source.note_boxes(boxes)
 
 
 def _document(categories: Mapping[str, int], licenses: Mapping[str, int], name: str) -> dict[str, Any]:
@@ -157,9 +159,15 @@ def _class(source: Source, image: CocoImage) -> dict[str, Any]:
 
 
 def _mask(
-    source: Source, coder: Any, document: Document, image: CocoImage, file: str, options: ExchangeOptions
+    source: Source,
+    coder: Any,
+    document: Document,
+    image: CocoImage,
+    file: str,
+    options: ExchangeOptions,
+    boxes_of_all: list[bool],
 ) -> bytes | None:
-    """Return the union of all outlines of an image as a mask, or say why it has none."""
+    """Return the union of all outlines of an image as a mask, or say why it has none; tell which outlines are boxes."""
     isic_id = PurePosixPath(file).stem
     if not image.annotations and not document.own:
         detail = f"{document.file} has no annotation of it: the photograph comes without a mask"
@@ -171,6 +179,7 @@ def _mask(
         if annotation.segmentation is not None:
             outline = outline_mask(coder, annotation, image.width, image.height)
             lesion |= outline
+            boxes_of_all.append(is_upright_box(outline))
             if other_box(annotation, outline):
                 source.note(f"{annotation.where}: its bbox is not that of its outline; the outline counts")
     if not boxes:

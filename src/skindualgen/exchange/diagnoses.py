@@ -7,6 +7,8 @@ from typing import Any
 
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.images import ItemError
+from skindualgen.data.sources.names import folder_name
+from skindualgen.data.sources.survey import is_denial
 from skindualgen.data.sources.values import BEHAVIOURS, diagnosis_name
 from skindualgen.data.terms import UNKNOWN_LESION, diagnosis_term
 from skindualgen.exchange.source import Source
@@ -42,7 +44,7 @@ def stated_class(source: Source, name: str, where: str) -> dict[str, Any]:
         where: what has this class, for the message.
 
     Raises:
-        InputError: the name means a number, a split or a kind of file.
+        InputError: the name means a number, a split or a kind of file, or says what the lesion is not.
     """
     words = name.replace("-", " ")  # as names of files and projects write it
     fields = class_fields(words)
@@ -52,6 +54,9 @@ def stated_class(source: Source, name: str, where: str) -> dict[str, Any]:
         try:
             diagnosis_name(words, {})
         except ItemError:
+            if is_denial(folder_name(name)):
+                got, remedy = f"the class {name!r} of {where}", 'call it "lesion", or take its pictures out'
+                raise InputError(got, "the name of a diagnosis, not of what is none", remedy) from None
             fields = class_fields(name)
             source.note(f"the class {name!r} is no diagnosis of the ISIC Archive; taken as it is")
     return fields

@@ -117,6 +117,12 @@ def plain_mask(data: bytes, name: str, classes: MaskClasses = LESION_ONLY) -> by
     return data
 
 
+def is_upright_box(mask: NDArray[np.bool_]) -> bool:
+    """Tell whether a mask [h, w] with any pixel is an upright rectangle."""
+    rows, columns = mask.any(axis=1), mask.any(axis=0)
+    return int(mask.sum()) == int(rows.sum()) * int(columns.sum())
+
+
 def encode_mask(lesion: NDArray[np.bool_], isic_id: str | None = None) -> bytes:
     """Encode a mask [h, w] as the data set layout has it: PNG, 0 and 255; that of a generated pair carries its id."""
     picture = Image.fromarray(np.where(lesion, np.uint8(255), np.uint8(0)))

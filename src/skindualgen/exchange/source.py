@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from skindualgen.contracts import InputError, Split
+from skindualgen.contracts import InputError, Split, each_name_once
 from skindualgen.data.images import SUFFIXES, ItemError
 from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses, checked_classes, read_mask_classes
 from skindualgen.data.sources.base import Rejection, Tree, key
@@ -19,6 +19,8 @@ README = "readme"
 """Files whose name starts so are words for people, and are not listed as left out."""
 SHOWN_CHARACTERS = 60
 """Of a value in a message."""
+FEWEST_BOXES = 5
+"""Rectangles that are no accident."""
 SHORTENED = reprlib.Repr()
 SHORTENED.maxstring = SHORTENED.maxother = SHORTENED.maxlong = SHOWN_CHARACTERS
 
@@ -88,7 +90,7 @@ class Source(Tree):
             InputError: damaged.
         """
         try:
-            return json.loads(self.text(file))
+            return json.loads(self.text(file), object_pairs_hook=each_name_once)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{file}: {error}", "a whole JSON file", "write it again") from None
 
@@ -139,6 +141,11 @@ class Source(Tree):
     def note(self, text: str) -> None:
         """Say how something was understood; the same text counts once."""
         self._notes[text] = None
+
+    def note_boxes(self, boxes: Sequence[bool]) -> None:
+        """Say that all outlines, of each of which ``boxes`` tells whether it is one, are upright rectangles."""
+        if len(boxes) >= FEWEST_BOXES and all(boxes):
+            self.note(f"all {len(boxes)} outlines are upright rectangles, as boxes of a detector are: so are the masks")
 
     def account(self) -> Account:
         """Return what was said, and every file that was neither taken nor left out."""

@@ -23,7 +23,7 @@ from skindualgen.contracts import InputError, PairRecord
 from skindualgen.exchange.diagnoses import class_fields, class_name, stated_class
 from skindualgen.exchange.formats import BOXES_REMEDY, ExchangeOptions, GivenBack, counted, optional_package
 from skindualgen.exchange.pairs import SPLITS, put, read_pairs
-from skindualgen.exchange.pictures import encode_mask, size_of
+from skindualgen.exchange.pictures import encode_mask, is_upright_box, size_of
 from skindualgen.exchange.source import Source, picture_ids
 from skindualgen.exchange.writing import FoundPair
 from skindualgen.exchange.yolo_labels import FEWEST_VERTICES, Labelled, read_labels
@@ -65,6 +65,7 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> Iterator[FoundP
     """See `skindualgen.exchange.formats.Format`. All polygons of an image together are its mask."""
     layout = read_layout(source)
     ids = picture_ids(source, [picture.file for picture in layout.pictures])
+    boxes: list[bool] = []
     for picture in counted(layout.pictures, options.report):
         data = source.read(picture.file)
         width, height = size_of(data, picture.file)
@@ -75,8 +76,9 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> Iterator[FoundP
         if len(names) > 1:
             raise InputError(f"{picture.labels} with {', '.join(names)}", "one diagnosis per image", "fix its labels")
         fields |= stated_class(source, names[0], picture.labels) if names else {}
-        mask = _mask(source, picture, objects, (height, width), options)
+        mask = _mask(source, picture, objects, (height, width), options, boxes)
         yield FoundPair(fields, data, mask, picture.file)
+    source.note_boxes(boxes)
 
 
 def outlines(lesion: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
@@ -121,8 +123,9 @@ def _mask(
     objects: Sequence[Labelled] | None,
     shape: tuple[int, int],
     options: ExchangeOptions,
+    boxes_of_all: list[bool],
 ) -> bytes | None:
-    """Return the union of all polygons of an image as a mask, or say why it has none."""
+    """Return the union of all polygons of an image as a mask, or say why it has none; tell which are boxes."""
     isic_id = PurePosixPath(picture.file).stem
     if objects is None:
         # A loader takes an image without its file for one without a lesion, which nobody has said.
@@ -139,7 +142,9 @@ def _mask(
     lesion = np.zeros(shape, bool)
     for item in objects:
         if item.vertices is not None:
-            lesion |= filled(item.vertices, shape)
+            outline = filled(item.vertices, shape)
+            lesion |= outline
+            boxes_of_all.append(is_upright_box(outline))
     if not objects:
         source.note(f"{picture.labels} is empty: the mask of {isic_id} is without lesion")
     return encode_mask(lesion)

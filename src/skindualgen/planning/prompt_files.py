@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skindualgen.contracts import InputError
+from skindualgen.contracts import InputError, each_name_once
 from skindualgen.data.sources.tables import ALIASES, DELIMITERS, read_table, read_text
 from skindualgen.planning.labels import LABELS, check_labels
 from skindualgen.planning.rows import COLUMNS, MAX_PAIRS, MAX_SEED, QUOTE, read_labels, read_whole
@@ -156,7 +156,7 @@ def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             continue
         where = f"{path}, line {number}"
         try:
-            row = json.loads(text)
+            row = json.loads(text, object_pairs_hook=each_name_once)
         except ValueError as error:
             raise InputError(f"{where}: {error}", "one JSON object per line", "fix the line") from None
         if not isinstance(row, dict):

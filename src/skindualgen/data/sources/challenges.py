@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from skindualgen.contracts import Split
-from skindualgen.data.images import Adjustment, ItemError
+from skindualgen.contracts import Split, listed
+from skindualgen.data.images import SUFFIXES, Adjustment, ItemError
 from skindualgen.data.sources.base import Candidate, Listing, Options, Tree, key, stem
+from skindualgen.data.sources.pairing import same_content, unique_files
 from skindualgen.data.sources.rows import note_unused_columns, reject_bad_lines
 from skindualgen.data.sources.tables import Row, marked_columns, marked_diagnosis, read_table
 from skindualgen.data.sources.values import Fields, clinical_fields, known_value
@@ -17,6 +18,8 @@ from skindualgen.data.sources.values import Fields, clinical_fields, known_value
 SPLITS: Mapping[str, Split] = {"training": "train", "validation": "val", "test": "test", "test_v2": "test"}
 HELD_OUT_ORDER: tuple[Split, ...] = ("test", "val", "train")
 """A photograph in folders of two splits takes the first of these: held-out data stays held out."""
+
+SHOWN_FILES = 4
 
 BENIGN = frozenset({"nevus", "seborrheic keratosis", "benign keratosis", "dermatofibroma", "vascular lesion"})
 MALIGNANT = frozenset({"melanoma", "basal cell carcinoma", "squamous cell carcinoma"})
@@ -48,17 +51,16 @@ class Challenge:
         del options  # The published tables have fixed columns and labels.
         listing = Listing(f"isic{self.year}")
         known = _tables(tree, self, listing)
-        masks: dict[str, str] = {}
-        for file, _, _ in _in_folders(tree, self.masks) if self.masks else ():
-            if match := MASK_NAME.fullmatch(PurePosixPath(file).name):
-                masks[key(match[1])] = file
+        in_masks = [file for file, _, _ in _in_folders(tree, self.masks)] if self.masks else []
+        in_masks = [file for file in in_masks if MASK_NAME.fullmatch(stem(file)) and file.lower().endswith(SUFFIXES)]
+        masks = {name.removesuffix(MASK_ENDING): file for name, file in unique_files(listing, tree, in_masks).items()}
         found: dict[str, list[tuple[str, Split]]] = {}
         places = [(file, split) for file, _, split in _in_folders(tree, self.images)]
         if not places:  # The tables of 2019 next to any folder: they say what is train and what is test.
             places = [(file, known[_id(stem(file))].split) for file in tree.images() if _id(stem(file)) in known]
         for file, split in places:
             # The folders of 2016 and 2017 hold masks or superpixels as well, in PNG.
-            if IMAGE_NAME.fullmatch(PurePosixPath(file).name):
+            if IMAGE_NAME.fullmatch(stem(file)) and file.lower().endswith(SUFFIXES):
                 found.setdefault(_id(stem(file)), []).append((file, split))
         for name, files in sorted(found.items()):
             whole = [file for file, _ in files if not DOWNSAMPLED.search(stem(file))]
@@ -67,6 +69,7 @@ class Challenge:
             files = [(file, split) for file, split in files if not whole or file in whole]
             found[name] = files
             _add(listing, files, masks.get(name), known.get(name))
+        _tell_others(listing, tree, found.values())
         copies = sum(bool(DOWNSAMPLED.search(stem(files[0][0]))) for files in found.values())
         if copies:
             listing.notes.append(f"{copies} photographs are smaller copies (_downsampled): their ids are the archive's")
@@ -106,8 +109,10 @@ CHALLENGES = {
         patients=r"ISIC_2019_(Training|Test)_Metadata\.csv",
     ),
 }
-MASK_NAME = re.compile(r"(ISIC_\d+)_segmentation\.png", re.IGNORECASE)
-IMAGE_NAME = re.compile(r"ISIC_\d+(_downsampled)?\.jpe?g", re.IGNORECASE)
+MASK_ENDING = "_segmentation"
+MASK_NAME = re.compile(rf"ISIC_\d+{MASK_ENDING}", re.IGNORECASE)
+IMAGE_NAME = re.compile(r"ISIC_\d+(_downsampled)?", re.IGNORECASE)
+"""Names without their endings: others convert what is published as JPEG and PNG."""
 DOWNSAMPLED = re.compile(r"_downsampled$", re.IGNORECASE)
 """What 2019 adds to the archive's id where it publishes a smaller copy of a photograph."""
 WEIGHTS = frozenset({"score_weight", "validation_weight"})
@@ -143,6 +148,21 @@ def _add(listing: Listing, places: list[tuple[str, Split]], mask: str | None, kn
         adjustments.append(Adjustment("in_two_splits", f"{', '.join(sorted(splits))}; taken as {split}"))
     fields: Fields = {"source": listing.layout, **known.fields}
     listing.candidates.append(Candidate(isic_id, image, mask, fields, split, adjustments=tuple(adjustments)))
+
+
+def _tell_others(listing: Listing, tree: Tree, found: Collection[Sequence[tuple[str, Split]]]) -> None:
+    """Say which files are not used, as one of the same id in another task's folder is: it may have another size."""
+    differing: list[str] = []
+    for image, *others in (sorted(file for file, _ in places) for places in found):
+        same = [other for other in others if same_content(tree.root / image, tree.root / other)]
+        listing.repeats += [(other, image) for other in same]
+        differing += [other for other in others if other not in same]
+    if differing:
+        listing.used.update(differing)
+        listing.notes.append(
+            f"{len(differing)} files differ from that of the same id in another folder, which is used: "
+            f"{listed(differing, SHOWN_FILES)}"
+        )
 
 
 def _in_folders(tree: Tree, pattern: str) -> Iterator[tuple[str, str, Split]]:
@@ -212,7 +232,7 @@ def _diagnosis(row: Row, year: int) -> Fields:
     marks = {column.lower(): value for column, value in list(row.values.items())[1:] if column.lower() not in WEIGHTS}
     if marks.keys() != diagnoses.keys():
         raise ItemError("unknown_label", f"columns {', '.join(marks)}; expected {', '.join(diagnoses)}")
-    if year == 2017 and not marked_columns(marks, marks) and all(marks.values()):
+    if year == 2017 and not marked_columns(marks, marks) and all(map(known_value, marks.values())):
         return with_behaviour("nevus")
     return with_behaviour(marked_diagnosis(marks, diagnoses))
 

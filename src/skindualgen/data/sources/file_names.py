@@ -21,7 +21,10 @@ _WHO_BEFORE = re.compile(rf"(?:{'|'.join(sorted(ANNOTATOR_WORDS))})[ ._-]*{_WHO}
 _NUMBER_BEHIND = re.compile(rf"(?P<core>.+?)[ ._-]+(?:[ar])?{_WHO}", re.IGNORECASE)
 _IMAGE_WORD = "images?|imgs?|photos?|pictures?|pics?|inputs?"
 _IMAGE_BEFORE = re.compile(rf"^(?:{_IMAGE_WORD})(?:[ ._-]+|(?=\d))", re.IGNORECASE)
-_IMAGE_BEHIND = re.compile(rf"[ ._-]+(?:{_IMAGE_WORD}|downsampled|resized)$", re.IGNORECASE)
+_IMAGE_BEHIND = re.compile(rf"[ ._-]+(?:{_IMAGE_WORD}|downsampled|resized|orig(?:inal)?|raw|rgb)$", re.IGNORECASE)
+
+COUNTS_IN_FOLDER = re.compile(r"\D{0,16}\d{1,4}")
+"""Names that count within a folder (``12``, ``img_003``); longer numbers, as the ISIC Archive's, are one picture's."""
 
 
 def cores_of_photograph(stem: str) -> list[str]:

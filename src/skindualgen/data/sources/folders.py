@@ -18,7 +18,9 @@ from skindualgen.data.sources.metadata import (
     metadata_files,
     named_files,
     read_captions,
+    refuse_other_files,
     resolve,
+    says_numbers,
     splits_of_tables,
 )
 from skindualgen.data.sources.names import folder_name, is_image_folder, place, split_of
@@ -116,6 +118,7 @@ def _read_files(listing: Listing, found: Survey, tree: Tree, options: Options) -
         refuse_twins(found, options.labels)
     tables = find_tables(tree, found.photographs, options, required=not any_class)
     pictures = _identified(listing, tree, found.photographs, with_table=bool(tables))
+    refuse_other_files(tables, pictures.images.keys(), options)
     pictures.splits = {name: split for name, file in pictures.images.items() if (split := split_of(file)) is not None}
     for name, split in splits_of_tables(tables, options).items():
         if name in pictures.images and pictures.splits.setdefault(name, split) != split:
@@ -216,6 +219,9 @@ def _describer(options: Options, *, any_label: bool = False) -> Describe:
         diagnosis = diagnosis_name(label, options.labels, any_label=any_label)
         prompt, origin = known_value(row.get("prompt")), known_value(row.get("origin"))
         fields |= stated(diagnosis=diagnosis, prompt=prompt, origin=origin)
+        if prompt is not None and says_numbers(prompt):
+            del fields["prompt"]
+            adjustments.append(Adjustment("prompt_dropped", f"{prompt!r}: numbers, no caption"))
         if "prompt" in fields:
             caption, more = first_caption(str(fields["prompt"]))
             fields["prompt"] = caption

@@ -10,8 +10,8 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from skindualgen.contracts import METADATA_FILE, InputError, Split
-from skindualgen.data.images import ItemError
+from skindualgen.contracts import METADATA_FILE, InputError, Split, each_name_once
+from skindualgen.data.images import SUFFIXES, ItemError
 from skindualgen.data.sources.base import Listing, Options, Tree, key, stem
 from skindualgen.data.sources.leftovers import OUR_REPORTS
 from skindualgen.data.sources.names import folder_name, place, split_of
@@ -24,7 +24,7 @@ TABLE_FILE = r".*\.(csv|tsv)|metadata\.jsonl"
 PATH_COLUMNS = ("file_name", "mask_file_name")
 """Columns of an imagefolder's metadata file that name files."""
 CAPTION_FILE = r".*\.(txt|caption)"
-NUMBERS = re.compile(r"[\s\d.eE+-]+")
+NUMBER = re.compile(r"[\d.,;:()\[\]eE+-]+")
 
 
 def metadata_files(tree: Tree) -> list[tuple[str, Table]]:
@@ -69,6 +69,38 @@ def find_tables(tree: Tree, photographs: Collection[str], options: Options, *, r
     return []
 
 
+def refuse_other_files(tables: Sequence[Table], photographs: Collection[str], options: Options) -> None:
+    """Refuse a table whose ids are not the photographs that another of its columns names: ids may be row numbers.
+
+    Args:
+        tables: of photographs.
+        photographs: keys of their ids.
+        options: a column for the id that the user names is not doubted.
+
+    Raises:
+        InputError: a row with such a column.
+    """
+    for table in tables if "isic_id" not in options.columns else ():
+        fields = table.fields(options.columns)
+        own = fields.get("isic_id", "")
+        if not own or any(_is_picture(row.values[own]) for row in table.rows):
+            continue
+        for column in [name for name in table.columns if name not in (own, fields.get("mask"))]:
+            for row in table.rows:
+                value, isic_id = row.values[column], row.values[own]
+                name = key(stem(value.replace("\\", "/")))
+                if _is_picture(value) and name in photographs and name != key(isic_id):
+                    raise InputError(
+                        f"{table.path.name}, line {row.line}: {own} {isic_id!r} and {column} {value!r}",
+                        "one column that names the photographs",
+                        f"say which it is: --column isic_id={column} or isic_id={own}",
+                    )
+
+
+def _is_picture(value: str) -> bool:
+    return value.lower().endswith(SUFFIXES)
+
+
 def splits_of_tables(tables: Sequence[Table], options: Options) -> dict[str, Split]:
     """Return `key` of the id -> split, where each split has a table of its own (``train.csv``).
 
@@ -100,11 +132,17 @@ def first_caption(text: str) -> tuple[str, int]:
     return text, 0
 
 
+def says_numbers(text: str) -> bool:
+    """Tell whether more than half of a text's words are numbers: coordinates or codes, and no caption."""
+    words = text.split()
+    return 2 * sum(NUMBER.fullmatch(word) is not None for word in words) > len(words)
+
+
 def read_captions(listing: Listing, tree: Tree, photographs: Mapping[str, str]) -> dict[str, str]:
     """Return `key` of the id -> caption, of text files in the photograph's folder or in one named for captions.
 
-    The whole text counts, blanks and line ends as single blanks. Files that are empty, not UTF-8, or hold numbers only
-    (outlines, as YOLO has them) are rejected.
+    The whole text counts, blanks and line ends as single blanks. Files that are empty, not UTF-8, or hold numbers for
+    the most part (outlines, as YOLO has them, or ``nevus 10 20 30 40``) are rejected.
     """
     by_path = {_without_ending(file): name for name, file in photographs.items()}
     by_context = {(place(file).context, key(stem(file))): name for name, file in photographs.items()}
@@ -120,7 +158,7 @@ def read_captions(listing: Listing, tree: Tree, photographs: Mapping[str, str]) 
         except InputError as error:
             listing.reject(stem(file), file, "caption_unreadable", error.got)
             continue
-        if not text or NUMBERS.fullmatch(text):
+        if not text or says_numbers(text):
             detail = "numbers, no caption; for YOLO use import-data" if text else "an empty caption"
             listing.reject(stem(file), file, "no_caption", detail)
         elif captions.setdefault(name, text) != text:
@@ -175,7 +213,7 @@ def _read_json_lines(path: Path) -> Table:
         if not text.strip():
             continue
         try:
-            values = json.loads(text)
+            values = json.loads(text, object_pairs_hook=each_name_once)
         except ValueError:
             values = None
         if not isinstance(values, dict):

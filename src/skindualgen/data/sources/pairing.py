@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from skindualgen.contracts import InputError
 from skindualgen.data.sources.base import Candidate, Listing, Tree, key, stem
-from skindualgen.data.sources.file_names import cores_of_photograph, mask_names, without_mask_word
+from skindualgen.data.sources.file_names import COUNTS_IN_FOLDER, cores_of_photograph, mask_names, without_mask_word
 from skindualgen.data.sources.names import place
+from skindualgen.data.sources.survey import known_class
+from skindualgen.data.sources.values import BEHAVIOURS
 from skindualgen.files import sha256_file
 
 SHOWN_MASKS = 4
@@ -36,6 +39,10 @@ def pair_masks(
         context = place(file).context
         for way in mask_names(stem(file)):
             names = near.get((context, way.core)) or anywhere.get(way.core, [])
+            if len(names) == 1 and another(way.core, file, of := photographs[names[0]]):
+                detail = f"that of this name, {of}, is in a folder of another split or class"
+                listing.reject(stem(file), file, "mask_without_image", detail)
+                break
             if len(names) == 1:
                 who = way.annotator or place(file).annotator or ""
                 (uncertain if way.weak else found)[names[0]].append((who, file))
@@ -54,6 +61,26 @@ def pair_masks(
             (_, file), of = entries[0], photographs[name]
             listing.reject(stem(file), file, "mask_without_image", f"no photograph of this name; like that of {of}")
     return {name: _distinct(listing, tree, entries) for name, entries in found.items()}
+
+
+def another(name: str, file: str, other: str) -> bool:
+    """Tell whether two files of one name are of two photographs: their folders say different splits or classes.
+
+    Only for names that count within a folder (`COUNTS_IN_FOLDER`): ``train/3.png`` is no mask of ``test/3.jpg``, while
+    ``ISIC_0000003`` is one photograph wherever it has been moved to.
+    """
+    if not COUNTS_IN_FOLDER.fullmatch(name):
+        return False
+    pairs = zip(_said(file.rpartition("/")[0]), _said(other.rpartition("/")[0]), strict=True)
+    return any(one and two and one.isdisjoint(two) for one, two in pairs)
+
+
+@lru_cache(1 << 14)
+def _said(folder: str) -> tuple[frozenset[str], ...]:
+    """Return the splits, the behaviours and the diagnoses that the folders of a path name."""
+    where = place(f"{folder}/")
+    classes = frozenset(name for part in where.folders if (name := known_class(part)) is not None)
+    return frozenset(split for split, _ in where.splits), classes.intersection(BEHAVIOURS), classes - {*BEHAVIOURS}
 
 
 def refuse_several(candidates: Sequence[Candidate]) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
-from skindualgen.contracts import Split
+from skindualgen.contracts import InputError, Split
 from skindualgen.data.images import Adjustment
 from skindualgen.data.sources.base import Candidate, Listing, Options, Tree, key, stem
 from skindualgen.data.sources.catalogues import CATALOGUES
 from skindualgen.data.sources.challenges import with_behaviour
 from skindualgen.data.sources.names import place
+from skindualgen.data.sources.pairing import unique_files
 from skindualgen.data.sources.rows import Pictures, add_candidates, named_pictures, note_unused_tables
 from skindualgen.data.sources.tables import read_columns, read_table
 from skindualgen.data.sources.values import Fields, clinical_fields, diagnosis_name, stated
@@ -30,7 +31,8 @@ PH2_DIAGNOSES = {
     "2": {"diagnosis": "melanoma", "benign_malignant": "malignant"},
 }
 """The column "Clinical Diagnosis" of PH2_dataset.txt: common nevus, atypical nevus, melanoma."""
-PH2_NAME_CELL, PH2_DIAGNOSIS_CELL = 1, 3
+PH2_COLUMNS = ("name", "clinical diagnosis")
+"""Columns that are read, in lower case."""
 
 ARCHIVE_MARKS = ("attribution", "copyright_license", "diagnosis_1")
 """Columns of which isic-cli writes at least one next to ``isic_id``."""
@@ -72,14 +74,12 @@ def read_ph2(tree: Tree, options: Options) -> Listing:
     """List PH2: one folder a case with photograph and lesion mask, and PH2_dataset.txt."""
     del options  # The published table has fixed columns and codes.
     listing = Listing("ph2")
-    images = {key(match["id"]): file for file in tree.files if (match := PH2_IMAGE.search(file))}
-    masks = {key(match["id"]): file for file in tree.files if (match := PH2_MASK.search(file))}
+    images = unique_files(listing, tree, filter(PH2_IMAGE.search, tree.files))
+    masks = unique_files(listing, tree, filter(PH2_MASK.search, tree.files))
+    masks = {name.removesuffix("_lesion"): file for name, file in masks.items()}
     codes: dict[str, str] = {}
     for file in tree.named(r"PH2_dataset\.txt"):
-        for line in (tree.root / file).read_text(encoding="utf-8-sig", errors="replace").splitlines():
-            cells = [cell.strip() for cell in line.split("||")]
-            if len(cells) > PH2_DIAGNOSIS_CELL and re.fullmatch(r"IMD\d+", cells[PH2_NAME_CELL]):
-                codes[key(cells[PH2_NAME_CELL])] = cells[PH2_DIAGNOSIS_CELL]
+        codes |= _ph2_codes(tree.root / file)
     if not codes:
         listing.notes.append("PH2_dataset.txt is not there (the .xlsx is not read): diagnoses are not known")
     for name, file in sorted(images.items()):
@@ -94,6 +94,27 @@ def read_ph2(tree: Tree, options: Options) -> Listing:
     for name in sorted(codes.keys() - images.keys()):
         listing.reject(name.upper(), "", "row_without_image", "PH2_dataset.txt names this id, no photograph has it")
     return listing
+
+
+def _ph2_codes(path: Path) -> dict[str, str]:
+    """Return key of the id -> code of the diagnosis of PH2_dataset.txt.
+
+    Raises:
+        InputError: no line names the columns, so that another's numbers could be taken for diagnoses.
+    """
+    codes: dict[str, str] = {}
+    names: list[str] = []
+    for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines():
+        cells = [cell.strip() for cell in line.split("||")]
+        if not names and set(PH2_COLUMNS) <= {cell.lower() for cell in cells}:
+            names = [cell.lower() for cell in cells]
+        elif any(re.fullmatch(r"IMD\d+", cell) for cell in cells):
+            found = dict(zip(names, cells, strict=False))
+            if not re.fullmatch(r"IMD\d+", found.get(PH2_COLUMNS[0], "")):
+                got = f"{path.name} with the row {line.strip()[:60]!r}"
+                raise InputError(got, f"below a header with {' and '.join(PH2_COLUMNS)}", "take the published table")
+            codes[key(found[PH2_COLUMNS[0]])] = found.get(PH2_COLUMNS[1], "")
+    return codes
 
 
 def archive_evidence(tree: Tree) -> str | None:

@@ -11,10 +11,11 @@ from typing import NamedTuple
 from skindualgen.contracts import InputError, Split, listed
 from skindualgen.data.images import SUFFIXES, Adjustment, ItemError
 from skindualgen.data.sources.base import Candidate, Listing, Options, Tree, key, stem
-from skindualgen.data.sources.pairing import pair_masks, unique_files
+from skindualgen.data.sources.pairing import another, pair_masks, unique_files
 from skindualgen.data.sources.tables import UNKNOWN_LABEL, Row, Table, diagnosis_columns, marked_diagnosis
 from skindualgen.data.sources.values import Fields, known_value, split_name
 from skindualgen.data.splits import Link
+from skindualgen.data.terms import OTHER_SEX_LETTERS
 
 Describe = Callable[[Mapping[str, str], Mapping[str, str]], tuple[Fields, list[Adjustment]]]
 """(values by field, values by column) -> record fields and adjustments; may raise ItemError."""
@@ -177,7 +178,11 @@ def _rows_by_key(
     for table in tables:
         file = table.path.relative_to(tree.root).as_posix()
         reject_bad_lines(listing, file, table)
+        letters = _foreign_sexes(table, options)
+        if letters:
+            listing.notes.append(f"{table.path.name}: the sex is not read, as M may be male or mujer next to {letters}")
         marks = {} if "diagnosis" in table.fields(options.columns) else diagnosis_columns(table)
+        unread = {"sex": ""} if letters else {}
         raw: Row
         for raw, row in zip(table.rows, table.renamed(options.columns, needed=("isic_id",)), strict=True):
             where, value = f"{file}:{row.line}", row.values["isic_id"]
@@ -189,13 +194,27 @@ def _rows_by_key(
                 if error.code == UNKNOWN_LABEL:
                     unusable.add(row_name(value))
                 continue
-            if name in pictures.images:
-                found.setdefault(name, []).append(_Entry(file, where, {**row.values, **marked}, raw.values))
+            path = value.replace("\\", "/")
+            if name in pictures.images and another(name, path, pictures.images[name]):
+                detail = f"that of this name, {pictures.images[name]}, is in a folder of another split or class"
+                listing.reject(value, where, "row_without_image", detail)
+            elif name in pictures.images:
+                found.setdefault(name, []).append(_Entry(file, where, {**row.values, **marked, **unread}, raw.values))
             elif name not in rejected | unusable:
                 listing.reject(value, where, "row_without_image", "no photograph of this id")
     for name in unusable & pictures.images.keys():
         del pictures.images[name]
     return _without_contradictions(listing, found, pictures)
+
+
+def _foreign_sexes(table: Table, options: Options) -> str:
+    """Return the letters of a column of sexes that make its M ambiguous, joined; "" if there are none."""
+    column = table.fields(options.columns).get("sex")
+    if column is None:
+        return ""
+    letters = {row.values[column].strip().lower() for row in table.rows}
+    clear = "m" not in letters or not letters.isdisjoint({"f", "w"})
+    return "" if clear else ", ".join(sorted(letters & OTHER_SEX_LETTERS)).upper()
 
 
 def _without_contradictions(

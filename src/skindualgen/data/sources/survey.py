@@ -7,11 +7,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import combinations
 
 from skindualgen.contracts import SHEET_FILE, InputError, listed
+from skindualgen.data.archive_terms import known_diagnosis
 from skindualgen.data.images import ItemError
 from skindualgen.data.sources.base import Tree, key, stem
-from skindualgen.data.sources.file_names import mask_names, says_mask
+from skindualgen.data.sources.file_names import COUNTS_IN_FOLDER, mask_names, says_mask
 from skindualgen.data.sources.names import FolderName, is_image_folder, place, word_set
 from skindualgen.data.sources.values import BEHAVIOURS, Fields, diagnosis_name
 from skindualgen.data.terms import parse_terms
@@ -23,10 +25,12 @@ ATTRIBUTE_WORDS = 2
 """Words up to which a name that states a site, a sex or a number is that and no diagnosis."""
 NO_CLASS_WORDS = frozenset({"skin", "lesion", "lesions"})
 DENIALS = word_set("not non no without others")
+JOINED_DENIAL = re.compile(r"non|not|no|un")
+"""How a word begins that denies the rest of it: ``nonmelanoma``, ``notnevus``."""
 NO_DIAGNOSIS = word_set(
     "real synthetic generated fake left right good bad yes true false rest misc miscellaneous normal abnormal healthy "
-    "positive negative pos neg cancer cancerous noncancerous noncancer nonmelanoma notmelanoma nonmalignant disease "
-    "diseased"
+    "positive negative pos neg cancer cancerous noncancerous noncancer nonmalignant disease diseased suspicious "
+    "unsuspicious nmsc nmel"
 )
 """Words of class folders that say what a lesion is not, or nothing that is a diagnosis."""
 
@@ -100,7 +104,7 @@ def class_fields(file: str, labels: Mapping[str, str], classes: Collection[str])
             "rename the other, or say which with --label NAME=DIAGNOSIS",
         )
     for folder in candidates:
-        if folder.is_number or _is_denial(folder):
+        if folder.is_number or is_denial(folder):
             raise no_diagnosis(file, folder)
         if not folder.numbered:
             fields["diagnosis"] = str(diagnosis_name(folder.label, labels, any_label=True))
@@ -118,6 +122,14 @@ def known_label(folder: FolderName) -> str | None:
             continue
         return text
     return None
+
+
+def known_class(folder: FolderName) -> str | None:
+    """Return the behaviour or the diagnosis that a folder's name stands for, if it is known."""
+    if _plain(folder) in BEHAVIOURS:
+        return _plain(folder)
+    label = known_label(folder)
+    return None if label is None else diagnosis_name(label, {})
 
 
 def no_diagnosis(file: str, folder: FolderName) -> InputError:
@@ -176,11 +188,13 @@ def _plain(folder: FolderName) -> str:
     return " ".join(word for word in folder.words.split() if word not in NO_CLASS_WORDS)
 
 
-def _is_denial(folder: FolderName) -> bool:
-    """Tell whether a name denies a diagnosis or is something else: ``not_melanoma``, ``male``, ``upper_arm``."""
+def is_denial(folder: FolderName) -> bool:
+    """Tell whether a class's name denies a diagnosis or is none: ``not_melanoma``, ``male``, ``upper_arm``."""
     words = _plain(folder).split()
     if not words or words[0] in DENIALS or words in [[word] for word in NO_DIAGNOSIS]:
         return bool(words)
+    if (denied := JOINED_DENIAL.match(words[0])) and known_diagnosis(words[0][denied.end() :]):
+        return True
     stated = parse_terms(folder.words)
     attributes = stated["anatom_site_general"] | stated["sex"] | stated["age_approx"]
     return len(words) <= ATTRIBUTE_WORDS and bool(attributes) and not stated["diagnosis"]
@@ -232,15 +246,25 @@ def refuse_twins(found: Survey, labels: Mapping[str, str]) -> None:
         folders = [folder for folder in place(file).folders if folder.name in found.classes]
         if len(folders) == 1 and folders[0].name not in labels and not _is_known(folders[0]):
             stems[folders[0].name].add(key(stem(file)))
-    twins: dict[frozenset[str], str] = {}
-    for name, names in stems.items():
-        other = twins.setdefault(frozenset(names), name)
-        if other != name:
+    for (other, names), (name, own) in combinations(stems.items(), 2):
+        if names == own or _is_named_after(names, own) or _is_named_after(own, names):
             raise InputError(
                 f"the folders {other!r} and {name!r} with files of the same names, which may be photographs and masks",
                 "names that say what they hold",
                 f"call them images and masks, or say --label '{name}=DIAGNOSIS' for classes",
             )
+
+
+def _is_named_after(names: set[str], others: set[str]) -> bool:
+    """Tell whether ``others`` are names with one and the same addition (``a_maske``), or some of them without any."""
+    first = min(others)
+    of_first = max((name for name in names if name in first), key=len, default=None)
+    if of_first is None:
+        return False
+    before, _, behind = first.partition(of_first)
+    if not before and not behind:
+        return others < names and not all(COUNTS_IN_FOLDER.fullmatch(name) for name in others)
+    return {other.removeprefix(before).removesuffix(behind) for other in others} <= names
 
 
 def _take_masks_beside(found: Survey) -> None:

@@ -167,12 +167,15 @@ def read_columns(path: Path) -> tuple[str, ...]:
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file in UTF-8 or, with a byte order mark, UTF-16; raise InputError for another encoding."""
+    """Return the text of a file in UTF-8 or, with a byte order mark, UTF-16; raise InputError for another one."""
     data = path.read_bytes()
     try:
-        return data.decode(_encoding(data))
+        text = data.decode(_encoding(data))
     except UnicodeDecodeError:
         raise InputError(f"{path.name}, which is not UTF-8", "a table in UTF-8", "save it as UTF-8") from None
+    if "\0" in text:  # UTF-16 without a byte order mark, or UTF-32, is valid UTF-8 as well.
+        raise InputError(f"{path.name}, which holds zero bytes", "a table in UTF-8", "save it as UTF-8")
+    return text
 
 
 def _encoding(data: bytes) -> str:

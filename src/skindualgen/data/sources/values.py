@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from skindualgen.contracts import Split
-from skindualgen.data.archive_terms import LEVEL_FIELDS, SITE_FIELDS, known_diagnosis, site_of_levels
+from skindualgen.data.archive_terms import LEVEL_FIELDS, SITE_FIELDS, known_diagnosis, site_of_levels, usual_spelling
 from skindualgen.data.images import Adjustment, ItemError
 from skindualgen.data.terms import NOT_KNOWN, SEXES, age_years, diagnosis_term, known, sex_term, site_term
 
@@ -69,9 +69,10 @@ def diagnosis_name(label: str | None, labels: Mapping[str, str], *, any_label: b
         return None
     if text in labels:
         return diagnosis_term(labels[text])
-    term = diagnosis_term(text)
-    if any_label or known_diagnosis(text):
-        return term
+    if any_label:
+        return diagnosis_term(text)
+    if known_diagnosis(text):
+        return usual_spelling(text)
     raise ItemError("unknown_label", f"diagnosis {text!r}; give --label '{text}=NAME' to use it as NAME")
 
 
