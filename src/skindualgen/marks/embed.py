@@ -10,14 +10,14 @@ from typing import Any
 
 from PIL import Image
 
-from skindualgen.contracts import PairRecord
+from skindualgen.contracts import HASH_FIELDS, PairRecord
 from skindualgen.files import PNG_KEY, png_bytes, png_info
 from skindualgen.marks.xmp import XmpFields, read_xmp_packet, xmp_packet
 
 XMP_KEY = "XML:com.adobe.xmp"
 """Keyword of the PNG text chunk (iTXt) that holds XMP. Source: ISO 16684-3, PNG."""
 
-NOT_EMBEDDED = {"sha256", "mask_sha256"}
+NOT_EMBEDDED = set(HASH_FIELDS.values())
 """Fields of a record that its image does not carry: a file cannot hold its own hash."""
 
 IMAGE_COMPRESS_LEVEL = 4
