@@ -67,6 +67,11 @@ def image_png(image: Image.Image, record: PairRecord, *, watermark: bool = False
     return png_bytes(image, info, compress_level=IMAGE_COMPRESS_LEVEL)
 
 
+def photograph_png(image: Image.Image) -> bytes:
+    """Encode a real photograph, RGB, as PNG: without any mark, which generated images alone have."""
+    return png_bytes(image, compress_level=IMAGE_COMPRESS_LEVEL)
+
+
 def mask_png(mask: Image.Image, isic_id: str) -> bytes:
     """Encode a mask as PNG that carries the id alone; equal input gives equal bytes."""
     return png_bytes(mask, png_info({"isic_id": isic_id}), compress_level=MASK_COMPRESS_LEVEL)
