@@ -93,7 +93,8 @@ class PairRecord(BaseModel):
     looks like (:mod:`skindualgen.data.appearance`): measured of a real pair, asked for of a generated one.
 
     Where nobody knows whether pixels are lesion, ``ignore_file_name`` names a picture of the mask's size, L with 255 at
-    these pixels and 0 elsewhere: segmenters do not learn from them, and measures do not count them.
+    these pixels and 0 elsewhere: segmenters do not learn from them, and measures do not count them. ``weight`` says how
+    often a benchmark's training draws the pair: 1 if not given, 0.5 half as often as a pair of weight 1.
     """
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
@@ -128,9 +129,10 @@ class PairRecord(BaseModel):
     attempt: int | None = Field(default=None, ge=0)
     extrapolation: bool | None = None
     scores: dict[str, float] | None = None
+    weight: float | None = Field(default=None, gt=0)
 
     @field_validator(
-        "age_approx", "seed", "num_inference_steps", "guidance_scale", "plan_row", "attempt", mode="before"
+        "age_approx", "seed", "num_inference_steps", "guidance_scale", "plan_row", "attempt", "weight", mode="before"
     )
     @classmethod
     def _no_truth_value(cls, value: Any) -> Any:

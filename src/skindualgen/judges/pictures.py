@@ -89,6 +89,11 @@ class PictureSet:
         return [record.isic_id for record in self.data]
 
     @cached_property
+    def weights(self) -> NDArray[np.float64]:
+        """How often a training draws each pair, [n]; 1 where its record does not say."""
+        return np.array([1.0 if record.weight is None else record.weight for record in self.data], np.float64)
+
+    @cached_property
     def groups(self) -> list[str]:
         """[n], the same name for photographs of one lesion or patient, even if what ties them was not taken along."""
         groups = [""] * len(self)
