@@ -25,7 +25,7 @@ from exchange_data import HEIGHT, JPEG, WIDTH, write_exchange_data
 from skindualgen.benchmarking.pools import weighed
 from skindualgen.benchmarking.trials import batch_source
 from skindualgen.cli import app
-from skindualgen.contracts import InputError, PairRecord
+from skindualgen.contracts import IGNORED_DIR, InputError, PairRecord
 from skindualgen.data.dataset import Dataset
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.data.reading import read_ignore, read_pair
@@ -39,6 +39,7 @@ from skindualgen.judges.segmenter import SegmenterConfig, mask_targets, segmenta
 from skindualgen.judges.training import Augmentation, Budget
 from skindualgen.metrics.masks import agreement
 from skindualgen.metrics.outcomes import segmentation_outcome
+from skindualgen.release.schema import dataset_configs
 from skindualgen.training.loop import train
 from skindualgen.verify.folder import verify_folder
 from tiny import tiny_config, write_phantom_data
@@ -340,3 +341,13 @@ def test_a_gate_keeps_all_files_of_a_pair(real: Path, tmp_path: Path) -> None:
     application = Application(cast(Any, SimpleNamespace(folder=tmp_path)), data, cast("Sequence[Any]", verdicts))  # type: ignore[arg-type]
     assert keep_accepted(application, tmp_path / "kept") == len(data)
     assert files_of(tmp_path / "kept") == files_of(real)
+
+
+def test_the_card_of_a_release_names_the_folder_and_counts_its_bytes(real: Path) -> None:
+    records = read_metadata(real)
+    configs = dataset_configs(records, ["train", "val", "test"], real)
+    paths = [config["data_files"][0]["path"] for config in configs["configs"]]
+    assert [f"{IGNORED_DIR}/*" in path for path in paths] == [True, True, False]
+    assert {"name": "ignore", "dtype": "image"} in configs["configs"][0]["features"]
+    sizes = [sum(len(data) for data in files_of(real)[record.isic_id]) for record in records if record.split == "train"]
+    assert configs["dataset_info"][0]["splits"][0]["num_bytes"] == sum(sizes)

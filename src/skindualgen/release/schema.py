@@ -81,9 +81,9 @@ def dataset_configs(records: Sequence[PairRecord], splits: Sequence[str], root: 
 
 
 def _files(split: str, splits: Sequence[str], records: Sequence[PairRecord]) -> list[dict[str, Any]]:
-    named = {name for record in records for name in record.model_dump(exclude_none=True)}
     further = {"mask_file_name": MASKS_DIR, "ignore_file_name": IGNORED_DIR}
-    folders = [IMAGES_DIR, *(folder for field, folder in further.items() if field in named)]
+    named = [field for field in further if any(getattr(record, field) is not None for record in records)]
+    folders = [IMAGES_DIR, *(further[field] for field in named)]
     return [{"split": SPLIT_NAMES[split], "path": [split_file(split, splits), *(f"{folder}/*" for folder in folders)]}]
 
 
