@@ -190,7 +190,7 @@ def test_a_mask_that_would_leave_the_frame_is_deformed_less() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--redraw", "DATA", "--masks", "DATA"], "several of --redraw, --masks and --inpaint"),
+        (["--redraw", "DATA", "--masks", "DATA"], "several of --redraw, --masks, --inpaint and --read"),
         (["--redraw", "DATA", "--prompt", "a nevus"], "not exactly one of"),
         (["--redraw", "DATA", "--strength", "0"], "a strength of 0"),
         (["--prompt", "a nevus", "--strength", "0.5"], "without --redraw"),

@@ -135,7 +135,7 @@ def test_nothing_readable_to_segment_is_wrong_input(tiny_adapter: Path, tmp_path
         (["train", "--data", "x", "--out", "y", "--set", "lora.rank"], "name=value"),
         (
             ["generate", "--out", "x"],
-            "not exactly one of --plan, --prompt, --prompts, --like, --redraw, --masks and --inpaint",
+            "not exactly one of --plan, --prompt, --prompts, --like, --redraw, --masks, --inpaint and --read",
         ),
         (["generate", "--out", "x", "--prompt", "a", "--like", "y"], "not exactly one of"),
         (["generate", "--out", "x", "--prompt", "a", "--adapter", "nowhere"], "adapter 'nowhere'"),

@@ -229,7 +229,7 @@ def test_half_precision(tiny_v_adapter: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ([], "not exactly one of --plan, --prompt, --prompts, --like, --redraw, --masks and --inpaint"),
+        ([], "not exactly one of --plan, --prompt, --prompts, --like, --redraw, --masks, --inpaint and --read"),
         (["--plan", "PLAN", "--prompt", "a nevus"], "not exactly one of"),
         (["--plan", "PLAN", "--count", "3"], "--plan with --count or --seed"),
         (["--plan", "PLAN", "--part", "one"], "--part one; expected I/N such as 3/16"),

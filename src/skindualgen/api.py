@@ -97,7 +97,7 @@ def generate(
         prompts: one or more prompts, taken in turn, or the `Path` of a file of prompts.
         plan: CSV of ``skindualgen plan``.
         like: data set folder whose training records give prompts and labels.
-        anchoring: real pairs to start from, and how (`skindualgen.planning.anchors.Anchoring`).
+        anchoring: real pairs, or photographs, to start from, and how (`skindualgen.planning.anchors.Anchoring`).
         per_pair: variations of each real pair; 1 if not given.
         count: number of pairs, without a plan; 16 if not given.
         seed: another one generates other pairs, without a plan; 0 if not given.

@@ -14,6 +14,8 @@ IMAGES_DIR = "images"
 MASKS_DIR = "masks"
 ANNOTATORS_DIR = "masks_annotators"
 """Where several annotators' masks of one photograph are kept: ``<stem>.1.png``, ``<stem>.2.png``, ... by name."""
+IGNORED_DIR = "masks_ignore"
+"""Pictures of the pixels that are not to be learnt from or counted, L: 255 there and 0 elsewhere."""
 METADATA_FILE = "metadata.jsonl"
 DATASET_FILE = "dataset.json"
 REJECTED_FILE = "rejected.csv"
@@ -27,7 +29,9 @@ THUMBNAILS_DIR = "rejected"
 SHEET_FILE = "contact_sheet.png"
 """Overview of a generated folder, which is no picture of it."""
 
-FILE_FIELDS = frozenset({"file_name", "mask_file_name", "sha256", "mask_sha256"})
+HASH_FIELDS = {"file_name": "sha256", "mask_file_name": "mask_sha256", "ignore_file_name": "ignore_sha256"}
+"""Field of a record that names a file -> field of the file's hash: all that a record may name, the photograph first."""
+FILE_FIELDS = frozenset({*HASH_FIELDS, *HASH_FIELDS.values()})
 """Fields of a record that are of its files in one folder."""
 
 Split = Literal["train", "val", "test"]
@@ -87,6 +91,10 @@ class PairRecord(BaseModel):
     attempts that the gate refused before it, ``extrapolation`` says that its combination of attributes was not seen in
     training, and ``skin_tone`` is the tone that its prompt asks for. ``appearance`` says in words what the photograph
     looks like (:mod:`skindualgen.data.appearance`): measured of a real pair, asked for of a generated one.
+
+    Where nobody knows whether pixels are lesion, ``ignore_file_name`` names a picture of the mask's size, L with 255 at
+    these pixels and 0 elsewhere: segmenters do not learn from them, and measures do not count them. ``weight`` says how
+    often a benchmark's training draws the pair: 1 if not given, 0.5 half as often as a pair of weight 1.
     """
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
@@ -108,6 +116,8 @@ class PairRecord(BaseModel):
     license: str | None = None
     sha256: str | None = None
     mask_sha256: str | None = None
+    ignore_file_name: str | None = None
+    ignore_sha256: str | None = None
     seed: int | None = None
     adapter_sha256: str | None = None
     base_sha256: str | None = None
@@ -119,9 +129,10 @@ class PairRecord(BaseModel):
     attempt: int | None = Field(default=None, ge=0)
     extrapolation: bool | None = None
     scores: dict[str, float] | None = None
+    weight: float | None = Field(default=None, gt=0)
 
     @field_validator(
-        "age_approx", "seed", "num_inference_steps", "guidance_scale", "plan_row", "attempt", mode="before"
+        "age_approx", "seed", "num_inference_steps", "guidance_scale", "plan_row", "attempt", "weight", mode="before"
     )
     @classmethod
     def _no_truth_value(cls, value: Any) -> Any:
@@ -131,14 +142,31 @@ class PairRecord(BaseModel):
         return value
 
     @property
+    def files(self) -> dict[str, str | None]:
+        """Each file that the record names, the photograph first, with its recorded hash; None where there is none."""
+        named = {getattr(self, name): getattr(self, sha256) for name, sha256 in HASH_FIELDS.items()}
+        return {name: sha256 for name, sha256 in named.items() if name is not None}
+
+    @property
     def stray_path(self) -> str | None:
         """The first file name that is no path inside a data set folder; None without one."""
-        for name in (self.file_name, self.mask_file_name):
-            path = PurePosixPath(name or "")
+        for name in self.files:
+            path = PurePosixPath(name)
             inside = path.parts and not path.is_absolute() and ".." not in path.parts
-            if name is not None and (not inside or "\\" in name or "\0" in name):
+            if not inside or "\\" in name or "\0" in name:
                 return name
         return None
+
+    @property
+    def by_model(self) -> bool:
+        """Whether a generator has made the photograph, or has read the mask of a real one."""
+        return self.origin == "synthetic" or self.adapter_sha256 is not None
+
+    @model_validator(mode="after")
+    def _ignored_of_a_mask(self) -> PairRecord:
+        if self.ignore_file_name is not None and self.mask_file_name is None:
+            raise ValueError("ignore_file_name without mask_file_name")
+        return self
 
     @model_validator(mode="after")
     def _finite(self) -> PairRecord:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from skindualgen.benchmarking.arms import Arm, Task, arms_of
 from skindualgen.benchmarking.options import BenchmarkOptions
-from skindualgen.benchmarking.pools import Trial, build_trial, merge_repeats
+from skindualgen.benchmarking.pools import Trial, build_trial, merge_repeats, weighed
 from skindualgen.benchmarking.results import LeftOut, Regime
 from skindualgen.benchmarking.subsets import nested_subset
 from skindualgen.benchmarking.trials import Recipe, TaskData
@@ -111,7 +111,9 @@ def _trial(data: TaskData, arm: Arm, seed: int, part: np.ndarray) -> Trial:
         synthetic_diagnoses=[data.generated.diagnoses[position] for position in usable],
         seed=seed,
     )
-    return merge_repeats(replace(trial, real=part[trial.real], synthetic=usable[trial.synthetic]))
+    real, synthetic = part[trial.real], usable[trial.synthetic]
+    weights = weighed(trial.weights, np.concatenate([data.train.weights[real], data.generated.weights[synthetic]]))
+    return merge_repeats(replace(trial, real=real, synthetic=synthetic, weights=weights))
 
 
 def _usable_generated(data: TaskData, part: np.ndarray) -> NDArray[np.int64]:

@@ -101,6 +101,17 @@ def build_trial(
     return Trial(task, arm, seed, len(real_diagnoses), real, synthetic, weights / weights.sum(), loss_weights)
 
 
+def weighed(weights: NDArray[np.float64], of_pairs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the chances of items [n] times the weights of their pairs [n], sum 1; as they are where all weigh alike.
+
+    What an arm says of the shares of classes and origins then holds before pairs are weighed.
+    """
+    if np.ptp(of_pairs) == 0:
+        return weights
+    product = weights * of_pairs
+    return product / product.sum()
+
+
 def merge_repeats(trial: Trial) -> Trial:
     """Return a trial of the same batches, each item once and in ascending order, repeats added up in its weight.
 

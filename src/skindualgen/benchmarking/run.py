@@ -20,7 +20,7 @@ from skindualgen.data.review import count_rejected, left_out_line, used, used_of
 from skindualgen.data.training_items import read_training_items
 from skindualgen.files import atomic_write_json, run_record, sha256_bytes
 from skindualgen.hardware import training_precision
-from skindualgen.judges.leaks import find_leaks, knowledge_caveats, provenance_caveats, refuse_leaks
+from skindualgen.judges.leaks import find_leaks, knowledge_caveats, provenance_caveats, read_caveats, refuse_leaks
 from skindualgen.judges.pictures import read_pictures
 
 TRIALS_DIR = "trials"
@@ -96,7 +96,11 @@ def run_benchmark(
         threads=options.threads_a_worker(),
         devices=options.workers(),
         leaks=leaks,
-        caveats=[*(provenance_caveats(generator_items) if options.generated else []), *_seed_caveats(options.seeds)],
+        caveats=[
+            *(provenance_caveats(generator_items) if options.generated else []),
+            *read_caveats(parts["generated"]),
+            *_seed_caveats(options.seeds),
+        ],
         tasks=[_task_result(options, tasks[task], plans[task], records, caveats[task]) for task in tasks],
         record=run_record(),
     )

@@ -24,7 +24,7 @@ from skindualgen.files import atomic_path, atomic_write_json, sha256_bytes, sha2
 from skindualgen.judges.classifier import ClassifierConfig
 from skindualgen.judges.networks import Network
 from skindualgen.judges.pictures import PictureSet
-from skindualgen.judges.segmenter import segmentation_loss
+from skindualgen.judges.segmenter import mask_targets, segmentation_loss
 from skindualgen.judges.training import Augmentation, Budget, Draw, batches, fit
 from skindualgen.metrics.outcomes import ClassificationOutcome, Outcome, SegmentationOutcome, segmentation_outcome
 
@@ -129,18 +129,22 @@ def run_trial(
 def batch_source(data: TaskData, trial: Trial) -> Draw:
     """Return the function that draws the batch of a step from a pool: network input [b, 3, s, s] and its target.
 
-    The target is the mask [b, 1, s, s] in {0, 1}, or the index of the class [b].
+    The target is the mask [b, 1, s, s] in {0, 1}, or the index of the class [b]. If any pair of the pool has ignored
+    pixels, these are a second channel of the mask (`skindualgen.judges.segmenter.segmentation_loss`).
     """
     recipe, sources = data.recipe, ((data.train, trial.real), (data.generated, trial.synthetic))
     shares = np.split(trial.weights, [len(trial.real)])
     cumulative = [np.cumsum(part) for part in shares]
     class_index = {name: index for index, name in enumerate(data.classes)}
     pretraining = round(trial.arm.pretrain * recipe.budget.steps)
+    some_ignored = any(
+        source.ignored is not None and bool(source.ignored[positions].any()) for source, positions in sources
+    )
 
     def draw(random: np.random.Generator, step: int) -> tuple[Tensor, Tensor]:
         which, item = random.random((2, recipe.budget.batch_size))
         real_share = shares[0].sum() if not pretraining else float(step >= pretraining)
-        images, masks, labels = [], [], []
+        images, masks, ignored, labels = [], [], [], []
         for synthetic, place in zip((which >= real_share).astype(int), item, strict=True):
             running = cumulative[synthetic]
             chosen = np.searchsorted(running, place * running[-1], side="right")
@@ -148,9 +152,12 @@ def batch_source(data: TaskData, trial: Trial) -> Draw:
             position = positions[min(chosen, len(running) - 1)]
             images.append(source.images[position])
             masks.append(source.masks[position])
+            ignored.append(np.zeros_like(masks[-1]) if source.ignored is None else source.ignored[position])
             labels.append(source.diagnoses[position])
         images_01 = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255  # [b, 3, s, s]
-        masks_01 = torch.from_numpy(np.stack(masks))[:, None].float() if data.task == "segment" else None
+        masks_01 = None
+        if data.task == "segment":
+            masks_01 = mask_targets(np.stack(masks), np.stack(ignored) if some_ignored else None)
         if trial.arm.augment:
             images_01, masks_01 = recipe.augmentation(images_01, masks_01, random)
         target = masks_01 if masks_01 is not None else torch.tensor([class_index[str(name)] for name in labels])
@@ -183,7 +190,8 @@ def score(data: TaskData, network: nn.Module, device: str) -> Outcome:
         outputs.append(network(inputs).cpu())  # [b, 1, s, s] or [b, classes]
     logits = torch.cat(outputs)
     if data.task == "segment":
-        return segmentation_outcome(predicted=(logits[:, 0] > 0).numpy(), truth=np.asarray(data.test.masks))
+        predicted = (logits[:, 0] > 0).numpy()
+        return segmentation_outcome(predicted=predicted, truth=np.asarray(data.test.masks), ignored=data.test.ignored)
     return ClassificationOutcome(list(data.classes), data.truth, logits.double().softmax(1).numpy())
 
 

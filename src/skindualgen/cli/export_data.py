@@ -43,6 +43,8 @@ def export_data(
         typer.echo(line)
     if written.without_mask:
         typer.echo(f"{written.without_mask} photographs without a mask were left out")
+    if written.ignored_lost:
+        typer.echo(f"note: {format_name} has no place for the ignored pixels of {written.ignored_lost} pairs")
     if (line := unnamed_line(source, written.unnamed)) is not None:
         typer.echo(line)
     typer.echo(f"{format_name} does not hold: {written.loses}")

@@ -52,6 +52,21 @@ def generate(
         typer.Option(help="Draw this part of --onto's photographs anew; the rest keeps its own pixels."),
     ] = None,
     onto: Annotated[Path | None, typer.Option(help="Data set folder, with --inpaint.")] = None,
+    read: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of photographs, or data set folder: its training photographs, with masks read of them."
+        ),
+    ] = None,
+    draws: Annotated[
+        int | None, typer.Option(min=2, help="With --read: of each photograph, over flips.  (default: 8)")
+    ] = None,
+    agree: Annotated[
+        float | None,
+        typer.Option(
+            help="With --read: pixels where a smaller share of the draws agrees are ignored.  (default: 0.75)"
+        ),
+    ] = None,
     strength: Annotated[
         float | None, typer.Option(help="How far --redraw goes: near 0 the same picture, 1 a new one.  (default: 0.3)")
     ] = None,
@@ -146,13 +161,13 @@ def generate(
 ) -> None:
     """Generate image-mask pairs from a plan or prompts into OUT, which loads with `datasets` and everything here.
 
-    Exactly one of --plan, --prompt, --prompts, --like, --redraw, --masks and --inpaint. Interrupted in any way: run it
-    again. Exit code 3: the gate refused every attempt at some pair.
+    Exactly one of --plan, --prompt, --prompts, --like, --redraw, --masks, --inpaint and --read. Interrupted in any way:
+    run it again. Exit code 3: the gate refused every attempt at some pair.
     """
     from skindualgen.cli.running import item_progress, loading
     from skindualgen.production.source import Sources
 
-    anchoring = _anchoring(redraw, masks, (inpaint, onto), strength, keep_mask, relabel, jitter)
+    anchoring = _anchoring(redraw, masks, (inpaint, onto), (read, draws, agree), strength, keep_mask, relabel, jitter)
     texts = tuple(prompt or ()) or None
     sources = Sources(plan, texts, prompts, like, count, seed, anchoring, per_pair)  # refuses before torch is loaded
     with loading():
@@ -206,6 +221,7 @@ def _anchoring(
     redraw: Path | None,
     masks: Path | None,
     inpaint: tuple[Region | None, Path | None],
+    reading: tuple[Path | None, int | None, float | None],
     strength: float | None,
     keep_mask: bool,
     relabel: str | None,
@@ -213,25 +229,38 @@ def _anchoring(
 ) -> Anchoring | None:
     """How pairs are made from real ones, as the options say; None without such an option."""
     from skindualgen.contracts import InputError
-    from skindualgen.planning.anchors import DEFAULT_STRENGTH, Anchoring, Jitter
+    from skindualgen.planning.anchors import DEFAULT_AGREE, DEFAULT_DRAWS, DEFAULT_STRENGTH, Anchoring, Jitter
 
-    region, onto = inpaint
+    (region, onto), (read, draws, agree) = inpaint, reading
     if (region is None) != (onto is None):
         raise InputError("one of --inpaint and --onto", "both: what is drawn anew, and the folder", "add the other")
-    if len(given := [path for path in (redraw, masks, onto) if path is not None]) > 1:
-        raise InputError("several of --redraw, --masks and --inpaint", "one of them", "run the command for each")
+    if len(given := [path for path in (redraw, masks, onto, read) if path is not None]) > 1:
+        raise InputError(
+            "several of --redraw, --masks, --inpaint and --read", "one of them", "run the command for each"
+        )
     if redraw is None and (strength is not None or keep_mask or relabel is not None):
         raise InputError("--strength, --keep-mask or --relabel without --redraw", "them with it", "leave them out")
     if masks is None and jitter is not None:
         raise InputError("--jitter without --masks", "it with --masks", "leave it out")
+    if read is None and (draws is not None or agree is not None):
+        raise InputError("--draws or --agree without --read", "them with it", "leave them out")
     ways = tuple(jitter.split(",")) if jitter is not None else ()
     if not set(ways) <= set(get_args(Jitter)):
         raise InputError(f"--jitter {jitter}", f"one or both of {','.join(get_args(Jitter))}", "correct it")
     if not given:
         return None
-    way: Way = "redraw" if redraw else "masks" if masks else "inpaint"
-    far = DEFAULT_STRENGTH if strength is None else strength
-    return Anchoring(way, given[0], far, keep_mask, region, relabel, cast("tuple[Jitter, ...]", ways))
+    way: Way = "redraw" if redraw else "masks" if masks else "read" if read else "inpaint"
+    return Anchoring(
+        way,
+        given[0],
+        DEFAULT_STRENGTH if strength is None else strength,
+        keep_mask,
+        region,
+        relabel,
+        cast("tuple[Jitter, ...]", ways),
+        DEFAULT_DRAWS if draws is None else draws,
+        DEFAULT_AGREE if agree is None else agree,
+    )
 
 
 def _part(text: str) -> tuple[int, int]:

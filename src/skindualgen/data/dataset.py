@@ -13,7 +13,14 @@ from PIL import Image
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import counts, manifest_sha256, read_dataset_info, read_metadata, write_dataset
 from skindualgen.data.mask_classes import MaskClasses, read_mask_classes
-from skindualgen.data.reading import check_files, read_pair, read_photograph, resized_square, smallest_side
+from skindualgen.data.reading import (
+    check_files,
+    read_ignore,
+    read_pair,
+    read_photograph,
+    resized_square,
+    smallest_side,
+)
 from skindualgen.data.review import used_of_split
 from skindualgen.files import sha256_bytes, sha256_file
 
@@ -188,6 +195,25 @@ class Dataset(Sequence[PairRecord]):
                 mask[:] = np.asarray(resized_square(picture, size_px, str(record.mask_file_name))) > 0
         return masks
 
+    @property
+    def has_ignored(self) -> bool:
+        """Whether any record names pixels that are not to be learnt from or counted."""
+        return any(record.ignore_file_name is not None for record in self.records)
+
+    def ignored(self, size_px: int) -> NDArray[np.bool_]:
+        """The pixels that are not to be learnt from or counted, resized as `masks`: bool [n, size_px, size_px].
+
+        False everywhere of a record that names none.
+
+        Raises:
+            InputError: a file is missing, damaged or not square.
+        """
+        ignored = np.zeros((len(self), size_px, size_px), bool)
+        for pixels, record in zip(ignored, self.records, strict=True):
+            if (picture := read_ignore(self.root, record)) is not None:
+                pixels[:] = np.asarray(resized_square(picture, size_px, str(record.ignore_file_name))) > 0
+        return ignored
+
     def content_sha256(self) -> str:
         """One hash over ids, diagnoses and the bytes of all files, whatever the order of the records.
 
@@ -197,8 +223,7 @@ class Dataset(Sequence[PairRecord]):
         self.check_files()
         lines = []
         for record in self.records:
-            names = [name for name in (record.file_name, record.mask_file_name) if name is not None]
-            hashes = [sha256_file(self.root / name) for name in names]
+            hashes = [sha256_file(self.root / name) for name in record.files]
             lines.append("|".join([record.isic_id, str(record.diagnosis), *hashes]))
         return sha256_bytes("\n".join(sorted(lines)).encode())
 

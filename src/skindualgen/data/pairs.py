@@ -13,7 +13,7 @@ from torch import Tensor
 
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses, split_classes
-from skindualgen.data.reading import read_pair
+from skindualgen.data.reading import read_ignore, read_pair
 from skindualgen.data.review import read_used
 
 TURNS = 8
@@ -91,6 +91,21 @@ def load_pair(
         InputError: see `skindualgen.data.reading.read_pair`.
     """
     return load_views(root, record, size, [view or View()], classes)[0]
+
+
+def load_ignored(root: Path, record: PairRecord, size: int) -> Tensor:
+    """Load which pixels of a pair are not to be learnt from or counted, cut and scaled as `load_pair` does the mask.
+
+    Returns:
+        [1, size, size] in {0, 1}, 1 is ignored.
+
+    Raises:
+        InputError: see `skindualgen.data.reading.read_ignore`.
+    """
+    picture = read_ignore(root, record)
+    if picture is None:
+        return torch.zeros(1, size, size)
+    return _mask_view(torch.from_numpy(np.array(picture)[None] > 0).float(), View(), size)
 
 
 def load_views(

@@ -68,6 +68,22 @@ def read_mask(path: Path) -> Image.Image:
         raise error.input_error(str(path)) from None
 
 
+def read_ignore(root: Path, record: PairRecord) -> Image.Image | None:
+    """Read which pixels of a pair are not to be learnt from or counted: L, 255 there and 0 elsewhere; None if none are.
+
+    Raises:
+        InputError: a file is missing or cannot be used, has other levels, or is of another size than the mask.
+    """
+    if record.ignore_file_name is None:
+        return None
+    path = root / record.ignore_file_name
+    _check_there(path)
+    try:
+        return read_class_mask(path, {"ignored": 255}, _stored_size(root / str(record.mask_file_name)))
+    except ItemError as error:
+        raise error.input_error(str(path)) from None
+
+
 def resized_square(picture: Image.Image, side_px: int, name: str) -> Image.Image:
     """Bring a square photograph (by antialiased Lanczos) or mask (L, by nearest neighbour) to a side in px.
 
@@ -101,9 +117,8 @@ def check_files(root: Path, records: Iterable[PairRecord]) -> None:
         InputError: the first that is not.
     """
     for record in records:
-        for name in (record.file_name, record.mask_file_name):
-            if name is not None:
-                _check_there(root / name)
+        for name in record.files:
+            _check_there(root / name)
 
 
 def _stored_size(path: Path) -> tuple[int, int]:

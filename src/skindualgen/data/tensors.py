@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from skindualgen.contracts import PairRecord
-from skindualgen.data.pairs import load_pair
+from skindualgen.data.pairs import load_ignored, load_pair
 
 NO_LABEL = -1
 """Label of a record without a diagnosis; ``torch.nn.CrossEntropyLoss(ignore_index=-1)`` passes over it."""
@@ -21,7 +21,8 @@ class TensorPairs(TorchDataset[dict[str, Any]]):
     """A ``torch.utils.data.Dataset``; give `collate` to the loader: ``DataLoader(pairs, collate_fn=pairs.collate)``.
 
     Each item is a dict: ``image`` [3, size, size] in [-1, 1]; ``mask`` [1, size, size] in {0, 1}, all 0 where there is
-    none; ``has_mask``, a bool; ``label``, place of the diagnosis in ``diagnoses`` or `NO_LABEL`; ``record``.
+    none; ``has_mask``, a bool; ``ignore`` [1, size, size] in {0, 1}, 1 where pixels are not to be learnt from or
+    counted; ``label``, place of the diagnosis in ``diagnoses`` or `NO_LABEL`; ``record``.
 
     Args:
         root: data set folder.
@@ -45,6 +46,7 @@ class TensorPairs(TorchDataset[dict[str, Any]]):
             "image": image,
             "mask": torch.zeros(1, self.size, self.size) if mask is None else mask,
             "has_mask": mask is not None,
+            "ignore": load_ignored(self.root, record, self.size),
             "label": self._labels[record.diagnosis] if record.diagnosis is not None else NO_LABEL,
             "record": record,
         }
@@ -56,6 +58,7 @@ class TensorPairs(TorchDataset[dict[str, Any]]):
             "image": torch.stack([item["image"] for item in items]),
             "mask": torch.stack([item["mask"] for item in items]),
             "has_mask": torch.tensor([item["has_mask"] for item in items]),
+            "ignore": torch.stack([item["ignore"] for item in items]),
             "label": torch.tensor([item["label"] for item in items]),
             "record": [item["record"] for item in items],
         }

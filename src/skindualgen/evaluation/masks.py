@@ -48,7 +48,9 @@ def _agreement(
 ) -> list[Measure]:
     """Ask the segmenter: overall on the class-matched parts, of each diagnosis on all of its photographs."""
     segmenter = judges.segmenter
-    real, made = (agreement_values(segmenter.masks(part.images), part.masks) for part in (held_out, generated))
+    real, made = (
+        agreement_values(segmenter.masks(part.images), part.masks, part.ignored) for part in (held_out, generated)
+    )
     parts: dict[str | None, list[Positions]] = {None: matched}
     for diagnosis in generated.named_diagnoses:
         members = [part.of_diagnosis(diagnosis).nonzero()[0] for part in (held_out, generated)]

@@ -21,6 +21,7 @@ from skindualgen.exchange.writing import FoundPair
 DESCRIPTION = "torchvision ImageFolder: train/<diagnosis>/*.png, masks/train/<diagnosis>/*.png"
 LOSES = "all of the record but id, split and diagnosis"
 HOLDS_ALL = False
+HOLDS_IGNORED = False
 PARTS_OF_PATH = 3
 """SPLIT/CLASS/FILE"""
 

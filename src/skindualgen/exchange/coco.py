@@ -1,5 +1,7 @@
 """COCO: one folder of images per split, ``instances_<split>.json`` with one mask per image as run-length code.
 
+Ignored pixels are a crowd region (``iscrowd`` 1), which COCO's evaluation passes over.
+
 Source: https://cocodataset.org/#format-data; pycocotools, whose ``mask`` module encodes and decodes here.
 """
 
@@ -28,6 +30,7 @@ from skindualgen.files import atomic_write_text
 DESCRIPTION = "COCO: train/*.png, annotations/instances_train.json, masks as run-length code"
 LOSES = "all of the record but id, split, diagnosis and licence; pairs without a mask are refused"
 HOLDS_ALL = False
+HOLDS_IGNORED = True
 
 
 def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> GivenBack:
@@ -37,6 +40,7 @@ def write(source: Path, records: Sequence[PairRecord], out: Path, options: Excha
     license_ids = {name: row for row, name in enumerate(sorted({r.license for r in records if r.license}), start=1)}
     documents = {split: _document(category_ids, license_ids, options.name) for split in SPLITS}
     given_back: GivenBack = {}
+    crowds = len(records)  # ids of annotations: that of the image, then those of the crowd regions
     for number, pair in enumerate(read_pairs(source, records, options.report, link=options.link), start=1):
         pair.refuse_turned()
         record, lesion = pair.record, pair.lesion()
@@ -44,10 +48,14 @@ def write(source: Path, records: Sequence[PairRecord], out: Path, options: Excha
         pair.put_image(out / record.split / file_name)
         image = {"id": number, "file_name": file_name, "height": lesion.shape[0], "width": lesion.shape[1]}
         document["images"].append(image | ({"license": license_ids[record.license]} if record.license else {}))
-        if lesion.any():
-            place = {"id": number, "image_id": number, "category_id": category_ids[class_name(record)], "iscrowd": 0}
-            document["annotations"].append(place | _annotation(coder, lesion))
-        diagnosis = class_fields(class_name(record)) if lesion.any() else {}
+        regions = {0: lesion, 1: pair.ignored() if pair.ignored_bytes is not None else np.zeros(0, bool)}
+        for crowd, region in regions.items():
+            if region.any():
+                crowds += crowd
+                place = {"id": crowds if crowd else number, "image_id": number}
+                place |= {"category_id": category_ids[class_name(record)], "iscrowd": crowd}
+                document["annotations"].append(place | _annotation(coder, region))
+        diagnosis = class_fields(class_name(record)) if any(region.any() for region in regions.values()) else {}
         given_back[record.isic_id] = {"isic_id": pair.name, **diagnosis}
     (out / ANNOTATIONS_DIR).mkdir()
     for split, document in documents.items():
@@ -75,8 +83,9 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> Iterator[FoundP
             )
         fields: dict[str, Any] = {"isic_id": ids[file], **_split(source, document, file), **_class(source, image)}
         fields |= {"license": image.license} if image.license else {}
+        ignored = _ignored(source, coder, document, image)
         mask = _mask(source, coder, document, image, file, options, boxes)
-        yield FoundPair(fields, data, mask, file)
+        yield FoundPair(fields, data, mask, file, ignored=ignored)
     source.note_boxes(boxes)
 
 
@@ -156,6 +165,23 @@ def _class(source: Source, image: CocoImage) -> dict[str, Any]:
             "take the image out, or keep one category",
         )
     return stated_class(source, names[0], image.annotations[0].where) if names else {}
+
+
+def _ignored(source: Source, coder: Any, document: Document, image: CocoImage) -> bytes | None:
+    """Return the crowd regions of an image as ignored pixels, and take them away from its annotations.
+
+    In files of other tools crowd regions are outlines like all others, which is said.
+    """
+    crowds = [annotation for annotation in image.annotations if annotation.crowd]
+    if not document.own:
+        if crowds:
+            source.note(f"{document.file} has crowd regions (iscrowd 1): they are read as lesions, like its outlines")
+        return None
+    image.annotations[:] = [annotation for annotation in image.annotations if not annotation.crowd]
+    if not crowds:
+        return None
+    regions = [outline_mask(coder, annotation, image.width, image.height) for annotation in crowds]
+    return encode_mask(np.any(regions, axis=0))
 
 
 def _mask(

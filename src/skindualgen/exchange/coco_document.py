@@ -42,12 +42,14 @@ class Annotation:
         category: name of its category.
         segmentation: polygons or run-length code as the file has it; None where there is a box alone.
         bbox: left, top, width, height in px; None if not stated.
+        crowd: whether ``iscrowd`` says that it is a region which is not evaluated.
     """
 
     where: str
     category: str
     segmentation: Any
     bbox: tuple[float, float, float, float] | None
+    crowd: bool = False
 
 
 @dataclass(frozen=True)
@@ -230,8 +232,8 @@ def _annotation(where: str, entry: Mapping[str, Any], image: CocoImage, categori
     bbox = _bbox(where, entry.get("bbox"), image)
     segmentation = entry.get("segmentation")
     if segmentation is None or segmentation == []:
-        return Annotation(where, categories[category], None, bbox)
-    return Annotation(where, categories[category], segmentation, bbox)
+        segmentation = None
+    return Annotation(where, categories[category], segmentation, bbox, entry.get("iscrowd", 0) == 1)
 
 
 def _bbox(where: str, value: Any, image: CocoImage) -> tuple[float, float, float, float] | None:

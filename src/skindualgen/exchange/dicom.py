@@ -29,6 +29,7 @@ DESCRIPTION = "DICOM: train/ID_image.dcm (Dermoscopic Photography), train/ID_mas
 LOSES = "the image's file (pixels come back as PNG); where private attributes are removed, all but id, sex, age, site, "
 LOSES += "diagnosis, lesion, patient, split and origin"
 HOLDS_ALL = True
+HOLDS_IGNORED = False
 IMAGE_ENDING, MASK_ENDING = "_image.dcm", "_mask.dcm"
 SUFFIX = ".dcm"
 BITS = 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, PairRecord, listed
+from skindualgen.contracts import IGNORED_DIR, IMAGES_DIR, MASKS_DIR, PairRecord, listed
 from skindualgen.data.sources.base import Tree
 
 SHOWN = 5
@@ -13,16 +13,15 @@ SHOWN = 5
 
 
 def unnamed_files(root: Path, records: Iterable[PairRecord]) -> list[str]:
-    """Return the files in ``images/`` and ``masks/`` of a data set folder that no record names, hidden ones left out.
+    """Return the files in a data set folder's folders of pictures that no record names, hidden ones left out.
 
     Args:
         root: the data set folder.
         records: all of its records.
     """
-    named = {name for record in records for name in (record.file_name, record.mask_file_name)}
-    return [
-        file for file in Tree(root).files if file.startswith((f"{IMAGES_DIR}/", f"{MASKS_DIR}/")) and file not in named
-    ]
+    named = {name for record in records for name in record.files}
+    folders = tuple(f"{folder}/" for folder in (IMAGES_DIR, MASKS_DIR, IGNORED_DIR))
+    return [file for file in Tree(root).files if file.startswith(folders) and file not in named]
 
 
 def unnamed_line(root: Path, files: Sequence[str]) -> str | None:

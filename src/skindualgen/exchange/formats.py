@@ -68,6 +68,7 @@ class Format(Protocol):
         DESCRIPTION: what it is, for the user.
         LOSES: what it cannot hold by itself, for the user; docs/formats.md says the same.
         HOLDS_ALL: every field of a record is in the format's own files, so no records are written next to them.
+        HOLDS_IGNORED: it has a place for pixels that are not to be learnt from or counted.
 
     The folders that `write` and `read` fill are new and empty; they take their final name only when all is done, so an
     error may leave them as they are. A module takes pairs one after the other: `write` from
@@ -78,6 +79,7 @@ class Format(Protocol):
     DESCRIPTION: str
     LOSES: str
     HOLDS_ALL: bool
+    HOLDS_IGNORED: bool
 
     def write(self, source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> GivenBack:
         """Write the pairs of a data set folder into ``out``.

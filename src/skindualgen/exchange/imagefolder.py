@@ -16,9 +16,10 @@ from skindualgen.exchange.pairs import read_pairs
 from skindualgen.exchange.source import Source
 from skindualgen.files import run_record
 
-DESCRIPTION = "Hugging Face imagefolder: images/, masks/, metadata.jsonl"
+DESCRIPTION = "Hugging Face imagefolder: images/, masks/, masks_ignore/, metadata.jsonl"
 LOSES = "nothing"
 HOLDS_ALL = True
+HOLDS_IGNORED = True
 
 
 def write(source: Path, records: Sequence[PairRecord], out: Path, options: ExchangeOptions) -> GivenBack:
@@ -35,7 +36,7 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> Iterator[PairRe
     for name in (METADATA_FILE, DATASET_FILE):
         source.take(name)
     for record in records:
-        for named in filter(None, (record.file_name, record.mask_file_name)):
+        for named in record.files:
             source.take(named)
     _copy(source.root, records, out, options)
     yield from records
@@ -45,3 +46,4 @@ def _copy(source: Path, records: Sequence[PairRecord], out: Path, options: Excha
     for pair in read_pairs(source, records, options.report, link=options.link):
         pair.put_image(out / pair.record.file_name)
         pair.put_mask(out / str(pair.record.mask_file_name))
+        pair.put_ignored(out / str(pair.record.ignore_file_name))

@@ -29,6 +29,7 @@ LOSES = (
     "diagnoses beyond the seven columns, and all of the record but split, diagnosis and lesion id (train)"
 )
 HOLDS_ALL = False
+HOLDS_IGNORED = False
 PARTS: Mapping[Split, str] = {"train": "Training", "val": "Validation", "test": "Test"}
 ISIC_ID = re.compile(r"ISIC_\d{7}")
 """isic-challenge-scoring takes these alone."""

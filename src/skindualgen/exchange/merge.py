@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, InputError, PairRecord, Report, listed
+from skindualgen.contracts import IGNORED_DIR, IMAGES_DIR, MASKS_DIR, InputError, PairRecord, Report, listed
 from skindualgen.data.audit import LINK_FIELDS, record_links
 from skindualgen.data.manifest import counts, manifest_sha256, read_metadata, write_dataset
 from skindualgen.data.mask_classes import read_mask_classes
@@ -43,9 +43,9 @@ class Part:
     Attributes:
         root: the data set folder.
         records: its records, each with the hash of its image, but those that a reviewer has rejected.
-        seen: what the generator of its synthetic pairs was trained on; None if that is not recorded.
+        seen: what the generator of its pairs was trained on; None if that is not recorded.
         rejected: number of the records that were rejected.
-        unnamed: files in ``images/`` and ``masks/`` that no record names.
+        unnamed: files in its folders of pictures that no record names.
     """
 
     root: Path
@@ -56,8 +56,8 @@ class Part:
 
     @property
     def synthetic(self) -> bool:
-        """Whether any of the pairs is synthetic."""
-        return any(record.origin == "synthetic" for record in self.records)
+        """Whether a generator has made any of the photographs or masks."""
+        return any(record.by_model for record in self.records)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Merged:
         respelt: diagnosis as a folder has it -> the term that is written, where folders spell one term in several ways.
         known_leaks: what generators have seen of the held-out pairs, one text per folder.
         rejected: name of a folder -> its pairs that were left out, as a reviewer has rejected them.
-        unnamed: folder -> its files in ``images/`` and ``masks/`` that no record names.
+        unnamed: folder -> its files in its folders of pictures that no record names.
     """
 
     counts: dict[str, Any]
@@ -244,6 +244,9 @@ def _write(folder: Path, parts: Sequence[Part], link: bool, report: Report) -> l
             if record.mask_file_name is not None:
                 record.mask_file_name = f"{MASKS_DIR}/{stem}{Path(record.mask_file_name).suffix.lower()}"
                 pair.put_mask(folder / record.mask_file_name)
+            if record.ignore_file_name is not None:
+                record.ignore_file_name = f"{IGNORED_DIR}/{stem}.png"
+                pair.put_ignored(folder / record.ignore_file_name)
             records.append(record)
     report(total, total)
     return records

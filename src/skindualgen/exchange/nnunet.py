@@ -1,7 +1,10 @@
 """nnU-Net v2's raw data set: RGB images, labels 0 and 1, ``dataset.json``, the split of train and val.
 
-Source: https://github.com/MIC-DKFZ/nnUNet, documentation/dataset_format.md; nnunetv2 2.8: ``NaturalImage2DIO`` takes an
-RGB PNG for three channels, and the planner copies a ``splits_final.json`` of the raw folder, whose fold 0 it is.
+Where pairs have ignored pixels, the label 2 is named "ignore".
+
+Source: https://github.com/MIC-DKFZ/nnUNet, documentation/dataset_format.md and ignore_label.md; nnunetv2 2.8:
+``NaturalImage2DIO`` takes an RGB PNG for three channels, and the planner copies a ``splits_final.json`` of the raw
+folder, whose fold 0 it is.
 """
 
 from __future__ import annotations
@@ -18,21 +21,24 @@ from PIL import Image
 
 from skindualgen.contracts import InputError, PairRecord, Split
 from skindualgen.exchange.formats import ExchangeOptions, GivenBack, counted
-from skindualgen.exchange.pairs import put, read_pairs
+from skindualgen.exchange.pairs import Pair, put, read_pairs
 from skindualgen.exchange.pictures import decoded, encode_mask, encode_png, refuse_other_size, size_of
 from skindualgen.exchange.source import Source, short
 from skindualgen.exchange.writing import FoundPair
 from skindualgen.files import atomic_write_json
 
 DESCRIPTION = "nnU-Net v2 raw data set: train and val in imagesTr with splits_final.json, test in imagesTs"
-LOSES = "all of the record but id and split; pairs without a mask are refused"
+LOSES = "all of the record but id and split, and the mask under ignored pixels; pairs without a mask are refused"
 HOLDS_ALL = False
+HOLDS_IGNORED = True
 ENDING = ".png"
 ENDINGS = (".png", ".bmp", ".tif")
 """Endings that ``NaturalImage2DIO`` reads."""
 CHANNEL = "_0000"
 SPLITS_FILE, DATASET_JSON = "splits_final.json", "dataset.json"
 LABELS = {"background": 0, "lesion": 1}
+IGNORE_NAME, IGNORE_LABEL = "ignore", 2
+"""The highest label, whose pixels nnU-Net leaves out of its loss."""
 NAME = re.compile(r"[A-Za-z0-9_]+")
 MAX_ID = 999
 LESION_NAMES = frozenset({"lesion", "skin lesion", "skin_lesion", "foreground"})
@@ -62,7 +68,7 @@ def write(source: Path, records: Sequence[PairRecord], out: Path, options: Excha
     given_back: GivenBack = {}
     for pair in read_pairs(source, records, options.report, link=options.link):
         part = "Ts" if pair.record.split == "test" else "Tr"
-        label = encode_png(Image.fromarray(pair.lesion().astype(np.uint8)))
+        label = encode_png(Image.fromarray(_label(pair)))
         picture = pair.picture()
         photograph = pair.photograph()
         image = root / f"images{part}" / f"{pair.name}{CHANNEL}{ENDING}"
@@ -86,27 +92,39 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> Iterator[FoundP
     cases = list(_cases(source, root, ending))
     val = _validation(source, root, {case.name for case in cases if case.part == "Tr"})
     _note_count(source, root, sum(case.part == "Tr" for case in cases))
+    ignore = _ignore_label(source, root)
     for case in counted(cases, options.report):
         fields = {
             "isic_id": case.name,
             "split": "test" if case.part == "Ts" else "val" if case.name in val else "train",
         }
         image = source.read(case.image)
-        mask = None
+        mask = ignored = None
         if case.label is None:
             detail = "no label: the photograph comes without a mask"
             source.leave_out(case.image, "image_without_mask", detail, case.name)
         else:
-            mask = encode_mask(_lesion(source, case.label, case.image, size_of(image, case.image)))
-        yield FoundPair(fields, image, mask, case.image, ending)
+            values = _values(source, case.label, case.image, size_of(image, case.image), ignore)
+            mask = encode_mask(values == LABELS["lesion"])
+            ignored = encode_mask(values == ignore) if ignore is not None and (values == ignore).any() else None
+        yield FoundPair(fields, image, mask, case.image, ending, ignored=ignored)
+
+
+def _label(pair: Pair) -> NDArray[np.uint8]:
+    """The label picture [h, w] of a pair."""
+    label = pair.lesion().astype(np.uint8)
+    if pair.ignored_bytes is not None:
+        label[pair.ignored()] = IGNORE_LABEL
+    return label
 
 
 def _dataset_json(records: Sequence[PairRecord], training: int, options: ExchangeOptions) -> dict[str, Any]:
     """Return what ``nnunetv2.dataset_conversion.generate_dataset_json`` writes (a test compares)."""
     licences = sorted({record.license for record in records if record.license}) or ["not stated"]
+    ignored = any(record.ignore_file_name is not None for record in records)
     return {
         "channel_names": {"0": "R", "1": "G", "2": "B"},
-        "labels": LABELS,
+        "labels": LABELS | ({IGNORE_NAME: IGNORE_LABEL} if ignored else {}),
         "numTraining": training,
         "file_ending": ENDING,
         "licence": ", ".join(licences),
@@ -150,6 +168,15 @@ def _ending(source: Source, root: str) -> str:
     if names[0].lower() not in LESION_NAMES:
         source.note(f"label 1, {short(names[0])} in {file}, is read as the lesion")
     return str(ending)
+
+
+def _ignore_label(source: Source, root: str) -> int | None:
+    """Return the label of ignored pixels; None if there is none."""
+    file = posixpath.join(root, DATASET_JSON)
+    label = source.json(file)["labels"].get(IGNORE_NAME)
+    if label is None or (isinstance(label, int) and not isinstance(label, bool) and label > LABELS["lesion"]):
+        return label
+    raise InputError(f"{file} with the label {short(label)} for {IGNORE_NAME}", "the highest label", "correct it")
 
 
 def _validation(source: Source, root: str, training: set[str]) -> set[str]:
@@ -207,13 +234,16 @@ def _cases(source: Source, root: str, ending: str) -> Iterator[Case]:
             source.leave_out(label, "mask_without_image", f"no image of this name in images{part}")
 
 
-def _lesion(source: Source, label: str, image: str, size: tuple[int, int]) -> NDArray[np.bool_]:
+def _values(
+    source: Source, label: str, image: str, size: tuple[int, int], ignore: int | None
+) -> NDArray[np.integer[Any]]:
+    """Return the numbers of a label picture [h, w]: background, lesion, and ``ignore`` if there is such a label."""
     picture = decoded(source.read(label), label)
     refuse_other_size(picture.size, size, image)
     if picture.mode not in GREY_MODES:
         raise InputError(f"{label} of mode {picture.mode}", "a grey picture of 0 and 1", "write the labels as numbers")
     values = np.asarray(picture)
-    if other := sorted(set(np.unique(values).tolist()) - set(LABELS.values())):
+    if other := sorted(set(np.unique(values).tolist()) - {*LABELS.values(), ignore}):
         shown = ", ".join(str(value) for value in other[:5])
         raise InputError(f"labels of {label} other than 0 and 1: {shown}", "background 0, lesion 1", "merge the labels")
-    return values > 0
+    return values

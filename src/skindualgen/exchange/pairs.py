@@ -19,7 +19,7 @@ from skindualgen.data.images import ItemError, Photograph, load_photograph
 from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses, read_class_mask, read_mask_classes
 from skindualgen.data.masks import load_mask
 from skindualgen.data.prepare import file_stems
-from skindualgen.exchange.pictures import decoded, encode_mask, plain_mask, size_of
+from skindualgen.exchange.pictures import decoded, encode_mask, plain_mask, refuse_other_size, size_of
 from skindualgen.files import sha256_bytes
 
 CLASSES_FIELD = "mask_classes"
@@ -36,6 +36,7 @@ class Pair:
         name: its file stem in a format, see `export_names`.
         image_bytes: the image file.
         mask_bytes: the mask file; None without a mask.
+        ignored_bytes: the file of ignored pixels; None without any.
         linked: the data set folder, if its files are to get second names by hard links; None: they are copied.
         classes: of the mask.
     """
@@ -46,6 +47,7 @@ class Pair:
     mask_bytes: bytes | None
     linked: Path | None = None
     classes: MaskClasses = field(default_factory=lambda: LESION_ONLY)
+    ignored_bytes: bytes | None = None
 
     def put_image(self, final: Path) -> None:
         """Write the image file as it is; see `put`."""
@@ -55,6 +57,11 @@ class Pair:
         """Write the mask file as it is, if there is one; see `put`."""
         if self.mask_bytes is not None:
             put(final, self.mask_bytes, self.linked and self.linked / str(self.record.mask_file_name))
+
+    def put_ignored(self, final: Path) -> None:
+        """Write the file of ignored pixels as it is, if there is one; see `put`."""
+        if self.ignored_bytes is not None:
+            put(final, self.ignored_bytes, self.linked and self.linked / str(self.record.ignore_file_name))
 
     def put_lesion(self, final: Path) -> None:
         """As `put_mask`, for formats whose masks have one class: of several classes it writes the whole lesion."""
@@ -109,6 +116,20 @@ class Pair:
         except ItemError as error:
             raise error.input_error(name) from None
 
+    def ignored(self) -> NDArray[np.bool_]:
+        """Read the ignored pixels: bool [h, w] of the upright photograph, True is ignored; none is without a file.
+
+        Raises:
+            InputError: they are not of the photograph's size, or the file cannot be used.
+        """
+        size = self.photograph().image.size
+        if self.ignored_bytes is None:
+            return np.zeros(size[::-1], bool)
+        name = str(self.record.ignore_file_name)
+        pixels = decoded(plain_mask(self.ignored_bytes, name), name)
+        refuse_other_size(pixels.size, size, name)
+        return np.asarray(pixels) > 0
+
 
 def read_pairs(
     source: Path, records: Sequence[PairRecord], report: Report = lambda done, total: None, *, link: bool = False
@@ -135,7 +156,11 @@ def read_pairs(
             mask = checked_bytes(source / record.mask_file_name, record.mask_sha256)
             if record.mask_sha256 is None and len(classes) == 1:
                 plain_mask(mask, str(source / record.mask_file_name))
-        yield Pair(record, names[record.isic_id], image, mask, source if link else None, classes)
+        ignored = None
+        if record.ignore_file_name is not None:
+            ignored = checked_bytes(source / record.ignore_file_name, record.ignore_sha256)
+            plain_mask(ignored, str(source / record.ignore_file_name))
+        yield Pair(record, names[record.isic_id], image, mask, source if link else None, classes, ignored)
     report(len(records), len(records))
 
 

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from skindualgen.contracts import InputError, PairRecord, Split
+from skindualgen.contracts import HASH_FIELDS, InputError, PairRecord, Split
 from skindualgen.exchange.formats import ExchangeOptions, GivenBack, optional_package
 from skindualgen.exchange.pairs import CLASSES_FIELD, Pair, read_shards, with_classes
 from skindualgen.exchange.pictures import plain_mask, usual_suffix
@@ -23,12 +23,15 @@ from skindualgen.files import sha256_bytes
 DESCRIPTION = "Parquet with embedded pictures, for datasets and the Hugging Face hub"
 LOSES = "file names; they are made anew from the ids"
 HOLDS_ALL = True
+HOLDS_IGNORED = True
 HUB_SPLITS: Mapping[Split, str] = {"train": "train", "val": "validation", "test": "test"}
 ROWS_IN_GROUP = 100
 """Pairs held in memory at a time, and decoded together by a reader that wants one; the hub's advice for pictures."""
 PICTURES = {"image": "file_name", "mask": "mask_file_name"}
-"""Column of a picture -> field of its file"""
-HASHES = {"image": "sha256", "mask": "mask_sha256"}
+"""Column of a picture -> field of its file; all files of pairs have these columns."""
+IGNORED_COLUMN = "ignore"
+"""Column of ignored pixels, in files of pairs that have any."""
+ALL_PICTURES = {**PICTURES, IGNORED_COLUMN: "ignore_file_name"}
 GENERATED_COLUMNS: Mapping[str, str] = {
     "isic_id": "string",
     "prompt": "string",
@@ -58,14 +61,15 @@ GENERATED_COLUMNS: Mapping[str, str] = {
 gate's and need not be the same in all shards."""
 
 
-def picture_schema(columns: Mapping[str, Any]) -> Any:
+def picture_schema(columns: Mapping[str, Any], pictures: Iterable[str] = PICTURES) -> Any:
     """Return the schema of pairs, whose metadata tell `datasets` which columns are pictures.
 
     Args:
         columns: name -> feature of `datasets` of the other columns.
+        pictures: names of the columns of pictures.
     """
     datasets = optional_package("datasets")
-    return datasets.Features({**dict.fromkeys(PICTURES, datasets.Image()), **columns}).arrow_schema
+    return datasets.Features({**dict.fromkeys(pictures, datasets.Image()), **columns}).arrow_schema
 
 
 def picture(name: str, data: bytes) -> dict[str, Any]:
@@ -171,33 +175,39 @@ def _schema(records: Sequence[PairRecord]) -> Any:
         except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError) as error:
             got = f"values of {name} of several types ({error})"
             raise InputError(got, "one type per column", "fix them") from error
-    return picture_schema(datasets.Features.from_arrow_schema(pyarrow.schema(types)))
+    ignored = any(record.ignore_file_name is not None for record in records)
+    return picture_schema(
+        datasets.Features.from_arrow_schema(pyarrow.schema(types)), ALL_PICTURES if ignored else PICTURES
+    )
 
 
 def _columns(record: PairRecord) -> dict[str, Any]:
-    return record.model_dump(exclude_none=True, exclude=set(PICTURES.values()))
+    return record.model_dump(exclude_none=True, exclude=set(HASH_FIELDS))
 
 
 def _row(pair: Pair) -> dict[str, Any]:
-    mask = {} if pair.mask_bytes is None else {"mask": picture(f"{pair.name}.png", pair.mask_bytes)}
-    return {**_columns(pair.record), "image": picture(f"{pair.name}{pair.suffix}", pair.image_bytes), **mask}
+    further = {"mask": pair.mask_bytes, IGNORED_COLUMN: pair.ignored_bytes}
+    masks = {name: picture(f"{pair.name}.png", content) for name, content in further.items() if content is not None}
+    return {**_columns(pair.record), "image": picture(f"{pair.name}{pair.suffix}", pair.image_bytes), **masks}
 
 
 def _found(source: Source, file: str, row: dict[str, Any], split: Split | None) -> FoundPair:
     where = f"{short(row['isic_id'])} in {file}"
-    pictures = {column: _content(where, row, column) for column in PICTURES}
-    fields = {name: value for name, value in row.items() if value is not None and name not in PICTURES}
+    held = [*PICTURES, *([IGNORED_COLUMN] if isinstance(row.get(IGNORED_COLUMN), dict | bytes) else [])]
+    pictures = {column: _content(where, row, column) for column in held}
+    fields = {name: value for name, value in row.items() if value is not None and name not in held}
     # A struct has all members in all rows: those that a pair lacks are no values of it.
     fields = {name: _without_none(value) for name, value in fields.items()}
-    fields = {name: value for name, value in fields.items() if name not in HASHES.values()}
+    fields = {name: value for name, value in fields.items() if name not in HASH_FIELDS.values()}
     if split is not None:
         fields.setdefault("split", split)
-    image, mask = pictures["image"], pictures["mask"]
+    image, mask, ignored = (pictures.get(column) for column in ALL_PICTURES)
     if image is None or "isic_id" not in fields:
         raise InputError(f"{where} without an image or an id", "embedded pictures and isic_id", "embed them")
     classes = source.mask_classes(fields.pop(CLASSES_FIELD, None), where)
     mask = plain_mask(mask, f"of {where}", classes) if mask is not None else None
-    return FoundPair(fields, image, mask, where, _suffix(row["image"], image, where), classes)
+    ignored = plain_mask(ignored, f"of ignored pixels of {where}") if ignored is not None else None
+    return FoundPair(fields, image, mask, where, _suffix(row["image"], image, where), classes, ignored)
 
 
 def _suffix(picture: Any, data: bytes, where: str) -> str:
@@ -214,7 +224,7 @@ def _content(where: str, row: dict[str, Any], column: str) -> bytes | None:
     data = picture.get("bytes") if isinstance(picture, dict) else picture
     if not isinstance(data, bytes):
         raise InputError(f"{column} of {where} without bytes", "embedded pictures", "embed them")
-    expected = row.get(HASHES[column])
+    expected = row.get(HASH_FIELDS[ALL_PICTURES[column]])
     if expected is not None and sha256_bytes(data) != expected:
         raise InputError(f"{column} of {where}, changed", f"SHA-256 {expected}", "restore it")
     return data

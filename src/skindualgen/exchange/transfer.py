@@ -38,7 +38,8 @@ class Exported:
         sidecar: the records were written next to it.
         rejected: pairs that were left out, as a reviewer has rejected them.
         without_mask: photographs that were left out, as they have no mask.
-        unnamed: files in ``images/`` and ``masks/`` that no record names.
+        ignored_lost: pairs whose ignored pixels the format has no place for.
+        unnamed: files in its folders of pictures that no record names.
     """
 
     counts: Mapping[str, Any]
@@ -46,6 +47,7 @@ class Exported:
     sidecar: bool
     rejected: int
     without_mask: int
+    ignored_lost: int
     unnamed: list[str]
 
 
@@ -62,7 +64,7 @@ def export_data(
     """Write a data set folder in another format; ``out`` appears when all is written, and not before.
 
     Every file is checked against its recorded hash. Where the format does not hold all of a record, the records are
-    next to it in `SIDECAR_FILE`. ``trained_on.json`` goes along with synthetic pairs. Pairs that a reviewer has
+    next to it in `SIDECAR_FILE`. ``trained_on.json`` goes along with pairs of a generator's. Pairs that a reviewer has
     rejected are left out.
 
     Args:
@@ -95,10 +97,11 @@ def export_data(
         given_back = module.write(source, records, folder, options)
         if not module.HOLDS_ALL:
             _write_sidecar(folder, records, given_back)
-        if any(record.origin == "synthetic" for record in records):
+        if any(record.by_model for record in records):
             _copy_training_items(source, folder)
     unnamed = unnamed_files(source, read_metadata(source))
-    return Exported(counts(records), module.LOSES, not module.HOLDS_ALL, rejected, without_mask, unnamed)
+    lost = 0 if module.HOLDS_IGNORED else sum(record.ignore_file_name is not None for record in records)
+    return Exported(counts(records), module.LOSES, not module.HOLDS_ALL, rejected, without_mask, lost, unnamed)
 
 
 def import_data(

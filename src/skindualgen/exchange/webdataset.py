@@ -1,4 +1,4 @@
-"""WebDataset: tar shards in which the files of a pair follow each other, image, mask and JSON.
+"""WebDataset: tar shards in which the files of a pair follow each other, image, masks and JSON.
 
 Source: https://github.com/webdataset/webdataset#the-webdataset-format (key and ending part at the first dot).
 """
@@ -13,7 +13,7 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from skindualgen.contracts import FILE_FIELDS, InputError, PairRecord, Split
+from skindualgen.contracts import FILE_FIELDS, HASH_FIELDS, InputError, PairRecord, Split
 from skindualgen.data.images import SUFFIXES
 from skindualgen.exchange.formats import ExchangeOptions, GivenBack, counted, optional_package
 from skindualgen.exchange.pairs import CLASSES_FIELD, Pair, read_shards, with_classes
@@ -25,10 +25,11 @@ from skindualgen.files import sha256_bytes
 DESCRIPTION = "WebDataset tar shards: train-000000.tar with png, mask.png, json"
 LOSES = "file names; they are made anew from the ids"
 HOLDS_ALL = True
-IMAGE_KEY, MASK_KEY, RECORD_KEY, CAPTION_KEY = "png", "mask.png", "json", "txt"
+HOLDS_IGNORED = True
+IMAGE_KEY, MASK_KEY, IGNORED_KEY, RECORD_KEY, CAPTION_KEY = "png", "mask.png", "ignore.png", "json", "txt"
 """Endings of a pair's files; an image may have another one."""
-KEYS = {MASK_KEY, RECORD_KEY, CAPTION_KEY}
-READ = f"a picture, {MASK_KEY}, {RECORD_KEY}, {CAPTION_KEY}"
+KEYS = {MASK_KEY, IGNORED_KEY, RECORD_KEY, CAPTION_KEY}
+READ = f"a picture, {MASK_KEY}, {IGNORED_KEY}, {RECORD_KEY}, {CAPTION_KEY}"
 
 
 class Entry(NamedTuple):
@@ -164,9 +165,10 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> Iterator[FoundP
 
 
 def _sample(pair: Pair) -> tuple[str, dict[str, bytes]]:
-    text = pair.record.model_dump_json(exclude_none=True, exclude={"file_name", "mask_file_name"})
-    mask = {} if pair.mask_bytes is None else {MASK_KEY: pair.mask_bytes}
-    return pair.name, {pair.suffix[1:]: pair.image_bytes, RECORD_KEY: text.encode(), **mask}
+    text = pair.record.model_dump_json(exclude_none=True, exclude=set(HASH_FIELDS))
+    further = {MASK_KEY: pair.mask_bytes, IGNORED_KEY: pair.ignored_bytes}
+    masks = {key: content for key, content in further.items() if content is not None}
+    return pair.name, {pair.suffix[1:]: pair.image_bytes, RECORD_KEY: text.encode(), **masks}
 
 
 def _picture(ending: str) -> bool:
@@ -218,8 +220,9 @@ def _found(source: Source, file: str, key: str, files: Mapping[str, bytes], spli
         raise InputError(f"{key}.{RECORD_KEY} in {file}: {error}", "a JSON object", "write it again") from error
     if len(images) != 1:
         raise InputError(f"{len(images)} images of {where}", "one image per sample", "choose one")
-    image, mask = files[images[0]], files.get(MASK_KEY)
-    for name, data, expected in (("image", image, hashes["sha256"]), ("mask", mask, hashes["mask_sha256"])):
+    image, mask, ignored = files[images[0]], files.get(MASK_KEY), files.get(IGNORED_KEY)
+    contents = zip(("image", "mask", "ignored pixels"), (image, mask, ignored), HASH_FIELDS.values(), strict=True)
+    for name, data, expected in ((name, data, hashes[field]) for name, data, field in contents):
         if data is not None and expected is not None and sha256_bytes(data) != expected:
             raise InputError(f"{name} of {where}, changed", f"SHA-256 {expected}", "restore it")
     stated: dict[str, Any] = {"isic_id": PurePosixPath(key).name}
@@ -229,4 +232,5 @@ def _found(source: Source, file: str, key: str, files: Mapping[str, bytes], spli
     described = {name: value for name, value in fields.items() if name not in FILE_FIELDS}
     classes = source.mask_classes(described.pop(CLASSES_FIELD, None), where)
     mask = plain_mask(mask, f"{key}.{MASK_KEY} in {file}", classes) if mask is not None else None
-    return FoundPair({**stated, **described}, image, mask, where, f".{images[0]}", classes)
+    ignored = plain_mask(ignored, f"{key}.{IGNORED_KEY} in {file}") if ignored is not None else None
+    return FoundPair({**stated, **described}, image, mask, where, f".{images[0]}", classes, ignored)

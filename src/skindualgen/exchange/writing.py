@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 from pydantic import ValidationError
 
-from skindualgen.contracts import FILE_FIELDS, IMAGES_DIR, MASKS_DIR, InputError, PairRecord, first_problem
+from skindualgen.contracts import FILE_FIELDS, IGNORED_DIR, IMAGES_DIR, MASKS_DIR, InputError, PairRecord, first_problem
 from skindualgen.data.images import SUFFIXES, ItemError, load_photograph
 from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses
 from skindualgen.data.prepare import file_stems
@@ -35,6 +35,7 @@ class FoundPair:
         where: the file that it comes from, for messages.
         suffix: ending of the image file; that of ``where`` if not given.
         classes: of the mask.
+        ignored: content of the file of ignored pixels, PNG with 0 and 255, of the mask's size; None without any.
     """
 
     fields: Mapping[str, Any]
@@ -43,6 +44,7 @@ class FoundPair:
     where: str
     suffix: str | None = None
     classes: MaskClasses = field(default_factory=lambda: LESION_ONLY)
+    ignored: bytes | None = None
 
 
 def recorded_inside(image: Image.Image) -> dict[str, Any]:
@@ -57,7 +59,7 @@ def recorded_inside(image: Image.Image) -> dict[str, Any]:
 
 
 class PairWriter:
-    """Writes pairs into ``images/`` and ``masks/`` of a new data set folder and fills in paths and hashes."""
+    """Writes pairs into the folders of pictures of a new data set folder and fills in paths and hashes."""
 
     def __init__(self, out: Path) -> None:
         """Make the two folders below ``out``, which must exist."""
@@ -90,6 +92,8 @@ class PairWriter:
                 got = f"masks with the classes {dict(self.classes)}, and {dict(pair.classes)} in {where}"
                 raise InputError(got, "the same classes in all masks", "read them into folders of their own")
             refuse_other_size(decoded(mask, f"the mask of {isic_id}").size, size, where)
+        if pair.ignored is not None:
+            refuse_other_size(decoded(pair.ignored, f"the ignored pixels of {isic_id}").size, size, where)
         stem = file_stems([isic_id])[isic_id]
         if stem.casefold() in self._stems:
             stem = f"{stem}_{sha256_bytes(isic_id.encode())[:8]}"
@@ -105,6 +109,10 @@ class PairWriter:
         if mask is not None:
             put(self.out / mask_name, mask)
             written |= {"mask_file_name": mask_name, "mask_sha256": sha256_bytes(mask)}
+        if pair.ignored is not None:
+            ignore_name = f"{IGNORED_DIR}/{stem}.png"
+            put(self.out / ignore_name, pair.ignored)
+            written |= {"ignore_file_name": ignore_name, "ignore_sha256": sha256_bytes(pair.ignored)}
         return checked_record({**pair.fields, **written}, where)
 
 

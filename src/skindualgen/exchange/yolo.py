@@ -36,6 +36,7 @@ LOSES = (
     "the mask is empty; pairs without a mask are refused"
 )
 HOLDS_ALL = False
+HOLDS_IGNORED = False
 RIM_LEVEL = 1 - 1e-3
 """Level of the contour between 0, background, and 1, lesion: it runs through the centres of the rim's pixels."""
 

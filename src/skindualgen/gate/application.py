@@ -116,7 +116,7 @@ def keep_accepted(application: Application, out: Path) -> int:
     for folder in (IMAGES_DIR, MASKS_DIR):
         (out / folder).mkdir(parents=True, exist_ok=True)
     for record in chosen:
-        for name in (record.file_name, str(record.mask_file_name)):
+        for name in record.files:
             (out / name).parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(out / name, durable=False) as temporary:
                 shutil.copyfile(application.pairs.root / name, temporary)

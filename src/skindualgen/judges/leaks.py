@@ -159,6 +159,17 @@ def provenance_caveats(generator_items: TrainingItems | None) -> list[str]:
     return [f"The training items of the {name} are not recorded." for name in generator_items.unrecorded]
 
 
+def read_caveats(generated: Dataset) -> list[str]:
+    """Return, in a sentence or none, how many of the "generated" pairs are real photographs with masks of a model's."""
+    count = sum(record.origin == "real" and record.by_model for record in generated)
+    if not count:
+        return []
+    return [
+        f"{count} of the {len(generated)} pairs that count as generated are real photographs, whose masks a model has "
+        "read: what they add are photographs that the arms of real pairs lack."
+    ]
+
+
 def knowledge_caveats(generator_items: TrainingItems | None, amounts: Iterable[int]) -> list[str]:
     """Return, as sentences, where a generator knows more real photographs than the arms that it is compared with.
 

@@ -29,11 +29,13 @@ class PictureSet:
         data: folder and records; diagnoses are the ISIC Archive's terms, None where not known.
         images: RGB uint8 [n, s, s, 3]; n may be 0.
         masks: bool [n, s, s], True is lesion; empty where the record has no mask.
+        ignored: bool [n, s, s], True where pixels are not to be learnt from or counted; None: there are none.
     """
 
     data: Dataset
     images: NDArray[np.uint8]
     masks: NDArray[np.bool_]
+    ignored: NDArray[np.bool_] | None = None
     _features: dict[tuple[FeatureExtractor, bool], list[NDArray[np.float32]]] = field(
         default_factory=dict, init=False, repr=False
     )
@@ -87,6 +89,11 @@ class PictureSet:
         return [record.isic_id for record in self.data]
 
     @cached_property
+    def weights(self) -> NDArray[np.float64]:
+        """How often a training draws each pair, [n]; 1 where its record does not say."""
+        return np.array([1.0 if record.weight is None else record.weight for record in self.data], np.float64)
+
+    @cached_property
     def groups(self) -> list[str]:
         """[n], the same name for photographs of one lesion or patient, even if what ties them was not taken along."""
         groups = [""] * len(self)
@@ -100,8 +107,8 @@ class PictureSet:
         """A hash of each item's files and diagnosis."""
         root, digests = self.data.root, []
         for record in self.data:
-            mask = sha256_file(root / record.mask_file_name) if record.mask_file_name else ""
-            content = f"{sha256_file(root / record.file_name)}|{mask}|{record.diagnosis}"
+            image, *others = [sha256_file(root / name) for name in record.files]
+            content = "|".join([image, *(others or [""]), str(record.diagnosis)])
             digests.append(sha256_bytes(content.encode()))
         return digests
 
@@ -115,7 +122,8 @@ class PictureSet:
         if np.array_equal(positions, np.arange(len(self))):
             return self
         records = [self.data.records[position] for position in positions]
-        taken = PictureSet(Dataset(self.data.root, records), self.images[positions], self.masks[positions])
+        ignored = None if self.ignored is None else self.ignored[positions]
+        taken = PictureSet(Dataset(self.data.root, records), self.images[positions], self.masks[positions], ignored)
         vars(taken)["groups"] = [self.groups[position] for position in positions]
         if "digests" in vars(self):  # the files are not read again
             vars(taken)["digests"] = [self.digests[position] for position in positions]
@@ -143,12 +151,13 @@ class PictureSet:
 
 
 def read_pictures(data: Dataset, size_px: int) -> PictureSet:
-    """Read all photographs and masks, reduced to one size; diagnoses become the ISIC Archive's terms.
+    """Read all photographs, masks and ignored pixels, reduced to one size; diagnoses become the ISIC Archive's terms.
 
     Raises:
         InputError: a file is missing, damaged or not square.
     """
-    return PictureSet(in_terms(data), data.images(size_px), data.masks(size_px))
+    ignored = data.ignored(size_px) if data.has_ignored else None
+    return PictureSet(in_terms(data), data.images(size_px), data.masks(size_px), ignored)
 
 
 def in_terms(data: Dataset) -> Dataset:

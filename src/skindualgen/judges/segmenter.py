@@ -30,6 +30,8 @@ from skindualgen.judges.training import (
 KIND = "segmenter"
 DECODER_CHANNELS = (128, 64, 32, 16, 16)
 """Half of smp's default width: as good at 128 px, and the full-size levels are most of the cost on a CPU."""
+IGNORED_VALUE = 255
+"""What smp's Dice loss is given in place of an ignored pixel's mask."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,32 @@ def build_segmenter(encoder: str, *, pretrained: bool, seed: int = 0) -> nn.Modu
 
 
 def segmentation_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Return soft Dice loss plus cross-entropy of lesion logits and masks in {0, 1}, both [b, 1, s, s]."""
-    dice: Tensor = smp.losses.DiceLoss(mode="binary", from_logits=True)(logits, target)
-    return dice + F.binary_cross_entropy_with_logits(logits, target)
+    """Return soft Dice loss plus cross-entropy of lesion logits and masks.
+
+    Args:
+        logits: of the lesion, [b, 1, s, s].
+        target: masks in {0, 1} [b, 1, s, s]; with a second channel [b, 2, s, s] that is 1 at ignored pixels, the loss
+            is that of the other pixels alone, and 0 without any.
+    """
+    if target.shape[1] == 1:
+        dice: Tensor = smp.losses.DiceLoss(mode="binary", from_logits=True)(logits, target)
+        return dice + F.binary_cross_entropy_with_logits(logits, target)
+    mask, ignored = target[:, :1], target[:, 1:] > 0
+    marked = mask.masked_fill(ignored, IGNORED_VALUE)
+    dice = smp.losses.DiceLoss(mode="binary", from_logits=True, ignore_index=IGNORED_VALUE)(logits, marked)
+    entropies = F.binary_cross_entropy_with_logits(logits, mask, reduction="none").masked_fill(ignored, 0)
+    return dice + entropies.sum() / (~ignored).sum().clamp(min=1)
+
+
+def mask_targets(masks: NDArray[np.bool_], ignored: NDArray[np.bool_] | None) -> Tensor:
+    """Return masks [n, s, s] as `segmentation_loss` takes them: float [n, 1, s, s], with ignored pixels [n, 2, s, s].
+
+    Args:
+        masks: True is lesion.
+        ignored: True where pixels are not to be learnt from; None: there are none.
+    """
+    channels = [masks] if ignored is None else [masks, ignored]
+    return torch.from_numpy(np.stack(channels, axis=1)).float()
 
 
 def train_segmenter(
@@ -79,6 +104,8 @@ def train_segmenter(
     progress: Callable[[int, float], None] | None = None,
 ) -> Path:
     """Train on pairs with Dice + cross-entropy, and write the model file ``out``.
+
+    Pixels that a pair's record has as ignored are left out of the loss.
 
     Args:
         data: the pairs to train on; the caller keeps validation and test pairs out.
@@ -96,12 +123,14 @@ def train_segmenter(
         if record.mask_file_name is None:
             raise InputError(f"{record.isic_id} without a mask", "a mask for each photograph", "leave this record out")
     images = torch.from_numpy(data.images(config.size_px))
-    masks = torch.from_numpy(data.masks(config.size_px))
+    masks = data.masks(config.size_px)
+    ignored = data.ignored(config.size_px) if data.has_ignored else None
 
     def draw(random: np.random.Generator, step: int) -> tuple[Tensor, Tensor]:
         chosen = torch.from_numpy(random.integers(len(images), size=config.budget.batch_size))
         images_01 = images[chosen].permute(0, 3, 1, 2).float() / 255  # [b, 3, s, s]
-        augmented, target = config.augmentation(images_01, masks[chosen][:, None].float(), random)
+        of_chosen = mask_targets(masks[chosen], None if ignored is None else ignored[chosen])
+        augmented, target = config.augmentation(images_01, of_chosen, random)
         if target is None:
             raise TypeError("masks went in and must come out")
         return augmented * 2 - 1, target

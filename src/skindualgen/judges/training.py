@@ -80,7 +80,7 @@ class Augmentation:
     def __call__(
         self, images_01: Tensor, masks_01: Tensor | None, random: np.random.Generator
     ) -> tuple[Tensor, Tensor | None]:
-        """Augment photographs [b, 3, s, s] in [0, 1] and, the same way, their masks [b, 1, s, s] in {0, 1}."""
+        """Augment photographs [b, 3, s, s] in [0, 1] and, the same way, their masks [b, k, s, s] in {0, 1}."""
         grid = F.affine_grid(self._affine(len(images_01), random), list(images_01.shape), align_corners=False)
         images_01 = F.grid_sample(images_01, grid, padding_mode="reflection", align_corners=False)
         if masks_01 is not None:

@@ -10,14 +10,14 @@ from typing import Any
 
 from PIL import Image
 
-from skindualgen.contracts import PairRecord
+from skindualgen.contracts import HASH_FIELDS, PairRecord
 from skindualgen.files import PNG_KEY, png_bytes, png_info
 from skindualgen.marks.xmp import XmpFields, read_xmp_packet, xmp_packet
 
 XMP_KEY = "XML:com.adobe.xmp"
 """Keyword of the PNG text chunk (iTXt) that holds XMP. Source: ISO 16684-3, PNG."""
 
-NOT_EMBEDDED = {"sha256", "mask_sha256"}
+NOT_EMBEDDED = set(HASH_FIELDS.values())
 """Fields of a record that its image does not carry: a file cannot hold its own hash."""
 
 IMAGE_COMPRESS_LEVEL = 4
@@ -65,6 +65,11 @@ def image_png(image: Image.Image, record: PairRecord, *, watermark: bool = False
     info = png_info(record.model_dump(exclude_none=True, exclude=NOT_EMBEDDED))
     info.add_itxt(XMP_KEY, packet)
     return png_bytes(image, info, compress_level=IMAGE_COMPRESS_LEVEL)
+
+
+def photograph_png(image: Image.Image) -> bytes:
+    """Encode a real photograph, RGB, as PNG: without any mark, which generated images alone have."""
+    return png_bytes(image, compress_level=IMAGE_COMPRESS_LEVEL)
 
 
 def mask_png(mask: Image.Image, isic_id: str) -> bytes:

@@ -95,18 +95,21 @@ def _shape_measures(name: str, *, real: Floats, generated: Floats, seed: int) ->
 
 
 def agreement_values(
-    predicted: Sequence[ArrayLike] | NDArray[np.bool_], truth: Sequence[ArrayLike] | NDArray[np.bool_]
+    predicted: Sequence[ArrayLike] | NDArray[np.bool_],
+    truth: Sequence[ArrayLike] | NDArray[np.bool_],
+    ignored: NDArray[np.bool_] | None = None,
 ) -> dict[str, Floats]:
     """Return Dice, IoU, HD95 and boundary F [n] of pairs of masks [h, w].
 
-    See :mod:`skindualgen.metrics.masks` for what an empty mask scores.
+    See :mod:`skindualgen.metrics.masks` for what an empty mask scores, and what ignored pixels [n, h, w] are.
 
     Raises:
         InputError: not as many of each.
     """
     if len(predicted) != len(truth):
         raise InputError(f"{len(predicted)} predicted, {len(truth)} true masks", "as many of each", "match them")
-    pairs = [agreement(*pair) for pair in zip(predicted, truth, strict=True)]
+    left_out = [None] * len(truth) if ignored is None else ignored
+    pairs = [agreement(*pair) for pair in zip(predicted, truth, left_out, strict=True)]
     return {name: np.array([pair[name] for pair in pairs]) for name in AGREEMENT_SCORES}
 
 

@@ -82,13 +82,37 @@ def boundary_f(predicted: ArrayLike, truth: ArrayLike, *, tolerance_px: float | 
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def agreement(predicted: ArrayLike, truth: ArrayLike) -> dict[str, float]:
-    """Return all four scores of one pair of masks: ``dice``, ``iou``, ``hd95_px``, ``boundary_f``."""
+def compared(
+    predicted: ArrayLike, truth: ArrayLike, ignored: ArrayLike | None
+) -> tuple[tuple[NDArray[np.bool_], NDArray[np.bool_]], tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Return two masks as overlaps, and as outlines, are to be compared, so that ignored pixels do not count.
+
+    Args:
+        predicted, truth: [h, w].
+        ignored: [h, w], not 0 where pixels do not count; None: all do.
+
+    Returns:
+        The masks without lesion at ignored pixels, for Dice and IoU; and the masks as they are but that the prediction
+        is the truth at ignored pixels, for distances of outlines.
+
+    Raises:
+        InputError: several sizes.
+    """
+    a, b = _pair(predicted, truth)
+    if ignored is None:
+        return (a, b), (a, b)
+    _, left_out = _pair(truth, ignored)
+    return (a & ~left_out, b & ~left_out), (np.where(left_out, b, a), b)
+
+
+def agreement(predicted: ArrayLike, truth: ArrayLike, ignored: ArrayLike | None = None) -> dict[str, float]:
+    """Return all four scores of one pair of masks: ``dice``, ``iou``, ``hd95_px``, ``boundary_f``; see `compared`."""
+    overlapping, outlined = compared(predicted, truth, ignored)
     return {
-        "dice": dice(predicted, truth),
-        "iou": iou(predicted, truth),
-        "hd95_px": hd95(predicted, truth),
-        "boundary_f": boundary_f(predicted, truth),
+        "dice": dice(*overlapping),
+        "iou": iou(*overlapping),
+        "hd95_px": hd95(*outlined),
+        "boundary_f": boundary_f(*outlined),
     }
 
 

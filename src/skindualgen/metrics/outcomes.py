@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skindualgen.contracts import InputError
-from skindualgen.metrics.masks import dice, hd95, iou
+from skindualgen.metrics.masks import compared, dice, hd95, iou
 
 JACCARD_THRESHOLD = 0.65
 """An IoU below it counts as 0, a failed segmentation (ISIC 2018, task 1: Codella et al., arXiv 1902.03368)."""
@@ -81,18 +81,26 @@ class ClassificationOutcome:
 Outcome = SegmentationOutcome | ClassificationOutcome
 
 
-def segmentation_outcome(*, predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> SegmentationOutcome:
+def segmentation_outcome(
+    *, predicted: NDArray[np.bool_], truth: NDArray[np.bool_], ignored: NDArray[np.bool_] | None = None
+) -> SegmentationOutcome:
     """Score masks [n, h, w] against the true ones; empty masks as in :mod:`skindualgen.metrics.masks`.
+
+    Args:
+        predicted, truth: True is lesion.
+        ignored: True where pixels are not counted, see `skindualgen.metrics.masks.compared`.
 
     Raises:
         InputError: no masks, or unequal shapes.
     """
     if predicted.shape != truth.shape or truth.ndim != 3:
         raise InputError(f"masks {predicted.shape} for {truth.shape}", "[n, h, w] of one shape", "match them")
-    overlaps = np.array([iou(mask, other) for mask, other in zip(predicted, truth, strict=True)])
+    left_out = [None] * len(truth) if ignored is None else ignored
+    pairs = [compared(*each) for each in zip(predicted, truth, left_out, strict=True)]
+    overlaps = np.array([iou(*overlapping) for overlapping, _ in pairs])
     return SegmentationOutcome(
-        dice=np.array([dice(mask, other) for mask, other in zip(predicted, truth, strict=True)]),
+        dice=np.array([dice(*overlapping) for overlapping, _ in pairs]),
         iou=overlaps,
-        hd95_px=np.array([hd95(mask, other) for mask, other in zip(predicted, truth, strict=True)]),
+        hd95_px=np.array([hd95(*outlined) for _, outlined in pairs]),
         thresholded_jaccard=np.where(overlaps >= JACCARD_THRESHOLD, overlaps, 0.0),
     )

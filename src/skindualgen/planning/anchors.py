@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from skindualgen.contracts import METADATA_FILE, InputError, PairRecord, listed
+from skindualgen.contracts import FILE_FIELDS, HASH_FIELDS, METADATA_FILE, InputError, PairRecord, listed
 from skindualgen.data.appearance import form_of
+from skindualgen.data.images import SUFFIXES, ItemError, load_photograph
 from skindualgen.data.prompts import prompt_for
 from skindualgen.data.review import read_used
 from skindualgen.data.terms import diagnosis_term
@@ -16,7 +17,7 @@ from skindualgen.files import sha256_file
 from skindualgen.planning.labels import labels_of
 from skindualgen.planning.requests import Anchor, PairRequest, attributes_of, pair_seed, places_in_turn
 
-Way = Literal["redraw", "masks", "inpaint"]
+Way = Literal["redraw", "masks", "inpaint", "read"]
 Region = Literal["lesion", "skin"]
 Jitter = Literal["affine", "elastic"]
 PICTURES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
@@ -25,10 +26,23 @@ DEFAULT_STRENGTH = 0.3
 """Of redrawing: Real Guidance (He et al. 2022, arXiv 2210.07574) and DA-Fusion (Trabucco et al. 2023, arXiv 2302.07944)
 stay near it with few real pictures."""
 
+DEFAULT_DRAWS, DEFAULT_AGREE = 8, 0.75
+"""Of reading: how often each photograph is read, and the share of these draws that must agree on a pixel for it to
+count: 6 of 8."""
+OF_THE_PAIR = FILE_FIELDS | {"isic_id", "split", "origin", "scores", "review", "seed", "plan_row", "attempt"}
+OF_THE_PAIR |= {"adapter_sha256", "base_sha256", "num_inference_steps", "guidance_scale", "extrapolation"}
+"""Fields that a photograph's record has of its own, and its pair with a mask that was read anew."""
+
 
 def mask_files(folder: Path) -> list[Path]:
     """The masks of a plain folder, by name; it is not searched deeper."""
     return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in PICTURES)
+
+
+def photograph_files(folder: Path) -> list[Path]:
+    """The photographs of a plain folder, by name; it is not searched deeper."""
+    files = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    return sorted(path for path in files if path.is_file())
 
 
 @dataclass(frozen=True)
@@ -37,13 +51,16 @@ class Anchoring:
 
     Args:
         way: "redraw": photograph and mask are noised and drawn anew; "masks": photographs are drawn for given masks;
-            "inpaint": a region of the photograph is drawn anew, the rest keeps its own pixels.
-        root: data set folder of the real pairs.
+            "inpaint": a region of the photograph is drawn anew, the rest keeps its own pixels; "read": the photograph
+            stays, and its mask is read from it in several draws.
+        root: data set folder of the real pairs; to read, of photographs without masks, or a folder of photographs.
         strength: of redrawing, in (0, 1]: the share of the noise schedule that a photograph goes through.
         keep_mask: the mask stays as it is while the photograph is redrawn.
         region: what is drawn anew when a part is.
         relabel: another diagnosis, that photographs are redrawn towards; the label is then shared.
         jitter: how given masks are deformed.
+        draws: to read: so many of each photograph, 2 or more.
+        agree: to read: in (0, 1], pixels where a smaller share of the draws agrees with the mask are ignored.
 
     Raises:
         InputError: settings that contradict each other.
@@ -56,6 +73,8 @@ class Anchoring:
     region: Region | None = None
     relabel: str | None = None
     jitter: tuple[Jitter, ...] = ()
+    draws: int = DEFAULT_DRAWS
+    agree: float = DEFAULT_AGREE
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root).absolute())  # workers may run elsewhere
@@ -63,6 +82,9 @@ class Anchoring:
             raise InputError(f"a strength of {self.strength:g}", "above 0 (nothing changes) and at most 1", "fix it")
         if self.relabel is not None and diagnosis_term(self.relabel) is None:
             raise InputError("an empty diagnosis to relabel to", "a diagnosis such as melanoma", "name one")
+        if self.draws < 2 or not 0 < self.agree <= 1:
+            got = f"{self.draws} draws, of which a share of {self.agree:g} is to agree"
+            raise InputError(got, "2 draws or more, and a share above 0 and at most 1", "fix --draws or --agree")
 
     @property
     def described(self) -> dict[str, Any]:
@@ -70,6 +92,8 @@ class Anchoring:
         said: dict[str, Any] = {"anchor_way": self.way}
         if self.way == "redraw":
             said |= {"strength": self.strength, "keep_mask": self.keep_mask}
+        if self.way == "read":
+            said |= {"draws": self.draws, "agree": self.agree}
         optional = {"redrawn_region": self.region, "relabel": self.relabel, "jitter": list(self.jitter)}
         return said | {name: value for name, value in optional.items() if value}
 
@@ -88,6 +112,9 @@ class Anchoring:
             InputError: no data set folder, or no training record that serves.
         """
         records = self._anchors()
+        if self.way == "read" and max(per_pair * len(records), count or 0) > len(records):
+            got = f"more than one pair of each of {len(records)} photographs"
+            raise InputError(got, "one, as reading again gives the same mask", "ask for fewer, and not --per-pair")
         if count is None:
             order = [place for place in range(len(records)) for _ in range(per_pair)]
         else:
@@ -100,9 +127,13 @@ class Anchoring:
         return [replace(r, prompt=text, attributes=labels_of(text)) for r, text in zip(made, texts, strict=True)]
 
     def _anchors(self) -> list[PairRecord]:
-        if self.way == "masks" and self.root.is_dir() and not (self.root / METADATA_FILE).is_file():
-            return self._mask_files()
-        records = [record for record in read_used(self.root, "train") if record.mask_file_name is not None]
+        if self.root.is_dir() and not (self.root / METADATA_FILE).is_file():
+            if self.way == "masks":
+                return self._mask_files()
+            if self.way == "read":
+                return self._photograph_files()
+        with_mask = self.way != "read"
+        records = [r for r in read_used(self.root, "train") if (r.mask_file_name is not None) == with_mask]
         if made := [record.isic_id for record in records if record.origin == "synthetic"]:
             raise InputError(
                 f"{listed(made, 5)} of {self.root}, which are generated",
@@ -114,8 +145,8 @@ class Anchoring:
             records = [r for r in records if r.diagnosis and diagnosis_term(r.diagnosis) != target]
         if not records:
             raise InputError(
-                f"{self.root} with no pair to start from",
-                "training pairs with masks"
+                f"{self.root} with no {'pair to start from' if with_mask else 'photograph to read'}",
+                f"training {'pairs with' if with_mask else 'photographs without'} masks"
                 + (f" and another diagnosis than {self.relabel}" if self.relabel is not None else ""),
                 "give another folder; val and test are never started from",
             )
@@ -132,13 +163,36 @@ class Anchoring:
             )
         return [PairRecord(file_name=path.name, mask_file_name=path.name, isic_id=path.stem) for path in files]
 
+    def _photograph_files(self) -> list[PairRecord]:
+        """The photographs of a plain folder."""
+        files = photograph_files(self.root)
+        if not files:
+            raise InputError(
+                f"{self.root} without {METADATA_FILE} and without any photograph",
+                f"a data set folder, or photographs ({', '.join(SUFFIXES)})",
+                "check the path",
+            )
+        broken = []
+        for path in files:  # all of them now, and not one after some hours
+            try:
+                load_photograph(path)
+            except ItemError as error:
+                broken.append(f"{path.name} ({error.code})")
+        if broken:
+            got = f"{len(broken)} photographs of {self.root} that cannot be used: {listed(broken, 5)}"
+            raise InputError(got, "photographs", "take these out of the folder")
+        return [PairRecord(file_name=path.name, isic_id=path.stem) for path in files]
+
     def _hashed(self, record: PairRecord) -> PairRecord:
         """The record with the hashes of its files, which a folder from elsewhere may lack."""
-        files = {"sha256": record.file_name, "mask_sha256": record.mask_file_name}
+        files = {HASH_FIELDS[field]: getattr(record, field) for field in ("file_name", "mask_file_name")}
         lacking = {field: name for field, name in files.items() if name and getattr(record, field) is None}
         return record.model_copy(update={f: sha256_file(self.root / name) for f, name in lacking.items()})
 
     def _request(self, index: int, record: PairRecord, seed: int) -> PairRequest:
+        if self.way == "read":  # from the empty prompt; what is known of the photograph stays true
+            known = record.model_dump(exclude_none=True, exclude=set(OF_THE_PAIR))
+            return PairRequest(index, "", seed, known, anchor=Anchor.of(record))
         shares = None
         if self.relabel is not None:
             target, own = str(diagnosis_term(self.relabel)), str(diagnosis_term(record.diagnosis))

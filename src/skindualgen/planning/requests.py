@@ -80,7 +80,8 @@ class PairRequest:
         index: its place in the run; names the files.
         prompt: the text.
         seed: of its own generator.
-        attributes: what the pair is labelled with, keys out of ``ATTRIBUTES``, of a plan also ``skin_tone``.
+        attributes: what the pair is labelled with, keys out of ``ATTRIBUTES``, of a plan also ``skin_tone``; of a
+            photograph whose mask is read, all that its record says of it.
         plan_row: the row of the plan that asks for it, 0 is the first; None without a plan.
         extrapolation: whether the real data have no pair with this combination of attributes; None where that is not
             known.

@@ -1,4 +1,4 @@
-"""Draws pairs from real ones: redrawn, drawn for their masks, or in a region of their photographs."""
+"""Makes pairs from real ones: redrawn, drawn for their masks, in a region of their photographs; or reads masks."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from PIL import Image
 from scipy import ndimage
 
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.images import fit
 from skindualgen.data.mask_classes import LESION_ONLY, read_mask_classes
 from skindualgen.data.masks import resize_mask
 from skindualgen.data.pairs import load_pair
-from skindualgen.data.reading import read_mask
+from skindualgen.data.reading import read_mask, read_photograph
 from skindualgen.planning.anchors import Anchoring
 from skindualgen.planning.requests import Anchor, PairRequest
 from skindualgen.production.chunk import Decode, Images
 from skindualgen.production.jitter import jittered
+from skindualgen.production.reading import draw_readings
 from skindualgen.production.sampler import PipelineSampler
 from skindualgen.sample.blending import BlendedLatents
 from skindualgen.sample.guidance import Guidance
@@ -34,7 +36,7 @@ REGION_STRENGTH = 1.0
 
 
 class AnchoredSampler(PipelineSampler):
-    """Draws pairs from real ones, each from a generator of its own.
+    """Makes pairs from real ones or from photographs, each from a generator of its own.
 
     Args:
         pipeline: of one class of masks.
@@ -56,7 +58,9 @@ class AnchoredSampler(PipelineSampler):
         guidance: Guidance,
         size: int | None,
     ) -> None:
-        classes = {tuple(pipeline.mask_classes), tuple(read_mask_classes(anchoring.root))}
+        classes = {tuple(pipeline.mask_classes)}
+        if anchoring.way != "read":  # whose photographs have no masks
+            classes.add(tuple(read_mask_classes(anchoring.root)))
         if classes != {tuple(LESION_ONLY)}:
             raise InputError(
                 f"masks of the classes {' and of '.join(', '.join(each) for each in sorted(classes))}",
@@ -73,6 +77,15 @@ class AnchoredSampler(PipelineSampler):
         if way == "masks":
             masks = [jittered(self._load_mask(r), self._anchoring.jitter, r.seed) for r in requests]
             return self._decoder(self._latents(requests, mask_image=masks), masks)
+        if way == "read":
+            return draw_readings(
+                self._pipeline,
+                [self._load_photograph(request) for request in requests],
+                seeds=[request.seed for request in requests],
+                steps=self._steps,
+                draws=self._anchoring.draws,
+                agree=self._anchoring.agree,
+            ).decode
         pairs = [self._load(request) for request in requests]
         images, masks = [image for image, _ in pairs], [mask for _, mask in pairs]
         if way == "redraw":
@@ -97,6 +110,11 @@ class AnchoredSampler(PipelineSampler):
         side = min(mask.size)
         left, top = (mask.width - side) // 2, (mask.height - side) // 2
         return resize_mask(mask.crop((left, top, left + side, top + side)), (self._side, self._side))
+
+    def _load_photograph(self, request: PairRequest) -> Image.Image:
+        """The photograph alone, squared as `skindualgen prepare` does."""
+        photograph = read_photograph(self._anchoring.root / _anchor_of(request).file_name).image
+        return fit(photograph, None, size=self._side, crop="centre")[0]
 
     def _decoder(self, drawn: tuple[torch.Tensor, torch.Tensor], given: Images | None) -> Decode:
         """Decodes pictures, and masks where these are not given: a given mask comes back as it is."""

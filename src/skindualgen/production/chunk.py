@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from PIL import Image
 
-from skindualgen.contracts import InputError, PairRecord
+from skindualgen.contracts import HASH_FIELDS, InputError, PairRecord
 from skindualgen.data.prepare import LOADER_WORDS
 from skindualgen.planning.requests import PairRequest
 
@@ -24,8 +24,23 @@ ID_PREFIX = "SDG"
 ID_PREFIX_FORM = re.compile(r"[A-Za-z0-9_-]{1,16}")
 
 Images = Sequence[Image.Image]
-Decode = Callable[[], tuple[Images, Images]]
-"""Makes images (RGB) and masks (L, 0 or 255) of what was generated; called once, while the next batch is generated."""
+
+
+class Reading(NamedTuple):
+    """What goes with a mask that was read from a real photograph.
+
+    Attributes:
+        ignored: of the mask's size, L: 255 where it is not to be learnt from or counted, 0 elsewhere.
+        scores: of the reading, for the record.
+    """
+
+    ignored: Image.Image
+    scores: Mapping[str, float]
+
+
+Decode = Callable[[], tuple[Images, Images] | tuple[Images, Images, Sequence[Reading]]]
+"""Makes images (RGB) and masks (L, 0 or 255) of what was generated; called once, while the next batch is generated.
+With readings as well, the images are real photographs, whose masks were read."""
 
 
 Drew = Callable[[int], None]
@@ -101,11 +116,18 @@ class ChunkSettings:
 
 @dataclass(frozen=True)
 class FinishedPair:
-    """An accepted pair, encoded; its record has no hashes yet."""
+    """An accepted pair, encoded; its record has no hashes yet. ``ignored`` is None if no pixel is ignored."""
 
     record: PairRecord
     image: bytes
     mask: bytes
+    ignored: bytes | None = None
+
+    @property
+    def contents(self) -> dict[str, bytes]:
+        """Field of the record that names a file -> its content, for each file of the pair."""
+        contents = dict(zip(HASH_FIELDS, (self.image, self.mask, self.ignored), strict=True))
+        return {field: content for field, content in contents.items() if content is not None}
 
 
 @dataclass(frozen=True)

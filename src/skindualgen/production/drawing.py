@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from skindualgen._version import __version__
-from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, PairRecord
+from skindualgen.contracts import IGNORED_DIR, IMAGES_DIR, MASKS_DIR, PairRecord
 from skindualgen.files import png_bytes
-from skindualgen.marks.embed import image_png, mask_png
+from skindualgen.marks.embed import image_png, mask_png, photograph_png
 from skindualgen.planning.requests import SEED_BITS, PairRequest
 from skindualgen.production.chunk import (
     AREA_SCORE,
@@ -25,6 +25,7 @@ from skindualgen.production.chunk import (
     Drew,
     FinishedPair,
     Gate,
+    Reading,
     Reject,
     Sampler,
     pair_id,
@@ -33,6 +34,8 @@ from skindualgen.production.chunk import (
 OPEN_CHUNKS = 2
 """Chunks in the making: while the last batch of one is judged, the next one's first is generated."""
 
+MASK_ORIGIN = "mask_origin"
+"""Field of a real photograph's record whose mask is not an annotator's."""
 THUMBNAIL_PX = 96
 """Longer side of the picture that is kept of a refused pair."""
 
@@ -149,22 +152,28 @@ def finalize(
     settings: ChunkSettings,
 ) -> list[FinishedPair | Reject]:
     """Decode a generated batch, judge it and encode what is accepted; the outcomes are in the order of the requests."""
-    images, masks = decode()
+    decoded = decode()
+    images, masks = decoded[:2]
+    readings: Sequence[Reading | None] = decoded[2] if len(decoded) == 3 else [None] * len(masks)
     records = [
-        _record(request, mask, attempt if gate else None, settings)
-        for request, mask in zip(requests, masks, strict=True)
+        _record(request, mask, reading, attempt if gate else None, settings)
+        for request, mask, reading in zip(requests, masks, readings, strict=True)
     ]
     verdicts = gate.judge(images, masks, records) if gate else [None] * len(records)
     outcomes: list[FinishedPair | Reject] = []
-    for image, mask, record, verdict in zip(images, masks, records, verdicts, strict=True):
+    for image, mask, reading, record, verdict in zip(images, masks, readings, records, verdicts, strict=True):
         if verdict is not None:
             record.scores = {**(record.scores or {}), **verdict.scores}
         if verdict is not None and verdict.reasons:
             thumbnail = _thumbnail(image, mask) if settings.thumbnails else None
             outcomes.append(Reject(record, tuple(verdict.reasons), thumbnail))
         else:
-            encoded = image_png(image, record, watermark=settings.watermark)
-            outcomes.append(FinishedPair(record, encoded, mask_png(mask, record.isic_id)))
+            generated = record.origin == "synthetic"
+            encoded = image_png(image, record, watermark=settings.watermark) if generated else photograph_png(image)
+            ignored = None
+            if reading is not None and record.ignore_file_name is not None:
+                ignored = mask_png(reading.ignored, record.isic_id)
+            outcomes.append(FinishedPair(record, encoded, mask_png(mask, record.isic_id), ignored))
     return outcomes
 
 
@@ -179,23 +188,29 @@ def batched(requests: Sequence[PairRequest], batch_size: int) -> Iterator[Sequen
         yield requests[start : start + batch_size]
 
 
-def _record(request: PairRequest, mask: Image.Image, attempt: int | None, settings: ChunkSettings) -> PairRecord:
+def _record(
+    request: PairRequest, mask: Image.Image, reading: Reading | None, attempt: int | None, settings: ChunkSettings
+) -> PairRecord:
     name = pair_id(request.index, settings.id_prefix)
     further: dict[str, Any] = dict(settings.further_guidance)
     if "guide_sha256" in settings.made_with:
         further["guide_sha256"] = settings.made_with["guide_sha256"]
     if request.anchor is not None:
         further |= request.anchor.provenance() | dict(settings.anchored)
+    described: dict[str, Any] = {"prompt": request.prompt, "license": settings.license}
+    described |= {"origin": "synthetic", "source": f"skindualgen {__version__}"}
+    scores = {AREA_SCORE: round(float((np.asarray(mask) > 127).mean()), 4)}
+    if reading is not None:  # a real photograph, of which its own record says what it is
+        described |= {"prompt": None, "origin": "real", "source": None}
+        further |= {MASK_ORIGIN: "model"}
+        scores |= reading.scores
+        if reading.ignored.getbbox() is not None:
+            described["ignore_file_name"] = f"{IGNORED_DIR}/{name}.png"
     return PairRecord(
         file_name=f"{IMAGES_DIR}/{name}.png",
         mask_file_name=f"{MASKS_DIR}/{name}.png",
         isic_id=name,
-        prompt=request.prompt,
-        **request.attributes,
         split="train",
-        origin="synthetic",
-        source=f"skindualgen {__version__}",
-        license=settings.license,
         seed=request.seed,
         num_inference_steps=settings.steps,
         guidance_scale=settings.guidance,
@@ -204,8 +219,8 @@ def _record(request: PairRequest, mask: Image.Image, attempt: int | None, settin
         plan_row=request.plan_row,
         attempt=attempt,
         extrapolation=request.extrapolation,
-        scores={AREA_SCORE: round(float((np.asarray(mask) > 127).mean()), 4)},
-        **further,
+        scores=scores,
+        **{**described, **request.attributes, **further},
     )
 
 

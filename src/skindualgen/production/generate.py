@@ -97,6 +97,8 @@ def generate_dataset(
     check_id_prefix(options.id_prefix)  # before the model is loaded
     if factory.size is not None:
         check_size(factory.size, factory.size)  # before the folder is claimed with it
+    if factory.reads:
+        _refuse_for_photographs(options)
     finish = _signature(options.sign)
     at_hand = pipeline is not None
     pipeline = pipeline or factory.load()
@@ -224,6 +226,24 @@ def _described(
     if options.sign is not None:
         described["certificate_sha256"] = sha256_file(options.sign[0])
     return described
+
+
+def _refuse_for_photographs(options: GenerateOptions) -> None:
+    """Refuse what pairs with real photographs cannot have.
+
+    Raises:
+        InputError: marks of generated media, or shards of fixed columns.
+    """
+    if options.sign is not None or options.watermark:
+        raise InputError(
+            "a signature or a watermark for real photographs", "marks on generated images alone", "leave them out"
+        )
+    if options.layout.shards == "parquet":
+        raise InputError(
+            "Parquet shards for photographs that are read",
+            "a format that holds ignored pixels and whatever the photographs' records say",
+            "use --shards webdataset, or export a folder: `skindualgen export-data --format parquet`",
+        )
 
 
 def _signature(sign: tuple[Path, Path] | None) -> Finish | None:

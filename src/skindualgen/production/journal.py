@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from skindualgen.contracts import THUMBNAILS_DIR, PairRecord
+from skindualgen.contracts import HASH_FIELDS, THUMBNAILS_DIR, PairRecord
 from skindualgen.files import atomic_write_text
 from skindualgen.folders import claim, only_writer, refuse_filled, remove_leftovers
 from skindualgen.production.chunk import ID_PREFIX, ChunkResult, Reject
@@ -98,7 +98,7 @@ def pair_line(record: PairRecord, **more: int) -> dict[str, Any]:
 def refused_lines(result: ChunkResult) -> Iterator[dict[str, Any]]:
     """The lines of refused attempts and of pairs that no attempt met."""
     for reject in result.rejects:
-        fields = reject.record.model_dump(exclude_none=True, exclude={"file_name", "mask_file_name", "split"})
+        fields = reject.record.model_dump(exclude_none=True, exclude={*HASH_FIELDS, "split"})
         yield {"reject": {**fields, "reasons": list(reject.reasons), "thumbnail": thumbnail_name(reject)}}
     for name in result.unmet:
         yield {"unmet": name}

@@ -5,24 +5,35 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, THUMBNAILS_DIR, InputError, PairRecord
+from skindualgen.contracts import (
+    HASH_FIELDS,
+    IGNORED_DIR,
+    IMAGES_DIR,
+    MASKS_DIR,
+    THUMBNAILS_DIR,
+    InputError,
+    PairRecord,
+)
 from skindualgen.files import atomic_write_bytes, sha256_bytes, sync
 from skindualgen.folders import remove_leftovers
 from skindualgen.production.chunk import ID_PREFIX, ChunkResult, FinishedPair
 from skindualgen.production.journal import Journal, pair_line, refused_lines, thumbnail_name
 
+SIZE_FIELDS = {"file_name": "image_bytes", "mask_file_name": "mask_bytes", "ignore_file_name": "ignore_bytes"}
+"""Field of a record that names a file -> field of the chunk's line that holds the file's size."""
 Finish = Callable[[bytes, PairRecord], bytes]
 """Last change of an encoded image, such as a signature."""
 
 
 def hashed(pair: FinishedPair, finish: Finish | None) -> FinishedPair:
-    """The pair with its image finished and the hashes of both files in its record."""
-    image = finish(pair.image, pair.record) if finish else pair.image
-    hashes = {"sha256": sha256_bytes(image), "mask_sha256": sha256_bytes(pair.mask)}
-    return FinishedPair(pair.record.model_copy(update=hashes), image, pair.mask)
+    """The pair with its image finished and the hashes of its files in its record."""
+    pair = replace(pair, image=finish(pair.image, pair.record)) if finish else pair
+    hashes = {HASH_FIELDS[field]: sha256_bytes(content) for field, content in pair.contents.items()}
+    return replace(pair, record=pair.record.model_copy(update=hashes))
 
 
 def write_thumbnails(out: Path, result: ChunkResult) -> None:
@@ -36,7 +47,7 @@ def write_thumbnails(out: Path, result: ChunkResult) -> None:
 
 
 class PictureFolder:
-    """``images/``, ``masks/`` and, of refused attempts, ``rejected/``.
+    """``images/``, ``masks/``, of ignored pixels ``masks_ignore/``, and of refused attempts ``rejected/``.
 
     Args:
         out: the data set folder.
@@ -68,7 +79,7 @@ class PictureFolder:
                 done.add(chunk)
             else:
                 self._journal.forget(chunk)
-        for name in (IMAGES_DIR, MASKS_DIR, THUMBNAILS_DIR):
+        for name in (IMAGES_DIR, MASKS_DIR, IGNORED_DIR, THUMBNAILS_DIR):
             if (self._out / name).is_dir():
                 remove_leftovers(self._out / name)
                 self._remove_unfinished(self._out / name, done)
@@ -78,10 +89,14 @@ class PictureFolder:
         """Write the files of a chunk and then its record; on a failure, take its files away again."""
         pairs = [hashed(pair, self._finish) for pair in result.pairs]
         files = {
-            **{self._out / pair.record.file_name: pair.image for pair in pairs},
-            **{self._out / str(pair.record.mask_file_name): pair.mask for pair in pairs},
+            self._out / getattr(pair.record, field): pair.contents[field]
+            for field in HASH_FIELDS
+            for pair in pairs
+            if field in pair.contents
         }
         try:
+            for folder in {path.parent for path in files}:
+                folder.mkdir(exist_ok=True)
             write_thumbnails(self._out, result)
             for path, data in files.items():
                 atomic_write_bytes(path, data, durable=False)
@@ -98,15 +113,17 @@ class PictureFolder:
 
     def _lines(self, result: ChunkResult, pairs: list[FinishedPair]) -> Iterator[dict[str, Any]]:
         for pair in pairs:
-            yield pair_line(pair.record, image_bytes=len(pair.image), mask_bytes=len(pair.mask))
+            yield pair_line(
+                pair.record, **{SIZE_FIELDS[field]: len(content) for field, content in pair.contents.items()}
+            )
         yield from refused_lines(result)
 
     def _intact(self, chunk: int) -> bool:
         try:
             for line in self._journal.read(chunk):
                 if (pair := line.get("pair")) is not None:
-                    for name, size in (("file_name", "image_bytes"), ("mask_file_name", "mask_bytes")):
-                        if (self._out / pair[name]).stat().st_size != line[size]:
+                    for field in pair.keys() & SIZE_FIELDS.keys():
+                        if (self._out / pair[field]).stat().st_size != line[SIZE_FIELDS[field]]:
                             return False
                 elif (name := line.get("reject", {}).get("thumbnail")) and not (self._out / name).is_file():
                     return False

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from skindualgen.contracts import InputError
 from skindualgen.hardware import DTYPES
 from skindualgen.model.bases import hide_loading_bars
 from skindualgen.planning.anchors import Anchoring
@@ -80,6 +81,9 @@ class PipelineFactory:
         anchoring: how pairs are made from real ones, if they are.
         threads: of each process on the CPU.
         precision: of the model's weights and activations.
+
+    Raises:
+        InputError: guidance where masks are read.
     """
 
     adapter: str | Path = "builtin"
@@ -96,6 +100,20 @@ class PipelineFactory:
     prompt_noise: float | None = None
     guide: Path | None = None
     anchoring: Anchoring | None = None
+
+    def __post_init__(self) -> None:
+        led = (self.guidance, self.guidance_rescale, self.guidance_interval, self.prompt_noise, self.guide)
+        if self.reads and any(each is not None for each in led):
+            raise InputError(
+                "guidance, prompt noise or a guide for photographs that are read",
+                "none: a mask is read without a prompt",
+                "leave them out",
+            )
+
+    @property
+    def reads(self) -> bool:
+        """Whether masks are read of real photographs."""
+        return self.anchoring is not None and self.anchoring.way == "read"
 
     def __call__(self, worker: int = 0) -> tuple[Sampler, Gate | None]:
         """Sampler and gate of a worker; on a machine with several GPUs, workers take them in turn."""
@@ -117,7 +135,9 @@ class PipelineFactory:
         return pipeline
 
     def drawn_with(self, pipeline: SkinDualGenPipeline) -> tuple[int, Guidance]:
-        """Steps and guidance, from the pipeline's defaults where they are not given."""
+        """Steps and guidance, from the pipeline's defaults where they are not given; masks are read unguided."""
+        if self.reads:
+            return self.steps or pipeline.config.default_segment_steps, Guidance()
         return self.steps or pipeline.config.default_steps, pipeline.guidance(
             self.guidance, self.guidance_rescale, self.guidance_interval, self.prompt_noise
         )

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from skindualgen.contracts import SHARDS_DIR, InputError, PairRecord
 from skindualgen.exchange.formats import optional_package
 from skindualgen.exchange.parquet import GENERATED_COLUMNS, picture, picture_schema, write_table
-from skindualgen.exchange.webdataset import IMAGE_KEY, MASK_KEY, RECORD_KEY, samples, whole_tar, write_tar
+from skindualgen.exchange.webdataset import IGNORED_KEY, IMAGE_KEY, MASK_KEY, RECORD_KEY, samples, whole_tar, write_tar
 from skindualgen.files import atomic_path, atomic_write_json, sha256_file
 from skindualgen.folders import remove_leftovers
 from skindualgen.production.chunk import ChunkResult, FinishedPair
@@ -168,7 +168,8 @@ class ShardFolder:
 def write_pairs(path: Path, shard_format: ShardFormat, chunks: Iterable[Iterable[FinishedPair]]) -> None:
     """Write the pairs of chunks as one shard; equal pairs give equal bytes.
 
-    A tar holds ``<id>.png``, ``<id>.mask.png`` and ``<id>.json`` of each, Parquet a row group for each chunk.
+    A tar holds ``<id>.png``, ``<id>.mask.png`` and ``<id>.json`` of each, and ``<id>.ignore.png`` where pixels are
+    ignored; Parquet a row group for each chunk.
 
     Raises:
         InputError: a package is not installed.
@@ -190,12 +191,13 @@ def read_pairs(path: Path) -> Iterator[FinishedPair]:
     for _, entries in samples(whole_tar(path, path.name)):
         content = {entry.ending: entry.content or b"" for entry in entries}
         record = PairRecord.model_validate_json(content[RECORD_KEY])
-        yield FinishedPair(record, content[IMAGE_KEY], content[MASK_KEY])
+        yield FinishedPair(record, content[IMAGE_KEY], content[MASK_KEY], content.get(IGNORED_KEY))
 
 
 def _sample(pair: FinishedPair) -> tuple[str, dict[str, bytes]]:
     record = pair.record.model_dump_json(exclude_none=True).encode()
-    return pair.record.isic_id, {IMAGE_KEY: pair.image, MASK_KEY: pair.mask, RECORD_KEY: record}
+    pictures = zip((IMAGE_KEY, MASK_KEY, IGNORED_KEY), pair.contents.values(), strict=False)
+    return pair.record.isic_id, {**dict(pictures), RECORD_KEY: record}
 
 
 def _row(pair: FinishedPair) -> dict[str, Any]:

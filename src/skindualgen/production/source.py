@@ -14,7 +14,7 @@ from skindualgen.contracts import METADATA_FILE, InputError, listed
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.prompts import clip_token_bound, refuse_long
 from skindualgen.data.review import count_rejected, left_out_line
-from skindualgen.planning.anchors import Anchoring, mask_files
+from skindualgen.planning.anchors import Anchoring, mask_files, photograph_files
 from skindualgen.planning.looks import completed
 from skindualgen.planning.plan import read_plan
 from skindualgen.planning.prompt_files import read_prompts
@@ -133,7 +133,7 @@ class Sources:
             given.remove(self.prompts)
         if sum(source is not None for source in given) != 1:
             raise InputError(
-                "not exactly one of --plan, --prompt, --prompts, --like, --redraw, --masks and --inpaint",
+                "not exactly one of --plan, --prompt, --prompts, --like, --redraw, --masks, --inpaint and --read",
                 "one source of prompts",
                 "try --prompt 'a melanoma'",
             )
@@ -183,13 +183,19 @@ class Sources:
                 tell(line)
             if held_out := sum(record.split != "train" for record in records):
                 tell(f"note: {held_out} pairs of {anchoring.root} are of val or test and are not started from")
-            if unmarked := sum(r.mask_file_name is None and r.split == "train" for r in records):
+            reads = anchoring.way == "read"
+            marked = sum(r.mask_file_name is not None for r in records if r.split == "train")
+            unmarked = sum(r.mask_file_name is None for r in records if r.split == "train")
+            if reads and marked:
+                tell(f"note: {marked} photographs of {anchoring.root} have a mask and are not read")
+            if not reads and unmarked:
                 tell(f"note: {unmarked} photographs of {anchoring.root} have no mask and are not started from")
         elif anchoring.root.is_dir():
-            masks = mask_files(anchoring.root)
-            others = sorted({path.name for path in anchoring.root.iterdir()} - {path.name for path in masks})
+            what, files = ("photograph", photograph_files) if anchoring.way == "read" else ("mask", mask_files)
+            used = {path.name for path in files(anchoring.root)}
+            others = sorted({path.name for path in anchoring.root.iterdir()} - used)
             if others := [name for name in others if not name.startswith(".")]:
-                tell(f"note: not used of {anchoring.root}, as no mask has such an ending: {listed(others, 5)}")
+                tell(f"note: not used of {anchoring.root}, as no {what} has such an ending: {listed(others, 5)}")
         prompts = self.prompts or ()
         return anchoring.requests(self.seed or 0, count=self.count, per_pair=self.per_pair or 1, prompts=prompts)
 

@@ -186,7 +186,7 @@ def _write_dataset(
 def _place_pictures(root: Path, folder: Path, records: Sequence[PairRecord]) -> bool:
     linked = True
     for record in records:
-        for name in filter(None, (record.file_name, record.mask_file_name)):
+        for name in record.files:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             if linked:
                 try:

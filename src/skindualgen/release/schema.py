@@ -11,7 +11,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from skindualgen.contracts import IMAGES_DIR, MASKS_DIR, METADATA_FILE, InputError, PairRecord
+from skindualgen.contracts import IGNORED_DIR, IMAGES_DIR, MASKS_DIR, METADATA_FILE, InputError, PairRecord
 from skindualgen.data.manifest import ALWAYS_WRITTEN
 
 SPLIT_NAMES: Mapping[str, str] = {"train": "train", "val": "validation", "test": "test"}
@@ -81,12 +81,14 @@ def dataset_configs(records: Sequence[PairRecord], splits: Sequence[str], root: 
 
 
 def _files(split: str, splits: Sequence[str], records: Sequence[PairRecord]) -> list[dict[str, Any]]:
-    folders = [IMAGES_DIR, *([MASKS_DIR] if any(record.mask_file_name is not None for record in records) else [])]
+    further = {"mask_file_name": MASKS_DIR, "ignore_file_name": IGNORED_DIR}
+    named = [field for field in further if any(getattr(record, field) is not None for record in records)]
+    folders = [IMAGES_DIR, *(further[field] for field in named)]
     return [{"split": SPLIT_NAMES[split], "path": [split_file(split, splits), *(f"{folder}/*" for folder in folders)]}]
 
 
 def _bytes(record: PairRecord, root: Path) -> int:
-    return sum((root / name).stat().st_size for name in (record.file_name, record.mask_file_name) if name is not None)
+    return sum((root / name).stat().st_size for name in record.files)
 
 
 def features_of(records: Sequence[PairRecord]) -> list[dict[str, Any]]:

@@ -206,6 +206,4 @@ def _decided(record: PairRecord, decision: Decision | None, reviewer: str) -> Pa
 
 def _file_names(records: Sequence[PairRecord]) -> Iterator[str]:
     for record in records:
-        yield record.file_name
-        if record.mask_file_name is not None:
-            yield record.mask_file_name
+        yield from record.files

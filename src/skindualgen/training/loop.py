@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ def train(config: TrainConfig, *, console: Console | None = None, stop_after: in
         records, val_records = read_pairs(config.data, "train"), validation_records(config)
         base = load_base(config.base)
         trainer = Trainer(config, base, accelerator)
-    if (line := _left_out(config)) is not None:
+    for line in filter(None, (_left_out(config), _ignored_pixels(records))):
         console.print(line, soft_wrap=True, highlight=False)
     with accelerator.main_process_first():
         found: dict[str, Any] = {"base_sha256": base.sha256, "train_manifest_sha256": manifest_sha256(records)}
@@ -288,6 +288,12 @@ def _left_out(config: TrainConfig) -> str | None:
     return left_out_line(
         {split: count_rejected(record for record in records if record.split == split) for split in ("train", "val")}
     )
+
+
+def _ignored_pixels(records: Sequence[PairRecord]) -> str | None:
+    """The line that says of how many pairs the mask is learnt as it is, although some of its pixels are ignored."""
+    count = sum(record.ignore_file_name is not None for record in records)
+    return f"note: {count} pairs have ignored pixels: training learns from their masks as they are" if count else None
 
 
 def _counter(progress: Progress, name: str) -> Callable[[int, int], None]:

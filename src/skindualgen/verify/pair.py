@@ -24,6 +24,8 @@ from skindualgen.marks.xmp import TRAINED_ALGORITHMIC_MEDIA
 from skindualgen.verify.deviations import Deviation, Tally
 from skindualgen.verify.register import Register
 
+IGNORED_LEVELS: MaskClasses = {"ignored": 255}
+"""Of a picture of ignored pixels."""
 SHOWN = 5
 """values that a message names"""
 
@@ -37,7 +39,7 @@ class PairFindings:
     """What a look at one pair gave.
 
     Attributes:
-        deviations: in the order image, mask.
+        deviations: in the order image, mask, ignored pixels.
         contents: path -> SHA-256, of files whose content is not the recorded one.
         images, masks, hashes, marked: as in `Tally`.
         credentials: state of the image's content credentials; None without an image.
@@ -55,7 +57,7 @@ class PairFindings:
 def check_pair(
     root: Path, record: PairRecord, anchors: bytes | None, classes: MaskClasses = LESION_ONLY
 ) -> PairFindings:
-    """Read both files of a record and compare them with it.
+    """Read the files of a record and compare them with it.
 
     Args:
         root: the data set folder.
@@ -65,12 +67,14 @@ def check_pair(
     """
     found = PairFindings()
     image_size = _check_image(root, record, anchors, found)
-    if record.mask_file_name is not None:
-        mask_size = _check_mask(root, record, record.mask_file_name, classes, found)
-        if image_size and mask_size and image_size != mask_size:
-            found.deviations.append(
-                Deviation("size", record.mask_file_name, _pixels(mask_size), f"{_pixels(image_size)} of the image")
-            )
+    masks = (
+        (record.mask_file_name, record.mask_sha256, classes),
+        (record.ignore_file_name, record.ignore_sha256, IGNORED_LEVELS),
+    )
+    for name, sha256, levels in masks:
+        size = None if name is None else _check_mask(root, record, name, sha256, levels, found)
+        if name is not None and image_size and size and image_size != size:
+            found.deviations.append(Deviation("size", name, _pixels(size), f"{_pixels(image_size)} of the image"))
     return found
 
 
@@ -90,13 +94,13 @@ def _check_image(root: Path, record: PairRecord, anchors: bytes | None, found: P
 
 
 def _check_mask(
-    root: Path, record: PairRecord, name: str, classes: MaskClasses, found: PairFindings
+    root: Path, record: PairRecord, name: str, sha256: str | None, classes: MaskClasses, found: PairFindings
 ) -> tuple[int, int] | None:
-    data = _checked_content(root, name, record.mask_sha256, found)
+    data = _checked_content(root, name, sha256, found)
     mask = data and _decoded(data, name, found)
     if not mask:
         return None
-    found.masks += 1
+    found.masks += name == record.mask_file_name
     levels = np.unique(np.asarray(mask.convert("L")))
     known = (0, *sorted(classes.values()))
     if other := [int(level) for level in levels if level not in known]:

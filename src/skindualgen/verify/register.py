@@ -45,9 +45,7 @@ class Register:
                     "repeated", metadata, f"the id {record.isic_id} in the lines {earlier} and {line}", "each id once"
                 )
             )
-        for name, sha256 in ((record.file_name, record.sha256), (record.mask_file_name, record.mask_sha256)):
-            if name is None:
-                continue
+        for name, sha256 in record.files.items():
             if not self._inserted(
                 "INSERT OR IGNORE INTO files VALUES (?, ?, ?, ?)", name, record.isic_id, line, sha256
             ):

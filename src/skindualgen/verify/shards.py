@@ -28,7 +28,7 @@ from skindualgen.data.images import SUFFIXES
 from skindualgen.data.manifest import read_dataset_info
 from skindualgen.data.mask_classes import MaskClasses
 from skindualgen.exchange.parquet import GENERATED_COLUMNS, PICTURES, open_table, read_rows
-from skindualgen.exchange.webdataset import IMAGE_KEY, MASK_KEY, RECORD_KEY, Entry, read_tar, samples
+from skindualgen.exchange.webdataset import IGNORED_KEY, IMAGE_KEY, MASK_KEY, RECORD_KEY, Entry, read_tar, samples
 from skindualgen.files import sha256_file
 from skindualgen.verify.deviations import Deviation, Tally
 from skindualgen.verify.files import bad_record, known_classes
@@ -47,13 +47,14 @@ class StoredPair:
     Attributes:
         place: of the pair: shard and id, as findings name it.
         record: None if there is none that can be read.
-        image, mask: content of the files; None if they are not there, or were not asked for.
+        image, mask, ignored: content of the files; None if they are not there, or were not asked for.
     """
 
     place: str
     record: PairRecord | None
     image: bytes | None = None
     mask: bytes | None = None
+    ignored: bytes | None = None
 
 
 class ShardRecord(BaseModel):
@@ -168,15 +169,18 @@ class PairShards:
 
 
 def _check_pair(pair: StoredPair, record: PairRecord, anchors: bytes | None, classes: MaskClasses) -> PairFindings:
-    """Compare a pair with its record: its two files laid out as those of a folder, under the endings of their names.
+    """Compare a pair with its record: its files laid out as those of a folder, under the endings of their names.
 
     The record's own paths are not used: they could lead anywhere.
     """
     with TemporaryDirectory(prefix="skindualgen-") as place:
-        for name, content in ((IMAGE_KEY, pair.image), (MASK_KEY, pair.mask)):
+        for name, content in ((IMAGE_KEY, pair.image), (MASK_KEY, pair.mask), (IGNORED_KEY, pair.ignored)):
             if content is not None:
                 (Path(place) / name).write_bytes(content)
-        laid_out = record.model_copy(update={"file_name": IMAGE_KEY, "mask_file_name": MASK_KEY})
+        names = {"file_name": IMAGE_KEY, "mask_file_name": MASK_KEY}
+        if record.ignore_file_name is not None or pair.ignored is not None:
+            names["ignore_file_name"] = IGNORED_KEY
+        laid_out = record.model_copy(update=names)
         found = check_pair(Path(place), laid_out, anchors, classes)
     found.deviations = [replace(each, file=f"{pair.place}.{each.file}") for each in found.deviations]
     found.contents = {f"{pair.place}.{name}": digest for name, digest in found.contents.items()}
@@ -198,7 +202,7 @@ def _stored_in_tar(path: Path, name: str, pictures: bool) -> Iterator[StoredPair
         for entry in entries:
             if not entry.plain:
                 yield Deviation("unnamed_file", f"{name}/{entry.name}", "an entry that is no file", "files alone")
-            elif entry.ending not in (IMAGE_KEY, MASK_KEY, RECORD_KEY):
+            elif entry.ending not in (IMAGE_KEY, MASK_KEY, IGNORED_KEY, RECORD_KEY):
                 yield Deviation("unnamed_file", f"{name}/{entry.name}", "an entry that no pair has", "those of pairs")
             elif entry.ending in contents:
                 yield Deviation("repeated", f"{name}/{entry.name}", "two entries of one name", "each entry once")
@@ -210,7 +214,7 @@ def _stored_in_tar(path: Path, name: str, pictures: bool) -> Iterator[StoredPair
         if isinstance(record, Deviation):
             yield record
         kept = None if isinstance(record, Deviation) else record
-        yield StoredPair(place, kept, contents.get(IMAGE_KEY), contents.get(MASK_KEY))
+        yield StoredPair(place, kept, *(contents.get(key) for key in (IMAGE_KEY, MASK_KEY, IGNORED_KEY)))
     yield from (Deviation("unreadable", name, error.got, error.expected) for error in damage)
 
 
