@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
 from producer import contents, run
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_dataset_info, read_metadata
-from skindualgen.production.chunk import ChunkSettings
+from skindualgen.exchange.parquet import GENERATED_COLUMNS, generated_fields
+from skindualgen.production.chunk import ChunkSettings, FinishedPair
 from skindualgen.production.run import Layout
+from skindualgen.production.shards import write_pairs
 from skindualgen.production.source import ChunkReader
 
 SHARDS = {"shards": "webdataset", "shard_pairs": 40}
@@ -83,6 +86,36 @@ def test_datasets_reads_parquet(folder: Path, tmp_path: Path) -> None:
             assert np.array_equal(row["image"], image) and np.array_equal(row["mask"], mask)
         assert (row["isic_id"], row["prompt"], row["seed"]) == (record.isic_id, record.prompt, record.seed)
         assert json.loads(row["scores_json"]) == record.scores and row["attempt"] == record.attempt
+
+
+def test_a_parquet_shard_holds_all_that_a_record_says(tmp_path: Path) -> None:
+    """Pairs made from real ones say of which, and how they are labelled: nothing of that has a column."""
+    further = {
+        "anchor_id": "ISIC_1",
+        "label_shares": {"nevus": 0.7, "melanoma": 0.3},
+        "lesion_id": "IL_1",
+        "weight": 0.5,
+    }
+    record = PairRecord(
+        file_name="images/SDG_0.png",
+        mask_file_name="masks/SDG_0.png",
+        isic_id="SDG_0",
+        origin="synthetic",
+        appearance="small round, dark brown on bright tan skin",
+        scores={"mask_area_fraction": 0.1},
+        seed=3,
+        **further,
+    )
+    plain = record.model_copy(update={"isic_id": "SDG_1", "appearance": None, "weight": None, "lesion_id": None})
+    plain.__pydantic_extra__ = {}
+    path = tmp_path / "train-0000000.parquet"
+    write_pairs(path, "parquet", [[FinishedPair(each, b"image", b"mask") for each in (record, plain)]])
+    rows = pyarrow.parquet.read_table(path).to_pylist()
+    for row, each in zip(rows, (record, plain), strict=True):
+        fields = generated_fields({name: row[name] for name in GENERATED_COLUMNS})
+        files = {"file_name": each.file_name, "mask_file_name": each.mask_file_name}
+        assert PairRecord.model_validate(fields | files) == each
+    assert rows[1]["further_json"] is None
 
 
 def test_interrupted_shards_end_the_same(sharded: tuple[Path, str], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ https://huggingface.co/docs/datasets/about_dataset_features (a picture is a stru
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -56,9 +57,36 @@ GENERATED_COLUMNS: Mapping[str, str] = {
     "num_inference_steps": "int64",
     "guidance_scale": "float64",
     "scores_json": "string",
+    "further_json": "string",
 }
-"""Columns of generated pairs' shards next to the pictures, and their types; scores as JSON, as their names are the
-gate's and need not be the same in all shards."""
+"""Columns of generated pairs' shards next to the pictures, and their types; as JSON the scores, whose names are the
+gate's and need not be the same in all shards, and what a record says beyond these columns."""
+
+
+ADDED_LATER = "further_json"
+"""The column that shards of version 0.1.0 lack."""
+
+
+def generated_columns(record: PairRecord) -> dict[str, Any]:
+    """Return what a record says, as `GENERATED_COLUMNS` hold it."""
+    scores, known = record.scores, {*GENERATED_COLUMNS, *HASH_FIELDS, "scores"}
+    further = record.model_dump(exclude_none=True, exclude=known)
+    as_json = {"scores_json": scores, "further_json": further or None}
+    texts = {name: None if value is None else json.dumps(value, sort_keys=True) for name, value in as_json.items()}
+    return record.model_dump(include=set(GENERATED_COLUMNS)) | texts
+
+
+def generated_fields(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a record from the columns that `generated_columns` gives; None is left out.
+
+    Raises:
+        ValueError: a text that is no JSON object.
+    """
+    fields = {name: value for name, value in row.items() if value is not None}
+    found = {name: json.loads(fields.pop(name, "{}")) for name in ("scores_json", "further_json")}
+    if not all(isinstance(value, dict) for value in found.values()):
+        raise ValueError("a list, text or number where an object is expected")
+    return found["further_json"] | fields | ({"scores": found["scores_json"]} if found["scores_json"] else {})
 
 
 def picture_schema(columns: Mapping[str, Any], pictures: Iterable[str] = PICTURES) -> Any:
@@ -198,6 +226,10 @@ def _found(source: Source, file: str, row: dict[str, Any], split: Split | None) 
     fields = {name: value for name, value in row.items() if value is not None and name not in held}
     # A struct has all members in all rows: those that a pair lacks are no values of it.
     fields = {name: _without_none(value) for name, value in fields.items()}
+    try:
+        fields = generated_fields(fields)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"scores_json or further_json of {where} ({error})", "JSON objects", "restore it") from None
     fields = {name: value for name, value in fields.items() if name not in HASH_FIELDS.values()}
     if split is not None:
         fields.setdefault("split", split)

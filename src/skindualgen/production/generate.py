@@ -232,7 +232,7 @@ def _refuse_for_photographs(options: GenerateOptions) -> None:
     """Refuse what pairs with real photographs cannot have.
 
     Raises:
-        InputError: marks of generated media, or shards of fixed columns.
+        InputError: marks of generated media, or shards without a place for ignored pixels.
     """
     if options.sign is not None or options.watermark:
         raise InputError(
@@ -241,7 +241,7 @@ def _refuse_for_photographs(options: GenerateOptions) -> None:
     if options.layout.shards == "parquet":
         raise InputError(
             "Parquet shards for photographs that are read",
-            "a format that holds ignored pixels and whatever the photographs' records say",
+            "a format that holds ignored pixels",
             "use --shards webdataset, or export a folder: `skindualgen export-data --format parquet`",
         )
 

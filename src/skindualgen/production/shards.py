@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from skindualgen.contracts import SHARDS_DIR, InputError, PairRecord
 from skindualgen.exchange.formats import optional_package
-from skindualgen.exchange.parquet import GENERATED_COLUMNS, picture, picture_schema, write_table
+from skindualgen.exchange.parquet import GENERATED_COLUMNS, generated_columns, picture, picture_schema, write_table
 from skindualgen.exchange.webdataset import IGNORED_KEY, IMAGE_KEY, MASK_KEY, RECORD_KEY, samples, whole_tar, write_tar
 from skindualgen.files import atomic_path, atomic_write_json, sha256_file
 from skindualgen.folders import remove_leftovers
@@ -202,7 +202,9 @@ def _sample(pair: FinishedPair) -> tuple[str, dict[str, bytes]]:
 
 def _row(pair: FinishedPair) -> dict[str, Any]:
     record = pair.record
-    fields = record.model_dump(include=set(GENERATED_COLUMNS))
-    fields["scores_json"] = None if record.scores is None else json.dumps(record.scores, sort_keys=True)
     image = picture(Path(record.file_name).name, pair.image)
-    return {"image": image, "mask": picture(Path(str(record.mask_file_name)).name, pair.mask), **fields}
+    return {
+        "image": image,
+        "mask": picture(Path(str(record.mask_file_name)).name, pair.mask),
+        **generated_columns(record),
+    }

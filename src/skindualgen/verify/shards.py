@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +26,14 @@ from skindualgen.contracts import (
 from skindualgen.data.images import SUFFIXES
 from skindualgen.data.manifest import read_dataset_info
 from skindualgen.data.mask_classes import MaskClasses
-from skindualgen.exchange.parquet import GENERATED_COLUMNS, PICTURES, open_table, read_rows
+from skindualgen.exchange.parquet import (
+    ADDED_LATER,
+    GENERATED_COLUMNS,
+    PICTURES,
+    generated_fields,
+    open_table,
+    read_rows,
+)
 from skindualgen.exchange.webdataset import IGNORED_KEY, IMAGE_KEY, MASK_KEY, RECORD_KEY, Entry, read_tar, samples
 from skindualgen.files import sha256_file
 from skindualgen.verify.deviations import Deviation, Tally
@@ -233,12 +239,13 @@ def _record_of_text(text: bytes | None, key: str, place: str) -> PairRecord | De
 
 
 def _stored_in_table(path: Path, name: str, pictures: bool) -> Iterator[StoredPair | Deviation]:
-    columns = [*GENERATED_COLUMNS, *(PICTURES if pictures else ())]
     try:
-        table = open_table(path, name, [*GENERATED_COLUMNS, *PICTURES])
+        table = open_table(path, name, [*GENERATED_COLUMNS.keys() - {ADDED_LATER}, *PICTURES])
     except InputError as error:
         yield Deviation("unreadable", name, error.got, error.expected)
         return
+    held = [column for column in GENERATED_COLUMNS if column in table.schema_arrow.names]
+    columns = [*held, *(PICTURES if pictures else ())]
     with table:
         for group in range(table.num_row_groups):  # each is a chunk of the production
             try:
@@ -254,16 +261,17 @@ def _pair_of_row(row: Mapping[str, Any], name: str) -> Iterator[StoredPair | Dev
     isic_id = str(row["isic_id"])
     place = f"{name}/{isic_id}"
     image, mask = ((row.get(column) or {}).get("bytes") for column in PICTURES)
-    fields = {column: row[column] for column in GENERATED_COLUMNS if row[column] is not None}
-    fields |= {"file_name": f"{IMAGES_DIR}/{isic_id}.png", "mask_file_name": f"{MASKS_DIR}/{isic_id}.png"}
+    files = {"file_name": f"{IMAGES_DIR}/{isic_id}.png", "mask_file_name": f"{MASKS_DIR}/{isic_id}.png"}
     record, wrong = None, None
     try:
-        fields["scores"] = json.loads(fields.pop("scores_json", "null"))
-        record = PairRecord.model_validate(fields)
+        fields = generated_fields({column: row.get(column) for column in GENERATED_COLUMNS})
+        record = PairRecord.model_validate(fields | files)
     except ValidationError as error:
         wrong = bad_record(place, "", error)
     except ValueError as error:
-        wrong = Deviation("bad_record", place, f"scores that are not JSON: {error}", "a record of a pair")
+        wrong = Deviation(
+            "bad_record", place, f"scores or further fields that are no JSON object: {error}", "a record of a pair"
+        )
     if wrong is not None:
         yield wrong
     yield StoredPair(place, record, image, mask)
