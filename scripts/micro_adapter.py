@@ -23,7 +23,9 @@ ADAPTER = "default"
 
 
 def merged_weight(layer: nn.Module) -> Tensor:
-    """Weight of the layer with its low-rank update, in the layer's shape."""
+    """Weight of the layer with its low-rank update, in the layer's shape; without it where adapters are disabled."""
+    if layer.disable_adapters:
+        return layer.get_base_layer().weight
     down, up = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER].weight
     weight = layer.get_base_layer().weight
     return torch.addmm(weight.flatten(1), up.flatten(1), down.flatten(1), alpha=layer.scaling[ADAPTER]).view_as(weight)

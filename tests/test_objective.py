@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from skindualgen.codec import DEFAULT_CODEC
 from skindualgen.config import LossSettings, NoiseSettings
-from skindualgen.losses import add_noise, prediction_target, velocity_target
+from skindualgen.losses import add_noise, min_snr_weight, prediction_target, snr_of, velocity_target
 from skindualgen.training.objective import FIELD_SHARPNESS, Noise, draw_noise, joint_loss, read_mask, term_means
 
 ALPHAS = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").alphas_cumprod
@@ -65,6 +65,30 @@ def loss_of(
         codec=DEFAULT_CODEC,
     )
     return loss, term_means(sums)
+
+
+def test_the_base_is_kept_but_where_a_mask_is_given() -> None:
+    """Pairs with a clean photograph or a given mask have no such term; the others that of their distance."""
+    noise = some_noise([500, 500, 0, 300], [500, 0, 400, 700])
+    latents, codes = pairs()
+    answer = torch.zeros(4, latents.shape[1] + codes.shape[1], 8, 8)
+    seen = []
+
+    def base(noisy: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+        seen.append((noisy, timesteps, text))
+        return torch.full_like(noisy, 2.0)
+
+    settings = LossSettings(image=0, mask=0, dice=0, bce=0, base=0.5, snr_gamma=1e9)
+    arguments = (latents, codes, torch.ones(4, dtype=torch.bool), TEXT, noise)
+    fixed = {"alphas_cumprod": ALPHAS, "prediction_type": "v_prediction", "codec": DEFAULT_CODEC}
+    loss, sums = joint_loss(Recorder(answer), *arguments, **fixed, settings=settings, base_prediction=base)
+    weight = min_snr_weight(snr_of(ALPHAS[torch.tensor([500, 300])]), "v_prediction", 1e9)
+    assert loss.item() == pytest.approx(0.5 * float((weight * 4.0).sum()) / 4)
+    assert sums["base"][1] == 2
+    ((noisy, timesteps, _),) = seen  # it is not asked of what does not count
+    assert timesteps.tolist() == [500, 300] and noisy.shape == (2, *latents.shape[1:])
+    without, _ = joint_loss(Recorder(answer), *arguments, **fixed, settings=settings)
+    assert without == 0
 
 
 def perfect(noise: Noise, kind: str) -> Tensor:

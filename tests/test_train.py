@@ -594,7 +594,8 @@ def test_the_bases_own_filters_can_stay(tmp_path: Path, phantom_data: Path, tiny
     """``freeze_base_filters``: of the first and last convolution only what is the mask's changes, decay or not."""
     settings = {"adam_weight_decay": 0.5, "new_layer_learning_rate": 1e-2, "lr_warmup_steps": 0}
     for frozen in (True, False):
-        config = tiny_config(phantom_data, tmp_path, tiny_base, freeze_base_filters=frozen, **settings)
+        loss = {"base": 1.0 if frozen else 0.0}
+        config = tiny_config(phantom_data, tmp_path, tiny_base, freeze_base_filters=frozen, loss=loss, **settings)
         base, image = load_base(tiny_base), 4
         trainer, batches = trainer_of(config)
         for _ in range(2):
@@ -609,6 +610,21 @@ def test_the_bases_own_filters_can_stay(tmp_path: Path, phantom_data: Path, tiny
         ]
         assert stayed == [frozen] * 4
         assert conv_in.weight[:, image:].abs().min() > 0 and conv_out.weight[image:].abs().min() > 0
+
+
+def test_without_its_adapter_the_trained_model_is_the_base(tmp_path: Path, phantom_data: Path, tiny_base: Path) -> None:
+    """``loss.base`` compares with it; the term is 0 at first, and its gradient goes to what is trained alone."""
+    config = tiny_config(phantom_data, tmp_path, tiny_base, loss={"base": 1.0}, learning_rate=1e-2, lr_warmup_steps=0)
+    trainer, batches = trainer_of(config)
+    terms = [trainer.train_step(batches) for _ in range(3)]
+    assert terms[0]["base"] < 1e-9 and terms[2]["base"] > 1e-6
+    unet, generator = load_base(tiny_base).unet, torch.Generator().manual_seed(0)
+    noisy, text = torch.randn(2, 4, 8, 8, generator=generator), torch.randn(2, 77, 32, generator=generator)
+    timesteps = torch.tensor([10, 900])
+    with torch.no_grad():
+        expected = unet(noisy, timesteps, text).sample
+    torch.testing.assert_close(trainer.base_prediction(noisy, timesteps, text), expected, rtol=1e-5, atol=1e-6)
+    assert all(p.requires_grad for p in trainer.parameters)
 
 
 @pytest.mark.parametrize(("size", "processor"), [(128, "AttnProcessor"), (136, "AttnProcessor2_0")])

@@ -98,6 +98,9 @@ class LossSettings(Settings):
     dice: float = Field(0.1, ge=0, description="soft Dice of the decoded mask")
     bce: float = Field(0.1, ge=0, description="binary cross-entropy of the decoded mask")
     lesion: float = Field(1.0, ge=0, description="extra weight of lesion cells in the image term")
+    base: float = Field(
+        0.0, ge=0, description="image half against what the base itself predicts: its pictures are kept"
+    )
     consistency: float = Field(0.0, ge=0, description="mask read from the estimated image against the joint mask")
     snr_gamma: float = Field(5.0, gt=0, description="gamma of the min-SNR weights")
 

@@ -79,6 +79,10 @@ def draw_noise(
     return Noise(image, mask, t_image, t_mask)
 
 
+BasePrediction = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Noisy image latents [b, c, h/8, w/8], timesteps [b] and text states [b, tokens, width] -> the base's prediction."""
+
+
 def joint_loss(
     unet: nn.Module,
     latents: Tensor,
@@ -91,6 +95,7 @@ def joint_loss(
     alphas_cumprod: Tensor,
     prediction_type: str,
     settings: LossSettings,
+    base_prediction: BasePrediction | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Compute the weighted sum of all terms.
 
@@ -104,6 +109,7 @@ def joint_loss(
         alphas_cumprod: [timesteps], of the base's scheduler.
         prediction_type: of the image half, the base's.
         settings: weights of the terms.
+        base_prediction: what the base makes of noisy latents, timesteps and text states; without it, no term "base".
 
     Returns:
         The scalar loss, and of each term, detached and unweighted, [2]: the sum over the pairs it applies to, and how
@@ -130,6 +136,14 @@ def joint_loss(
             lesion = 1 + settings.lesion * share * has_mask.view(-1, 1, 1, 1)
         image_target = prediction_target(latents, noise.image, a_image, prediction_type)
         per_sample["image"] = (weight * weighted_mse(image_out, image_target, lesion), asked_image)
+    if settings.base and base_prediction is not None:
+        weight = min_snr_weight(snr_of(abar_image), prediction_type, settings.snr_gamma)
+        # Where the mask is given, the picture is to follow it, of which the base knows nothing.
+        kept = asked_image & (noise.t_mask != CLEAN_TIMESTEP)
+        own = image_out.detach().clone()
+        if kept.any():
+            own[kept] = base_prediction(noisy_image[kept], noise.t_image[kept], text[kept]).float()
+        per_sample["base"] = (weight * weighted_mse(image_out, own), kept)
     if settings.mask:
         weight = velocity_weight(snr_of(abar_mask), settings.snr_gamma)
         mask_target = velocity_target(codes, noise.mask, a_mask)

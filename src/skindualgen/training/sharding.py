@@ -45,12 +45,13 @@ def take_sharding(config: TrainConfig, accelerator: Accelerator) -> None:
         "optimizer adamw8bit": config.optimizer == "adamw8bit",
         "compile": config.compile,
         "freeze_base_filters": config.freeze_base_filters,
+        "loss.base": config.loss.base > 0,
     }
     if any(refused.values()):
         raise InputError(
             f"FSDP with {', '.join(name for name, found in refused.items() if found)}",
             "fsdp_version 2 as in examples/fsdp.yaml, mixed_precision bf16 or fp32, optimizer adamw, no compile, no "
-            "freeze_base_filters; gradient_checkpointing is a setting of the training",
+            "freeze_base_filters, no loss.base; gradient_checkpointing is a setting of the training",
             f"change that, {DDP}",
         )
     plugin.mixed_precision_policy = MixedPrecisionPolicy(cast_forward_inputs=False)

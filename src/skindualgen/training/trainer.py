@@ -30,7 +30,7 @@ from skindualgen.model.adapter import (
     trainable_parameters,
 )
 from skindualgen.model.bases import Base, zero_terminal_snr
-from skindualgen.model.joint_unet import freeze_base_filters, widen_unet
+from skindualgen.model.joint_unet import freeze_base_filters, joint_prediction, widen_unet
 from skindualgen.training.batches import Batch, seed_of
 from skindualgen.training.objective import joint_loss, term_means
 from skindualgen.training.optimizer import make_optimizer, parameter_groups, rate_factor
@@ -168,6 +168,7 @@ class Trainer:
                         prediction_type=self.base.prediction_type,
                         settings=config.loss,
                         codec=self.codec,
+                        base_prediction=self.base_prediction,
                     )
                 if not torch.isfinite(loss):
                     raise NonFiniteLossError("loss", loss.item(), self.step, batch, terms)
@@ -189,6 +190,14 @@ class Trainer:
             loss_sum = accelerator.reduce(loss_sum, "mean")
             sums = {name: accelerator.reduce(value) for name, value in sums.items()}
         return {"loss": loss_sum.item(), **term_means(sums), "grad_norm": float(norm)}
+
+    @torch.no_grad()
+    def base_prediction(self, noisy: Tensor, timesteps: Tensor, text: Tensor) -> Tensor:
+        """What the base predicts, of which no second copy is needed: the model without its adapter is the base."""
+        model = self.accelerator.unwrap_model(self.model)
+        codes = noisy.new_zeros((len(noisy), self.codec.channels * len(self.classes), *noisy.shape[2:]))
+        with model.disable_adapter():
+            return joint_prediction(model, noisy, codes, timesteps, torch.zeros_like(timesteps), text)[0]
 
     @contextmanager
     def averaged(self) -> Iterator[PeftModel]:
