@@ -173,7 +173,8 @@ def read_text(path: Path) -> str:
         text = data.decode(_encoding(data))
     except UnicodeDecodeError:
         raise InputError(f"{path.name}, which is not UTF-8", "a table in UTF-8", "save it as UTF-8") from None
-    if "\0" in text:  # UTF-16 without a byte order mark, or UTF-32, is valid UTF-8 as well.
+    # UTF-16 without a byte order mark, or UTF-32, is valid UTF-8 as well, with a zero byte to each letter or three.
+    if text.count("\0") > len(text) // 3:
         raise InputError(f"{path.name}, which holds zero bytes", "a table in UTF-8", "save it as UTF-8")
     return text
 
