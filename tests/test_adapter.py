@@ -32,7 +32,6 @@ from skindualgen.model.adapter import (
 )
 from skindualgen.model.bases import load_base
 from skindualgen.model.joint_unet import joint_prediction, widen_unet
-from skindualgen.model.registry import EARLIER_MICRO
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
@@ -186,15 +185,6 @@ def test_another_base_is_refused_by_name(tiny_adapter: Path, tiny_v_base: Path, 
     assert own.base_id in message and other.base_id in message
     with pytest.raises(InputError, match="an adapter of base"):  # its tensors would fit: only the hash tells
         restore_adapter(other, tiny_adapter)
-
-
-def test_an_adapter_of_an_earlier_bundled_base_says_where_that_is(tiny_adapter: Path, tiny_base: Path, tmp_path: Path):
-    folder = tmp_path / "adapter"
-    shutil.copytree(tiny_adapter, folder)
-    header = read_header(folder) | {"base_id": "micro", "base_sha256": next(iter(EARLIER_MICRO))}
-    save_file(load_file(folder / WEIGHTS_FILE), folder / WEIGHTS_FILE, {"skindualgen": json.dumps(header)})
-    with pytest.raises(InputError, match=r"version 0\.1\.0 of skindualgen bundles: .*bundled/micro with --base"):
-        load_adapter(load_base(tiny_base), folder)
 
 
 def test_another_base_can_be_allowed(

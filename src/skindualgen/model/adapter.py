@@ -25,7 +25,7 @@ from skindualgen.model.bases import BUILTIN_ADAPTER, Base
 from skindualgen.model.card import adapter_card, base_place
 from skindualgen.model.hub import fetch_adapter
 from skindualgen.model.joint_unet import NEW_MODULES, widen_unet
-from skindualgen.model.registry import hub_candidates, where_to_find
+from skindualgen.model.registry import hub_candidates
 
 logger = logging.getLogger(__name__)
 
@@ -242,7 +242,7 @@ def restore_adapter(base: Base, folder: Path, *, allow_base_mismatch: bool = Fal
             raise InputError(
                 f"an adapter of {theirs}",
                 f"one of {ours}",
-                f"{where_to_find(header['base_sha256'])}; if you know that both are alike, --allow-base-mismatch",
+                "give the adapter's own base with --base; if you know that both are alike, --allow-base-mismatch",
             )
         logger.warning("An adapter of %s is used on %s, as was allowed", theirs, ours)
     config = LoraConfig.from_pretrained(str(folder))
