@@ -293,6 +293,35 @@ def test_same_aspect(first: tuple[int, int], second: tuple[int, int], same: bool
     assert same_aspect(second, first) is same
 
 
+def ring(side: int, width: float) -> NDArray[np.uint8]:
+    """A circle of a diameter of 60 % of the side, drawn with a line of this width in px."""
+    rows, columns = np.mgrid[:side, :side] - (side - 1) / 2
+    from_line = np.abs(np.hypot(rows, columns) - side * 0.3)
+    return ((from_line <= width / 2) * 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("side", "width"), [(48, 1.5), (400, 1.5), (400, 8), (900, 2), (2000, 1.5)])
+def test_an_outline_is_no_mask(side: int, width: float) -> None:
+    """Its pixels are the lesion's edge, however thin they are beside the grid that is looked at."""
+    with pytest.raises(ItemError) as refused:
+        load_mask(ring(side, width))
+    assert refused.value.code == "mask_line"
+    load_mask(ring(side, width), allow_uniform=True)  # of a data set folder that is there, masks are as they are
+
+
+@pytest.mark.parametrize("width", [0.1, 0.2])
+def test_a_thick_ring_and_a_thin_streak_are_masks(width: float) -> None:
+    load_mask(ring(400, width * 400))
+    streak = np.zeros((400, 400), np.uint8)
+    streak[198:202, 50:350] = 255
+    load_mask(streak)
+
+
+def test_a_folder_with_an_outline_goes_on_without_it(source: Path) -> None:
+    mask_case(source, ring(48, 1.5))
+    assert reason_of(source) == "mask_line"
+
+
 @pytest.mark.parametrize(("value", "reason"), [(0, "mask_empty"), (255, "mask_full"), (1, "mask_full")])
 def test_all_empty_and_all_full_mask(source: Path, value: int, reason: str) -> None:
     mask_case(source, np.full((48, 48), value, np.uint8))

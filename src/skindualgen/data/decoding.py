@@ -65,6 +65,7 @@ REMEDIES: dict[str, tuple[str, str]] = {
     "mask_aspect": ("a mask of its photograph's aspect", "give the mask that belongs to the photograph"),
     "mask_orientation": ("a photograph stored upright", "save the photograph upright, without the EXIF orientation"),
     "mask_empty": ("a lesion and skin around it", "draw the lesion in white, or leave the mask out"),
+    "mask_line": ("the lesion filled, not its outline", "fill the outlines, or leave the mask out"),
     "mask_full": ("a lesion and skin around it", "draw the lesion in white on black, or leave the mask out"),
 }
 """Reason code -> what would have been right, and what to do, in an `InputError`; else `READABLE`."""

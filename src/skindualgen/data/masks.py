@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 from skindualgen.data.arrays import Values, mask_items
 from skindualgen.data.decoding import (
@@ -38,6 +39,10 @@ MASK_SHARE = 0.95
 corners, skin varies more."""
 SAMPLED_SIDE_PX = 256
 """Shorter side of the grid of pixels that are looked at."""
+LINE_SHARE = 0.5
+"""Share of what it encloses, itself included, up to which a mask may be a line around a lesion."""
+LINE_WIDTH = 0.06
+"""Width of a line at most, as a share of the shorter side."""
 
 
 def load_mask(
@@ -65,7 +70,7 @@ def load_mask(
 
     Raises:
         ItemError: another aspect, several colours, soft or with more than two labels, empty or full, or its orientation
-            is not known.
+            is not known; or a line around a lesion.
     """
     adjustments: list[Adjustment] = []
     if not isinstance(source, (Path, bytes, Image.Image)):
@@ -85,6 +90,8 @@ def load_mask(
         raise ItemError("mask_empty", "no lesion pixel")
     if not allow_uniform and levels.all():
         raise ItemError("mask_full", "no background pixel")
+    if not allow_uniform and labels is None:
+        _refuse_line(levels)
     mask = Image.fromarray(levels)
     if decoded is not None and decoded.orientation != 1:
         adjustments.append(Adjustment("mask_exif_rotated", f"orientation {decoded.orientation}"))
@@ -112,6 +119,22 @@ def looks_like_mask(picture: Image.Image) -> str | None:
     colour = np.median(rest, axis=0).round().astype(int)
     share = (len(values) - len(rest) + (np.abs(rest - colour) <= ONE_COLOUR).all(axis=1).sum()) / len(values)
     return f"{share:.1%} of it black or {tuple(colour.tolist())}" if share >= MASK_SHARE else None
+
+
+def _refuse_line(levels: NDArray[np.uint8]) -> None:
+    """Refuse a mask [h, w] that is a closed line: its pixels are a lesion's edge, and the lesion lies inside.
+
+    Raises:
+        ItemError: with the code "mask_line".
+    """
+    small = Image.fromarray(levels).reduce(max(1, min(levels.shape) // SAMPLED_SIDE_PX))
+    line = np.asarray(small) > 0  # a line of one pixel stays whole
+    share = line.sum() / ndimage.binary_fill_holes(line).sum()
+    if share > LINE_SHARE:
+        return
+    width = 2 * ndimage.distance_transform_edt(np.pad(line, 1)).max()
+    if width <= max(3, LINE_WIDTH * min(line.shape)):
+        raise ItemError("mask_line", f"a line that is {share:.0%} of what it encloses")
 
 
 def lesion_pixels(mask: Image.Image) -> NDArray[np.bool_]:
