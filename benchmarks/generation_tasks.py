@@ -94,6 +94,22 @@ def joint_pipeline(setup: Setup, base: Base | None = None) -> SkinDualGenPipelin
     return pipeline
 
 
+def image_pipeline(base: Base) -> StableDiffusionPipeline:
+    """The stock one around ``base``'s parts, quiet."""
+    pipeline = StableDiffusionPipeline(
+        base.vae,
+        base.text_encoder,
+        base.tokenizer,
+        base.unet,
+        scheduler_of(base),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
 def draws(setup: Setup, kinds: tuple[str, ...]) -> dict[str, Draw]:
     """The kinds of drawing to compare, by name; nothing is loaded that none of them needs."""
     torch.set_num_threads(setup.threads)
@@ -111,17 +127,7 @@ def draws(setup: Setup, kinds: tuple[str, ...]) -> dict[str, Draw]:
             width=setup.size,
         )
     if base is not None and IMAGE in kinds:
-        stock = StableDiffusionPipeline(
-            base.vae,
-            base.text_encoder,
-            base.tokenizer,
-            base.unet,
-            scheduler_of(base),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
-        stock.set_progress_bar_config(disable=True)
+        stock = image_pipeline(base)
         made[IMAGE] = lambda index: stock(
             _prompts(setup),
             generator=_generators(setup, index),

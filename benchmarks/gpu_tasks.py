@@ -7,16 +7,17 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from generation_tasks import PROMPTS, scheduler_of
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from generation_tasks import PROMPTS, image_pipeline, scheduler_of
 from image_lora import ImageLora
-from sd2_folder import SD2_BASE, SD2_SCHEDULER, TOKENS, Architecture
+from sd2_folder import SD2_BASE, SD2_SCHEDULER, TINY, TOKENS
 from training_tasks import Setup as TrainingSetup
 from training_tasks import write_data
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -39,29 +40,6 @@ from skindualgen.training.trainer import Trainer
 
 Row = dict[str, Any]
 CLIP_WORDS = 49_408
-TINY = Architecture(
-    unet={
-        "sample_size": 8,
-        "block_out_channels": (32, 64),
-        "layers_per_block": 1,
-        "cross_attention_dim": 32,
-        "attention_head_dim": (2, 4),
-        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-        "norm_num_groups": 16,
-        "use_linear_projection": True,
-    },
-    vae={
-        "block_out_channels": (16,) * 4,
-        "down_block_types": ("DownEncoderBlock2D",) * 4,
-        "up_block_types": ("UpDecoderBlock2D",) * 4,
-        "latent_channels": 4,
-        "norm_num_groups": 8,
-        "scaling_factor": 0.18215,
-    },
-    text_encoder={"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4},
-)
-"""of Stable Diffusion 2.0's block types, for a run that shows that all of this works"""
 
 
 @dataclass(frozen=True)
@@ -141,30 +119,19 @@ def generation(setup: Setup) -> Iterator[Row]:
     base = random_base(setup)
     unet = widen_unet(base.unet, share=True).eval()
     pair = SkinDualGenPipeline(base.vae, base.text_encoder, base.tokenizer, unet, scheduler_of(base))
-    image = StableDiffusionPipeline(
-        base.vae,
-        base.text_encoder,
-        base.tokenizer,
-        base.unet,
-        scheduler_of(base),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    pair.set_progress_bar_config(disable=True)
+    kinds = {"pair": pair.to(setup.device), "image only": image_pipeline(base).to(setup.device)}
     for batch in setup.batches[:: len(setup.batches) - 1]:
         for steps, guidance in ((20, 3.0), (4, 1.0)):
-            for name, pipeline in (("pair", pair), ("image only", image)):
-                pipeline.to(setup.device).set_progress_bar_config(disable=True)
-
-                def draw(pipeline: Any = pipeline, steps: int = steps, guidance: float = guidance) -> None:
-                    pipeline(
-                        [PROMPTS[0]] * batch,  # noqa: B023
-                        num_inference_steps=2 if setup.tiny else steps,
-                        guidance_scale=guidance,
-                        height=setup.size,
-                        width=setup.size,
-                    )
-
+            for name, pipeline in kinds.items():
+                draw = partial(
+                    pipeline,
+                    [PROMPTS[0]] * batch,
+                    num_inference_steps=2 if setup.tiny else steps,
+                    guidance_scale=guidance,
+                    height=setup.size,
+                    width=setup.size,
+                )
                 passes = steps * (2 if guidance > 1 else 1)
                 yield {"kind": name, "passes": passes, "batch": batch} | measured(setup, draw, batch)
 

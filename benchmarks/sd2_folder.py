@@ -63,6 +63,35 @@ SD2_BASE = Architecture(
     },
 )
 """configurations of stable-diffusion-2-base; whatever is not named is the classes' default"""
+TINY = Architecture(
+    unet={
+        "sample_size": 8,
+        "block_out_channels": (32, 64),
+        "layers_per_block": 1,
+        "cross_attention_dim": 32,
+        "attention_head_dim": (2, 4),
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+        "norm_num_groups": 16,
+        "use_linear_projection": True,
+    },
+    vae={
+        "block_out_channels": (16,) * 4,
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "latent_channels": 4,
+        "norm_num_groups": 8,
+        "scaling_factor": 0.18215,
+    },
+    text_encoder={
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "projection_dim": 32,
+    },
+)
+"""of the same block types, at a size that any machine runs at once"""
 SD2_PARAMETERS = {"unet": 865_910_724, "vae": 83_653_863, "text_encoder": 340_387_840}
 SD2_SCHEDULER = {
     "beta_start": 0.00085,

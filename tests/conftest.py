@@ -232,6 +232,14 @@ def v_pipe(tiny_v_adapter: Path) -> SkinDualGenPipeline:
     return quiet_pipeline(tiny_v_adapter)
 
 
+@pytest.fixture
+def own_threads() -> Iterator[None]:
+    """For modules that call commands here, which set torch's threads for their process: that of other tests too."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(params=["epsilon", "v_prediction"])
 def either(
     request: pytest.FixtureRequest, pipe: SkinDualGenPipeline, v_pipe: SkinDualGenPipeline

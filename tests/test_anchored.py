@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -25,13 +24,7 @@ from skindualgen.production.jitter import jittered
 from skindualgen.production.source import RequestList
 from tiny import write_two_class_data
 
-
-@pytest.fixture(autouse=True)
-def own_threads() -> Any:
-    """The command sets torch's threads for its process, which is that of the other tests here."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("own_threads")
 
 
 def generate(adapter: Path, out: Path, *more: str | Path, steps: int = 4) -> Result:

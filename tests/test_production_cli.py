@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -29,12 +28,7 @@ a nevus,nevus,,3,100,false
 """
 
 
-@pytest.fixture(autouse=True)
-def own_threads() -> Any:
-    """The command sets torch's threads for its process, which is that of the other tests here."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("own_threads")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
@@ -39,12 +39,7 @@ BACK = ((), (1,), (0,), (0, 1))
 """axes of a picture [h, w] that each draw flips"""
 
 
-@pytest.fixture(autouse=True)
-def own_threads() -> Any:
-    """The command sets torch's threads for its process, which is that of the other tests here."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("own_threads")
 
 
 @pytest.fixture

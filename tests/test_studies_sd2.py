@@ -17,8 +17,6 @@ import torch
 from diffusers import StableDiffusionPipeline
 from typer.testing import CliRunner
 
-from tiny import tiny_unet
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "studies"))
@@ -32,7 +30,7 @@ from sd2_folder import (
     SD2_BASE,
     SD2_PARAMETERS,
     SD2_SCHEDULER,
-    Architecture,
+    TINY,
     clip_tokenizer,
     count_parameters,
     write_base,
@@ -49,24 +47,6 @@ from skindualgen.model.registry import KNOWN_BASES
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
 
 SIZE_PX = 64
-TINY = Architecture(
-    unet={key: value for key, value in tiny_unet().config.items() if not key.startswith("_")},
-    vae={
-        "block_out_channels": (16,) * 4,
-        "down_block_types": ("DownEncoderBlock2D",) * 4,
-        "up_block_types": ("UpDecoderBlock2D",) * 4,
-        "latent_channels": 4,
-        "norm_num_groups": 8,
-        "scaling_factor": 0.18215,
-    },
-    text_encoder={
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "projection_dim": 32,
-    },
-)
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,8 @@ from skindualgen.data.manifest import read_dataset_info
 MaskClasses = Mapping[str, int]
 """Name of a class -> its level, descending: the lesion first."""
 LESION_ONLY: MaskClasses = {"lesion": 255}
+IGNORED_LEVELS: MaskClasses = {"ignored": 255}
+"""Of a picture of ignored pixels."""
 LOWEST_LEVEL, HIGHEST_LEVEL = 128, 255
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.decoding import FORMATS, ItemError
 from skindualgen.data.images import Photograph, load_photograph
-from skindualgen.data.mask_classes import read_class_mask, read_mask_classes
+from skindualgen.data.mask_classes import IGNORED_LEVELS, read_class_mask, read_mask_classes
 from skindualgen.data.masks import RESIZED, load_mask
 
 
@@ -79,7 +79,7 @@ def read_ignore(root: Path, record: PairRecord) -> Image.Image | None:
     path = root / record.ignore_file_name
     _check_there(path)
     try:
-        return read_class_mask(path, {"ignored": 255}, _stored_size(root / str(record.mask_file_name)))
+        return read_class_mask(path, IGNORED_LEVELS, _stored_size(root / str(record.mask_file_name)))
     except ItemError as error:
         raise error.input_error(str(path)) from None
 

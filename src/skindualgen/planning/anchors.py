@@ -152,26 +152,24 @@ class Anchoring:
             )
         return records
 
-    def _mask_files(self) -> list[PairRecord]:
-        """The masks of a plain folder."""
-        files = mask_files(self.root)
+    def _plain_files(self, what: str, files: list[Path], endings: Sequence[str]) -> list[Path]:
+        """The files as they are; refuse a folder without any."""
         if not files:
             raise InputError(
-                f"{self.root} without {METADATA_FILE} and without any mask",
-                f"a data set folder, or masks ({', '.join(PICTURES)})",
+                f"{self.root} without {METADATA_FILE} and without any {what}",
+                f"a data set folder, or {what}s ({', '.join(endings)})",
                 "check the path",
             )
+        return files
+
+    def _mask_files(self) -> list[PairRecord]:
+        """The masks of a plain folder."""
+        files = self._plain_files("mask", mask_files(self.root), PICTURES)
         return [PairRecord(file_name=path.name, mask_file_name=path.name, isic_id=path.stem) for path in files]
 
     def _photograph_files(self) -> list[PairRecord]:
         """The photographs of a plain folder."""
-        files = photograph_files(self.root)
-        if not files:
-            raise InputError(
-                f"{self.root} without {METADATA_FILE} and without any photograph",
-                f"a data set folder, or photographs ({', '.join(SUFFIXES)})",
-                "check the path",
-            )
+        files = self._plain_files("photograph", photograph_files(self.root), SUFFIXES)
         broken = []
         for path in files:  # all of them now, and not one after some hours
             try:

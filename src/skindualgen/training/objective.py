@@ -128,22 +128,21 @@ def joint_loss(
     target_mask = (codec.decode(codes) > 0).float()  # [b, k, h, w]
     per_sample: dict[str, tuple[Tensor, Tensor]] = {}
 
+    image_weight = min_snr_weight(snr_of(abar_image), prediction_type, settings.snr_gamma)
     if settings.image:
-        weight = min_snr_weight(snr_of(abar_image), prediction_type, settings.snr_gamma)
         lesion = None
         if settings.lesion:
             share = torch.nn.functional.avg_pool2d(target_mask[:, :1], CELL_PX)  # [b, 1, h/8, w/8]
             lesion = 1 + settings.lesion * share * has_mask.view(-1, 1, 1, 1)
         image_target = prediction_target(latents, noise.image, a_image, prediction_type)
-        per_sample["image"] = (weight * weighted_mse(image_out, image_target, lesion), asked_image)
+        per_sample["image"] = (image_weight * weighted_mse(image_out, image_target, lesion), asked_image)
     if settings.base and base_prediction is not None:
-        weight = min_snr_weight(snr_of(abar_image), prediction_type, settings.snr_gamma)
         # Where the mask is given, the picture is to follow it, of which the base knows nothing.
         kept = asked_image & (noise.t_mask != CLEAN_TIMESTEP)
         own = image_out.detach().clone()
         if kept.any():
             own[kept] = base_prediction(noisy_image[kept], noise.t_image[kept], text[kept]).float()
-        per_sample["base"] = (weight * weighted_mse(image_out, own), kept)
+        per_sample["base"] = (image_weight * weighted_mse(image_out, own), kept)
     if settings.mask:
         weight = velocity_weight(snr_of(abar_mask), settings.snr_gamma)
         mask_target = velocity_target(codes, noise.mask, a_mask)

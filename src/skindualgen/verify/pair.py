@@ -16,7 +16,7 @@ from PIL import Image
 
 from skindualgen.contracts import FILE_FIELDS, PairRecord, Report, listed
 from skindualgen.data.images import FORMATS
-from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses
+from skindualgen.data.mask_classes import IGNORED_LEVELS, LESION_ONLY, MaskClasses
 from skindualgen.files import sha256_bytes
 from skindualgen.marks.c2pa import CredentialState, checkable, credentials_in, may_have_credentials
 from skindualgen.marks.embed import Embedded, embedded_in
@@ -24,8 +24,6 @@ from skindualgen.marks.xmp import TRAINED_ALGORITHMIC_MEDIA
 from skindualgen.verify.deviations import Deviation, Tally
 from skindualgen.verify.register import Register
 
-IGNORED_LEVELS: MaskClasses = {"ignored": 255}
-"""Of a picture of ignored pixels."""
 SHOWN = 5
 """values that a message names"""
 
