@@ -192,7 +192,7 @@ def test_a_mask_that_would_leave_the_frame_is_deformed_less() -> None:
         (["--prompt", "a nevus", "--jitter", "affine"], "--jitter without --masks"),
         (["--masks", "DATA", "--jitter", "affine,warp"], "one or both of affine,elastic"),
         (["--inpaint", "lesion"], "one of --inpaint and --onto"),
-        (["--masks", "EMPTY"], "without any mask"),
+        (["--masks", "EMPTY"], "without masks"),
         (["--redraw", "VAL"], "no"),
         (["--redraw", "CLASSES"], "masks of the lesion alone"),
     ],

@@ -12,8 +12,10 @@ from skindualgen.exchange.source import Source
 from skindualgen.planning.prompt_files import read_prompts
 
 
-@pytest.mark.parametrize("name", ["not_melanoma", "nonmelanoma", "normal", "negative"])
-def test_class_that_denies_is_no_diagnosis(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["not_melanoma", "nonmelanoma", "normal", "negative", "hair", "Normal-Skin", "pen_marks", "ruler"]
+)
+def test_class_that_denies_or_lies_beside_lesions_is_no_diagnosis(name: str, tmp_path: Path) -> None:
     source = yolo(tmp_path / "yolo", "0 0.1 0.1 0.5 0.1 0.5 0.5\n")
     data = source / "data.yaml"
     data.write_text(data.read_text().replace("melanoma", name))

@@ -229,8 +229,9 @@ def test_shares_of_draws_by_hand() -> None:
         (["--read", "PHOTOS", "--watermark"], "a signature or a watermark for real photographs"),
         (["--read", "PHOTOS", "--shards", "parquet"], "Parquet shards for photographs that are read"),
         (["--read", "BROKEN"], "1 photographs of"),
-        (["--read", "EMPTY"], "without any photograph"),
+        (["--read", "EMPTY"], "without photographs"),
         (["--read", "MASKED"], "no photograph to read"),
+        (["--read", "TWICE"], "one photograph per stem"),
     ],
 )
 def test_what_cannot_be_is_refused(
@@ -238,6 +239,11 @@ def test_what_cannot_be_is_refused(
 ) -> None:
     places = {"PHOTOS": photographs, "MASKED": phantom_data, "EMPTY": tmp_path / "empty", "BROKEN": tmp_path / "broken"}
     places["EMPTY"].mkdir()
+    if "TWICE" in options:
+        places["TWICE"] = tmp_path / "twice"
+        places["TWICE"].mkdir()
+        for name in ("a.png", "a.bmp"):
+            Image.new("RGB", (64, 64), "tan").save(places["TWICE"] / name)
     if "BROKEN" in options:
         shutil.copytree(photographs, places["BROKEN"])
         (places["BROKEN"] / "cut.jpg").write_bytes(b"\xff\xd8\xff")

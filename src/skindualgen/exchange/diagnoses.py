@@ -20,6 +20,13 @@ NO_CLASSES = re.compile(
     r"train(ing)?|val(id|idation)?|dev|test(ing)?) ?\d*"
 )
 """Names of folders and classes that mean a number, a kind of file or a split, and no diagnosis."""
+NO_LESIONS = re.compile(
+    r"((healthy|normal|surrounding|bare|clear) )?skin|hairs?|(air )?bubbles?|rulers?|scales?|gel|ink|"
+    r"((pen|skin|surgical) )?mark(er|ing)?s?|(dark )?(corner|border|frame|vignette|circle)s?|"
+    r"(colou?r )?(chart|patch|patche|sticker)s?|plasters?|tapes?|artefacts?|artifacts?|reflections?|glare|"
+    r"clothes|nails?|person|face|hands?"
+)
+"""Names of classes that are drawn beside lesions: their outlines are no lesion's."""
 
 
 def class_name(record: PairRecord) -> str:
@@ -44,12 +51,15 @@ def stated_class(source: Source, name: str, where: str) -> dict[str, Any]:
         where: what has this class, for the message.
 
     Raises:
-        InputError: the name means a number, a split or a kind of file, or says what the lesion is not.
+        InputError: the name means a number, a split, a kind of file, what is no lesion, or says what the lesion is not.
     """
     words = name.replace("-", " ")  # as names of files and projects write it
     fields = class_fields(words)
     if NO_CLASSES.fullmatch(fields.get("diagnosis", "")):
         raise InputError(f"the class {name!r} of {where}", "the name of a diagnosis", "rename the class")
+    if NO_LESIONS.fullmatch(fields.get("diagnosis", "")):
+        remedy = 'take its outlines out, or call it "lesion" if that is what they are'
+        raise InputError(f"the class {name!r} of {where}", "lesions", remedy)
     if "diagnosis" in fields:
         try:
             diagnosis_name(words, {})

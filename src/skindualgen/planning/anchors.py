@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from skindualgen.contracts import FILE_FIELDS, HASH_FIELDS, METADATA_FILE, InputError, PairRecord, listed
 from skindualgen.data.appearance import form_of
-from skindualgen.data.images import SUFFIXES, ItemError, load_photograph
+from skindualgen.data.images import ItemError, load_photograph
+from skindualgen.data.plain_folder import plain_files
 from skindualgen.data.prompts import prompt_for
 from skindualgen.data.review import read_used
 from skindualgen.data.terms import diagnosis_term
@@ -32,17 +33,6 @@ count: 6 of 8."""
 OF_THE_PAIR = FILE_FIELDS | {"isic_id", "split", "origin", "scores", "review", "seed", "plan_row", "attempt"}
 OF_THE_PAIR |= {"adapter_sha256", "base_sha256", "num_inference_steps", "guidance_scale", "extrapolation"}
 """Fields that a photograph's record has of its own, and its pair with a mask that was read anew."""
-
-
-def mask_files(folder: Path) -> list[Path]:
-    """The masks of a plain folder, by name; it is not searched deeper."""
-    return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in PICTURES)
-
-
-def photograph_files(folder: Path) -> list[Path]:
-    """The photographs of a plain folder, by name; it is not searched deeper."""
-    files = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
-    return sorted(path for path in files if path.is_file())
 
 
 @dataclass(frozen=True)
@@ -127,11 +117,8 @@ class Anchoring:
         return [replace(r, prompt=text, attributes=labels_of(text)) for r, text in zip(made, texts, strict=True)]
 
     def _anchors(self) -> list[PairRecord]:
-        if self.root.is_dir() and not (self.root / METADATA_FILE).is_file():
-            if self.way == "masks":
-                return self._mask_files()
-            if self.way == "read":
-                return self._photograph_files()
+        if self.plain:
+            return self._plain_records()
         with_mask = self.way != "read"
         records = [r for r in read_used(self.root, "train") if (r.mask_file_name is not None) == with_mask]
         if made := [record.isic_id for record in records if record.origin == "synthetic"]:
@@ -152,24 +139,27 @@ class Anchoring:
             )
         return records
 
-    def _plain_files(self, what: str, files: list[Path], endings: Sequence[str]) -> list[Path]:
-        """The files as they are; refuse a folder without any."""
-        if not files:
-            raise InputError(
-                f"{self.root} without {METADATA_FILE} and without any {what}",
-                f"a data set folder, or {what}s ({', '.join(endings)})",
-                "check the path",
-            )
-        return files
+    @property
+    def plain(self) -> bool:
+        """Whether it starts from a folder of files that is no data set."""
+        no_data_set = self.root.is_dir() and not (self.root / METADATA_FILE).is_file()
+        return no_data_set and self.way in ("masks", "read")
 
-    def _mask_files(self) -> list[PairRecord]:
-        """The masks of a plain folder."""
-        files = self._plain_files("mask", mask_files(self.root), PICTURES)
-        return [PairRecord(file_name=path.name, mask_file_name=path.name, isic_id=path.stem) for path in files]
+    def listing(self) -> tuple[list[Path], dict[str, str]]:
+        """The masks or photographs of a folder that is no data set, and the reason for everything else there.
 
-    def _photograph_files(self) -> list[PairRecord]:
-        """The photographs of a plain folder."""
-        files = self._plain_files("photograph", photograph_files(self.root), SUFFIXES)
+        Raises:
+            InputError: of :func:`plain_files`.
+        """
+        if self.way == "masks":
+            return plain_files(self.root, "--masks", what="mask", endings=PICTURES)
+        return plain_files(self.root, "--read")
+
+    def _plain_records(self) -> list[PairRecord]:
+        """What is started from in a folder that is no data set."""
+        files, _ = self.listing()
+        if self.way == "masks":
+            return [PairRecord(file_name=path.name, mask_file_name=path.name, isic_id=path.stem) for path in files]
         broken = []
         for path in files:  # all of them now, and not one after some hours
             try:

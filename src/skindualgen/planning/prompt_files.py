@@ -31,6 +31,8 @@ OF_COMMANDS: Mapping[str, str] = {
 }
 """Columns that would change the pictures and that no row can set -> what to do."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_LIST_MARK = re.compile(r"([-*+\u2022\u2013\u2014]|\(?\d{1,6}[.):])\s+\S|[\u2022]\S")
+"""What lists begin their lines with: it would become a part of the prompt."""
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
@@ -134,6 +136,9 @@ def _text_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             raise InputError(got, "one prompt per line", "name the file .csv or .tsv, or remove the line")
         if prompt.startswith("{") and _is_object(prompt):
             raise InputError(f"{path}, line {line}: a JSON object", "one prompt per line", "name the file .jsonl")
+        if mark := _LIST_MARK.match(prompt):
+            got = f"{path}, line {line}: {prompt[:60]!r}, which begins with the mark {mark[0][:-1].strip()!r} of a list"
+            raise InputError(got, "the prompt alone", "take numbers and bullets away")
         first = False
         yield line, {PROMPT: prompt}
 

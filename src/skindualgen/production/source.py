@@ -10,11 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from skindualgen.contracts import METADATA_FILE, InputError, listed
+from skindualgen.contracts import METADATA_FILE, InputError
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.prompts import clip_token_bound, refuse_long
 from skindualgen.data.review import count_rejected, left_out_line
-from skindualgen.planning.anchors import Anchoring, mask_files, photograph_files
+from skindualgen.planning.anchors import Anchoring
 from skindualgen.planning.looks import completed
 from skindualgen.planning.plan import read_plan
 from skindualgen.planning.prompt_files import read_prompts
@@ -190,12 +190,9 @@ class Sources:
                 tell(f"note: {marked} photographs of {anchoring.root} have a mask and are not read")
             if not reads and unmarked:
                 tell(f"note: {unmarked} photographs of {anchoring.root} have no mask and are not started from")
-        elif anchoring.root.is_dir():
-            what, files = ("photograph", photograph_files) if anchoring.way == "read" else ("mask", mask_files)
-            used = {path.name for path in files(anchoring.root)}
-            others = sorted({path.name for path in anchoring.root.iterdir()} - used)
-            if others := [name for name in others if not name.startswith(".")]:
-                tell(f"note: not used of {anchoring.root}, as no {what} has such an ending: {listed(others, 5)}")
+        elif anchoring.plain:
+            for name, reason in anchoring.listing()[1].items():
+                tell(f"note: not used of {anchoring.root}: {name} ({reason})")
         prompts = self.prompts or ()
         return anchoring.requests(self.seed or 0, count=self.count, per_pair=self.per_pair or 1, prompts=prompts)
 

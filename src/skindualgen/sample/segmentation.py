@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from PIL import Image
 
 from skindualgen.codec import CELL_PX
-from skindualgen.contracts import MASKS_DIR, InputError, Report
-from skindualgen.data.images import SUFFIXES, ItemError, load_photograph
+from skindualgen.contracts import MASKS_DIR, Report
+from skindualgen.data.images import ItemError, load_photograph
 from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses, join_classes
+from skindualgen.data.plain_folder import plain_files
 from skindualgen.files import atomic_path
 from skindualgen.folders import claim, remove_leftovers
 from skindualgen.sample import ENSEMBLE_SIZE
@@ -22,7 +23,6 @@ from skindualgen.sample.outputs import fields_to_classes
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 SEGMENT_FILE = "segment.json"
-SHOWN_FILES = 4
 
 
 @dataclass
@@ -73,7 +73,7 @@ def segment_folder(
     Raises:
         InputError: no photograph there, two of one stem, or ``out`` holds masks of other settings.
     """
-    paths, not_used = _photographs(images)
+    paths, not_used = plain_files(images, "--images")
     steps = num_inference_steps or pipeline.config.default_segment_steps
     settings = {"steps": steps, "ensemble_size": ensemble_size, "clean": clean, "seed": seed}
     claim(out, SEGMENT_FILE, settings | dict(pipeline.config.provenance or {}))
@@ -124,34 +124,6 @@ def field_to_mask(
     """Fields [k, h, w] to a PIL mask (0 / 255, or the levels of k classes) of ``size`` (width, height)."""
     large = F.interpolate(fields[None].float(), (size[1], size[0]), mode="bilinear", align_corners=False)[0]
     return Image.fromarray(join_classes(fields_to_classes(large, clean=clean), classes))
-
-
-def _photographs(images: Path) -> tuple[list[Path], dict[str, str]]:
-    """Photographs of a folder, and the reason for everything else there; hidden files are passed over."""
-    if not images.is_dir():
-        raise InputError(f"--images {images}", "a folder of photographs", "check the path")
-    paths, not_used = [], {}
-    for path in sorted(images.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.is_file() and path.suffix.lower() in SUFFIXES:
-            paths.append(path)
-        elif path.is_file():
-            not_used[path.name] = f"none of {', '.join(SUFFIXES)}"
-        else:
-            not_used[path.name] = "a folder, which is not searched" if path.is_dir() else "no file: a link to nothing"
-    if not paths:
-        others = f", with {', '.join(list(not_used)[:SHOWN_FILES])}" if not_used else ""
-        raise InputError(f"{images} without photographs{others}", f"files of {', '.join(SUFFIXES)}", "check the path")
-    stems: dict[str, Path] = {}
-    for path in paths:
-        if (other := stems.setdefault(path.stem, path)) != path:
-            raise InputError(
-                f"{other.name} and {path.name}, which would share masks/{path.stem}.png",
-                "one photograph per stem",
-                "rename one of them",
-            )
-    return paths, not_used
 
 
 def _readable(
