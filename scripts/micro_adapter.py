@@ -15,8 +15,9 @@ from peft.tuners.lora import Conv2d as LoraConv2d
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
-from micro_winograd import fits_tiles, winograd
+from micro_winograd import fits_tiles, use_winograd, winograd
 from skindualgen.cli import app
+from skindualgen.model.joint_unet import MASK_HEAD
 from skindualgen.training.trainer import Trainer
 
 ADAPTER = "default"
@@ -58,6 +59,8 @@ def merge_as_it_trains(model: PeftModel) -> PeftModel:
                 if module.lora_dropout[ADAPTER].__class__ is not nn.Identity or module.use_dora[ADAPTER]:
                     raise SystemExit("scripts/micro_adapter.py merges LoRA without dropout and DoRA alone")
                 module.__class__ = merged
+    if hasattr(model.get_base_model(), MASK_HEAD):
+        use_winograd(model.get_base_model().get_submodule(MASK_HEAD))
     return model
 
 

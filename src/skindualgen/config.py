@@ -90,6 +90,14 @@ class LoraSettings(Settings):
     dora: bool = Field(False, description="decompose weights into magnitude and direction")
 
 
+class MaskHeadSettings(Settings):
+    """Layers of the mask half's own, behind the UNet: learning masks then leaves the picture alone."""
+
+    width: int = Field(0, ge=0, multiple_of=6, description="channels of its layers; 0: no head")
+    blocks: int = Field(2, ge=1, description="residual blocks")
+    features: int = Field(48, ge=1, description="channels that it reads from the UNet")
+
+
 class LossSettings(Settings):
     """Weight of each term; 0 switches a term off and saves its cost. Defaults: docs/results/ablation.md."""
 
@@ -217,6 +225,7 @@ class TrainConfig(Settings):
     allow_base_mismatch: bool = Field(False, description="start from an init_adapter of another base all the same")
     mask_codec: MaskCodecSettings = MaskCodecSettings()
     lora: LoraSettings = LoraSettings()
+    mask_head: MaskHeadSettings = MaskHeadSettings()
     loss: LossSettings = LossSettings()
     noise: NoiseSettings = NoiseSettings()
     sampling: SamplingSettings = SamplingSettings()

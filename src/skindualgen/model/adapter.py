@@ -24,7 +24,7 @@ from skindualgen.files import atomic_path, atomic_write_json, atomic_write_text,
 from skindualgen.model.bases import BUILTIN_ADAPTER, Base
 from skindualgen.model.card import adapter_card, base_place
 from skindualgen.model.hub import fetch_adapter
-from skindualgen.model.joint_unet import NEW_MODULES, widen_unet
+from skindualgen.model.joint_unet import MASK_HEAD, NEW_MODULES, widen_unet
 from skindualgen.model.registry import hub_candidates
 
 logger = logging.getLogger(__name__)
@@ -84,12 +84,14 @@ def attach_adapter(
     if targets not in LORA_TARGETS:
         raise InputError(f"LoRA targets {targets!r}", " or ".join(LORA_TARGETS), "choose one of them")
     joint.requires_grad_(False)
+    headed = hasattr(joint, MASK_HEAD)
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
         lora_dropout=dropout,
         target_modules=_target_pattern(targets),
-        modules_to_save=list(NEW_MODULES),
+        exclude_modules=rf".*{MASK_HEAD}\..*" if headed else None,
+        modules_to_save=[*NEW_MODULES, *([MASK_HEAD] if headed else [])],
         use_rslora=rslora,
         use_dora=dora,
     )
@@ -249,7 +251,7 @@ def restore_adapter(base: Base, folder: Path, *, allow_base_mismatch: bool = Fal
     config.base_model_name_or_path = None  # peft compares it with a name that a UNet in memory does not have, and warns
     config.inference_mode = False  # peft's files say True, which would freeze what is to be trained further
     codec, classes = recorded_codec(header, base)
-    joint = widen_unet(base.unet, codec.channels * len(classes), share=share)
+    joint = widen_unet(base.unet, codec.channels * len(classes), share=share, head=header["recipe"].get("mask_head"))
     model = get_peft_model(joint.requires_grad_(False), config)
     state = load_file(folder / WEIGHTS_FILE)
     expected = adapter_state(model)
@@ -270,6 +272,12 @@ def lora_settings(model: PeftModel) -> dict[str, Any]:
     targets = {_target_pattern(name): name for name in LORA_TARGETS}[config.target_modules]
     settings = {"rank": config.r, "alpha": config.lora_alpha, "targets": targets, "dropout": config.lora_dropout}
     return settings | {"rslora": config.use_rslora, "dora": config.use_dora}
+
+
+def mask_head_of(model: PeftModel) -> dict[str, int] | None:
+    """An adapter's mask head, named as in ``config.MaskHeadSettings``; None without one."""
+    head = model.get_base_model().config.get("head")
+    return None if head is None else {name: value for name, value in head.items() if name != "channels"}
 
 
 def _target_pattern(targets: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -10,27 +11,36 @@ from torch import Tensor, nn
 
 from skindualgen.codec import CODE_CHANNELS
 from skindualgen.contracts import InputError
+from skindualgen.model.mask_head import HeadedUNet, MaskHead
 
 NEW_MODULES = ("conv_in", "conv_out", "class_embedding")
 """modules that hold new weights: trained in full and saved with the adapter"""
+MASK_HEAD = "mask_head"
+"""one more of them, where there is one"""
 CLEAN_TIMESTEP = 0
 """Timestep of a half that is given: it enters without noise. Noisy halves have timesteps >= 1."""
 
 
 def widen_unet(
-    base: UNet2DConditionModel, mask_channels: int = CODE_CHANNELS, *, share: bool = False
+    base: UNet2DConditionModel,
+    mask_channels: int = CODE_CHANNELS,
+    *,
+    share: bool = False,
+    head: Mapping[str, int] | None = None,
 ) -> UNet2DConditionModel:
     """Return a joint UNet whose image half equals ``base`` exactly, whatever the mask half holds.
 
     Input and output grow from C to C + ``mask_channels`` channels; the new filters of ``conv_in`` and ``conv_out`` are
     zero, the old ones copied. The mask's timestep enters as ``class_labels`` (``class_embed_type="timestep"``), the
-    last layer of its embedding being zero. ``base`` is left as it is.
+    last layer of its embedding being zero. ``base`` is left as it is. With a mask head, ``conv_out`` gives features for
+    it in place of the mask code.
 
     Args:
         base: of the Stable Diffusion 1 or 2 family.
         mask_channels: of the mask code.
         share: hold the weights that stay once, in both: for training, which changes none of them. Merging an adapter
             would change the base.
+        head: ``width``, ``blocks`` and ``features`` of a mask head (``skindualgen.model.mask_head``).
 
     Raises:
         InputError: ``base`` has a class embedding of its own, or unequal input and output channels.
@@ -53,7 +63,11 @@ def widen_unet(
     config |= {"in_channels": channels, "out_channels": channels, "class_embed_type": "timestep"}
     config = {name: value for name, value in config.items() if not name.startswith("_")}
     with torch.device("meta"):  # no second set of weights, and no time to draw it
-        joint = UNet2DConditionModel(**config)
+        if head is None:
+            joint = UNet2DConditionModel(**config)
+        else:
+            config["out_channels"] = image_channels + head["features"]
+            joint = HeadedUNet(head={**head, "channels": mask_channels}, **config)
     state = base.state_dict() if share else {name: value.clone() for name, value in base.state_dict().items()}
     for name, dim in (("conv_in.weight", 1), ("conv_out.weight", 0), ("conv_out.bias", 0)):
         wide = torch.zeros(joint.get_parameter(name).shape, dtype=base.dtype, device=base.device)
@@ -64,6 +78,10 @@ def widen_unet(
     nn.init.zeros_(embedding.linear_2.weight)
     nn.init.zeros_(embedding.linear_2.bias)
     state |= {f"class_embedding.{name}": value for name, value in embedding.state_dict().items()}
+    if head is not None:
+        own = MaskHead(head["features"], channels, mask_channels, width=head["width"], blocks=head["blocks"])
+        own.to(base.device, base.dtype)
+        state |= {f"{MASK_HEAD}.{name}": value for name, value in own.state_dict().items()}
     joint.load_state_dict(state, assign=True)
     return joint
 

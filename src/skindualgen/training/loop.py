@@ -35,6 +35,7 @@ from skindualgen.model.adapter import (
     adapter_folder,
     adapter_state,
     lora_settings,
+    mask_head_of,
     read_header,
     save_adapter,
 )
@@ -263,6 +264,8 @@ class Run:
             recipe |= {"train_manifest_sha256": manifest_sha256(self.records), "train_pairs": len(self.records)}
             settings = config.model_dump(mode="json", exclude={"out", "data", "cache", "init_adapter"})
             recipe |= {"mask_codec": codec_record(trainer.codec), "mask_classes": dict(trainer.classes)}
+            if (head := mask_head_of(model)) is not None:
+                recipe["mask_head"] = head
             recipe |= {"size": trainer.size, "config": settings | {"lora": lora_settings(model)}}
             if config.appearance_prompts:
                 recipe["appearances"] = appearances_of(self.records)

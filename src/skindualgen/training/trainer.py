@@ -16,7 +16,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from skindualgen.codec import CELL_PX, codec_record, make_codec
-from skindualgen.config import TrainConfig
+from skindualgen.config import MaskHeadSettings, TrainConfig
 from skindualgen.contracts import InputError, SkinDualGenError
 from skindualgen.data.mask_classes import read_mask_classes
 from skindualgen.hardware import DTYPES
@@ -24,6 +24,7 @@ from skindualgen.model.adapter import (
     adapter_folder,
     attach_adapter,
     lora_settings,
+    mask_head_of,
     read_header,
     recorded_codec,
     restore_adapter,
@@ -226,7 +227,8 @@ class Trainer:
     def _adapted_unet(self) -> PeftModel:
         config, base, lora = self.config, self.base, self.config.lora
         if config.init_adapter is None:
-            joint = widen_unet(base.unet, self.codec.channels * len(self.classes), share=True)
+            channels = self.codec.channels * len(self.classes)
+            joint = widen_unet(base.unet, channels, share=True, head=head_record(config.mask_head))
             return attach_adapter(joint, **lora.model_dump())
         folder = adapter_folder(config.init_adapter)
         codec, classes = recorded_codec(read_header(folder), base)
@@ -238,7 +240,13 @@ class Trainer:
                 "set mask_codec alike and use data of the same classes, or start without init_adapter",
             )
         model = restore_adapter(base, folder, allow_base_mismatch=config.allow_base_mismatch, share=True)
-        own = lora_settings(model)
+        own, head = lora_settings(model), mask_head_of(model)
+        if "mask_head" in config.model_fields_set and head != (asked := head_record(config.mask_head)):
+            raise InputError(
+                f"mask_head {asked} with init_adapter {config.init_adapter}",
+                f"{head}, which that adapter has",
+                "leave mask_head out, or start without init_adapter",
+            )
         for name in lora.model_fields_set:
             if getattr(lora, name) != own[name]:
                 raise InputError(
@@ -247,6 +255,11 @@ class Trainer:
                     f"leave lora.{name} out, or start without init_adapter",
                 )
         return model
+
+
+def head_record(settings: MaskHeadSettings) -> dict[str, int] | None:
+    """A mask head as adapters record it and ``widen_unet`` takes it; None without one."""
+    return settings.model_dump() if settings.width else None
 
 
 def frozen_dtype(config: TrainConfig, trained_in: str, *, on_cpu: bool) -> torch.dtype:

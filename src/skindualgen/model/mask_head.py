@@ -1,0 +1,102 @@
+"""A joint UNet whose mask half has layers of its own, so that learning masks leaves the picture's layers alone."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  # a pipeline that is loaded looks it up here
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
+from torch import Tensor, nn
+
+TIME_CHANNELS = 64
+"""of the sinusoids of each of the two timesteps"""
+GROUP_CHANNELS = 6
+"""per normalisation group"""
+
+
+class MaskHead(nn.Module):
+    """Mask velocity from features of the UNet and from both noisy halves, by a few residual blocks.
+
+    In a plain joint UNet the mask's noise has to pass through every layer that the picture uses. Here it enters and
+    leaves by the head, and the UNet's last convolution has to say only where the lesion is. The last layer starts at
+    zero.
+
+    Args:
+        features: channels of the UNet's that it reads.
+        latents: channels of both halves together.
+        mask: channels of the mask code.
+        width: of its layers, a multiple of 6.
+        blocks: residual blocks.
+    """
+
+    def __init__(self, features: int, latents: int, mask: int, *, width: int, blocks: int) -> None:
+        super().__init__()
+        groups, embedding = width // GROUP_CHANNELS, 2 * TIME_CHANNELS
+        self.first = nn.Conv2d(features + latents, width, 3, padding=1)
+        self.time = Timesteps(TIME_CHANNELS, flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.embedding = TimestepEmbedding(embedding, embedding)
+        self.blocks = nn.ModuleList(
+            ResnetBlock2D(in_channels=width, out_channels=width, temb_channels=embedding, groups=groups)
+            for _ in range(blocks)
+        )
+        self.norm = nn.GroupNorm(groups, width)
+        self.last = nn.Conv2d(width, mask, 3, padding=1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor, latents: Tensor, t_image: Tensor, t_mask: Tensor) -> Tensor:
+        """Features [b, f, h, w], noisy halves [b, c + m, h, w], timesteps [b] to the mask's velocity [b, m, h, w]."""
+        times = torch.cat([self.time(t_image), self.time(t_mask)], dim=1).to(latents.dtype)
+        embedding = self.embedding(times)
+        hidden = self.first(torch.cat([features, latents], dim=1))
+        for block in self.blocks:
+            hidden = block(hidden, embedding)
+        return self.last(nn.functional.silu(self.norm(hidden)))
+
+
+class HeadedUNet(UNet2DConditionModel):
+    """A joint UNet with a :class:`MaskHead`: what its last convolution gives beside the image is features for the head.
+
+    Args:
+        head: ``width``, ``blocks`` and ``features`` of the head, and ``channels`` of the mask code.
+        config: of the UNet; ``out_channels`` are those of the image and the features.
+    """
+
+    def __init__(self, *, head: dict[str, int], **config: Any) -> None:
+        super().__init__(**config)
+        self.register_to_config(head=dict(head))
+        sizes = {"width": head["width"], "blocks": head["blocks"]}
+        self.mask_head = MaskHead(head["features"], config["in_channels"], head["channels"], **sizes)
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor | float | int,
+        encoder_hidden_states: Tensor,
+        class_labels: Tensor | None = None,
+        return_dict: bool = True,
+        **others: Any,
+    ) -> UNet2DConditionOutput | tuple[Tensor]:
+        """As of UNet2DConditionModel: [image | mask code] [b, c + m, h, w] and both timesteps to their predictions."""
+        out = super().forward(
+            sample, timestep, encoder_hidden_states, class_labels=class_labels, return_dict=False, **others
+        )[0]
+        features = self.config["head"]["features"]
+        image, read = out.split([out.shape[1] - features, features], dim=1)
+        times = (torch.as_tensor(t, device=sample.device).expand(len(sample)) for t in (timestep, class_labels))
+        joined = torch.cat([image, self.mask_head(read, sample, *times)], dim=1)
+        return UNet2DConditionOutput(sample=joined) if return_dict else (joined,)
+
+
+HeadedUNet.__init__.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    [
+        *inspect.signature(UNet2DConditionModel.__init__).parameters.values(),
+        inspect.signature(HeadedUNet.__init__).parameters["head"],
+    ]
+)
+"""``from_pretrained`` asks the signature which settings of the file it may give."""
