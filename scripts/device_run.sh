@@ -56,16 +56,11 @@ site = Path(sys.argv[1])
 for package in (lite, lite0, lite1):
     source = Path(package.__file__).parent
     shutil.copytree(source, site / source.name, ignore=shutil.ignore_patterns("__pycache__"))
-last = 11  # block of Lite1 that micro_critic.py reads up to
-for package, unused in (
-    (lite0, lambda name: name.startswith("_fc")),
-    (lite1, lambda name: name.startswith(("_fc", "_conv_head", "_bn1")) or int(f"0{name}".split(".")[1]) > last
-     if name.startswith("_blocks") else name.startswith(("_fc", "_conv_head", "_bn1"))),
-):
+for package in (lite0, lite1):
     for path in (site / package.__name__ / "models").glob("*.pth"):
         weights = torch.load(path, map_location="cpu", weights_only=True)
         for name, value in weights.items():
-            if unused(name):
+            if name.startswith("_fc"):
                 value.zero_()
         torch.save(weights, path)
 PYTHON

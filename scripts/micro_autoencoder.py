@@ -1,9 +1,10 @@
-"""Train the micro base's autoencoder: fixed linear analysis, decoder by L1 + perceptual + adversarial loss.
+"""Train the micro base's autoencoder: fixed linear analysis, decoder by L1 and perceptual loss.
 
 Only photographs of the part "train" are seen. Resumable: the same command goes on from the last checkpoint. With
---base, half of every batch is what a trained base makes, as that is what the decoder will have to decode: photographs'
-latents noised a little and denoised again, and latents made from noise alone. The fixed analysis stays, so the base
-needs no training afterwards.
+--base, part of every batch is what a trained base makes for the captions of these photographs, as that is what the
+decoder will have to decode; such pictures have no photograph to be compared with, and all of them together are
+brought near to all photographs in ImageNet features (micro_moments.py). The fixed analysis stays, so the base needs
+no training afterwards.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from micro_critic import FeatureCritic, ImageFeatures, perceptual_distance
 from micro_data import MIN_ZOOM, ROOT, device_views, load_part, random_views
 from micro_device import (
     Clock,
@@ -32,12 +31,17 @@ from micro_device import (
     replace_folder,
     save_state,
 )
-from micro_made import MADE, generate, redraw
+from micro_latents import whole_views
+from micro_looks import described_captions
+from micro_made import generate
+from micro_moments import MomentMatching
+from micro_perceptual import ImageFeatures, perceptual_distance
 from micro_samples import to_pictures
 from micro_winograd import use_winograd
 from skindualgen.judges.features import ImageNetFeatures
 from skindualgen.metrics.fidelity import kernel_distance, manifold_scores
 from skindualgen.model.autoencoder import PatchAutoencoder
+from skindualgen.model.bases import load_base
 
 SIZE_PX = 128
 LATENT_CHANNELS = 16
@@ -47,37 +51,44 @@ BATCH, GPU_BATCH = 16, 64
 LEARNING_RATE = 1e-3
 FURTHER_LEARNING_RATE = 3e-4
 """of a decoder that is trained on from --init"""
-CRITIC_LEARNING_RATE = 4e-4
 PERCEPTUAL_WEIGHT = 0.4
-ADVERSARIAL_WEIGHT = 0.08
-"""fixed: a weight measured from gradients grows without end once the critic is fooled"""
 CYCLE_WEIGHT = 0.1
 CYCLE_CHANNELS = 6
 """Distance between latents that the base made and the analysis of their picture, in the strongest channels: shapes and
-colours stay, texture is the critic's. Beside it, redrawn latents have REDRAWN_SHARE of the usual terms, as what their
-photograph looked like in detail is not known any more, and generated ones, which have no photograph, nothing."""
-REDRAWN_SHARE = 0.25
-ADVERSARIAL_FROM_STEP = 1000
-CRITIC_LEAD_STEPS = 100
+colours stay, texture is free."""
+MADE_SHARE = 0.625
+"""of a batch: latents that the base has made, where there are any"""
+WEIGHED_STEPS = range(40, 44)
+"""in which the gradients of both kinds of loss are measured; they then weigh alike"""
 LATENT_NOISE_MAX = 0.1
 """Generated latents are not perfect: half of them are decoded under noise up to this standard deviation."""
-EMA_DECAY = 0.998
+EMA_DECAY, MADE_EMA_DECAY = 0.998, 0.99
 MEASURE_EVERY = 500
 
 
-@torch.no_grad()
-def measure(autoencoder: PatchAutoencoder, val: Tensor, judge: ImageNetFeatures, real: np.ndarray) -> dict[str, float]:
-    """Reconstructions of val [n, 3, h, w] in [-1, 1] against val itself: PSNR in dB, kernel distance, recall."""
-    pictures = to_pictures(torch.cat([autoencoder(batch).sample for batch in val.split(32)]))
-    features = judge(pictures)
-    scores = manifold_scores(real=real, generated=features)
-    error = (torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1 - val.cpu()).square().mean((1, 2, 3))
-    return {
-        "val_psnr_db": float((10 * torch.log10(4 / error)).mean()),
-        "val_kid": float(kernel_distance(real=real, generated=features)),
-        "val_recall": float(scores.recall),
-        "val_coverage": float(scores.coverage),
-    }
+class Judge:
+    """How near pictures are to val, [n, 3, h, w] in [-1, 1]."""
+
+    def __init__(self, val: Tensor, device: str) -> None:
+        self.val, self.features = val.to(device), ImageNetFeatures(device=device)
+        self.real = self.features(to_pictures(val))
+
+    @torch.no_grad()
+    def __call__(self, autoencoder: PatchAutoencoder, made: Tensor | None = None) -> dict[str, float]:
+        """Reconstructions of val: PSNR in dB, kernel distance, recall, coverage; the same of latents made for val."""
+        again = torch.cat([autoencoder(part).sample for part in self.val.split(32)])
+        error = (again.clamp(-1, 1) - self.val).square().mean((1, 2, 3))
+        row = {"val_psnr_db": float((10 * torch.log10(4 / error)).mean()), **self.distances("val", again)}
+        if made is not None:
+            row |= self.distances("made", torch.cat([autoencoder.decode(z.float()).sample for z in made.split(32)]))
+        return row
+
+    def distances(self, of: str, pictures: Tensor) -> dict[str, float]:
+        """Kernel distance, recall and coverage of pictures [m, 3, h, w] in [-1, 1]."""
+        features = self.features(to_pictures(pictures))
+        scores = manifold_scores(real=self.real, generated=features)
+        kid = float(kernel_distance(real=self.real, generated=features))
+        return {f"{of}_kid": kid, f"{of}_recall": float(scores.recall), f"{of}_coverage": float(scores.coverage)}
 
 
 class DecoderTraining:
@@ -85,95 +96,85 @@ class DecoderTraining:
 
     Args:
         autoencoder: whose decoder learns.
-        real: views [n, 3, s, s] that set the scale of the critic's inputs.
         device: cpu or cuda.
-        adversarial_from: step from which the critic counts.
+        photographs: whole views [n, 3, s, s] uint8 that made pictures are to be like; None where none are made.
     """
 
-    def __init__(self, autoencoder: PatchAutoencoder, real: Tensor, device: str, adversarial_from: int) -> None:
-        self.device, self.adversarial_from, self.step = device, adversarial_from, 0
+    def __init__(self, autoencoder: PatchAutoencoder, device: str, photographs: Tensor | None = None) -> None:
+        self.device, self.step, self.ratios = device, 0, list[float]()
         self.features = ImageFeatures().to(device)
+        self.moments = None if photographs is None else MomentMatching(photographs, device)
         self.autoencoder = autoencoder.to(device)
-        self.critic = FeatureCritic(self.features(real.to(device))).to(device)
         if device == "cpu":
             use_winograd(autoencoder.decoder)
         self.ema = copy.deepcopy(autoencoder)
-        parameters = autoencoder.decoder.parameters()
-        self.optimizer = torch.optim.AdamW(parameters, LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-3)
-        self.optimizer_d = torch.optim.AdamW(self.critic.parameters(), CRITIC_LEARNING_RATE, betas=(0.5, 0.99))
+        self.parameters = list(autoencoder.decoder.parameters())
+        self.optimizer = torch.optim.AdamW(self.parameters, LEARNING_RATE, betas=(0.9, 0.99), weight_decay=1e-3)
 
     @property
     def parts(self) -> dict:
-        return {
-            "model": self.autoencoder,
-            "ema": self.ema,
-            "critic": self.critic,
-            "opt": self.optimizer,
-            "opt_d": self.optimizer_d,
-        }
+        return {"model": self.autoencoder, "ema": self.ema, "opt": self.optimizer}
 
     def channels_last(self) -> None:
         """Lay out images as convolutions want them."""
-        for module in (self.autoencoder, self.critic, self.features, self.ema):
+        for module in (self.autoencoder, self.features, self.ema):
             module.to(memory_format=torch.channels_last)
 
-    def learn(self, x: Tensor, made: Tensor | None, weight: Tensor, rate: float) -> dict[str, Tensor]:
-        """One step of the decoder, and of the critic where it takes part already.
+    def learn(self, x: Tensor, made: Tensor | None, rate: float) -> dict[str, Tensor]:
+        """One step of the decoder.
 
         Args:
             x: views [b, 3, s, s].
-            made: latents that a base has made, in place of the last views' own; or None.
-            weight: of each view in the terms that compare with it [b].
-            rate: learning rate of the decoder.
+            made: latents [m, c, s/8, s/8] that a base has made; or None.
+            rate: learning rate.
 
         Returns:
-            The terms of the losses.
+            The terms of the loss.
         """
-        autoencoder, critic, device = self.autoencoder, self.critic, self.device
+        autoencoder, device, views = self.autoencoder, self.device, len(x)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        made_from = len(x) - (0 if made is None else len(made))
         x = x.to(device).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             z = autoencoder.encode(x).latent_dist.mode()
             level = torch.rand(len(z), 1, 1, 1, device=device) * 2 * LATENT_NOISE_MAX - LATENT_NOISE_MAX
             z = z + torch.randn_like(z) * level.clamp(min=0)
-            if made is not None:
-                z[made_from:] = made
+            z = z if made is None else torch.cat([z, made])
         with autocast(device):
             residual = autoencoder.decoder(z)
         out = autoencoder.synthesis(z) + residual.float()
         with autocast(device):
-            fake = self.features(out)
+            fake = self.features(out[:views])
             with torch.no_grad():
-                real_features = self.features(x)
-        terms = {
-            "l1": ((out - x).abs().mean((1, 2, 3)) * weight).mean(),
-            "perceptual": (perceptual_distance(fake, real_features) * weight).mean(),
-        }
+                real = self.features(x)
+        terms = {"l1": (out[:views] - x).abs().mean(), "perceptual": perceptual_distance(fake, real).mean()}
         loss = terms["l1"] + PERCEPTUAL_WEIGHT * terms["perceptual"]
-        if made is not None:
-            apart = autoencoder.analysis(out[made_from:]) - z[made_from:]
+        if made is not None and self.moments is not None:
+            apart = autoencoder.analysis(out[views:]) - made
             terms["cycle"] = apart[:, :CYCLE_CHANNELS].abs().mean()
-            loss = loss + CYCLE_WEIGHT * terms["cycle"]
-        # The critic in float32: under autocast its spectral norm would multiply vectors of two precisions.
-        if self.step >= self.adversarial_from:
-            terms["adversarial"] = critic.reject(fake)
-            loss = loss + ADVERSARIAL_WEIGHT * terms["adversarial"]
+            terms["moments"] = self.moments(out[views:])
+            loss = self.joined(loss + CYCLE_WEIGHT * terms["cycle"], terms["moments"])
         loss.backward()
-        nn.utils.clip_grad_norm_(autoencoder.decoder.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.step >= self.adversarial_from - CRITIC_LEAD_STEPS:
-            terms["critic"] = critic.judge(real_features, [hidden.detach() for hidden in fake])
-            critic.zero_grad(set_to_none=True)
-            terms["critic"].backward()
-            self.optimizer_d.step()
         with torch.no_grad():
-            decay = min(EMA_DECAY, (self.step + 1) / (self.step + 10))
-            torch._foreach_lerp_(list(self.ema.decoder.parameters()), list(autoencoder.decoder.parameters()), 1 - decay)
+            decay = min(EMA_DECAY if made is None else MADE_EMA_DECAY, (self.step + 1) / (self.step + 10))
+            torch._foreach_lerp_(list(self.ema.decoder.parameters()), self.parameters, 1 - decay)
         self.step += 1
         return {name: value.detach() for name, value in terms.items()}
+
+    def joined(self, pairwise: Tensor, moments: Tensor) -> Tensor:
+        """Both kinds of loss, at a weight by which their gradients were alike in :data:`WEIGHED_STEPS`."""
+        if moments.requires_grad and len(self.ratios) < len(WEIGHED_STEPS) and self.step >= WEIGHED_STEPS[0]:
+            norms = []
+            for part in (pairwise, moments):
+                gradients = torch.autograd.grad(part, self.parameters, retain_graph=True)
+                norms.append(torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt())
+            self.ratios.append(float(norms[0] / norms[1]))
+        if len(self.ratios) < len(WEIGHED_STEPS):
+            return pairwise
+        return pairwise + float(np.mean(self.ratios)) * moments
 
 
 def main() -> None:
@@ -185,10 +186,9 @@ def main() -> None:
     parser.add_argument("--latent-channels", type=int, default=LATENT_CHANNELS)
     parser.add_argument("--batch", type=int, help=f"{BATCH} on a CPU, {GPU_BATCH} on a GPU if not given")
     parser.add_argument("--init", type=Path, help="autoencoder to start from where --work holds no checkpoint")
-    parser.add_argument("--base", type=Path, help="base that makes half of every batch")
+    parser.add_argument("--base", type=Path, help="base that makes part of every batch")
     parser.add_argument("--rate", type=float, help=f"{LEARNING_RATE:g}, and {FURTHER_LEARNING_RATE:g} with --init")
-    parser.add_argument("--no-critic", action="store_true", help="L1 and perceptual loss alone")
-    parser.add_argument("--made", type=int, default=MADE, help="latents of either kind that it makes")
+    parser.add_argument("--made", type=int, help="latents that it makes; one for each photograph if not given")
     parser.add_argument("--measure-every", type=int, default=MEASURE_EVERY, help="steps between measures on val")
     parser.add_argument("--final-decay", action="store_true", help="decay the learning rate to zero over this call")
     add_device_options(parser)
@@ -200,12 +200,10 @@ def main() -> None:
     torch.manual_seed(0)
     args.work.mkdir(parents=True, exist_ok=True)
     peak_rate = args.rate or (FURTHER_LEARNING_RATE if args.init else LEARNING_RATE)
-    train, _ = load_part(args.data, "train")
-    val, _ = load_part(args.data, "val")
+    train, records = load_part(args.data, "train")
+    val, val_records = load_part(args.data, "val")
     val_px = F.interpolate(val.permute(0, 3, 1, 2).float() / 127.5 - 1, SIZE_PX, mode="area")
-    judge = ImageNetFeatures(device=device)
-    real = judge(to_pictures(val_px))
-    val_px = val_px.to(device)
+    judge = Judge(val_px, device)
     if args.init:
         autoencoder = PatchAutoencoder.from_pretrained(args.init, torch_dtype=torch.float32)
     else:
@@ -217,58 +215,48 @@ def main() -> None:
         )
     checkpoint = args.work / "checkpoint.pt"
     generator = np.random.default_rng(0)
-    training = DecoderTraining(
-        autoencoder,
-        random_views(train, 256, SIZE_PX, np.random.default_rng(2)),
-        device,
-        sys.maxsize if args.no_critic else CRITIC_LEAD_STEPS if args.init else ADVERSARIAL_FROM_STEP,
-    )
+    training = DecoderTraining(autoencoder, device, whole_views(train) if args.base else None)
     ema = training.ema
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location=device)
         for name, item in training.parts.items():
             item.load_state_dict(state[name])
-        training.step = state["step"]
+        training.step, training.ratios = state["step"], state["ratios"]
         generator = np.random.default_rng(training.step)
     elif not args.init:
         autoencoder.fit_analysis(random_views(train, 2048, SIZE_PX, generator).to(device))
         ema.load_state_dict(autoencoder.state_dict())
-        print("linear alone:", measure(ema, val_px, judge, real), flush=True)
+        print("linear alone:", judge(ema), flush=True)
     training.channels_last()
-    redrawn_views = redrawn = generated = None
+    made = None
     if args.base:
         cache = args.work / "made.pt"
         if not cache.exists():
-            redone = redraw(args.base, autoencoder, train, device, args.made)
-            save_state({"redrawn": redone, "z": generate(args.base, device, args.made)}, cache)
-        made = torch.load(cache)
-        (redrawn_views, redrawn), generated = made["redrawn"], made["z"]
-        if gpu:
-            redrawn_views, redrawn, generated = (each.to(device) for each in (redrawn_views, redrawn, generated))
+            words = {"tokenizer": load_base(args.base).tokenizer, "labelled": True}
+            ids = described_captions(args.data, train, records, **words, split="train")
+            ids = ids[torch.from_numpy(generator.permutation(len(ids))[: args.made])]
+            val_ids = described_captions(args.data, val, val_records, **words, split="val")
+            drawn = {"train": generate(args.base, device, ids, 1), "val": generate(args.base, device, val_ids, 0)}
+            save_state(drawn, cache)
+        made = {split: latents.to(device) for split, latents in torch.load(cache, weights_only=True).items()}
     if gpu:
         train = train.to(device)
 
-    def draw() -> tuple[Tensor, Tensor | None, Tensor]:
-        """Views, made latents and weights, as ``learn`` takes them."""
+    def draw() -> tuple[Tensor, Tensor | None]:
+        """Views and made latents, as ``learn`` takes them."""
+        views = batch if made is None else batch - int(MADE_SHARE * batch)
         if gpu:
-            x = device_views(train, batch, SIZE_PX, generator, (MIN_ZOOM, 1.0))
+            x = device_views(train, views, SIZE_PX, generator, (MIN_ZOOM, 1.0))
         else:
-            x = random_views(train, batch, SIZE_PX, generator)
-        weight = torch.ones(batch, device=device)
-        if redrawn is None:
-            return x, None, weight
-        made_from, generated_from = batch // 2, batch // 2 + batch // 4
-        one, other = (
-            torch.from_numpy(generator.integers(len(each), size=count)).to(each.device, non_blocking=True)
-            for each, count in ((redrawn, generated_from - made_from), (generated, batch - generated_from))
-        )
-        x[made_from:generated_from] = redrawn_views[one].float() / 127.5 - 1
-        weight[made_from:generated_from], weight[generated_from:] = REDRAWN_SHARE, 0.0
-        return x, torch.cat([redrawn[one], generated[other]]).float().to(device), weight
+            x = random_views(train, views, SIZE_PX, generator)
+        if made is None:
+            return x, None
+        chosen = torch.from_numpy(generator.integers(len(made["train"]), size=batch - views))
+        return x, made["train"][chosen.to(device)].float()
 
     def save() -> None:
         parts = {name: item.state_dict() for name, item in training.parts.items()}
-        save_state(parts | {"step": training.step}, checkpoint)
+        save_state(parts | {"step": training.step, "ratios": training.ratios}, checkpoint)
         new = args.out.with_name(args.out.name + ".new")
         copy.deepcopy(ema).to(memory_format=torch.contiguous_format).save_pretrained(new)
         replace_folder(new, args.out)
@@ -301,14 +289,14 @@ def main() -> None:
             if args.log_seconds:
                 print(json.dumps(row), flush=True)
             if training.step % args.measure_every == 0:
-                row |= measure(ema, val_px, judge, real)
+                row |= judge(ema, made and made["val"])
             with (args.work / "metrics.jsonl").open("a") as log:
                 log.write(json.dumps(row) + "\n")
         if elapsed - saved > args.checkpoint_seconds:
             saved = elapsed
             save()
     save()
-    print("step", training.step, "validation", measure(ema, val_px, judge, real))
+    print("step", training.step, "validation", judge(ema, made and made["val"]))
 
 
 if __name__ == "__main__":

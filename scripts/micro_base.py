@@ -126,7 +126,8 @@ def main() -> None:
     measure = Measure(val_images, val_records, base.tokenizer, labelled=labelled, device=device, looks=drawn_from)
     val_latents, val_ids = whole_latents(autoencoder, val_images).to(device), measure.ids.to(device)
     if looks is not None:  # the loss is that of true words, samples are of drawn ones
-        val_ids = described_captions(args.data, val_images, val_records, base.tokenizer, labelled=labelled).to(device)
+        words = {"labelled": labelled, "split": "val"}
+        val_ids = described_captions(args.data, val_images, val_records, base.tokenizer, **words).to(device)
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location=device)
         for name, part in base.parts.items():

@@ -11,8 +11,10 @@ import argparse
 import os
 import sys
 import time
+import tomllib
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -130,30 +132,28 @@ def autoencoder() -> PatchAutoencoder:
 def decoder_step(batch: int, real: bool) -> None:
     photographs = torch.zeros(PHOTOGRAPHS, SIDE_PX, SIDE_PX, 3, dtype=torch.uint8, device=GPU)
     generator = np.random.default_rng(0)
-    training = DecoderTraining(autoencoder(), torch.zeros(8, 3, SIZE_PX, SIZE_PX), GPU, 0)
+    training = DecoderTraining(autoencoder(), GPU)
     training.channels_last()
-    made = torch.zeros(batch // 2, CHANNELS, 16, 16, device=GPU)
 
-    def learn(latents: Tensor | None = made) -> None:
-        views = device_views(photographs, batch, SIZE_PX, generator)
-        training.learn(views, latents, torch.ones(batch, device=GPU), 1e-3)
+    def learn() -> None:
+        training.learn(device_views(photographs, batch, SIZE_PX, generator), None, 1e-3)
 
     if real:
         training.autoencoder.fit_analysis(torch.rand(64, 3, SIZE_PX, SIZE_PX, device=GPU) * 2 - 1)
         timed(learn, batch)
     else:
-        step, step_d = training.optimizer.step, training.optimizer_d.step
+        step = training.optimizer.step
         training.optimizer.step = lambda: (give_gradients(training.autoencoder.decoder), step())  # type: ignore
-        training.optimizer_d.step = lambda: (give_gradients(training.critic), step_d())  # type: ignore
         learn()
-    learn(None)
     with torch.no_grad():
         device_latents(training.ema, photographs, 2)
 
 
 def adapter_step(batch: int, real: bool) -> None:
     unet = make_unet(CHANNELS).requires_grad_(False)
-    model = attach_adapter(widen_unet(unet.bfloat16() if real else unet, share=True), rank=32, alpha=32, targets="all")
+    head = tomllib.loads(Path(__file__).with_name("micro_adapter.toml").read_text())["mask_head"]
+    joint = widen_unet(unet.bfloat16() if real else unet, share=True, head=head)
+    model = attach_adapter(joint, rank=32, alpha=32, targets="all")
     model = model.to(GPU) if real else onto_gpu(model, torch.bfloat16)
     latents = torch.zeros(batch, CHANNELS, 16, 16, device=GPU)
     codes = torch.zeros(batch, CODE_CHANNELS, 16, 16, device=GPU)

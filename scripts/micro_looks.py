@@ -105,10 +105,10 @@ def looks_by_diagnosis(
 
 
 def described_captions(
-    data: Path, images: Tensor, records: Sequence[PairRecord], tokenizer: CLIPTokenizer, *, labelled: bool
+    data: Path, images: Tensor, records: Sequence[PairRecord], tokenizer: CLIPTokenizer, *, labelled: bool, split: str
 ) -> Tensor:
-    """Token ids [n, 77] of captions that say all of what the photographs of val look like."""
-    masks, rng = load_masks(data, images, "val"), np.random.default_rng(0)
+    """Token ids [n, 77] of captions that say all of what the photographs of a part look like."""
+    masks, rng = load_masks(data, images, split), np.random.default_rng(0)
     seen = appearances(whole_views(torch.cat([images, masks[..., None]], dim=-1)))
     texts = [
         described(caption(record, rng, labelled=labelled), look, rng, full=True)

@@ -25,7 +25,7 @@ from skindualgen.training.estimate import estimate
 from skindualgen.training.loop import train
 from tiny import tiny_config, tiny_unet
 
-HEAD = {"width": 24, "blocks": 1, "features": 8}
+HEAD = {"width": 24, "levels": 2, "features": 8}
 
 
 def inputs(pairs: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -20,7 +20,9 @@ from torch.distributed.run import main as torchrun
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
+import micro_autoencoder
 import micro_data
+import micro_moments
 import micro_results
 import train_micro
 from micro_adapter import MergedConv2d, MergedLinear, merge_as_it_trains
@@ -386,3 +388,39 @@ def test_a_base_learns_and_goes_on_where_it_was(batches: Batches, tmp_path: Path
     for nets in (loaded.models, again.models):
         for name, value in nets.state_dict().items():
             torch.testing.assert_close(value, kept[name], rtol=1e-3, atol=1e-4)
+
+
+def test_made_pictures_come_nearer_to_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Following the gradient of what they decide lowers the distance of all of them, without a photograph for each."""
+    monkeypatch.setattr(micro_moments, "KEPT", 8)
+    generator = torch.Generator().manual_seed(0)
+    small = torch.rand(8, 3, 8, 8, generator=generator)
+    photographs = (torch.nn.functional.interpolate(small, 64) * 255).to(torch.uint8)
+    matching = micro_moments.MomentMatching(photographs)
+    pictures = (torch.rand(8, 3, 4, 4, generator=generator) * 2 - 1).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    pictures.requires_grad_()
+    matching(pictures.detach())
+    first = matching.distances()
+    for _ in range(2):
+        (gradient,) = torch.autograd.grad(matching(pictures), pictures)
+        with torch.no_grad():
+            pictures -= 0.03 * gradient / gradient.abs().amax()
+    matching(pictures.detach())
+    shares = [now / before for now, before in zip(matching.distances(), first, strict=True)]
+    assert sum(shares) < len(shares)
+
+
+def test_the_decoder_learns_from_what_a_base_has_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(micro_moments, "KEPT", 8)
+    monkeypatch.setattr(micro_autoencoder, "WEIGHED_STEPS", range(1, 2))
+    torch.manual_seed(0)
+    autoencoder = PatchAutoencoder(latent_channels=16, decoder_widths=(16,) * 4, decoder_depths=(1, 0, 0, 0))
+    views = torch.rand(4, 3, 64, 64) * 2 - 1
+    autoencoder.fit_analysis(views)
+    photographs = ((views + 1) * 127.5).to(torch.uint8)
+    training = micro_autoencoder.DecoderTraining(autoencoder, "cpu", photographs)
+    made = torch.randn(4, 16, 8, 8)
+    terms = [training.learn(views, made, 1e-3) for _ in range(3)]
+    assert terms[0]["moments"] == 0 and terms[2]["moments"] != 0  # there was nothing to compare with at first
+    assert len(training.ratios) == 1 and training.ratios[0] > 0
+    assert torch.isfinite(torch.stack([value for each in terms for value in each.values()])).all()

@@ -94,7 +94,7 @@ class MaskHeadSettings(Settings):
     """Layers of the mask half's own, behind the UNet: learning masks then leaves the picture alone."""
 
     width: int = Field(0, ge=0, multiple_of=6, description="channels of its layers; 0: no head")
-    blocks: int = Field(2, ge=1, description="residual blocks")
+    levels: int = Field(3, ge=1, description="sizes that it works at, each half of the one before")
     features: int = Field(48, ge=1, description="channels that it reads from the UNet")
 
 

@@ -40,7 +40,7 @@ def widen_unet(
         mask_channels: of the mask code.
         share: hold the weights that stay once, in both: for training, which changes none of them. Merging an adapter
             would change the base.
-        head: ``width``, ``blocks`` and ``features`` of a mask head (``skindualgen.model.mask_head``).
+        head: ``width``, ``levels`` and ``features`` of a mask head (``skindualgen.model.mask_head``).
 
     Raises:
         InputError: ``base`` has a class embedding of its own, or unequal input and output channels.
@@ -79,7 +79,7 @@ def widen_unet(
     nn.init.zeros_(embedding.linear_2.bias)
     state |= {f"class_embedding.{name}": value for name, value in embedding.state_dict().items()}
     if head is not None:
-        own = MaskHead(head["features"], channels, mask_channels, width=head["width"], blocks=head["blocks"])
+        own = MaskHead(head["features"], channels, mask_channels, width=head["width"], levels=head["levels"])
         own.to(base.device, base.dtype)
         state |= {f"{MASK_HEAD}.{name}": value for name, value in own.state_dict().items()}
     joint.load_state_dict(state, assign=True)

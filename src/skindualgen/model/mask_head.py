@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.modeling_utils import ModelMixin  # noqa: F401  # a pipeline that is loaded looks it up here
@@ -20,7 +21,7 @@ GROUP_CHANNELS = 6
 
 
 class MaskHead(nn.Module):
-    """Mask velocity from features of the UNet and from both noisy halves, by a few residual blocks.
+    """Mask velocity from features of the UNet and from both noisy halves, by a small U-shaped network.
 
     In a plain joint UNet the mask's noise has to pass through every layer that the picture uses. Here it enters and
     leaves by the head, and the UNet's last convolution has to say only where the lesion is. The last layer starts at
@@ -31,19 +32,27 @@ class MaskHead(nn.Module):
         latents: channels of both halves together.
         mask: channels of the mask code.
         width: of its layers, a multiple of 6.
-        blocks: residual blocks.
+        levels: sizes that it works at, each half of the one before.
     """
 
-    def __init__(self, features: int, latents: int, mask: int, *, width: int, blocks: int) -> None:
+    def __init__(self, features: int, latents: int, mask: int, *, width: int, levels: int) -> None:
         super().__init__()
         groups, embedding = width // GROUP_CHANNELS, 2 * TIME_CHANNELS
         self.first = nn.Conv2d(features + latents, width, 3, padding=1)
         self.time = Timesteps(TIME_CHANNELS, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.embedding = TimestepEmbedding(embedding, embedding)
-        self.blocks = nn.ModuleList(
-            ResnetBlock2D(in_channels=width, out_channels=width, temb_channels=embedding, groups=groups)
-            for _ in range(blocks)
-        )
+
+        def block(channels: int) -> ResnetBlock2D:
+            return ResnetBlock2D(
+                in_channels=channels,
+                out_channels=width,
+                temb_channels=embedding,
+                groups=groups,
+                time_embedding_norm="scale_shift",  # what a velocity takes of the noisy mask depends on the timestep
+            )
+
+        self.down = nn.ModuleList(block(width) for _ in range(levels))
+        self.up = nn.ModuleList(block(2 * width) for _ in range(levels - 1))
         self.norm = nn.GroupNorm(groups, width)
         self.last = nn.Conv2d(width, mask, 3, padding=1)
         nn.init.zeros_(self.last.weight)
@@ -53,24 +62,30 @@ class MaskHead(nn.Module):
         """Features [b, f, h, w], noisy halves [b, c + m, h, w], timesteps [b] to the mask's velocity [b, m, h, w]."""
         times = torch.cat([self.time(t_image), self.time(t_mask)], dim=1).to(latents.dtype)
         embedding = self.embedding(times)
-        hidden = self.first(torch.cat([features, latents], dim=1))
-        for block in self.blocks:
+        hidden, finer = self.first(torch.cat([features, latents], dim=1)), list[Tensor]()
+        for level, block in enumerate(self.down):
+            if level:
+                finer.append(hidden)
+                hidden = F.avg_pool2d(hidden, 2, ceil_mode=True)
             hidden = block(hidden, embedding)
-        return self.last(nn.functional.silu(self.norm(hidden)))
+        for block in self.up:
+            skip = finer.pop()
+            hidden = block(torch.cat([F.interpolate(hidden, skip.shape[-2:]), skip], dim=1), embedding)
+        return self.last(F.silu(self.norm(hidden)))
 
 
 class HeadedUNet(UNet2DConditionModel):
     """A joint UNet with a :class:`MaskHead`: what its last convolution gives beside the image is features for the head.
 
     Args:
-        head: ``width``, ``blocks`` and ``features`` of the head, and ``channels`` of the mask code.
+        head: ``width``, ``levels`` and ``features`` of the head, and ``channels`` of the mask code.
         config: of the UNet; ``out_channels`` are those of the image and the features.
     """
 
     def __init__(self, *, head: dict[str, int], **config: Any) -> None:
         super().__init__(**config)
         self.register_to_config(head=dict(head))
-        sizes = {"width": head["width"], "blocks": head["blocks"]}
+        sizes = {"width": head["width"], "levels": head["levels"]}
         self.mask_head = MaskHead(head["features"], config["in_channels"], head["channels"], **sizes)
 
     def forward(
