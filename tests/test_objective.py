@@ -120,6 +120,19 @@ def test_the_ways_have_their_shares() -> None:
     assert abs(torch.corrcoef(both)[0, 1]) < 0.05
 
 
+def test_reading_in_one_step_is_a_way_of_its_own() -> None:
+    """And the draws of runs that do not ask for it stay what they were."""
+    has_mask, shape = torch.arange(4000) % 4 > 0, (4000, 4, 1, 1)
+    draw = lambda settings: draw_noise(  # noqa: E731
+        shape, 4, has_mask, settings, TIMESTEPS, torch.Generator().manual_seed(0)
+    )
+    noise = draw(NoiseSettings(equal=1, mask_given=0, image_given=0, independent=0, reading=1))
+    reads = noise.t_image == 0
+    assert reads[has_mask].float().mean().item() == pytest.approx(0.5, abs=0.03)
+    assert (noise.t_mask[reads] == TIMESTEPS - 1).all() and not reads[~has_mask].any()
+    assert (noise.t_mask[has_mask & ~reads] == noise.t_image[has_mask & ~reads]).all()
+
+
 def test_noise_is_white_and_a_function_of_the_generator() -> None:
     call = lambda: draw_noise(  # noqa: E731
         (64, 6, 8, 8),

@@ -127,12 +127,13 @@ class LossSettings(Settings):
 
 
 class NoiseSettings(Settings):
-    """Shares of the four ways of noising a pair, normalised to sum 1; and what is done to noise and schedule."""
+    """Shares of the ways of noising a pair, normalised to sum 1; and what is done to noise and schedule."""
 
     equal: float = Field(0.45, ge=0, description="both halves at one level: text -> pair")
     mask_given: float = Field(0.15, ge=0, description="clean mask: mask -> image")
     image_given: float = Field(0.25, ge=0, description="clean image: image -> mask")
     independent: float = Field(0.15, ge=0, description="two levels drawn apart")
+    reading: float = Field(0.0, ge=0, description="clean image, mask in pure noise: a mask that one step reads")
     offset: float = Field(0.0, ge=0, lt=1, description="noise of one value per image channel, as a share of the noise")
     rescale_betas_zero_snr: bool = Field(
         False, description="rescale the schedule to end in pure noise; bases of velocity"
@@ -140,7 +141,7 @@ class NoiseSettings(Settings):
 
     @model_validator(mode="after")
     def _some_way(self) -> Self:
-        if not any((self.equal, self.mask_given, self.image_given, self.independent)):
+        if not any((self.equal, self.mask_given, self.image_given, self.independent, self.reading)):
             raise ValueError("all shares are 0; at least one must be greater")
         return self
 
@@ -161,6 +162,7 @@ class SamplingSettings(Settings):
 
     default_steps: int = Field(20, ge=1)
     default_guidance: float = Field(2.0, ge=0)
+    default_mask_steps: int | None = Field(None, ge=1)
     default_segment_steps: int = Field(1, ge=1)
     default_guidance_rescale: float = Field(0.0, ge=0, le=1)
     default_guidance_interval: tuple[float, float] = (0.0, 1.0)

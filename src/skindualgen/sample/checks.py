@@ -189,6 +189,20 @@ def check_joint(unets: Sequence[UNet2DConditionModel | None], image_channels: in
             )
 
 
+def check_mask_steps(num_mask_steps: int | None, steps: int, *, given: bool) -> None:
+    """Refuse steps of the mask's own where a half is given, or more of them than denoising steps.
+
+    Raises:
+        InputError: what was given, and what can be.
+    """
+    if num_mask_steps is None:
+        return
+    if given:
+        raise InputError("num_mask_steps with an image or a mask", "pairs from text alone", "leave it out")
+    if not 1 <= num_mask_steps <= steps:
+        raise InputError(f"num_mask_steps={num_mask_steps}", f"1 to {steps}, the denoising steps", "choose another")
+
+
 def callback_changes(
     callback: Callable[..., Any] | None, names: Sequence[str], *step: Any, **tensors: Tensor
 ) -> dict[str, Any]:

@@ -34,18 +34,31 @@ class JointDenoiser:
         starts: of image and mask, in [0, 1]: 1 starts from noise alone.
         steps: of a whole schedule; a half that starts later has fewer.
         device: of the tensors.
+        mask_steps: of the mask's schedule where both halves start from noise: it waits in pure noise while the image
+            takes shape, and goes the whole way in the last steps. As many as ``steps`` if not given.
     """
 
-    def __init__(self, scheduler: SchedulerMixin, starts: Sequence[float], steps: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        scheduler: SchedulerMixin,
+        starts: Sequence[float],
+        steps: int,
+        device: torch.device,
+        mask_steps: int | None = None,
+    ) -> None:
         self._schedulers = [copy.deepcopy(scheduler) for _ in starts]
-        for own in self._schedulers:
-            own.set_timesteps(steps, device=device)
+        waits = mask_steps is not None and all(start == 1 for start in starts)
+        for own, count in zip(self._schedulers, (steps, mask_steps if waits else steps), strict=True):
+            own.set_timesteps(count, device=device)
         self.timesteps: Tensor = self._schedulers[0].timesteps
         total = len(self.timesteps)
         self._first = [total - round(total * start) for start in starts]  # first active step of each half
-        for own, first in zip(self._schedulers, self._first, strict=True):
+        self._begun = [0, total - len(self._schedulers[1].timesteps)]  # step at which each schedule begins
+        if waits:
+            self._first[1] = self._begun[1]
+        for own, first, begun in zip(self._schedulers, self._first, self._begun, strict=True):
             if hasattr(own, "set_begin_index"):
-                own.set_begin_index(min(first, total - 1))
+                own.set_begin_index(min(first, total - 1) - begun)
         self._prediction_type = scheduler.config.prediction_type
         self._alphas_cumprod = scheduler.alphas_cumprod.to(device)
 
@@ -91,7 +104,7 @@ class JointDenoiser:
         image, codes = halves
         share = float(self.timesteps[index]) / len(self._alphas_cumprod)
         text = guidance.noisy_prompt(embeds[-len(image) :], share, generator)
-        levels = [self._level(index, first) for first in self._first]
+        levels = [self._level(index, half) for half in range(len(halves))]
         abar = self._alphas_cumprod[levels[1]]
 
         def both(net: UNet2DConditionModel, states: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,20 +135,21 @@ class JointDenoiser:
     ) -> list[Tensor]:
         """Move each half that is on its way by one step; the other stays."""
         moved = []
-        for own, first, half, prediction in zip(self._schedulers, self._first, halves, predictions, strict=True):
-            if index < first:
+        for place, (own, half, prediction) in enumerate(zip(self._schedulers, halves, predictions, strict=True)):
+            if index < self._first[place]:
                 moved.append(half)
                 continue
             extra = {"generator": generator} if _takes_generator(own) else {}
-            step = own.step(prediction, self.timesteps[index], half, return_dict=False, **extra)
+            step = own.step(prediction, own.timesteps[index - self._begun[place]], half, return_dict=False, **extra)
             moved.append(step[0].to(half.dtype))
         return moved
 
-    def _level(self, index: int, first: int) -> int:
+    def _level(self, index: int, half: int) -> int:
         """Timestep of a half: it waits at its starting level, or is clean if it is given."""
+        first = self._first[half]
         if first == len(self.timesteps):
             return CLEAN_TIMESTEP
-        return int(self.timesteps[max(index, first)])
+        return int(self._schedulers[half].timesteps[max(index, first) - self._begun[half]])
 
 
 def denoise(
@@ -148,6 +162,7 @@ def denoise(
     steps: int,
     generator: Generators,
     after_step: Callable[..., dict[str, Tensor]],
+    mask_steps: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Denoise image and mask half with a pipeline's modules; a half that starts at 0 is given and stays.
 
@@ -155,12 +170,12 @@ def denoise(
         pipeline: whose running call it is; ``guidance_scale`` and ``interrupt`` are read anew at every step.
         noises: of image [b, c, h/8, w/8] and mask [b, m, h/8, w/8].
         given: clean halves, or None for what is drawn from noise.
-        starts, steps: see `JointDenoiser`.
+        starts, steps, mask_steps: see `JointDenoiser`.
         embeds, guidance, generator: see `JointDenoiser.predict`.
         after_step: called as ``f(pipeline, step, timestep, latents=, mask_codes=, prompt_embeds=)``; returns those that
             it changes.
     """
-    denoiser = JointDenoiser(pipeline.scheduler, starts, steps, noises[0].device)
+    denoiser = JointDenoiser(pipeline.scheduler, starts, steps, noises[0].device, mask_steps)
     halves = denoiser.enter(noises, given)
     pipeline._num_timesteps = len(denoiser.active)
     with pipeline.progress_bar(total=pipeline.num_timesteps) as progress:

@@ -25,6 +25,7 @@ from skindualgen.sample.checks import (
     check_batch,
     check_call,
     check_joint,
+    check_mask_steps,
     renamed_arguments,
 )
 from skindualgen.sample.denoising import FLIPS, denoise
@@ -44,6 +45,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
         scheduler: variance preserving, of the base's prediction type.
         default_steps, default_guidance, default_guidance_rescale, default_guidance_interval, default_prompt_noise: for
             pairs and images when the call does not say.
+        default_mask_steps: ``num_mask_steps`` of pairs from text alone when the call does not say; None is all steps.
         default_segment_steps: for image -> mask when the call does not say; guidance is off there.
         guide: a weaker joint UNet, such as the adapter early in its training; guidance then leads away from its
             predictions for the same prompts, and not from those for the negative prompt.
@@ -79,6 +81,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
         mask_codec: dict[str, Any] | None = None,
         mask_classes: dict[str, int] | None = None,
         appearances: dict[str, list[str]] | None = None,
+        default_mask_steps: int | None = None,
     ) -> None:
         super().__init__()
         self.codec = make_codec(mask_codec, vae)
@@ -99,6 +102,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
             default_prompt_noise=default_prompt_noise,
             provenance=provenance,
             appearances=appearances,
+            default_mask_steps=default_mask_steps,
         )
         self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
@@ -182,6 +186,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
         prompt: str | Sequence[str] | None = None,
         negative_prompt: str | Sequence[str] | None = None,
         num_inference_steps: int | None = None,
+        num_mask_steps: int | None = None,
         guidance_scale: float | None = None,
         guidance_rescale: float | None = None,
         guidance_interval: Sequence[float] | None = None,
@@ -209,6 +214,8 @@ class SkinDualGenPipeline(DiffusionPipeline):
             prompt: one or more; may be left out when ``image`` is given.
             negative_prompt: what guidance leads away from; empty text if not given.
             num_inference_steps: denoising steps.
+            num_mask_steps: of these, those of the mask where both halves are drawn from noise: it waits in pure noise
+                while the image takes shape, and is then drawn in the last ones.
             guidance_scale: classifier-free guidance; 1 or less switches it off.
             guidance_rescale, guidance_interval, prompt_noise: see `skindualgen.sample.guidance.Guidance`.
             num_images_per_prompt: samples of each prompt, or of each given image or mask.
@@ -250,6 +257,10 @@ class SkinDualGenPipeline(DiffusionPipeline):
             callback_inputs=callback_on_step_end_tensor_inputs,
         )
         check_scheduler(self.scheduler, steps)
+        check_mask_steps(num_mask_steps, steps, given=image is not None or mask_image is not None)
+        mask_steps = None
+        if image is None and mask_image is None:
+            mask_steps = num_mask_steps or min(self.config.default_mask_steps or steps, steps)
         if reads_mask:  # by default neither guided nor varied
             guidance_scale = 1.0 if guidance_scale is None else guidance_scale
             prompt_noise = 0.0 if prompt_noise is None else prompt_noise
@@ -275,7 +286,9 @@ class SkinDualGenPipeline(DiffusionPipeline):
             noise = randn_tensor(shape, generator, device, dtype) if latents is None else latents.to(device, dtype)
             halves = noise.split(self._channels, dim=1)
             given = (given_latents, given_codes)
-            latents_out, drawn = denoise(self, halves, given, starts, embeds, guidance, steps, generator, callback)
+            latents_out, drawn = denoise(
+                self, halves, given, starts, embeds, guidance, steps, generator, callback, mask_steps
+            )
             codes = codes.to(drawn) + self.codec.flip(drawn, flip) / draws
         if draws > 1:
             latents_out = image_latents(self, pixels)

@@ -65,11 +65,12 @@ def draw_noise(
         has_mask: [b] bool.
     """
     b, c, h, w = shape
-    shares = torch.tensor([settings.equal, settings.mask_given, settings.image_given, settings.independent])
-    way = torch.multinomial(shares, b, replacement=True, generator=generator)
+    shares = [settings.equal, settings.mask_given, settings.image_given, settings.independent, settings.reading]
+    way = torch.multinomial(torch.tensor(shares), b, replacement=True, generator=generator)
     t, other = torch.randint(1, timesteps, (2, b), generator=generator)
-    t_image = torch.where(way == 2, CLEAN_TIMESTEP, t)
+    t_image = torch.where((way == 2) | (way == 4), CLEAN_TIMESTEP, t)
     t_mask = torch.where(way == 1, CLEAN_TIMESTEP, torch.where(way == 3, other, t))
+    t_mask = torch.where(way == 4, timesteps - 1, t_mask)
     t_image = torch.where(has_mask, t_image, t)
     t_mask = torch.where(has_mask, t_mask, timesteps - 1)
     noise = torch.randn(b, c + mask_channels, h, w, generator=generator)
