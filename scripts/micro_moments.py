@@ -20,8 +20,7 @@ ARCHITECTURE, SIZE_PX = "tf_efficientnet_lite1", 240
 STAGES = (0, 1, 2, 4)
 """whose means and standard deviations over cells count, beside the features after the last pooling"""
 KEPT = 256
-"""generated pictures whose features are kept to compare with: few steps' worth, or the decoder runs past its goal before
-they know"""
+"""generated pictures whose features are kept to compare with; with those of 100 steps the decoder ran past its goal"""
 
 
 class StageFeatures(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ def test_all_steps_are_what_is_done_without(either: SkinDualGenPipeline) -> None
 @pytest.mark.parametrize("mask_steps", [1, 2])
 def test_the_mask_waits_in_noise_and_ends_with_the_image(either: SkinDualGenPipeline, mask_steps: int) -> None:
     codes = codes_by_step(either, num_inference_steps=4, num_mask_steps=mask_steps)
-    moved = [bool((after != before).any()) for before, after in zip(codes, codes[1:], strict=False)]
+    moved = [bool((after != before).any()) for before, after in pairwise(codes)]
     assert moved == [step >= 4 - mask_steps for step in (1, 2, 3)]
     assert difference(
         call(either, num_inference_steps=4, num_mask_steps=mask_steps), call(either, num_inference_steps=4)

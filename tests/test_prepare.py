@@ -584,7 +584,7 @@ def test_command_ends_with_two_where_a_lesion_crosses(tmp_path: Path) -> None:
     write_dataset(tmp_path, records, made_by={})
     done = command(tmp_path, "--audit")
     assert done.exit_code == 2
-    assert "1 groups of the same patient, lesion or picture in two splits" in done.stderr
+    assert "1 group of the same patient, lesion or picture in two splits" in done.stderr
 
 
 @pytest.mark.parametrize(

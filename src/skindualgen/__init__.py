@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from skindualgen._version import __version__
 
 if TYPE_CHECKING:
-    from skindualgen.api import benchmark, evaluate, generate, prepare, train
+    from skindualgen.api import benchmark, check, evaluate, generate, prepare, train
     from skindualgen.data.dataset import Dataset
     from skindualgen.sample.pipeline import SkinDualGenPipeline
 
@@ -24,6 +24,7 @@ __all__ = [
     "SkinDualGenPipeline",
     "__version__",
     "benchmark",
+    "check",
     "evaluate",
     "generate",
     "prepare",
@@ -33,7 +34,7 @@ __all__ = [
 _LAZY = {
     "Dataset": "skindualgen.data.dataset",
     "SkinDualGenPipeline": "skindualgen.sample.pipeline",
-    **dict.fromkeys(("benchmark", "evaluate", "generate", "prepare", "train"), "skindualgen.api"),
+    **dict.fromkeys(("benchmark", "check", "evaluate", "generate", "prepare", "train"), "skindualgen.api"),
 }
 
 

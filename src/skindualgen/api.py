@@ -1,6 +1,6 @@
 """The package's functions for scripts and notebooks: what the commands do, on arguments instead of options.
 
-Names and defaults are those of the commands; ``from skindualgen import prepare, train, generate, evaluate, benchmark``.
+Names and defaults are those of the commands; ``from skindualgen import prepare, check, train, generate`` and so on.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from skindualgen.benchmarking.results import BenchmarkResult
     from skindualgen.evaluation.results import EvaluationReport
     from skindualgen.planning.anchors import Anchoring
+    from skindualgen.readiness.results import Purpose, Readiness
 
-__all__ = ["benchmark", "evaluate", "generate", "prepare", "train"]
+__all__ = ["benchmark", "check", "evaluate", "generate", "prepare", "train"]
 
 
 def prepare(source: str | Path, out: str | Path, *, workers: int | None = None, **options: Any) -> Dataset:
@@ -42,6 +43,22 @@ def prepare(source: str | Path, out: str | Path, *, workers: int | None = None, 
 
     prepare_folder(Path(source), Path(out), _options(PrepareOptions, options), workers=workers)
     return Dataset.open(out)
+
+
+def check(data: str | Path, purpose: Purpose = "train", *, base: str = "micro") -> Readiness:
+    """Say whether a data set is ready: ``verdict`` "go", "fix" or "stop", and ``problems`` with their remedies.
+
+    Args:
+        data: data set folder; it is only read.
+        purpose: "train" or "benchmark".
+        base: that will be trained, as `train` takes it: photographs are compared with its size.
+
+    Raises:
+        InputError: no data set folder, or no such base.
+    """
+    from skindualgen.readiness.check import check as check_folder
+
+    return check_folder(Path(data), purpose, base=base)
 
 
 def train(data: str | Path, out: str | Path, *, config: str | Path | None = None, **settings: Any) -> Path:

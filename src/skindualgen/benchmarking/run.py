@@ -54,7 +54,7 @@ def run_benchmark(
     """
     options.check()
     # 1. The parts, and that the test part is new to all that is trained.
-    parts, left_out = _parts(options)
+    parts, left_out = parts_of(options)
     if left_out is not None:
         say(left_out)
     generator_items = read_training_items(options.generated) if options.generated else None
@@ -108,8 +108,12 @@ def run_benchmark(
     return result
 
 
-def _parts(options: BenchmarkOptions) -> tuple[dict[str, Dataset], str | None]:
-    """Return the parts, without the pairs that a reviewer has rejected, and the line that counts these."""
+def parts_of(options: BenchmarkOptions) -> tuple[dict[str, Dataset], str | None]:
+    """Return the parts "train", "test" and "generated", and the line that counts what a reviewer has rejected of them.
+
+    Raises:
+        InputError: no data set folder, or nothing in the train or test part that was not rejected.
+    """
     real = Dataset.open(options.real, rejected=True)
     split = options.test_split or ("test" if "test" in Dataset(real.root, used(real)).splits else "val")
     if split == "train":

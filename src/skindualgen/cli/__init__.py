@@ -1,7 +1,8 @@
 """The command line: a module for each command, registered here.
 
 Exit codes: 0 done, 1 a defect or a training that diverged, 2 wrong input, 3 a condition of ``evaluate --fail-if``
-holds, ``generate`` leaves pairs of the plan unmet, or ``verify`` finds deviations, 130 interrupted.
+holds, ``generate`` leaves pairs of the plan unmet, ``verify`` finds deviations or ``check`` something to fix, 130
+interrupted. ``check`` also ends with 2 where a data set cannot be used as it is.
 
 A command's module may import only what costs nothing (typer, pathlib); everything heavy is imported inside the
 function, so that ``--help`` answers at once.
@@ -24,6 +25,7 @@ from typer.core import TyperGroup
 
 from skindualgen.cli import (
     benchmark,
+    check,
     demo,
     doctor,
     evaluate,
@@ -148,6 +150,7 @@ def main(
 
 
 app.command("prepare")(prepare.prepare)
+app.command("check")(check.check)
 app.command("train")(train.train)
 app.command("plan")(plan.plan)
 app.add_typer(gate.app, name="gate")

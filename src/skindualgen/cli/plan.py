@@ -11,8 +11,6 @@ import typer
 from skindualgen.cli.options import SeedOption
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from rich.table import Table
 
     from skindualgen.contracts import PairRecord
@@ -101,12 +99,8 @@ def plan(
 def _measured(data: Path, records: list[PairRecord]) -> list[PairRecord]:
     """The records with measured tones; see `skindualgen.planning.tones.measure_tones`."""
     from skindualgen.cli.running import item_progress
-    from skindualgen.metrics.skin_tone import category, skin_tone
+    from skindualgen.metrics.skin_tone import tone_of
     from skindualgen.planning.tones import measure_tones
-
-    def tone_of(image: NDArray[np.uint8], lesion: NDArray[np.bool_]) -> str | None:
-        degrees = skin_tone(image, lesion).ita_degrees
-        return None if degrees is None else category(degrees)
 
     with item_progress("measuring skin tones") as report:
         return measure_tones(data, records, tone_of, report)

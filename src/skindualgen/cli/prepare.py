@@ -130,6 +130,7 @@ def prepare(
     )
     summary = prepare_folder(source, out, options, strict=strict, workers=workers, with_audit=audit, show_progress=True)
     _report(summary)
+    _report_readiness(out)
     if summary.audit is not None:
         _report_audit(summary.audit, out)
 
@@ -171,8 +172,24 @@ def _report(summary: Summary) -> None:
         typer.secho(f"rejected (rejected.csv): {_counted(summary.rejected)}", fg=typer.colors.YELLOW)
 
 
+def _report_readiness(out: Path) -> None:
+    """What `skindualgen check` would say of the records alone, which takes no time."""
+    from shlex import quote
+
+    from skindualgen.cli.check import show_problems
+    from skindualgen.data.dataset import Dataset
+    from skindualgen.readiness.records import record_problems
+    from skindualgen.readiness.results import verdict_of
+
+    problems = record_problems(Dataset.open(out), "train")
+    show_problems(problems)
+    check = f"skindualgen check {quote(str(out))}"
+    typer.echo(f"records: {verdict_of(problems)}; to look at pictures and masks as well: {check}")
+
+
 def _report_audit(findings: Audit, folder: Path) -> None:
     from skindualgen.contracts import InputError
+    from skindualgen.data.audit import crossing_text
     from skindualgen.data.review import left_out_line
 
     across = sum(pair.across for pair in findings.near)
@@ -187,9 +204,8 @@ def _report_audit(findings: Audit, folder: Path) -> None:
         places = f"{pair.first} ({pair.first_split}), {pair.second} ({pair.second_split})"
         typer.secho(f"  warning: {places}: {pair.distance_bits} bits apart", fg=typer.colors.YELLOW)
     if findings.crossing:
-        first = ", ".join(f"{record.isic_id} ({record.split})" for record in findings.crossing[0][:4])
         raise InputError(
-            f"{len(findings.crossing)} groups of the same patient, lesion or picture in two splits, first {first}",
+            crossing_text(findings.crossing),
             "each group in one split",
             "see audit.csv, and split anew with `skindualgen prepare`",
         )

@@ -89,10 +89,38 @@ def audit(root: Path, *, max_distance: int = MAX_DISTANCE_BITS) -> Audit:
     if not 0 <= max_distance <= HASH_BITS:
         raise InputError(f"a distance of {max_distance} bits", f"0 to {HASH_BITS}", f"use {MAX_DISTANCE_BITS}")
     data = Dataset.open(root)
+    findings = Audit(crossing_groups(data), near_duplicates(data, max_distance), data.rejected)
+    atomic_write_text(root / AUDIT_FILE, _table(findings))
+    return findings
+
+
+def crossing_groups(data: Dataset) -> list[list[PairRecord]]:
+    """Return the components of records that cross splits, each ordered by id; see `audit`.
+
+    Raises:
+        InputError: an image without a recorded hash is missing.
+    """
     records = sorted(data, key=lambda record: record.isic_id)
-    components = connected_components([_links(root, record) for record in records])
+    components = connected_components([_links(data.root, record) for record in records])
     crossing = crossing_components(components, [record.split for record in records])
-    hashes = np.array([_hash(root, record) for record in records], dtype=np.uint64).reshape(-1, HASH_WORDS)
+    return [[records[i] for i in component] for component in crossing]
+
+
+def crossing_text(crossing: Sequence[Sequence[PairRecord]]) -> str:
+    """Say how many components cross splits, and whose the first is."""
+    first = ", ".join(f"{record.isic_id} ({record.split})" for record in crossing[0][:4])
+    groups = "groups of" if len(crossing) > 1 else "group of"
+    return f"{len(crossing)} {groups} the same patient, lesion or picture in two splits, first {first}"
+
+
+def near_duplicates(data: Dataset, max_distance: int = MAX_DISTANCE_BITS) -> list[NearDuplicate]:
+    """Return the pictures that look alike, within ``max_distance`` bits (0 to 512), in the order of `Audit`.
+
+    Raises:
+        InputError: an image without a recorded perceptual hash is missing or damaged.
+    """
+    records = sorted(data, key=lambda record: record.isic_id)
+    hashes = np.array([_hash(data.root, record) for record in records], dtype=np.uint64).reshape(-1, HASH_WORDS)
     near = [
         NearDuplicate(
             records[i].isic_id, records[i].split, records[j].isic_id, records[j].split, distance, number, len(members)
@@ -101,9 +129,7 @@ def audit(root: Path, *, max_distance: int = MAX_DISTANCE_BITS) -> Audit:
         for i, j, distance in links
     ]
     near.sort(key=lambda pair: (not pair.across, pair.distance_bits, pair.first, pair.second))
-    findings = Audit([[records[i] for i in component] for component in crossing], near, data.rejected)
-    atomic_write_text(root / AUDIT_FILE, _table(findings))
-    return findings
+    return near
 
 
 def near_groups(hashes: NDArray[np.uint64], max_distance: int) -> list[tuple[list[int], list[tuple[int, int, int]]]]:

@@ -126,6 +126,12 @@ def skin_tone(image: NDArray[np.uint8], lesion: NDArray[np.bool_]) -> SkinTone:
     return SkinTone(typology_angle(float(lightness), float(yellowness)), share)
 
 
+def tone_of(image: NDArray[np.uint8], lesion: NDArray[np.bool_]) -> str | None:
+    """Return the category of a photograph's skin (see :func:`skin_tone`); None where too little can be measured."""
+    degrees = skin_tone(image, lesion).ita_degrees
+    return None if degrees is None else category(degrees)
+
+
 def typology_angles(images: Sequence[NDArray[np.uint8]], masks: Sequence[NDArray[np.bool_]]) -> Floats:
     """Return the ITA in degrees [n] of each photograph of a set, NaN where too little skin can be measured.
 

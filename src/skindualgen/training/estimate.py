@@ -21,12 +21,10 @@ from skindualgen.config import TrainConfig
 from skindualgen.data.mask_classes import read_mask_classes
 from skindualgen.hardware import DTYPES, GIB
 from skindualgen.model.adapter import adapter_folder, attach_adapter, read_header, trainable_parameters
-from skindualgen.model.bases import base_folder
-from skindualgen.model.hub import first_cached
 from skindualgen.model.joint_unet import joint_prediction, widen_unet
-from skindualgen.model.registry import hub_candidates
+from skindualgen.model.local import local_folder
 from skindualgen.training.run_folder import run_precision
-from skindualgen.training.trainer import frozen_dtype, trains_unfused
+from skindualgen.training.trainer import frozen_dtype, head_record, trains_unfused
 
 BYTES_PER_TRAINED = 16
 """float32 weight, gradient and AdamW's two moments"""
@@ -42,28 +40,26 @@ def estimate(config: TrainConfig) -> list[str]:
     Raises:
         InputError: no such base or adapter, or a type of the frozen weights that the training would refuse.
     """
-    _, candidates = hub_candidates(config.base)
-    if candidates:
-        snapshot = first_cached(candidates)
-        if snapshot is None:
-            return [
-                f"base {config.base} is not on this disk yet: the first training downloads it; skindualgen doctor says",
-                "what its training would take",
-            ]
-        folder = snapshot.folder
-    else:
-        folder = base_folder(config.base)
+    folder = local_folder(config.base)
+    if folder is None:
+        return [
+            f"base {config.base} is not on this disk yet: the first training downloads it; skindualgen doctor says",
+            "what its training would take",
+        ]
     precision = run_precision(config)
     on_cpu = not torch.cuda.is_available()
     frozen = frozen_dtype(config, precision, on_cpu=on_cpu)
-    lora = config.lora.model_dump()
+    lora, head = config.lora.model_dump(), head_record(config.mask_head)
     if config.init_adapter is not None:
-        lora |= read_header(adapter_folder(config.init_adapter))["recipe"].get("config", {}).get("lora", {})
+        recipe = read_header(adapter_folder(config.init_adapter))["recipe"]
+        lora |= recipe.get("config", {}).get("lora", {})
+        head = recipe.get("mask_head")
     with torch.device("meta"):
         unet_config = UNet2DConditionModel.load_config(folder / "unet")
         base = UNet2DConditionModel.from_config(unet_config)
         channels = CODE_CHANNELS if config.mask_codec.name == SignedDistanceCodec.name else base.config.in_channels
-        model = attach_adapter(widen_unet(base, channels * len(read_mask_classes(config.data))), **lora)
+        joint = widen_unet(base, channels * len(read_mask_classes(config.data)), head=head)
+        model = attach_adapter(joint, **lora)
     trained = sum(p.numel() for p in trainable_parameters(model).values())
     total = sum(p.numel() for p in model.parameters()) - trained
     size = config.resolution or unet_config["sample_size"] * CELL_PX
