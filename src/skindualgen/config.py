@@ -96,6 +96,7 @@ class MaskHeadSettings(Settings):
     width: int = Field(0, ge=0, multiple_of=6, description="channels of its layers; 0: no head")
     levels: int = Field(3, ge=1, description="sizes that it works at, each half of the one before")
     features: int = Field(48, ge=1, description="channels that it reads from the UNet")
+    alone: bool = Field(False, description="train it and its features only: a fast first part of a training")
 
 
 class LossSettings(Settings):

@@ -29,11 +29,12 @@ def parameter_groups(model: PeftModel, config: TrainConfig) -> list[dict[str, An
     # Weight decay would shrink filters of the base that nothing else changes.
     decay = 0.0 if config.freeze_base_filters else config.adam_weight_decay
     rate = config.new_layer_learning_rate or config.learning_rate
-    return [
+    groups = [
         {"params": a, "lr": config.learning_rate, "warmup": config.lr_warmup_steps},
         {"params": b, "lr": config.learning_rate * config.lora_plus_ratio, "warmup": config.lr_warmup_steps},
         {"params": new, "lr": rate, "warmup": new_warmup, "weight_decay": decay},
     ]
+    return [group for group in groups if group["params"]]
 
 
 def make_optimizer(groups: list[dict[str, Any]], config: TrainConfig, device: torch.device) -> torch.optim.Optimizer:

@@ -31,7 +31,7 @@ from skindualgen.model.adapter import (
     trainable_parameters,
 )
 from skindualgen.model.bases import Base, zero_terminal_snr
-from skindualgen.model.joint_unet import freeze_base_filters, joint_prediction, widen_unet
+from skindualgen.model.joint_unet import freeze_base_filters, joint_prediction, train_head_alone, widen_unet
 from skindualgen.training.batches import Batch, seed_of
 from skindualgen.training.objective import joint_loss, term_means
 from skindualgen.training.optimizer import make_optimizer, parameter_groups, rate_factor
@@ -89,6 +89,8 @@ class Trainer:
         torch.nn.Module.to(base.unet, frozen)  # diffusers' own warns of parts it has none of
         self.model = self._adapted_unet()
         unet: UNet2DConditionModel = self.model.get_base_model()
+        if config.mask_head.alone:
+            train_head_alone(self.model)
         if config.freeze_base_filters:
             freeze_base_filters(unet, base.unet.config.in_channels)
         if trains_unfused(self.size, on_cpu=on_cpu):
@@ -240,26 +242,21 @@ class Trainer:
                 "set mask_codec alike and use data of the same classes, or start without init_adapter",
             )
         model = restore_adapter(base, folder, allow_base_mismatch=config.allow_base_mismatch, share=True)
-        own, head = lora_settings(model), mask_head_of(model)
-        if "mask_head" in config.model_fields_set and head != (asked := head_record(config.mask_head)):
-            raise InputError(
-                f"mask_head {asked} with init_adapter {config.init_adapter}",
-                f"{head}, which that adapter has",
-                "leave mask_head out, or start without init_adapter",
-            )
-        for name in lora.model_fields_set:
-            if getattr(lora, name) != own[name]:
-                raise InputError(
-                    f"lora.{name} = {getattr(lora, name)!r} with init_adapter {config.init_adapter}",
-                    f"{own[name]!r}, which that adapter has",
-                    f"leave lora.{name} out, or start without init_adapter",
-                )
+        own_head = mask_head_of(model) or {"width": 0}
+        for table, given, own in (("lora", lora, lora_settings(model)), ("mask_head", config.mask_head, own_head)):
+            for name in given.model_fields_set & set(own):
+                if getattr(given, name) != own[name]:
+                    raise InputError(
+                        f"{table}.{name} = {getattr(given, name)!r} with init_adapter {config.init_adapter}",
+                        f"{own[name]!r}, which that adapter has",
+                        f"leave {table}.{name} out, or start without init_adapter",
+                    )
         return model
 
 
 def head_record(settings: MaskHeadSettings) -> dict[str, int] | None:
     """A mask head as adapters record it and ``widen_unet`` takes it; None without one."""
-    return settings.model_dump() if settings.width else None
+    return settings.model_dump(exclude={"alone"}) if settings.width else None
 
 
 def frozen_dtype(config: TrainConfig, trained_in: str, *, on_cpu: bool) -> torch.dtype:
