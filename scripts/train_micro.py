@@ -29,7 +29,17 @@ import torch
 
 from micro_data import FOLDER_PX, PACK_PX, ROOT, write_source
 from micro_device import add_device_options, on_gpu
-from micro_programs import ADAPTER_STEPS, ENVIRONMENT, GPU_THREADS, adapter_settings, rescue_adapter, run, try_to_run
+from micro_programs import (
+    ADAPTER_STEPS,
+    ENVIRONMENT,
+    GPU_THREADS,
+    HEAD_ALONE,
+    HEAD_STEPS,
+    adapter_settings,
+    rescue_adapter,
+    run,
+    try_to_run,
+)
 from micro_results import collect
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE, write_training_items
@@ -276,26 +286,23 @@ class Chain:
         settings = adapter_settings(left, args.adapter_steps, gpu=self.gpu)
         settings |= {"threads": GPU_THREADS if self.gpu else args.threads}
         assignments = [f"{name}={value}" for name, value in settings.items()] + args.adapter_set
-        command = [
-            sys.executable,
-            *(["-m", "skindualgen"] if self.gpu else [HERE / "micro_adapter.py"]),
-            "train",
-            "--config",
-            HERE / "micro_adapter.toml",
-            "--base",
-            self.base,
-            "--data",
-            pairs,
-            "--out",
-            folder,
-            *(part for each in assignments for part in ("--set", each)),
-        ]
+
+        def command(out: Path, *further: str) -> list[str | Path]:
+            program = ["-m", "skindualgen"] if self.gpu else [HERE / "micro_adapter.py"]
+            options = ["--config", HERE / "micro_adapter.toml", "--base", self.base, "--data", pairs, "--out", out]
+            options += ["--cache", self.work / "cache"]
+            given = (part for each in (*assignments, *further) for part in ("--set", each))
+            return [sys.executable, *program, "train", *options, *given]
+
         if self.clock:
             shutil.rmtree(folder, ignore_errors=True)  # of another base
-            try_to_run(*command, seconds=self.seconds - (time.time() - begun) + args.grace)
+            try_to_run(*command(folder), seconds=self.seconds - (time.time() - begun) + args.grace)
             rescue_adapter(folder)
         else:
-            run(*command)
+            head = self.work / "head"
+            alone = [f"{name}={value}" for name, value in HEAD_ALONE.items()]
+            run(*command(head, *alone, f"max_train_steps={args.head_steps}"))
+            run(*command(folder, f"init_adapter={head}"))
         if args.bundle:
             bundle_base(self.base)
             bundle_adapter(folder, self.base)
@@ -318,6 +325,7 @@ def main() -> None:
     parser.add_argument("--grace", type=float, default=15, help="seconds that a stage may overrun by the clock")
     parser.add_argument("--results", type=Path, help="folder for files of 16 MB that hold what is made, and the report")
     parser.add_argument("--adapter-steps", type=int, help=f"{ADAPTER_STEPS}, or as many as fit, if not given")
+    parser.add_argument("--head-steps", type=int, default=HEAD_STEPS, help="of its mask head alone, before; CPUs only")
     parser.add_argument("--adapter-set", action="append", default=[], help="further NAME=VALUE of the adapter")
     parser.add_argument("--batch", type=int, help=f"of the base; 32 on a CPU, {GPU_BATCH} on a GPU if not given")
     parser.add_argument("--made", type=int, help="latents that the base makes for the decoder")
