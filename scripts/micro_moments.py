@@ -68,7 +68,7 @@ class MomentMatching(nn.Module):
         for index in range(self.groups):
             real = torch.cat([part[index] for part in parts])
             deviation = real.std(0)
-            deviation = deviation.clamp(min=0.1 * float(deviation.median()))
+            deviation = deviation.clamp(min=0.1 * float(deviation.mean()))
             self.register_buffer(f"mean{index}", real.mean(0))
             self.register_buffer(f"deviation{index}", deviation)
             self.register_buffer(f"real{index}", (real - real.mean(0)) / deviation)

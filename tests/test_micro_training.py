@@ -404,10 +404,9 @@ def test_made_pictures_come_nearer_to_photographs(monkeypatch: pytest.MonkeyPatc
     for _ in range(2):
         (gradient,) = torch.autograd.grad(matching(pictures), pictures)
         with torch.no_grad():
-            pictures -= 0.03 * gradient / gradient.abs().amax()
+            pictures -= 0.02 * gradient / gradient.abs().amax()
     matching(pictures.detach())
-    shares = [now / before for now, before in zip(matching.distances(), first, strict=True)]
-    assert sum(shares) < len(shares)
+    assert all(now < before for now, before in zip(matching.distances(), first, strict=True))
 
 
 def test_the_decoder_learns_from_what_a_base_has_made(monkeypatch: pytest.MonkeyPatch) -> None:
