@@ -153,7 +153,8 @@ def save_adapter(
 def write_weights(folder: Path, state: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write the weights with their header, and what repeats the header: ``run.json`` and the card."""
     with atomic_path(folder / WEIGHTS_FILE) as temporary:
-        save_file(dict(state), temporary, metadata={"format": "pt", "skindualgen": json.dumps(header, sort_keys=True)})
+        # One entry alone: safetensors writes several in an order that changes from file to file, and with it the hash.
+        save_file(dict(state), temporary, metadata={"skindualgen": json.dumps(header, sort_keys=True)})
     atomic_write_json(folder / RUN_FILE, {**header, "weights_sha256": sha256_file(folder / WEIGHTS_FILE)})
     atomic_write_text(folder / CARD_FILE, adapter_card(header))
 
