@@ -36,10 +36,9 @@ from micro_looks import described_captions
 from micro_made import generate
 from micro_moments import MomentMatching
 from micro_perceptual import ImageFeatures, perceptual_distance
-from micro_samples import to_pictures
+from micro_samples import scores_of, to_pictures
 from micro_winograd import use_winograd
 from skindualgen.judges.features import ImageNetFeatures
-from skindualgen.metrics.fidelity import kernel_distance, manifold_scores
 from skindualgen.model.autoencoder import PatchAutoencoder
 from skindualgen.model.bases import load_base
 
@@ -84,11 +83,9 @@ class Judge:
         return row
 
     def distances(self, of: str, pictures: Tensor) -> dict[str, float]:
-        """Kernel distance, recall and coverage of pictures [m, 3, h, w] in [-1, 1]."""
-        features = self.features(to_pictures(pictures))
-        scores = manifold_scores(real=self.real, generated=features)
-        kid = float(kernel_distance(real=self.real, generated=features))
-        return {f"{of}_kid": kid, f"{of}_recall": float(scores.recall), f"{of}_coverage": float(scores.coverage)}
+        """`scores_of` pictures [m, 3, h, w] in [-1, 1], named after what they are of."""
+        scores = scores_of(self.real, self.features(to_pictures(pictures)))
+        return {f"{of}_{name}": value for name, value in scores.items()}
 
 
 class DecoderTraining:
@@ -222,6 +219,8 @@ def main() -> None:
         for name, item in training.parts.items():
             item.load_state_dict(state[name])
         training.step, training.ratios = state["step"], state["ratios"]
+        if training.moments is not None:
+            training.moments.first = state["first"]
         generator = np.random.default_rng(training.step)
     elif not args.init:
         autoencoder.fit_analysis(random_views(train, 2048, SIZE_PX, generator).to(device))
@@ -256,7 +255,8 @@ def main() -> None:
 
     def save() -> None:
         parts = {name: item.state_dict() for name, item in training.parts.items()}
-        save_state(parts | {"step": training.step, "ratios": training.ratios}, checkpoint)
+        first = [] if training.moments is None else training.moments.first
+        save_state(parts | {"step": training.step, "ratios": training.ratios, "first": first}, checkpoint)
         new = args.out.with_name(args.out.name + ".new")
         copy.deepcopy(ema).to(memory_format=torch.contiguous_format).save_pretrained(new)
         replace_folder(new, args.out)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skindualgen.judges.features import load_imagenet_weights
+from skindualgen.metrics.fidelity import kernel_distance
 
 ARCHITECTURE, SIZE_PX = "tf_efficientnet_lite1", 240
 """Lite1 and not Lite0, as Lite0 is what the fidelity metrics judge by."""
@@ -92,15 +93,10 @@ class MomentMatching(nn.Module):
             self.first = self.distances()
         return self.first
 
-    @torch.no_grad()
     def distances(self) -> list[float]:
         """Squared distance in each group, of the pictures kept."""
         result = []
         for index in range(self.groups):
-            made, real = self.get_buffer(f"made{index}"), self.get_buffer(f"real{index}")
-            means = [
-                (k.sum() - k.diagonal().sum()) / (len(k) * (len(k) - 1))
-                for k in (kernel(made, made), kernel(real, real))
-            ]
-            result.append(float(sum(means) - 2 * kernel(made, real).mean()))
+            made, real = (self.get_buffer(f"{kind}{index}").cpu().numpy() for kind in ("made", "real"))
+            result.append(kernel_distance(real=real, generated=made))
         return result

@@ -16,7 +16,6 @@ class ImageFeatures(nn.Module):
     """
 
     TAPS = (0, 2, 4, 11)
-    CHANNELS = (16, 24, 40, 112)
 
     def __init__(self) -> None:
         super().__init__()

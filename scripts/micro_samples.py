@@ -133,12 +133,16 @@ class Measure:
 
     def scores(self, pictures: np.ndarray) -> dict[str, float]:
         """Of pictures [n, s, s, 3] uint8, one for each caption, against the val photographs."""
-        made = self.judge(pictures)
-        scores = manifold_scores(real=self.real, generated=made)
-        return {
-            "kid": float(kernel_distance(real=self.real, generated=made)),
-            "frechet": float(frechet_distance(real=self.real, generated=made)),
-            "precision": float(scores.precision),
-            "recall": float(scores.recall),
-            "coverage": float(scores.coverage),
-        }
+        return scores_of(self.real, self.judge(pictures))
+
+
+def scores_of(real: np.ndarray, made: np.ndarray) -> dict[str, float]:
+    """Kernel and Frechet distance, precision, recall and coverage of features [m, d] against [n, d]."""
+    scores = manifold_scores(real=real, generated=made)
+    return {
+        "kid": float(kernel_distance(real=real, generated=made)),
+        "frechet": float(frechet_distance(real=real, generated=made)),
+        "precision": float(scores.precision),
+        "recall": float(scores.recall),
+        "coverage": float(scores.coverage),
+    }

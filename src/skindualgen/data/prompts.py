@@ -19,7 +19,7 @@ import re
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.terms import UNKNOWN_LESION, diagnosis_term, known
@@ -196,6 +196,11 @@ def clip_token_bound(text: str) -> int:
     """
     runs = re.findall(r"[^\W\d_]+|[^\s]", text.lower())
     return 2 + sum((len(run.encode()) + 1) // 2 if run.isascii() else len(run.encode()) for run in runs)
+
+
+def tokens_of(tokenizer: Any, prompt: str) -> int:
+    """How many tokens a CLIPTokenizer makes of a prompt, start and end included, if nothing is cut."""
+    return len(tokenizer(prompt, truncation=False, verbose=False).input_ids)
 
 
 def refuse_long(prompt: str, count_tokens: Callable[[str], int], where: str = "") -> None:

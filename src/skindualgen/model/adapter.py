@@ -13,7 +13,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
@@ -26,6 +26,7 @@ from skindualgen.model.card import adapter_card, base_place
 from skindualgen.model.hub import fetch_adapter
 from skindualgen.model.joint_unet import MASK_HEAD, NEW_MODULES, widen_unet
 from skindualgen.model.registry import hub_candidates
+from skindualgen.model.tensor_file import save_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -153,8 +154,7 @@ def save_adapter(
 def write_weights(folder: Path, state: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write the weights with their header, and what repeats the header: ``run.json`` and the card."""
     with atomic_path(folder / WEIGHTS_FILE) as temporary:
-        # One entry alone: safetensors writes several in an order that changes from file to file, and with it the hash.
-        save_file(dict(state), temporary, metadata={"skindualgen": json.dumps(header, sort_keys=True)})
+        save_tensors(temporary, state, header)
     atomic_write_json(folder / RUN_FILE, {**header, "weights_sha256": sha256_file(folder / WEIGHTS_FILE)})
     atomic_write_text(folder / CARD_FILE, adapter_card(header))
 

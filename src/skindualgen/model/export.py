@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from skindualgen.contracts import InputError
@@ -23,6 +23,7 @@ from skindualgen.model.adapter import CARD_FILE, CONFIG_FILE, RUN_FILE, WEIGHTS_
 from skindualgen.model.card import LICENCE_FILE, LICENCES, CardText, license_of, model_card
 from skindualgen.model.export_keys import Layers, attention_only, left_out, lora_layers, to_diffusers, to_kohya
 from skindualgen.model.registry import hub_candidates
+from skindualgen.model.tensor_file import save_tensors
 
 DIFFUSERS_FILE = "pytorch_lora_weights.safetensors"
 """the name that ``load_lora_weights(FOLDER)`` looks for"""
@@ -89,7 +90,7 @@ def export_diffusers_lora(folder: Path, out: Path, *, dtype: torch.dtype | None 
     )
     exported = to_diffusers(layers, lora.scale, dtype)
     with new_folder(out) as temporary:
-        _save(temporary / DIFFUSERS_FILE, exported, lora.header)
+        save_tensors(temporary / DIFFUSERS_FILE, exported, lora.header)
         write_papers(temporary, folder, lora.header, text)
     return Exported(DIFFUSERS_FILE, len(exported), lora.header["license"], left_out(lora.state, layers), (IMAGE_ONLY,))
 
@@ -117,7 +118,7 @@ def export_kohya(folder: Path, out: Path, *, dtype: torch.dtype | None = None) -
         )
     exported = to_kohya(layers, lora.scale, dtype)
     with new_folder(out) as temporary:
-        _save(temporary / name, exported, lora.header, _kohya_metadata(layers, lora, version, name))
+        save_tensors(temporary / name, exported, lora.header, _kohya_metadata(layers, lora, version, name))
         write_papers(temporary, folder, lora.header, text)
     return Exported(name, len(exported), lora.header["license"], left_out(lora.state, layers), tuple(notes))
 
@@ -200,13 +201,6 @@ def _kohya_metadata(layers: Layers, lora: _Lora, version: str | None, name: str)
     if "train_pairs" in header["recipe"]:
         metadata["ss_num_train_images"] = str(header["recipe"]["train_pairs"])
     return metadata
-
-
-def _save(
-    path: Path, state: Mapping[str, Tensor], header: Mapping[str, Any], metadata: Mapping[str, str] | None = None
-) -> None:
-    ours = {"format": "pt", "skindualgen": json.dumps(header, sort_keys=True)}
-    save_file(dict(state), path, metadata={**(metadata or {}), **ours})
 
 
 def _without_paths(value: Any) -> Any:

@@ -67,7 +67,8 @@ def widen_unet(
             joint = UNet2DConditionModel(**config)
         else:
             config["out_channels"] = image_channels + head["features"]
-            joint = HeadedUNet(head={**head, "channels": mask_channels}, **config)
+            head = {**head, "channels": mask_channels}
+            joint = HeadedUNet(head=head, **config)
     state = base.state_dict() if share else {name: value.clone() for name, value in base.state_dict().items()}
     for name, dim in (("conv_in.weight", 1), ("conv_out.weight", 0), ("conv_out.bias", 0)):
         wide = torch.zeros(joint.get_parameter(name).shape, dtype=base.dtype, device=base.device)
@@ -79,8 +80,7 @@ def widen_unet(
     nn.init.zeros_(embedding.linear_2.bias)
     state |= {f"class_embedding.{name}": value for name, value in embedding.state_dict().items()}
     if head is not None:
-        own = MaskHead(head["features"], channels, mask_channels, width=head["width"], levels=head["levels"])
-        own.to(base.device, base.dtype)
+        own = MaskHead(channels, **head).to(base.device, base.dtype)
         state |= {f"{MASK_HEAD}.{name}": value for name, value in own.state_dict().items()}
     joint.load_state_dict(state, assign=True)
     return joint
@@ -115,8 +115,7 @@ def train_head_alone(unet: nn.Module) -> None:
     Raises:
         InputError: there is no mask head.
     """
-    names = [name for name, _ in unet.named_parameters()]
-    if not any(f"{MASK_HEAD}." in name for name in names):
+    if not hasattr(unet, MASK_HEAD):
         raise InputError("mask_head.alone without a mask head", "one", "set mask_head.width, 96 for example")
     for name, parameter in unet.named_parameters():
         if f"{MASK_HEAD}." not in name and "conv_out." not in name:

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skindualgen.data.prompts import clip_token_bound
+from skindualgen.data.prompts import clip_token_bound, tokens_of
 from skindualgen.model.registry import hub_candidates
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def count_tokens(base: str, prompt: str) -> int:
     tokenizer = _tokenizer(base)
     if tokenizer is None:
         return clip_token_bound(prompt)
-    return len(tokenizer(prompt, truncation=False, verbose=False).input_ids)
+    return tokens_of(tokenizer, prompt)
 
 
 @cache

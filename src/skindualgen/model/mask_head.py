@@ -28,23 +28,23 @@ class MaskHead(nn.Module):
     zero.
 
     Args:
-        features: channels of the UNet's that it reads.
         latents: channels of both halves together.
-        mask: channels of the mask code.
+        channels: of the mask code.
+        features: channels of the UNet's that it reads.
         width: of its layers, a multiple of 6.
         levels: sizes that it works at, each half of the one before.
     """
 
-    def __init__(self, features: int, latents: int, mask: int, *, width: int, levels: int) -> None:
+    def __init__(self, latents: int, *, channels: int, features: int, width: int, levels: int) -> None:
         super().__init__()
         groups, embedding = width // GROUP_CHANNELS, 2 * TIME_CHANNELS
         self.first = nn.Conv2d(features + latents, width, 3, padding=1)
         self.time = Timesteps(TIME_CHANNELS, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.embedding = TimestepEmbedding(embedding, embedding)
 
-        def block(channels: int) -> ResnetBlock2D:
+        def block(seen: int) -> ResnetBlock2D:
             return ResnetBlock2D(
-                in_channels=channels,
+                in_channels=seen,
                 out_channels=width,
                 temb_channels=embedding,
                 groups=groups,
@@ -54,7 +54,7 @@ class MaskHead(nn.Module):
         self.down = nn.ModuleList(block(width) for _ in range(levels))
         self.up = nn.ModuleList(block(2 * width) for _ in range(levels - 1))
         self.norm = nn.GroupNorm(groups, width)
-        self.last = nn.Conv2d(width, mask, 3, padding=1)
+        self.last = nn.Conv2d(width, channels, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
@@ -78,15 +78,14 @@ class HeadedUNet(UNet2DConditionModel):
     """A joint UNet with a :class:`MaskHead`: what its last convolution gives beside the image is features for the head.
 
     Args:
-        head: ``width``, ``levels`` and ``features`` of the head, and ``channels`` of the mask code.
+        head: ``width``, ``levels``, ``features`` and ``channels`` of the head.
         config: of the UNet; ``out_channels`` are those of the image and the features.
     """
 
     def __init__(self, *, head: dict[str, int], **config: Any) -> None:
         super().__init__(**config)
         self.register_to_config(head=dict(head))
-        sizes = {"width": head["width"], "levels": head["levels"]}
-        self.mask_head = MaskHead(head["features"], config["in_channels"], head["channels"], **sizes)
+        self.mask_head = MaskHead(config["in_channels"], **head)
 
     def forward(
         self,

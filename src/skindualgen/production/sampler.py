@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from skindualgen.contracts import InputError
+from skindualgen.data.prompts import tokens_of
 from skindualgen.hardware import DTYPES
 from skindualgen.model.bases import hide_loading_bars
 from skindualgen.planning.anchors import Anchoring
@@ -62,11 +63,7 @@ class PipelineSampler:
 
 def token_counter(pipeline: SkinDualGenPipeline) -> Callable[[str], int]:
     """How many tokens the pipeline's text encoder would read of a prompt, start and end included."""
-
-    def count(prompt: str) -> int:
-        return len(pipeline.tokenizer(prompt, truncation=False, verbose=False).input_ids)
-
-    return count
+    return partial(tokens_of, pipeline.tokenizer)
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,8 @@ class JointDenoiser:
         starts: of image and mask, in [0, 1]: 1 starts from noise alone.
         steps: of a whole schedule; a half that starts later has fewer.
         device: of the tensors.
-        mask_steps: of the mask's schedule where both halves start from noise: it waits in pure noise while the image
-            takes shape, and goes the whole way in the last steps. As many as ``steps`` if not given.
+        mask_steps: of the mask's schedule: it waits at its start while the image takes shape, and goes its way in the
+            last steps. As many as ``steps`` if not given.
     """
 
     def __init__(
@@ -47,15 +47,12 @@ class JointDenoiser:
         mask_steps: int | None = None,
     ) -> None:
         self._schedulers = [copy.deepcopy(scheduler) for _ in starts]
-        waits = mask_steps is not None and all(start == 1 for start in starts)
-        for own, count in zip(self._schedulers, (steps, mask_steps if waits else steps), strict=True):
+        for own, count in zip(self._schedulers, (steps, mask_steps or steps), strict=True):
             own.set_timesteps(count, device=device)
         self.timesteps: Tensor = self._schedulers[0].timesteps
-        total = len(self.timesteps)
-        self._first = [total - round(total * start) for start in starts]  # first active step of each half
-        self._begun = [0, total - len(self._schedulers[1].timesteps)]  # step at which each schedule begins
-        if waits:
-            self._first[1] = self._begun[1]
+        total, counts = len(self.timesteps), [len(own.timesteps) for own in self._schedulers]
+        self._begun = [total - count for count in counts]  # step at which each half's schedule begins
+        self._first = [total - round(n * start) for n, start in zip(counts, starts, strict=True)]  # and it is active
         for own, first, begun in zip(self._schedulers, self._first, self._begun, strict=True):
             if hasattr(own, "set_begin_index"):
                 own.set_begin_index(min(first, total - 1) - begun)
@@ -70,13 +67,13 @@ class JointDenoiser:
     def enter(self, noises: Sequence[Tensor], given: Sequence[Tensor | None]) -> list[Tensor]:
         """Bring what is given to the level that its half starts at; what is not given is noise."""
         halves = []
-        for noise, clean, first in zip(noises, given, self._first, strict=True):
+        for half, (noise, clean, first) in enumerate(zip(noises, given, self._first, strict=True)):
             if clean is None:
                 halves.append(noise)
             elif first == len(self.timesteps):
                 halves.append(clean)
             else:
-                level = self._alphas_cumprod[self.timesteps[first]]
+                level = self._alphas_cumprod[self._level(first, half)]
                 halves.append(add_noise(clean, noise, level).to(noise.dtype))
         return halves
 
