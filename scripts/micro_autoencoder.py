@@ -37,6 +37,7 @@ from micro_made import generate
 from micro_moments import MomentMatching
 from micro_perceptual import ImageFeatures, perceptual_distance
 from micro_samples import scores_of, to_pictures
+from micro_spectrum import SpectrumMatching, grid_strength
 from micro_winograd import use_winograd
 from skindualgen.judges.features import ImageNetFeatures
 from skindualgen.model.autoencoder import PatchAutoencoder
@@ -45,12 +46,13 @@ from skindualgen.model.bases import load_base
 SIZE_PX = 128
 LATENT_CHANNELS = 16
 SCALE_EXPONENT = 0.25
-DECODER_WIDTHS, DECODER_DEPTHS = (128, 96, 64, 16), (2, 2, 1, 0)
+DECODER_WIDTHS, DECODER_DEPTHS = (128, 96, 64, 16), (2, 2, 1, 1)
 BATCH, GPU_BATCH = 16, 64
 LEARNING_RATE = 1e-3
 FURTHER_LEARNING_RATE = 3e-4
 """of a decoder that is trained on from --init"""
 PERCEPTUAL_WEIGHT = 0.4
+SPECTRUM_WEIGHT = 0.1
 CYCLE_WEIGHT = 0.1
 CYCLE_CHANNELS = 6
 """Distance between latents that the base made and the analysis of their picture, in the strongest channels: shapes and
@@ -83,9 +85,16 @@ class Judge:
         return row
 
     def distances(self, of: str, pictures: Tensor) -> dict[str, float]:
-        """`scores_of` pictures [m, 3, h, w] in [-1, 1], named after what they are of."""
-        scores = scores_of(self.real, self.features(to_pictures(pictures)))
+        """`scores_of` pictures [m, 3, h, w] in [-1, 1] and their grid, named after what they are of."""
+        scores = scores_of(self.real, self.features(to_pictures(pictures))) | {"grid": grid_strength(pictures)}
         return {f"{of}_{name}": value for name, value in scores.items()}
+
+
+def deepened(autoencoder: PatchAutoencoder) -> PatchAutoencoder:
+    """With the residual blocks of :data:`DECODER_DEPTHS`: new ones at the end change little at first."""
+    deep = PatchAutoencoder.from_config({**autoencoder.config, "decoder_depths": DECODER_DEPTHS})
+    deep.load_state_dict(autoencoder.state_dict(), strict=False)
+    return deep
 
 
 class DecoderTraining:
@@ -94,13 +103,15 @@ class DecoderTraining:
     Args:
         autoencoder: whose decoder learns.
         device: cpu or cuda.
-        photographs: whole views [n, 3, s, s] uint8 that made pictures are to be like; None where none are made.
+        photographs: whole views [n, 3, s, s] uint8 that pictures are to be like.
+        made: whether some are decoded from latents that a base has made.
     """
 
-    def __init__(self, autoencoder: PatchAutoencoder, device: str, photographs: Tensor | None = None) -> None:
+    def __init__(self, autoencoder: PatchAutoencoder, device: str, photographs: Tensor, *, made: bool) -> None:
         self.device, self.step, self.ratios = device, 0, list[float]()
         self.features = ImageFeatures().to(device)
-        self.moments = None if photographs is None else MomentMatching(photographs, device)
+        self.moments = MomentMatching(photographs, device) if made else None
+        self.spectrum = SpectrumMatching(photographs, device)
         self.autoencoder = autoencoder.to(device)
         if device == "cpu":
             use_winograd(autoencoder.decoder)
@@ -145,11 +156,14 @@ class DecoderTraining:
             with torch.no_grad():
                 real = self.features(x)
         terms = {"l1": (out[:views] - x).abs().mean(), "perceptual": perceptual_distance(fake, real).mean()}
-        loss = terms["l1"] + PERCEPTUAL_WEIGHT * terms["perceptual"]
+        terms["spectrum"] = self.spectrum(out[:views], x)
         if made is not None and self.moments is not None:
             apart = autoencoder.analysis(out[views:]) - made
+            terms["spectrum"] = terms["spectrum"] + self.spectrum(out[views:])
             terms["cycle"] = apart[:, :CYCLE_CHANNELS].abs().mean()
             terms["moments"] = self.moments(out[views:])
+        loss = terms["l1"] + PERCEPTUAL_WEIGHT * terms["perceptual"] + SPECTRUM_WEIGHT * terms["spectrum"]
+        if "moments" in terms:
             loss = self.joined(loss + CYCLE_WEIGHT * terms["cycle"], terms["moments"])
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
@@ -167,7 +181,7 @@ class DecoderTraining:
             norms = []
             for part in (pairwise, moments):
                 gradients = torch.autograd.grad(part, self.parameters, retain_graph=True)
-                norms.append(torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt())
+                norms.append(nn.utils.get_total_norm(gradients))
             self.ratios.append(float(norms[0] / norms[1]))
         if len(self.ratios) < len(WEIGHED_STEPS):
             return pairwise
@@ -202,7 +216,7 @@ def main() -> None:
     val_px = F.interpolate(val.permute(0, 3, 1, 2).float() / 127.5 - 1, SIZE_PX, mode="area")
     judge = Judge(val_px, device)
     if args.init:
-        autoencoder = PatchAutoencoder.from_pretrained(args.init, torch_dtype=torch.float32)
+        autoencoder = deepened(PatchAutoencoder.from_pretrained(args.init, torch_dtype=torch.float32))
     else:
         autoencoder = PatchAutoencoder(
             latent_channels=args.latent_channels,
@@ -212,7 +226,7 @@ def main() -> None:
         )
     checkpoint = args.work / "checkpoint.pt"
     generator = np.random.default_rng(0)
-    training = DecoderTraining(autoencoder, device, whole_views(train) if args.base else None)
+    training = DecoderTraining(autoencoder, device, whole_views(train), made=args.base is not None)
     ema = training.ema
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True, map_location=device)

@@ -45,8 +45,8 @@ from skindualgen.model.autoencoder import PatchAutoencoder
 
 BATCH = 32
 WARMUP_STEPS = 100
-BALANCE = 0.5
-"""of classes in the labelled stage: drawn with their frequency to the power 1 - BALANCE"""
+BALANCE = 0.8
+"""of classes in the labelled stage, if not given"""
 GIVE_UP_ABOVE = 1.03
 """times the lowest loss on val: a training that has overfitted so far by half of its time leaves the rest of it"""
 LEAST_BATCH = 16
@@ -64,6 +64,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--latent-channels", type=int, default=16, help="of --compile-only")
     parser.add_argument("--stage", choices=["unlabelled", "labelled"], default="unlabelled")
     parser.add_argument("--described", action="store_true", help="captions say what the photographs look like, too")
+    parser.add_argument("--balance", type=float, default=BALANCE, help="of classes: drawn with frequency ** (1 - it)")
     parser.add_argument("--read-steps", type=int, default=READ_STEPS, help="of the text encoder alone, before the rest")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -118,7 +119,7 @@ def main() -> None:
         records,
         base.tokenizer,
         labelled=labelled,
-        balance=BALANCE if labelled else 0.0,
+        balance=args.balance if labelled else 0.0,
         device=device,
         appearances=looks,
     )

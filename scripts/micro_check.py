@@ -26,7 +26,7 @@ import micro_model
 from micro_autoencoder import DECODER_DEPTHS, DECODER_WIDTHS, DecoderTraining
 from micro_data import device_views
 from micro_device import Processes, autocast, prepare_device
-from micro_latents import CAPTION_VARIANTS, WHOLE_VIEWS, Batches, device_latents
+from micro_latents import CAPTION_VARIANTS, WHOLE_VIEWS, Batches, device_latents, whole_views
 from micro_nets import SIZE_PX, make_unet
 from micro_samples import denoise, to_pictures
 from skindualgen.codec import CODE_CHANNELS, SignedDistanceCodec
@@ -132,7 +132,7 @@ def autoencoder() -> PatchAutoencoder:
 def decoder_step(batch: int, real: bool) -> None:
     photographs = torch.zeros(PHOTOGRAPHS, SIDE_PX, SIDE_PX, 3, dtype=torch.uint8, device=GPU)
     generator = np.random.default_rng(0)
-    training = DecoderTraining(autoencoder(), GPU)
+    training = DecoderTraining(autoencoder(), GPU, whole_views(photographs), made=False)
     training.channels_last()
 
     def learn() -> None:

@@ -91,6 +91,10 @@ of the latents have a standard deviation of .15 to .3, and the mean colour of a 
 Stable Diffusion's schedule hardly visits the first (.23 at the last of twenty steps), a shifted cosine the second."""
 
 
+LEAST_BETA = 2e-7
+"""with less the first level is no noise at all in single precision, whose logarithm schedulers take"""
+
+
 def make_scheduler() -> DDIMScheduler:
     """Noise over signal NOISE_MIDDLE tan(pi t / 2) ** NOISE_STRETCH, no signal at all at the end; velocity prediction.
 
@@ -100,6 +104,7 @@ def make_scheduler() -> DDIMScheduler:
     signal = 1 / (1 + (NOISE_MIDDLE * torch.tan(torch.pi * u / 2) ** NOISE_STRETCH) ** 2)  # alphas_cumprod
     signal[-1] = 0
     betas = 1 - signal / torch.cat([torch.ones(1, dtype=torch.float64), signal[:-1]])
+    betas = betas.clamp(min=LEAST_BETA)
     return DDIMScheduler(
         trained_betas=betas.tolist(),
         prediction_type="v_prediction",

@@ -12,8 +12,9 @@ from skindualgen.model.adapter import WEIGHTS_FILE
 
 ADAPTER_STEPS, GPU_THREADS = 1200, 8
 HEAD_STEPS = 1600
-HEAD_ALONE = {"mask_head.alone": "true", "loss.image": 0, "loss.base": 0, "noise.mask_given": 0, "noise.reading": 0.6}
-"""Of the first part of an adapter's training, on a CPU: a step of the head alone takes a third there."""
+HEAD_ALONE = {"mask_head.alone": "true", "loss.base": 0}
+"""Of the first part of an adapter's training, on a CPU: a step of the head alone takes a third there. It learns to read
+masks, and what a given one changes in the picture."""
 ADAPTER_START_SECONDS, ADAPTER_STEP_SECONDS, ADAPTER_VALIDATIONS = 40, 0.06, 3
 """on a GPU, guessed high: what is not done by the end is lost, but for the last validated weights"""
 ADAPTER_GPU = {

@@ -40,8 +40,9 @@ def denoise(
     guidance: float = 1.0,
     guide: nn.Module | None = None,
     guide_text: Tensor | None = None,
+    steps: int = STEPS,
 ) -> Tensor:
-    """Latents that a UNet makes from noise by DPM-Solver++ in STEPS steps.
+    """Latents that a UNet makes from noise by DPM-Solver++.
 
     Args:
         unet: predicts velocity.
@@ -51,9 +52,10 @@ def denoise(
         guidance: w in weak + w (strong - weak); 1 is without.
         guide: weaker UNet; this one if not given.
         guide_text: states that the weak prediction is made from.
+        steps: of the schedule.
     """
     scheduler = DPMSolverMultistepScheduler.from_config(config)
-    scheduler.set_timesteps(STEPS)
+    scheduler.set_timesteps(steps)
     for t in scheduler.timesteps:
         at = t.expand(len(z)).to(z.device)
         with autocast(z.device.type):

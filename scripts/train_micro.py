@@ -27,8 +27,10 @@ from pathlib import Path
 
 import torch
 
+from micro_coverage import write_counts
 from micro_data import FOLDER_PX, PACK_PX, ROOT, write_source
 from micro_device import add_device_options, on_gpu
+from micro_model import STATE_FILE
 from micro_programs import (
     ADAPTER_STEPS,
     ENVIRONMENT,
@@ -88,7 +90,7 @@ def bundle_base(base: Path) -> None:
     """Copy the base, which is stored in half precision, into the package, with the record of what it has seen."""
     target = BUNDLED / "micro"
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(base, target)
+    shutil.copytree(base, target, ignore=shutil.ignore_patterns(STATE_FILE))
     for path in target.glob("*/config.json"):
         config = json.loads(path.read_text())
         config.pop("_name_or_path", None)  # where its weights were loaded from
@@ -306,6 +308,7 @@ class Chain:
         if args.bundle:
             bundle_base(self.base)
             bundle_adapter(folder, self.base)
+            write_counts(pairs)
 
     def collect(self) -> None:
         """Write what there is as files that a lent machine hands back."""

@@ -70,9 +70,9 @@ def epsilon_mask(base: Base, data: Path) -> Iterator[dict[str, Any]]:
     alphas_cumprod = base.scheduler.alphas_cumprod
 
     def joint_prediction(
-        unet: nn.Module, latents: Tensor, codes: Tensor, t_image: Tensor, t_mask: Tensor, text: Tensor
+        unet: nn.Module, latents: Tensor, codes: Tensor, t_image: Tensor, t_mask: Tensor, text: Tensor, **led: float
     ) -> tuple[Tensor, Tensor]:
-        image, eps = joint_unet.joint_prediction(unet, latents, codes, t_image, t_mask, text)
+        image, eps = joint_unet.joint_prediction(unet, latents, codes, t_image, t_mask, text, **led)
         abar = torch.where(t_mask == joint_unet.CLEAN_TIMESTEP, 1.0, alphas_cumprod.to(t_mask.device)[t_mask])
         return image, epsilon_to_velocity(eps.float(), codes.float(), abar.view(-1, 1, 1, 1))
 

@@ -23,61 +23,76 @@ REPOSITORY = Path(__file__).parents[1]
 SEGMENTER_STEPS = 1000
 CLASSIFIER_STEPS = 1000
 CLASSIFIER_RATE = 3e-4
-SPLIT_FILE = REPOSITORY / "docs" / "results" / "micro_split.csv"
+SPLIT_FILE = REPOSITORY / "docs" / "results" / "micro2_split.csv"
+CLASSES = ("melanoma", "nevus", "seborrheic_keratosis")
+"""diagnoses with enough photographs to be prompted for and judged"""
 
 
-def real_records(real: Path, split: str) -> list[PairRecord]:
-    """Return the real pairs of one part of ``docs/results/micro_split.csv``, in its order.
+def real_records(real: Path, split: str, *, pairs: bool = True) -> list[PairRecord]:
+    """Return real photographs of one part of ``docs/results/micro2_split.csv``, in its order.
 
     Args:
-        real: folder with ``images/<id>.jpg``, ``masks/<id>.png`` and ``metadata.csv`` (column image_id, ...).
+        real: folder that holds the data folders the split names, each with ``images/<id>.jpg``, ``masks/<id>.png`` and
+            ``metadata.csv`` (column image_id, ...).
+        split: "train", "val" or "test".
+        pairs: only photographs with a mask and one of :data:`CLASSES`, which is what is judged; else all.
 
     Raises:
-        InputError: the folder lacks a pair that the split names.
+        InputError: a folder lacks a photograph that the split names.
     """
-    table_file = real / "metadata.csv"
-    if not table_file.is_file():
-        raise InputError(f"no {table_file}", "the real pairs", "pass --real or set SKINDUALGEN_REAL_DATA")
-    with table_file.open(newline="", encoding="utf-8") as file:
-        table = {row["image_id"]: row for row in csv.DictReader(file)}
     with SPLIT_FILE.open(newline="", encoding="utf-8") as file:
-        ids = [row["isic_id"] for row in csv.DictReader(file) if row["split"] == split]
-    lacking = [i for i in ids if i not in table]
+        rows = [row for row in csv.DictReader(file) if row["split"] == split]
+    tables = {name: _table(real / name) for name in sorted({row["folder"] for row in rows})}
+    lacking = [row["isic_id"] for row in rows if row["isic_id"] not in tables[row["folder"]]]
     if lacking:
         raise InputError(
-            f"{len(lacking)} pairs missing, first {lacking[0]}", "every pair of the split", "complete them"
+            f"{len(lacking)} photographs missing, first {lacking[0]}", "every one of the split", "complete them"
         )
-    return [
-        PairRecord(
-            file_name=f"images/{i}.jpg",
-            mask_file_name=f"masks/{i}.png",
-            isic_id=i,
-            diagnosis=table[i]["diagnosis"] or None,
-            age_approx=int(table[i]["age"]) if table[i]["age"] else None,
-            sex=table[i]["sex"] or None,
-            anatom_site_general=table[i]["site"] or None,
-            lesion_id=table[i]["lesion_id"] or None,
-        )
-        for i in ids
-    ]
+    records = [_record(row, tables[row["folder"]][row["isic_id"]]) for row in rows]
+    return [r for r in records if not pairs or (r.mask_file_name and r.diagnosis in CLASSES)]
+
+
+def _table(folder: Path) -> dict[str, dict[str, str]]:
+    path = folder / "metadata.csv"
+    if not path.is_file():
+        raise InputError(f"no {path}", "the real photographs", "pass --real or set SKINDUALGEN_REAL_DATA")
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["image_id"]: row for row in csv.DictReader(file)}
+
+
+def _record(row: dict[str, str], about: dict[str, str]) -> PairRecord:
+    name = row["isic_id"]
+    return PairRecord(
+        file_name=f"{row['folder']}/images/{name}.jpg",
+        mask_file_name=f"{row['folder']}/masks/{name}.png" if row["mask"] == "1" else None,
+        isic_id=name,
+        diagnosis=about["diagnosis"] or None,
+        age_approx=int(float(about["age"])) if about["age"] else None,
+        sex=about["sex"] or None,
+        anatom_site_general=about["site"] or None,
+        lesion_id=about["lesion_id"] or None,
+    )
 
 
 def load_judges(real: Path, cache: Path, *, seed: int = 0) -> tuple[Segmenter, Classifier]:
-    """Return both judges for a seed, training those that the cache folder does not hold."""
-    data = Dataset(real, real_records(real, "train"))
-    content = data.content_sha256()
+    """Return both judges for a seed, training those that the cache folder does not hold.
+
+    The segmenter learns from the train part's pairs, the classifier from all its photographs of :data:`CLASSES`.
+    """
+    pairs = Dataset(real, real_records(real, "train"))
+    named = Dataset(real, [r for r in real_records(real, "train", pairs=False) if r.diagnosis in CLASSES])
     segmenter_config = SegmenterConfig(budget=Budget(steps=SEGMENTER_STEPS, seed=seed))
     classifier_config = ClassifierConfig(
         budget=Budget(steps=CLASSIFIER_STEPS, learning_rate=CLASSIFIER_RATE, seed=seed)
     )
-    segmenter_file = judge_file(cache, "segmenter", segmenter_config, content)
+    segmenter_file = judge_file(cache, "segmenter", segmenter_config, pairs.content_sha256())
     if not segmenter_file.is_file():
         with _progress("training the segmenter", SEGMENTER_STEPS) as progress:
-            train_segmenter(data, segmenter_file, segmenter_config, progress=progress)
-    classifier_file = judge_file(cache, "classifier", classifier_config, content)
+            train_segmenter(pairs, segmenter_file, segmenter_config, progress=progress)
+    classifier_file = judge_file(cache, "classifier", classifier_config, named.content_sha256())
     if not classifier_file.is_file():
         with _progress("training the classifier", CLASSIFIER_STEPS) as progress:
-            train_classifier(data, classifier_file, classifier_config, progress=progress)
+            train_classifier(named, classifier_file, classifier_config, progress=progress)
     return Segmenter(segmenter_file), Classifier(classifier_file)
 
 

@@ -83,7 +83,7 @@ def segmenter_agreement(segmenter: Segmenter, generated: Photographs, val: Photo
     on_val = mask_scores(segmenter.masks(val.images), val.masks)
     dices = [np.array([score["dice"] for score in scores]) for scores in (on_val, on_generated)]
     gap = bootstrap(dices, difference_of_means)
-    return {"generated": summary(on_generated), "real_val": summary(on_val), "dice_gap": asdict(gap)}
+    return {"generated": summary(on_generated), "real": summary(on_val), "dice_gap": asdict(gap)}
 
 
 def class_fidelity(classifier: Classifier, photographs: Photographs) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def fidelity(
     return {
         "extractor": extractor.name,
         "preprocessing": extractor.preprocessing,
-        "against_val": set_distances(real=val_features, generated=matched, pool=pool, seed=seed),
+        "against_unseen": set_distances(real=val_features, generated=matched, pool=pool, seed=seed),
         "against_train": set_distances(real=train_features, generated=as_many_as_val, pool=pool, seed=seed),
         "manifold": asdict(manifold_scores(real=val_features, generated=as_many_as_val)),
         "manifold_floor": asdict(manifold_scores(real=val_features, generated=train_as_many_as_val)),

@@ -32,6 +32,7 @@ from skindualgen.model.adapter import (
 )
 from skindualgen.model.bases import load_base
 from skindualgen.model.joint_unet import joint_prediction, widen_unet
+from skindualgen.model.registry import EARLIER_MICRO
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
@@ -187,6 +188,15 @@ def test_another_base_is_refused_by_name(tiny_adapter: Path, tiny_v_base: Path, 
         restore_adapter(other, tiny_adapter)
 
 
+def test_an_adapter_of_an_earlier_bundled_base_says_where_that_is(tiny_adapter: Path, tiny_base: Path, tmp_path: Path):
+    folder = tmp_path / "adapter"
+    shutil.copytree(tiny_adapter, folder)
+    header = read_header(folder) | {"base_id": "micro", "base_sha256": next(iter(EARLIER_MICRO))}
+    save_file(load_file(folder / WEIGHTS_FILE), folder / WEIGHTS_FILE, {"skindualgen": json.dumps(header)})
+    with pytest.raises(InputError, match=r"version 0\.1\.0 of skindualgen bundles: .*bundled/micro with --base"):
+        load_adapter(load_base(tiny_base), folder)
+
+
 def test_another_base_can_be_allowed(
     tiny_adapter: Path, tiny_v_base: Path, tmp_path: Path, tiny_base: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -201,6 +211,32 @@ def test_another_base_can_be_allowed(
     assert provenance["adapter_base"] == "base"
     own = SkinDualGenPipeline.from_adapter(tiny_adapter, allow_base_mismatch=True)
     assert not [name for name in own.config.provenance if name.startswith("adapter_base")]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_an_adapter_that_kept_its_bases_filters_takes_those_of_a_newer_base(
+    tiny_adapter: Path, tiny_base: Path, tmp_path: Path, frozen: bool
+) -> None:
+    """The mask's filters are the adapter's either way; the image's are the base's where training had frozen them."""
+    folder = tmp_path / "adapter"
+    shutil.copytree(tiny_adapter, folder)
+    header = read_header(folder)
+    header["recipe"]["config"] = {"freeze_base_filters": frozen}
+    state = load_file(folder / WEIGHTS_FILE)
+    changed = {name: value + any(part in name for part in (".conv_in.", ".conv_out.")) for name, value in state.items()}
+    save_file(changed, folder / WEIGHTS_FILE, {"skindualgen": json.dumps(header)})
+    base = load_base(tiny_base)
+    own, joint, image = base.unet, load_adapter(base, folder), 4
+    kept = [
+        torch.equal(joint.conv_in.weight[:, :image], own.conv_in.weight),
+        torch.equal(joint.conv_in.bias, own.conv_in.bias),
+        torch.equal(joint.conv_out.weight[:image], own.conv_out.weight),
+        torch.equal(joint.conv_out.bias[:image], own.conv_out.bias),
+    ]
+    assert kept == [frozen] * 4
+    as_stored = load_adapter(load_base(tiny_base), tiny_adapter)
+    torch.testing.assert_close(joint.conv_in.weight[:, image:], as_stored.conv_in.weight[:, image:] + 1)
+    torch.testing.assert_close(joint.conv_out.bias[image:], as_stored.conv_out.bias[image:] + 1)
 
 
 def test_a_base_whose_layers_differ_is_refused_even_when_allowed(tiny_adapter: Path) -> None:
@@ -242,7 +278,8 @@ def test_the_base_of_an_adapter_is_the_commit_it_was_trained_on(
 def test_headers_of_version_0_1_are_read() -> None:
     """They have neither revision nor licence."""
     header = read_header(adapter_folder("builtin"))
-    assert "base_revision" not in header
+    for later in ("base_revision", "license"):
+        del header[later]
     assert (recorded_base(header), base_place(header)) == ("micro", "micro")
 
 

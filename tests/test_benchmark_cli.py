@@ -10,6 +10,8 @@ from typer.testing import CliRunner, Result
 from benchmark_data import write_folder
 from skindualgen.benchmarking.results import BenchmarkResult
 from skindualgen.cli import app
+from skindualgen.data.dataset import Dataset
+from skindualgen.readiness.benchmark import benchmark_problems
 
 QUICK = ["--size", "32", "--network", "test_efficientnet", "--weights", "random", "--precision", "fp32"]
 QUICK += ["--batch-size", "2", "--threads", "1", "--devices", "cpu"]
@@ -64,6 +66,11 @@ def test_options_reach_the_trainings(data: list[str], tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["--ratios", "1,many"], "--ratios 1,many"),
+        (["--ratios", "1,nan"], "ratios [1.0, nan]"),
+        (["--ratios", "inf"], "ratios [inf]"),
+        (["--learning-rate", "-0.001"], "a learning rate of -0.001"),
+        (["--learning-rate", "nan"], "a learning rate of nan"),
+        (["--learning-rate", "0"], "a learning rate of 0"),
         (["--network", "no_such_network"], "no_such_network"),
         (["--arms", "magic"], "arms magic"),
         (["--size", "40", "--task", "segment"], "multiple of 32"),
@@ -90,3 +97,16 @@ def test_leak_is_refused_and_accepted_by_name(data: list[str], tmp_path: Path) -
     accepted = run(*arguments, "--i-know")
     assert accepted.exit_code == 0, accepted.output
     assert "real_0013" in (tmp_path / "out" / "benchmark.html").read_text()
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_synthetic_pairs_among_the_real_ones_are_refused(data: list[str], tmp_path: Path, split: str) -> None:
+    """Guards against results on generated test pictures, and against generated pairs in the arm of real ones."""
+    real = Dataset.open(write_folder(tmp_path / "real", range(14), split={"train": 8, "val": 6}))
+    for record in real.split(split)[:2]:
+        record.origin = "synthetic"
+    real.write({})
+    result = run("--real", str(real.root), *data[2:], "--out", str(tmp_path / "out"))
+    assert result.exit_code == 2 and "got 2 synthetic pairs among the real ones" in result.stderr
+    found = {problem.kind: problem.found for problem in benchmark_problems(real.root)[0]}
+    assert "2 synthetic pairs among the real ones" in found["synthetic"]

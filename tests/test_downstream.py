@@ -243,7 +243,7 @@ def test_the_pages_and_the_readme_say_what_was_found(tmp_path: Path) -> None:
     (tmp_path / "overview.md").write_text(page, encoding="utf-8")
     fill_overview(tmp_path / "overview.md", studies)
     assert (tmp_path / "overview.md").read_text(encoding="utf-8") == page
-    assert "added to real ones, they never beat repetition and augmentation" in (root / "README.md").read_text("utf-8")
+    assert "added to real ones, never beat repetition and augmentation" in (root / "README.md").read_text("utf-8")
     assert not [study.name for study in studies if study.helped and study.study != "read"]
 
 

@@ -20,6 +20,7 @@ from pydicom.uid import UID
 from exchange_data import EMPTY, HEIGHT, JPEG, WIDTH, image_of, lesion_of, write_exchange_data
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_metadata, write_dataset
+from skindualgen.data.prepare import prepare
 from skindualgen.exchange.dicom_image import PRIVATE_CREATOR, SITE_CODES, SKIN, unique_id
 from skindualgen.exchange.pairs import described
 from skindualgen.exchange.transfer import export_data, import_data
@@ -312,6 +313,18 @@ def test_photographs_of_other_makers(tmp_path: Path) -> None:
     assert (image_of(tmp_path / "back", back[0]) == expected).all()
 
 
+def test_ids_are_names_without_their_ending(tmp_path: Path) -> None:
+    (tmp_path / "scans").mkdir()
+    for name in ("a.dcm", "b_image.dcm", "c"):
+        write_foreign(
+            tmp_path / "scans" / name, np.full((8, 8, 3), ord(name[0]), np.uint8), PhotometricInterpretation="RGB"
+        )
+    back = import_data(tmp_path / "scans", tmp_path / "back", "dicom")
+    assert sorted(record.isic_id for record in back) == ["a", "b", "c"]
+    with pytest.raises(InputError, match="import-data --format dicom"):
+        prepare(tmp_path / "scans", tmp_path / "prepared")
+
+
 def test_what_cannot_be_read_is_refused(written: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="without a DICOM photograph"):
@@ -367,3 +380,51 @@ def write_foreign(path: Path, pixels: np.ndarray, **attributes: Any) -> None:
         setattr(dataset, keyword, value)
     dataset.PixelData = pixels.tobytes()
     dataset.save_as(path, enforce_file_format=True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"PhotometricInterpretation": "MONOCHROME1"}, "MONOCHROME1"),
+        ({"PhotometricInterpretation": "MONOCHROME2"}, "MONOCHROME2"),
+        ({"PhotometricInterpretation": "YBR_ICT"}, "YBR_ICT"),
+        ({"PresentationLUTShape": "INVERSE"}, "PresentationLUTShape INVERSE"),
+        ({"PixelAspectRatio": [2, 1]}, "PixelAspectRatio 2, 1"),
+        ({"HighBit": 3}, "HighBit 3"),
+    ],
+)
+def test_pixels_that_are_not_shown_as_they_are_stored_are_refused(
+    tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
+    """Guards against negatives, squeezed lesions, and three channels that are called grey."""
+    pixels = np.random.default_rng(1).integers(0, 256, (10, 12, 3), dtype=np.uint8)
+    plain = {"PixelAspectRatio": [1, 1], "PresentationLUTShape": "IDENTITY", "PhotometricInterpretation": "RGB"}
+    for name, attributes in (("plain", plain), ("other", plain | changed)):
+        (tmp_path / name).mkdir()
+        write_foreign(tmp_path / name / "a", pixels, **attributes)
+    (record,) = import_data(tmp_path / "plain", tmp_path / "back", "dicom")
+    assert (image_of(tmp_path / "back", record) == pixels).all()
+    with pytest.raises(InputError, match=message):
+        import_data(tmp_path / "other", tmp_path / "out", "dicom")
+
+
+@pytest.mark.parametrize(
+    ("text", "diagnosis"),
+    [
+        ("BCC", "BCC"),
+        ("rule out melanoma", None),
+        ("history of melanoma", None),
+        ("no melanoma", None),
+        (["melanoma", "nevus"], None),
+    ],
+)
+def test_words_of_a_referral_are_no_diagnosis(tmp_path: Path, text: str | list[str], diagnosis: str | None) -> None:
+    """Guards against the diagnosis "history of melanoma", which a prompt would then draw."""
+    (tmp_path / "in").mkdir()
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    attributes = {"PhotometricInterpretation": "RGB", "AdmittingDiagnosesDescription": text}
+    write_foreign(tmp_path / "in" / "a", pixels, **attributes)
+    (record,) = import_data(tmp_path / "in", tmp_path / "back", "dicom")
+    assert record.diagnosis == diagnosis
+    left_out = (tmp_path / "back" / "rejected.csv").read_text()
+    assert ("AdmittingDiagnosesDescription" in left_out) == (diagnosis is None)

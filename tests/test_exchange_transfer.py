@@ -20,10 +20,11 @@ from skindualgen.cli import CommandGroup, options
 from skindualgen.cli import export_data as export_command
 from skindualgen.cli import import_data as import_command
 from skindualgen.contracts import InputError, Origin, PairRecord, Split
-from skindualgen.data.manifest import read_metadata
+from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.exchange.formats import FORMATS, ExchangeOptions, load_format, optional_package
 from skindualgen.exchange.pairs import export_names
 from skindualgen.exchange.pictures import encode_mask
+from skindualgen.exchange.source import Account
 from skindualgen.exchange.transfer import SIDECAR_FILE, export_data, import_data
 from skindualgen.exchange.writing import FoundPair, PairWriter, recorded_inside
 from skindualgen.folders import new_folder
@@ -67,6 +68,19 @@ def test_training_items_go_with_synthetic_pairs_alone(data: Path, tmp_path: Path
     export_data(data, tmp_path / "synthetic", "classes", only="synthetic")
     assert not (tmp_path / "real" / "trained_on.json").exists()
     assert (tmp_path / "synthetic" / "trained_on.json").read_bytes() == (data / "trained_on.json").read_bytes()
+
+
+@pytest.mark.parametrize("shared", [{}, {"lesion_id": "IL_1"}])
+def test_an_import_says_what_lies_in_two_splits(own: Path, tmp_path: Path, shared: dict[str, str]) -> None:
+    """The folder is read as it is, and its leak is told: no other command would until it is checked."""
+    records = [record.model_copy(update=shared if record.split == "val" else {}) for record in read_metadata(own)]
+    write_dataset(own, records, made_by={})
+    export_data(own, tmp_path / "out", "classes")
+    accounts: list[Account] = []
+    import_data(tmp_path / "out", tmp_path / "back", "classes", options=ExchangeOptions(told=accounts.append))
+    notes = [note for note in accounts[0].notes if "in two splits" in note]
+    assert len(notes) == bool(shared)
+    assert all("ISIC_0000001 (train)" in note and "test_4 (val)" in note for note in notes), notes
 
 
 def test_nothing_to_write_is_an_error(own: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import threading
 
 import numpy as np
@@ -21,7 +22,7 @@ from skindualgen.data.phantom import draw_phantom
 from skindualgen.gate.application import apply_gate, keep_accepted
 from skindualgen.gate.calibration import calibrate
 from skindualgen.gate.diversity import diversity
-from skindualgen.gate.gate import load_gate
+from skindualgen.gate.gate import load_gate, read_gate_file
 from skindualgen.gate.real_pairs import CalibrateOptions
 from skindualgen.judges.pictures import PictureSet
 from skindualgen.report.gate import claim_folder, gate_report, real_pictures
@@ -195,6 +196,53 @@ def test_the_report_tells_scores_reasons_and_variety(root, application, tmp_path
     assert sum(share.n for share in results.by_diagnosis.values()) == PAIRS
     with claim_folder(tmp_path / "report"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda gate: gate["rules"][0].update(threshold=float("nan")), "rules.0.threshold"),
+        (lambda gate: gate["rules"][-1].update(of_diagnosis={"nevus": float("inf")}), "rules.1.of_diagnosis"),
+        (lambda gate: gate["real"].update(value=float("-inf")), "real.value"),
+        (lambda gate: gate.update(rules=gate["rules"] * 2), "two rules of one score"),
+        (lambda gate: gate.update(size_px=0), "size_px"),
+        (lambda gate: gate.update(accept=-1), "accept"),
+    ],
+)
+def test_a_gate_file_whose_numbers_mean_nothing_is_refused(root, application, tmp_path, change, message):
+    """Guards against a threshold of NaN, which refuses no pair, and against counting a refusal twice."""
+    folder = tmp_path / "gate"
+    shutil.copytree(root / "dark", folder)
+    gate = json.loads((folder / "gate.json").read_text())
+    gate["rules"] = gate["rules"][:2]
+    change(gate)
+    (folder / "gate.json").write_text(json.dumps(gate))
+    with pytest.raises(InputError, match=message):
+        read_gate_file(folder)
+
+
+def test_a_gate_file_of_a_windows_editor_is_read_and_one_with_a_name_twice_is_not(root, application, tmp_path):
+    folder = tmp_path / "gate"
+    shutil.copytree(root / "dark", folder)
+    path = folder / "gate.json"
+    text = path.read_text()
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert read_gate_file(path)[0] == read_gate_file(root / "dark")[0]
+    path.write_text(text.replace('"accept"', '"accept": 0.1, "accept"', 1))
+    with pytest.raises(InputError, match="'accept' twice"):
+        read_gate_file(path)
+
+
+def test_accepted_pairs_are_not_written_into_the_folder_that_they_are_of(root, application):
+    with pytest.raises(InputError, match="inside"):
+        keep_accepted(application, root / "pairs" / "kept")
+    assert not (root / "pairs" / "kept").exists()
+
+
+@pytest.mark.parametrize("size_px", [0, -64])
+def test_a_side_that_is_none_is_refused(root, size_px):
+    with pytest.raises(InputError, match=f"a side of {size_px} px"):
+        CalibrateOptions(root / "real", size_px)
 
 
 def test_a_folder_with_other_things_is_no_place_for_a_report(tmp_path):

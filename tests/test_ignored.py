@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,14 +22,18 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from benchmark_data import SIZE_PX, TINY, plain_data, recipe_of, trial_of, write_folder
-from exchange_data import HEIGHT, JPEG, WIDTH, write_exchange_data
+from exchange_data import HEIGHT, HOLED, JPEG, WIDTH, write_exchange_data
 from skindualgen.benchmarking.pools import weighed
 from skindualgen.benchmarking.trials import batch_source
 from skindualgen.cli import app
 from skindualgen.contracts import IGNORED_DIR, InputError, PairRecord
 from skindualgen.data.dataset import Dataset
-from skindualgen.data.manifest import read_metadata, write_dataset
+from skindualgen.data.images import Crop
+from skindualgen.data.manifest import read_dataset_info, read_metadata, write_dataset
+from skindualgen.data.prepare import prepare
+from skindualgen.data.prepare_options import PrepareOptions
 from skindualgen.data.reading import read_ignore, read_pair
+from skindualgen.data.sources import Candidate
 from skindualgen.exchange.merge import merge
 from skindualgen.exchange.transfer import export_data, import_data
 from skindualgen.files import sha256_file
@@ -76,6 +81,96 @@ def real(tmp_path: Path) -> Path:
 @pytest.fixture
 def squares(tmp_path: Path) -> Path:
     return write_folder(tmp_path / "squares", range(4), split={"train": 4})
+
+
+# --- prepare ---
+
+
+@pytest.mark.parametrize("crop", ["centre", "pad", "none"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_prepare_moves_ignored_pixels_as_the_mask(tmp_path: Path, crop: Crop, orientation: int) -> None:
+    """Ignored pixels that are the mask's own end where it does: cut, padded, scaled, turned with the photograph."""
+    source = tmp_path / "source"
+    write_exchange_data(source, synthetic=0)
+    records = read_metadata(source)
+    (source / "masks_ignore").mkdir()
+    for record in records:
+        record.ignore_file_name = f"masks_ignore/{Path(str(record.mask_file_name)).name}"
+        shutil.copyfile(source / str(record.mask_file_name), source / record.ignore_file_name)
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        with Image.open(source / record.file_name) as photograph:
+            photograph.load()
+        photograph.save(source / record.file_name, exif=exif)
+    write_dataset(source, records, made_by={})
+    summary = prepare(source, tmp_path / "out", PrepareOptions(size=32, crop=crop, ignore_official_split=True))
+    made = read_metadata(tmp_path / "out")
+    assert len(made) == len(records) and "ignored" in " ".join(summary.notes)
+    for record in made:
+        mask, ignored = read_pair(tmp_path / "out", record)[1], read_ignore(tmp_path / "out", record)
+        assert mask is not None and ignored is not None
+        np.testing.assert_array_equal(np.asarray(mask), np.asarray(ignored))
+        assert record.ignore_sha256 == sha256_file(tmp_path / "out" / str(record.ignore_file_name))
+    assert list(verify_folder(tmp_path / "out")) == []
+
+
+def test_prepare_keeps_them_by_hand_and_only_where_some_are_left(real: Path, tmp_path: Path) -> None:
+    """Of 48 x 40 px the middle 40 stay, so of the left half 20 of 24 columns; ignored columns outside leave no file."""
+    outside = np.zeros((HEIGHT, WIDTH), bool)
+    outside[:, :4] = True
+    ignore(real, outside, HOLED)
+    prepare(real, tmp_path / "out", PrepareOptions(size=20))
+    found = {record.isic_id: record for record in read_metadata(tmp_path / "out")}
+    named = {name for name, record in found.items() if record.ignore_file_name is not None}
+    assert named == {"ISIC_0000001", JPEG}
+    np.testing.assert_array_equal(np.asarray(read_ignore(tmp_path / "out", found["ISIC_0000001"])) > 0, half(20, 20))
+    assert len(list((tmp_path / "out" / "masks_ignore").iterdir())) == 2
+    notes = " ".join(read_dataset_info(tmp_path / "out")["made_by"]["notes"])
+    assert "2 of 6 photographs have pixels that are to be ignored" in notes and "ignore_file_name" not in notes
+    assert [*(tmp_path / "out").glob("rejected.csv")] and "masks_ignore" not in (
+        tmp_path / "out/rejected.csv"
+    ).read_text()
+
+
+def test_prepare_goes_on_and_sees_another_picture_of_ignored_pixels(
+    real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    prepare(real, whole, PrepareOptions(size=20))
+    with monkeypatch.context() as patched:
+        patched.setattr("skindualgen.data.prepare.assemble", lambda *_: pytest.fail("stopped"))
+        with pytest.raises(pytest.fail.Exception):
+            prepare(real, out, PrepareOptions(size=20))
+    next((out / "masks_ignore").iterdir()).unlink()
+    prepare(real, out, PrepareOptions(size=20))
+    for path in [*whole.glob("masks_ignore/*"), whole / "metadata.jsonl"]:
+        assert (out / path.relative_to(whole)).read_bytes() == path.read_bytes()
+    ignore(real, ~half(HEIGHT, WIDTH), "ISIC_0000001")
+    with pytest.raises(InputError, match="made from other files"):
+        prepare(real, out, PrepareOptions(size=20))
+
+
+def test_prepare_refuses_what_does_not_say_what_is_ignored(real: Path, tmp_path: Path) -> None:
+    records = {record.isic_id: record for record in read_metadata(real)}
+    Image.new("L", (8, 40)).save(real / str(records[JPEG].ignore_file_name))
+    lines = [json.loads(line) for line in (real / "metadata.jsonl").read_text().splitlines()]
+    for line in lines:
+        if line["isic_id"] == "ISIC_0000001":
+            del line["mask_file_name"]
+    (real / "metadata.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    summary = prepare(real, tmp_path / "out", PrepareOptions(size=20))
+    assert {"ignored_unusable": 1, "ignored_without_mask": 1}.items() <= dict(summary.rejected).items()
+    said = (tmp_path / "out" / "rejected.csv").read_text()
+    assert "mask_aspect" in said and str(records[JPEG].ignore_file_name) in said
+    assert not any(record.ignore_file_name for record in read_metadata(tmp_path / "out"))
+
+
+def test_what_is_hashed_of_sources_without_them_is_as_before() -> None:
+    """Guards finished folders: made again with this version, they are those of the same source."""
+    assert "ignored" not in repr(Candidate("a", "a.png")) and Candidate("a", "a.png", "m.png").files == (
+        "a.png",
+        "m.png",
+    )
 
 
 # --- records and readers ---

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner, Result
 
-from pipeline_calls import call, difference, quiet_pipeline
+from pipeline_calls import call, difference, disc, quiet_pipeline
+from skindualgen.cli import app
 from skindualgen.contracts import InputError
+from skindualgen.data.manifest import read_metadata
 from skindualgen.model.adapter import (
     WEIGHTS_FILE,
     attach_adapter,
@@ -51,16 +54,37 @@ def test_masks_are_learnt_by_the_head_without_the_pictures_layers() -> None:
     model = attach_adapter(widen_unet(tiny_unet(), head=HEAD), rank=2, alpha=2, targets="all")
     named = trainable_parameters(model)
     assert not [name for name in named if "mask_head" in name and "lora_" in name]
-    torch.nn.init.normal_(model.get_base_model().mask_head.modules_to_save["default"].last.weight)
+    last = model.get_base_model().mask_head.modules_to_save["default"].last
+    torch.nn.init.normal_(last.weight[4:])
     latents, codes, t, text = inputs()
     before = joint_prediction(model, latents, codes, t, t, text)
     for name, parameter in named.items():
         if "mask_head" in name:
             parameter.data += 0.1
+    for parameter in last.parameters():
+        parameter.data[:4] = 0  # what a mask changes in the picture
     after = joint_prediction(model, latents, codes, t, t, text)
     assert torch.equal(before[0], after[0]) and not torch.allclose(before[1], after[1])
     after[1].square().mean().backward()
     assert all(p.grad is not None and p.grad.any() for name, p in named.items() if "mask_head" in name)
+
+
+def test_a_picture_sees_a_mask_by_its_share_of_signal() -> None:
+    """A given mask changes it, the same mask in pure noise does not, and of a clean picture there is nothing to say."""
+    torch.manual_seed(0)
+    joint = widen_unet(tiny_unet(), head=HEAD)
+    torch.nn.init.normal_(joint.conv_in.weight)
+    torch.nn.init.normal_(joint.mask_head.last.weight)
+    latents, codes, t, text = inputs()
+
+    def change(t_image: int, t_mask: int) -> float:
+        times = torch.full_like(t, t_image), torch.full_like(t, t_mask)
+        with torch.no_grad():
+            one, other = (joint_prediction(joint, latents, c, *times, text)[0] for c in (codes, codes.roll(1, -1)))
+        return float((one - other).abs().mean())
+
+    assert change(900, 0) > change(900, 500) > change(900, 900) > 0
+    assert change(900, 999) == 0 == change(0, 0)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +99,55 @@ def test_an_adapter_says_its_head_and_is_restored_with_it(run: Path, tiny_v_base
     model = restore_adapter(load_base(str(tiny_v_base)), run / "adapter")
     assert mask_head_of(model) == HEAD
     assert model.get_base_model().mask_head.modules_to_save["default"].last.weight.any()
+
+
+def test_another_pipeline_takes_over_a_unet_with_a_head(run: Path) -> None:
+    """diffusers hands on only modules whose class is exactly the one in the signature."""
+    pipe = quiet_pipeline(run)
+    other = SkinDualGenPipeline.from_pipe(pipe, default_steps=2)
+    assert other.unet is pipe.unet and other.config.default_steps == 2
+
+
+def test_a_picture_is_led_towards_its_mask(run: Path) -> None:
+    """As by two passes: with the mask, and with nothing told of it."""
+    pipe = quiet_pipeline(run)
+    torch.nn.init.normal_(pipe.unet.mask_head.last.weight)
+    latents, codes, t, text = inputs()
+    given = torch.zeros_like(t)
+
+    def picture(w: float) -> torch.Tensor:
+        return joint_prediction(pipe.unet, latents, codes, t, given, text, mask_guidance=w)[0]
+
+    with torch.no_grad():
+        assert torch.allclose(picture(3.0), picture(0.0) + 3 * (picture(1.0) - picture(0.0)), atol=1e-4)
+    as_trained = call(pipe, mask_image=disc())
+    assert difference(call(pipe, mask_image=disc(), mask_guidance_scale=1.0), as_trained) == 0
+    led = call(pipe, mask_image=disc(), mask_guidance_scale=3.0)
+    assert difference(led, as_trained)
+    pipe.register_to_config(default_mask_guidance=3.0)
+    assert difference(call(pipe, mask_image=disc()), led) == 0
+
+
+def test_guidance_by_the_mask_is_an_option_and_recorded(run: Path, tiny_v_adapter: Path, tmp_path: Path) -> None:
+    def generate(adapter: Path, *more: str) -> Result:
+        words = ["generate", "--adapter", str(adapter), "--prompt", "a nevus", "-n", "1", "--steps", "2", *more]
+        return CliRunner().invoke(app, [*words, "--out", str(tmp_path / f"out{len(more)}")])
+
+    for more in ((), ("--mask-guidance", "3")):
+        done = generate(run, *more)
+        assert done.exit_code == 0, done.output
+    assert read_metadata(tmp_path / "out0")[0].model_extra == {}
+    assert read_metadata(tmp_path / "out2")[0].model_extra == {"mask_guidance": 3.0}
+    refused = generate(tiny_v_adapter, "--mask-guidance", "3", "--plain-prompts")
+    assert refused.exit_code == 2 and "an adapter without mask head" in refused.stderr
+    assert not (tmp_path / "out3").exists()
+
+
+def test_what_cannot_lead_a_picture_is_refused(pipe: SkinDualGenPipeline) -> None:
+    with pytest.raises(InputError, match=r"mask_guidance_scale=2.0 with an adapter without mask head; expected 1"):
+        call(pipe, mask_image=disc(), mask_guidance_scale=2.0)
+    with pytest.raises(InputError, match="mask_guidance_scale -1; expected"):
+        call(pipe, mask_image=disc(), mask_guidance_scale=-1)
 
 
 def test_a_merged_pipeline_is_saved_and_draws_the_same(run: Path, tmp_path: Path) -> None:

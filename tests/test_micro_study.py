@@ -3,6 +3,7 @@
 import json
 import sys
 from collections import Counter
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -48,8 +49,8 @@ def test_wanted_captions_cover_every_photograph_and_fill_rare_classes():
         for i in range(100)
     ]
     wanted = wanted_records(val)
-    assert Counter(record.diagnosis for record in wanted) == {"nevus": 180, "melanoma": 100}
-    assert len({record.isic_id for record in wanted}) == len({record.file_name for record in wanted}) == 280
+    assert Counter(record.diagnosis for record in wanted) == {"nevus": 180, "melanoma": 110}
+    assert len({record.isic_id for record in wanted}) == len({record.file_name for record in wanted}) == 290
 
 
 def test_floor_stands_beside_the_distance_at_the_same_sizes():
@@ -107,7 +108,7 @@ def test_the_overview_and_the_readme_say_what_was_measured(tmp_path):
     assert (tmp_path / "overview.md").read_text(encoding="utf-8") == page
     readme = (root / "README.md").read_text(encoding="utf-8")
     agreement = results["agreement"]
-    for dice in (results["image_to_mask"], agreement["generated"], agreement["real_val"]):
+    for dice in (results["image_to_mask"], agreement["generated"], agreement["real"]):
         assert f"{dice['dice']['mean']['value']:.3f}" in readme
     results["speed"]["cpu_seconds_per_pair"] = 123.0
     results["classifier"]["generated"] |= {
@@ -128,12 +129,14 @@ def test_the_overview_and_the_readme_say_what_was_measured(tmp_path):
 
 @pytest.mark.real_data
 def test_parts_of_the_split_share_no_photograph_and_no_lesion(real_data):
-    train, val = (real_records(real_data, part) for part in ("train", "val"))
-    assert (len(train), len(val)) == (1325, 234)
-    assert not {record.isic_id for record in train} & {record.isic_id for record in val}
-    lesions = [{record.lesion_id for record in part if record.lesion_id} for part in (train, val)]
-    assert all(lesions)
-    assert not lesions[0] & lesions[1]
+    parts = {name: real_records(real_data.parent, name, pairs=False) for name in ("train", "val", "test")}
+    assert {name: len(part) for name, part in parts.items()} == {"train": 2401, "val": 234, "test": 300}
+    assert [len(real_records(real_data.parent, name)) for name in parts] == [1617, 234, 300]
+    for one, other in combinations(parts.values(), 2):
+        assert not {record.isic_id for record in one} & {record.isic_id for record in other}
+    lesions = {name: {r.lesion_id for r in part if r.lesion_id} for name, part in parts.items()}
+    assert not (lesions["train"] | lesions["val"]) & lesions["test"]
+    assert lesions["train"] & lesions["val"] == {"IL_2031122"}  # found when the base had been trained: the pages say so
 
 
 def test_sheet_shows_the_closest_couple_first():

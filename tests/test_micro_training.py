@@ -22,10 +22,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 import micro_autoencoder
 import micro_data
+import micro_match
 import micro_moments
 import micro_results
 import train_micro
 from micro_adapter import MergedConv2d, MergedLinear, merge_as_it_trains
+from micro_coverage import write_counts
 from micro_data import FIRST_SPLIT_FILE, SPLIT_FILE, device_views, load_part, write_pack, write_source
 from micro_device import Clock, Processes, replace_folder
 from micro_folders import phantom_folders
@@ -35,6 +37,7 @@ from micro_nets import CROPPED, MOST_RATE, learning_rate, make_tokenizer, orthog
 from micro_winograd import WinogradConv2d, use_winograd
 from processes import launched
 from skindualgen.contracts import PairRecord
+from skindualgen.data.manifest import manifest_sha256, read_metadata
 from skindualgen.data.training_items import read_training_items
 from skindualgen.model.adapter import attach_adapter
 from skindualgen.model.autoencoder import PatchAutoencoder
@@ -409,6 +412,52 @@ def test_made_pictures_come_nearer_to_photographs(monkeypatch: pytest.MonkeyPatc
     assert all(now < before for now, before in zip(matching.distances(), first, strict=True))
 
 
+def test_pictures_are_compared_with_photographs_of_their_kind() -> None:
+    torch.manual_seed(0)
+    photographs = torch.randint(256, (6, 3, 64, 64), dtype=torch.uint8)
+    pictures = photographs[:4].float() / 127.5 - 1
+    settings = {"kinds": torch.tensor([0, 0, 1, 1, -1, -1]), "kept": 2}
+    right, wrong = (micro_moments.MomentMatching(photographs, **settings) for _ in range(2))
+    for matching, kinds in ((right, [0, 0, 1, 1]), (wrong, [1, 1, 0, 0])):
+        assert matching(pictures, torch.tensor(kinds)) == 0 and matching.compares
+    assert sum(right.distances()) < sum(wrong.distances())
+
+
+def test_a_base_follows_the_gradient_of_what_it_draws(
+    folders: Path, autoencoder: PatchAutoencoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every layer moves a little, its average is written, and all else of the base stays."""
+    small = {"KINDS": ("nevus",), "BATCH": (2,), "KEPT": 2, "SAMPLING_STEPS": 2, "BASE_BATCH": 2}
+    for name, value in {**small, "BASE_DESCRIBED": 1, "LEARNING_RATE": 1e-3}.items():
+        monkeypatch.setattr(micro_match, name, value)
+    torch.manual_seed(0)
+    source, target, work = (tmp_path / name for name in ("base", "matched", "work"))
+    Base(16, "cpu", Processes("cpu")).export(source, autoencoder, KEPT, {"stage": "labelled"})
+    arguments = ["--data", folders, "--base", source, "--work", work, "--out", target, "--steps", 2]
+    monkeypatch.setattr(sys, "argv", ["micro_match.py", *map(str, arguments)])
+    micro_match.main()
+    assert json.loads((target / "training.json").read_text())["matched_steps"] == 2
+    rows = [json.loads(line) for line in (work / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2] and all(np.isfinite(list(row.values())).all() for row in rows)
+    before, after = (load_base(folder) for folder in (source, target))
+    moved = {name: not torch.equal(one, after.unet.get_parameter(name)) for name, one in before.unet.named_parameters()}
+    still = [name for name, changed in moved.items() if not changed]
+    assert all("norm" in name for name in still), still  # weights of 1, whose steps half precision rounds away
+    for part in ("text_encoder", "vae"):
+        one, other = getattr(before, part).state_dict(), getattr(after, part).state_dict()
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_counts_for_the_studio_are_of_the_train_part(phantom_data: Path, tmp_path: Path) -> None:
+    write_counts(phantom_data, tmp_path / "counts.json")
+    counts = json.loads((tmp_path / "counts.json").read_text())
+    train = read_metadata(phantom_data, "train")
+    assert counts["train_manifest_sha256"] == manifest_sha256(train)
+    assert sum(row[-1] for row in counts["rows"]) == len(train)
+    assert all(len(row) == len(counts["columns"]) + 1 for row in counts["rows"])
+    assert 0 < sum(counts["measured_tones"].values()) <= len(train)
+
+
 def test_the_decoder_learns_from_what_a_base_has_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(micro_moments, "KEPT", 8)
     monkeypatch.setattr(micro_autoencoder, "WEIGHED_STEPS", range(1, 2))
@@ -417,7 +466,7 @@ def test_the_decoder_learns_from_what_a_base_has_made(monkeypatch: pytest.Monkey
     views = torch.rand(4, 3, 64, 64) * 2 - 1
     autoencoder.fit_analysis(views)
     photographs = ((views + 1) * 127.5).to(torch.uint8)
-    training = micro_autoencoder.DecoderTraining(autoencoder, "cpu", photographs)
+    training = micro_autoencoder.DecoderTraining(autoencoder, "cpu", photographs, made=True)
     made = torch.randn(4, 16, 8, 8)
     terms = [training.learn(views, made, 1e-3) for _ in range(3)]
     assert terms[0]["moments"] == 0 and terms[2]["moments"] != 0  # there was nothing to compare with at first

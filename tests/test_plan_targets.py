@@ -175,3 +175,10 @@ def test_groups_of_records() -> None:
 def test_tones_are_those_that_are_measured() -> None:
     """The planning room must not import the judges, so it holds their names once more."""
     assert TONES == CATEGORIES
+
+
+@pytest.mark.parametrize("number", ["1e308", "1e7001", "99999999999999999999", "nan", "-inf", "{total = 10000001}"])
+def test_number_that_no_plan_can_have_is_one_line(tmp_path: Path, number: str) -> None:
+    """Guards against a traceback where the product is infinite."""
+    with pytest.raises(InputError, match=r"melanoma = .*at most 10,000,000"):
+        ratio(tmp_path, f"[diagnosis]\nmelanoma = {number}\n")

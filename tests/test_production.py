@@ -23,6 +23,7 @@ from skindualgen.planning.requests import PairRequest, requests_from_prompts, re
 from skindualgen.production.finish import SHEET_FILE, has_lesion
 from skindualgen.production.generate import generate_pairs
 from skindualgen.production.journal import CHUNKS_DIR, SETTINGS_FILE, WORK_DIR
+from skindualgen.production.run import ProductionStopped
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
@@ -124,21 +125,21 @@ def test_a_second_call_draws_nothing(
 
 
 def test_an_interrupted_run_is_usable_and_ends_the_same(pipe: SkinDualGenPipeline, tmp_path: Path) -> None:
-    """Twelve pairs in batches of one: three chunks, of which the third is interrupted."""
-    requests = requests_from_prompts(PROMPTS, 12, 0)
+    """Sixteen pairs in batches of one: four chunks, of which the last is interrupted and the third may be open."""
+    requests = requests_from_prompts(PROMPTS, 16, 0)
     once = {"num_inference_steps": 1, "batch_size": 1}
 
     def interrupt(done: int, total: int) -> None:
-        if done == 10:
+        if done == 14:
             raise KeyboardInterrupt
 
     out, whole = tmp_path / "out", tmp_path / "whole"
-    with pytest.raises(KeyboardInterrupt, match="8 of 12 pairs"):
+    with pytest.raises(ProductionStopped, match=r"(8|12) of 16 pairs") as stopped:
         generate_pairs(pipe, requests, out, **once, report=interrupt)
-    assert len(read_metadata(out)) == 8 and (out / SHEET_FILE).is_file()
+    assert len(read_metadata(out)) == stopped.value.pairs and (out / SHEET_FILE).is_file()
     (out / "masks" / "SDG_0000005.png").unlink()
-    (out / "masks" / ".SDG_0000009.png.x.tmp").write_text("left by a killed process")
-    (out / "masks" / "SDG_0000009.png").write_text("of a chunk that was not finished")
+    (out / "masks" / ".SDG_0000013.png.x.tmp").write_text("left by a killed process")
+    (out / "masks" / "SDG_0000013.png").write_text("of a chunk that was not finished")
     kept = (out / "images" / "SDG_0000000.png").stat().st_mtime_ns
     generate_pairs(pipe, requests, out, **once)
     generate_pairs(pipe, requests, whole, **once)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,20 +24,27 @@ from skindualgen.data.dataset import Dataset
 from skindualgen.data.images import fit
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.data.reading import read_ignore, read_mask
+from skindualgen.data.training_items import TRAINING_ITEMS_FILE, write_training_items
 from skindualgen.exchange.merge import merge
 from skindualgen.exchange.transfer import import_data
 from skindualgen.files import sha256_file
+from skindualgen.gate.calibration import calibrate
+from skindualgen.gate.gate import GATE_FILE
+from skindualgen.gate.real_pairs import CalibrateOptions
+from skindualgen.gate.scores import SCORES
 from skindualgen.judges.leaks import find_leaks, read_caveats
 from skindualgen.marks.embed import read_embedded
 from skindualgen.planning.anchors import Anchoring
 from skindualgen.production.reading import DrawnReadings, draw_readings
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.verify.folder import verify_folder
-from tiny import SIZE_PX
+from tiny import SIZE_PX, write_phantom_data
 
 DRAWS = 4
 BACK = ((), (1,), (0,), (0, 1))
 """axes of a picture [h, w] that each draw flips"""
+SHAPE_LIMIT = -13.5
+"""`mask_typicality` that some readings of an untrained adapter have; those of phantoms are above -5"""
 
 
 pytestmark = pytest.mark.usefixtures("own_threads")
@@ -173,6 +181,74 @@ def test_shards_hold_ignored_pixels(tiny_v_adapter: Path, photographs: Path, tmp
     assert both[0] == both[1] and any(len(hashes) == 3 for hashes in both[0].values())
     merge([plain], tmp_path / "merged")
     assert (tmp_path / "merged" / "trained_on.json").is_file() == (plain / "trained_on.json").is_file()
+
+
+@pytest.mark.slow
+def test_workers_read_the_same(tiny_v_adapter: Path, photographs: Path, tmp_path: Path) -> None:
+    """Two chunks in two processes, each with a model of its own: the bytes of one process."""
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    assert generate(tiny_v_adapter, alone, "--read", photographs, batch=1).exit_code == 0
+    done = generate(tiny_v_adapter, together, "--read", photographs, "--workers", "2", batch=1)
+    assert done.exit_code == 0, done.output
+    assert contents(together) == contents(alone)
+    assert len(list((together / ".production" / "chunks").glob("0*.jsonl"))) == 2
+    assert any(name.startswith("masks_ignore/") for name in contents(together))
+
+
+@pytest.fixture(scope="module")
+def gate(tiny_v_adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A gate of shapes and exposure, whose limit some of an untrained adapter's readings pass."""
+    folder = tmp_path_factory.mktemp("gate")
+    real = write_phantom_data(folder / "real", train=20, val=20)
+    left_out = tuple(name for name in SCORES if name not in ("mask_typicality", "exposure"))
+    calibrate(CalibrateOptions(real, SIZE_PX, without=left_out), folder / "gate", read_masks=None)
+    file = json.loads((folder / "gate" / GATE_FILE).read_text())
+    (shape,) = [rule for rule in file["rules"] if rule["score"] == "mask_typicality"]
+    shape["threshold"] = SHAPE_LIMIT
+    (folder / "gate" / GATE_FILE).write_text(json.dumps(file))
+    return folder / "gate"
+
+
+def test_a_gate_judges_readings(tiny_v_adapter: Path, photographs: Path, gate: Path, tmp_path: Path) -> None:
+    """A refused photograph is read again from other noise; what is kept is a real pair, its scores those of both."""
+    out = tmp_path / "out"
+    options = ["--read", photographs, "--gate", gate, "--attempts", "3", "--keep-rejected"]
+    done = generate(tiny_v_adapter, out, *options)
+    made = read_metadata(out)
+    refused = [json.loads(line) for line in (out / "rejected.jsonl").read_text().splitlines()]
+    assert made and refused, done.output
+    assert done.exit_code == (0 if len(made) == 5 else 3)
+    names = {record.anchor_isic_id for record in made} | {line["anchor_isic_id"] for line in refused}
+    assert names == {path.stem for path in photographs.iterdir()}
+    for record in made:
+        assert record.scores is not None and record.scores["mask_typicality"] > SHAPE_LIMIT
+        assert {"reading_agreement", "ignored_area_fraction", "exposure"} <= set(record.scores)
+        before = [line["attempt"] for line in refused if line["isic_id"] == record.isic_id]
+        assert (record.origin, record.attempt) == ("real", len(before)) and before == list(range(len(before)))
+    for line in refused:
+        assert line["origin"] == "real" and line["mask_origin"] == "model"
+        assert line["reasons"] and (out / line["thumbnail"]).is_file()
+        assert not list(out.glob(f"*/{line['isic_id']}.png")) or line["isic_id"] in {r.isic_id for r in made}
+    kept = {record.ignore_file_name for record in made if record.ignore_file_name}
+    assert {f"masks_ignore/{path.name}" for path in (out / "masks_ignore").iterdir()} == kept
+    assert list(verify_folder(out)) == []
+
+
+def test_prepare_still_says_who_read_a_mask(tiny_v_adapter: Path, photographs: Path, tmp_path: Path) -> None:
+    """Guards against read masks that pass for an expert's once their folder was prepared again."""
+    out, again = tmp_path / "out", tmp_path / "again"
+    assert generate(tiny_v_adapter, out, "--read", photographs).exit_code == 0
+    write_training_items(out, [PairRecord(file_name="-", isic_id="seen", sha256="a" * 64)])
+    api.prepare(out, again, size=SIZE_PX, license="CC0-1.0")
+    made = [record for record in read_metadata(out) if (record.scores or {})["mask_area_fraction"] > 0]
+    prepared = read_metadata(again)
+    assert prepared and [set(record.files) for record in prepared] == [set(record.files) for record in made]
+    for before, after in zip(made, prepared, strict=True):
+        assert after.by_model and after.mask_origin == "model"
+        assert (after.adapter_sha256, after.base_sha256) == (before.adapter_sha256, before.base_sha256)
+        assert (pixels(read_ignore(again, after)) == pixels(read_ignore(out, before))).all()
+    assert (again / TRAINING_ITEMS_FILE).read_bytes() == (out / TRAINING_ITEMS_FILE).read_bytes()
+    assert read_caveats(Dataset.open(again)) and list(verify_folder(again)) == []
 
 
 @pytest.mark.parametrize("batch", [1, 4])

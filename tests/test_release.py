@@ -240,6 +240,28 @@ def test_a_folder_without_generated_pairs_is_refused(generated: Path) -> None:
         release(generated)
 
 
+def test_read_photographs_alone_are_refused_with_the_reason(generated: Path) -> None:
+    """Their record names the adapter that read the mask, the photograph is somebody's."""
+    edit_records(generated, origin="real", mask_origin="model")
+    with pytest.raises(InputError, match=r"of 6 real photographs \(6 with a mask that a model has read\)") as refused:
+        release(generated)
+    assert "their owners' terms" in str(refused.value) and "skindualgen merge" in str(refused.value)
+
+
+def test_the_card_says_which_masks_no_expert_has_drawn(generated: Path) -> None:
+    """Beside generated pairs, read photographs are published as the real ones that they are."""
+    add_real(generated, "train")
+    _, card = release(generated)
+    assert "No expert has drawn or checked them" not in card
+    records = read_metadata(generated)
+    for record in records:
+        if record.origin == "real":
+            record.adapter_sha256 = "a" * 64
+    write_dataset(generated, records, made_by={"command": ["merge"]})
+    _, card = release(generated)
+    assert "2 masks of real photographs were read by a model" in card and "in this folder, real" in card
+
+
 def test_files_that_deviate_are_refused_and_nothing_is_left(generated: Path) -> None:
     picture = generated / "images/SDG_0000002.png"
     content = bytearray(picture.read_bytes())

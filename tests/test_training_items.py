@@ -171,4 +171,4 @@ def test_the_bundled_model_says_what_it_has_seen(folder: Path) -> None:
     assert all(item.sha256 and item.perceptual_hash for item in items.items)
     recipe = json.loads((BUILTIN_ADAPTER / "run.json").read_text())["recipe"]
     assert items.manifest_sha256 == recipe["train_manifest_sha256"]
-    assert (folder / TRAINING_ITEMS_FILE).stat().st_size < 300_000
+    assert (folder / TRAINING_ITEMS_FILE).stat().st_size < 200 * len(items.items)

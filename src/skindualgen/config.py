@@ -164,6 +164,7 @@ class SamplingSettings(Settings):
     default_steps: int = Field(20, ge=1)
     default_guidance: float = Field(2.0, ge=0)
     default_mask_steps: int | None = Field(None, ge=1)
+    default_mask_guidance: float = Field(1.0, ge=0)
     default_segment_steps: int = Field(1, ge=1)
     default_guidance_rescale: float = Field(0.0, ge=0, le=1)
     default_guidance_interval: tuple[float, float] = (0.0, 1.0)

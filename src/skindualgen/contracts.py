@@ -141,6 +141,13 @@ class PairRecord(BaseModel):
             raise ValueError(f"{value} where a number is expected")
         return value
 
+    @field_validator("isic_id")
+    @classmethod
+    def _says_something(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("an empty id")
+        return value
+
     @property
     def files(self) -> dict[str, str | None]:
         """Each file that the record names, the photograph first, with its recorded hash; None where there is none."""

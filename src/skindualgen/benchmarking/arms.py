@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -75,7 +76,11 @@ def arms_of(task: Task, ratios: Sequence[float] = RATIOS, class_allocation: Clas
     Raises:
         InputError: no ratio, one that is not above 0, or one twice.
     """
-    if not ratios or min(ratios) <= 0 or len({f"{ratio:g}" for ratio in ratios}) < len(ratios):
+    if (
+        not ratios
+        or not all(0 < ratio < math.inf for ratio in ratios)
+        or len({f"{ratio:g}" for ratio in ratios}) < len(ratios)
+    ):
         raise InputError(f"ratios {list(ratios)}", "different numbers above 0", "use for example 0.25 0.5 1 2 5")
     reference = 1.0 if 1 in ratios else float(max(ratios))
     allocation = class_allocation or CLASS_ALLOCATIONS[task]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -84,13 +85,16 @@ class BenchmarkOptions(BaseModel):
         """Refuse what cannot run.
 
         Raises:
-            InputError: a size that the segmenter cannot take, no seeds, both kinds of subsets, or an unknown device.
+            InputError: a size that the segmenter cannot take, no seeds, a rate that is none, both kinds of subsets, or
+                an unknown device.
         """
         if "segment" in self.tasks and self.size_px % SEGMENTER_STRIDE_PX:
             raise InputError(f"a size of {self.size_px} px", f"a multiple of {SEGMENTER_STRIDE_PX}", "change --size")
         if self.seeds < 1 or min([1, *self.real_counts]) < 1 or not all(0 < f <= 1 for f in self.real_fractions):
             got = f"{self.seeds} seeds, real counts {self.real_counts}, real fractions {self.real_fractions}"
             raise InputError(got, "1 seed or more, counts of 1 or more, fractions in (0, 1]", "change the numbers")
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+            raise InputError(f"a learning rate of {self.learning_rate}", "a number above 0", "for example 1e-3")
         if self.real_counts and self.real_fractions:
             raise InputError("real counts and real fractions", "one of the two", "leave one out")
         for device in self.devices:

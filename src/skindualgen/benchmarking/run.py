@@ -14,7 +14,7 @@ from skindualgen.benchmarking.plan import Plan, origin_caveats, plan, task_data
 from skindualgen.benchmarking.pools import Trial
 from skindualgen.benchmarking.results import BenchmarkResult, MetricInfo, TaskResult
 from skindualgen.benchmarking.trials import Recipe, TaskData, TrialRecord, trial_key
-from skindualgen.contracts import InputError
+from skindualgen.contracts import InputError, listed
 from skindualgen.data.dataset import Dataset
 from skindualgen.data.review import count_rejected, left_out_line, used, used_of_split
 from skindualgen.data.training_items import read_training_items
@@ -28,6 +28,8 @@ PRECISION_FILE = "precision.json"
 """What earlier versions measured; trials are kept by their precision, so it decides in a folder that has it."""
 RESULT_FILE = "benchmark.json"
 
+SHOWN = 5
+"""Ids in a message."""
 USUAL_SEEDS = 5
 """Fewer make wide intervals that hang on Student's t; the results then carry a caveat."""
 
@@ -55,6 +57,8 @@ def run_benchmark(
     options.check()
     # 1. The parts, and that the test part is new to all that is trained.
     parts, left_out = parts_of(options)
+    if found_synthetic := synthetic_among(parts):
+        raise InputError(found_synthetic, "real ones", "take them out of --real, and give them as --generated")
     if left_out is not None:
         say(left_out)
     generator_items = read_training_items(options.generated) if options.generated else None
@@ -125,6 +129,12 @@ def parts_of(options: BenchmarkOptions) -> tuple[dict[str, Dataset], str | None]
     if options.generated:
         rejected[generated.root.resolve().name] = count_rejected(generated)
     return parts | {"generated": Dataset(generated.root, used(generated))}, left_out_line(rejected)
+
+
+def synthetic_among(parts: Mapping[str, Dataset]) -> str | None:
+    """Return in words how many synthetic pairs are among those that models train on as real and are tested on."""
+    ids = [record.isic_id for name in ("test", "train") for record in parts[name] if record.origin == "synthetic"]
+    return f"{len(ids)} synthetic pairs among the real ones: {listed(ids, SHOWN)}" if ids else None
 
 
 def _bfloat16(options: BenchmarkOptions, task: Task, out: Path) -> bool:

@@ -38,6 +38,7 @@ from skindualgen.cli import (
     plan,
     prepare,
     release,
+    schedule,
     segment,
     train,
     ui,
@@ -152,6 +153,7 @@ def main(
 app.command("prepare")(prepare.prepare)
 app.command("check")(check.check)
 app.command("train")(train.train)
+app.command("schedule")(schedule.schedule)
 app.command("plan")(plan.plan)
 app.add_typer(gate.app, name="gate")
 app.command("generate")(generate.generate)

@@ -104,6 +104,12 @@ def generate(
         float | None,
         typer.Option(min=0, help="CADS: noise on the prompt at first, for variety; try 0.1.  (default: the adapter's)"),
     ] = None,
+    mask_guidance: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="How far images are led towards their masks; 1 is as trained.  (default: the adapter's)"
+        ),
+    ] = None,
     guide: Annotated[
         Path | None,
         typer.Option(help="Weaker adapter of the same base to lead away from, instead of the empty prompt."),
@@ -188,6 +194,7 @@ def generate(
             guidance_rescale=guidance_rescale,
             guidance_interval=guidance_interval,
             prompt_noise=prompt_noise,
+            mask_guidance=mask_guidance,
             guide=guide,
             anchoring=anchoring,
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skindualgen.cli.options import SeedOption
+from skindualgen.cli.plan_weak import TaskName, check_options, weak_plan
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,7 +40,25 @@ def plan(
         ),
     ] = "balanced",
     by: Annotated[str, typer.Option(help="Groups: diagnosis, sex, site, tone, or several, with commas.")] = "diagnosis",
-    count: Annotated[int | None, typer.Option("-n", "--count", min=1, help="Pairs in all, for uniform.")] = None,
+    count: Annotated[
+        int | None,
+        typer.Option(
+            "-n", "--count", min=1, help="Pairs in all, for uniform and --weak-for (default: as many as real ones)."
+        ),
+    ] = None,
+    weak_for: Annotated[
+        TaskName | None,
+        typer.Option(help="Instead of counts: more of what this judge (--model) is bad at, by its loss on val."),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Judge's file: a segmenter or classifier trained on the real training split.")
+    ] = None,
+    clusters: Annotated[
+        int | None, typer.Option(min=1, help="Clusters of each diagnosis at most, for --weak-for.  (default: 4)")
+    ] = None,
+    plain_prompts: Annotated[
+        bool, typer.Option("--plain-prompts", help="With --weak-for: no words for the looks of real pairs in prompts.")
+    ] = False,
     max_ratio: Annotated[float, typer.Option(help="Synthetic pairs for each real one of a group, at most.")] = 5.0,
     allow_novel: Annotated[
         bool,
@@ -71,22 +90,35 @@ def plan(
     from skindualgen.planning.templates import read_templates
 
     attributes = parse_by(by)
-    goal = _target(target, count, attributes)
+    check_options(weak_for, model, clusters, plain_prompts=plain_prompts, target=target, by=by, allow_novel=allow_novel)
+    goal = _target(target, count, attributes) if weak_for is None else None
     check_plan_path(out)
     if wildcards is not None and templates is None:
         raise InputError("--wildcards without --templates", "both", "name the file of templates")
     own = read_templates(templates, wildcards) if templates is not None else None
     opened = Dataset.open(data, "train")
-    records = opened.records
-    if "tone" in attributes:
-        records = _measured(data, records)
-    planned = plan_pairs(
-        records, goal, by=attributes, max_ratio=max_ratio, seed=seed, allow_novel=allow_novel, templates=own
-    )
-    Console().print(_table(planned))
+    if weak_for is not None and model is not None:
+        planned, table, lines = weak_plan(
+            data,
+            weak_for,
+            model,
+            count=count,
+            clusters=clusters,
+            max_ratio=max_ratio,
+            seed=seed,
+            templates=own,
+            plain_prompts=plain_prompts,
+        )
+    elif goal is not None:
+        records = _measured(data, opened.records) if "tone" in attributes else opened.records
+        planned = plan_pairs(
+            records, goal, by=attributes, max_ratio=max_ratio, seed=seed, allow_novel=allow_novel, templates=own
+        )
+        table, lines = _table(planned), []
+    Console().print(table)
     if (line := left_out_line({str(data): opened.rejected})) is not None:
         typer.echo(line)
-    for line in _remarks(planned, max_ratio, allow_novel=allow_novel):
+    for line in [*lines, *_remarks(planned, max_ratio, allow_novel=allow_novel or weak_for is not None)]:
         typer.echo(line)
     if not planned.pairs:
         typer.echo("Nothing to add: no plan was written.")

@@ -17,7 +17,14 @@ from skindualgen.data.sources.base import key
 from skindualgen.data.sources.rows import row_name
 from skindualgen.data.sources.tables import read_table
 from skindualgen.data.sources.values import split_name
-from skindualgen.data.splits import Link, assign_splits, carve_validation, connected_components, crossing_components
+from skindualgen.data.splits import (
+    Link,
+    assign_splits,
+    carve_validation,
+    connected_components,
+    crossing_components,
+    link_value,
+)
 
 SHOWN_COMPONENTS = 3
 SHOWN_IDS = 4
@@ -119,13 +126,16 @@ def _components(listing: Listing, results: Mapping[str, Result]) -> list[list[st
     """Ids that share a patient, a lesion, a group or the same pixels, directly or through others."""
     links: list[list[Link]] = []
     for candidate in listing.candidates:
+        stated = [(name, candidate.fields.get(name)) for name in ("patient_id", "lesion_id")]
         own: list[Link] = [
-            (name, candidate.fields[name]) for name in ("patient_id", "lesion_id") if name in candidate.fields
+            (name, link)
+            for name, value in (*stated, *candidate.links)
+            if value is not None and (link := link_value(value))
         ]
         result = results.get(candidate.isic_id)
         if result is not None and result.content_sha256 is not None:
             own.append(("content", result.content_sha256))
-        links.append([*own, *candidate.links])
+        links.append(own)
     return [[listing.candidates[i].isic_id for i in component] for component in connected_components(links)]
 
 
@@ -224,6 +234,8 @@ def _add_record(
             "split": split,
             "sha256": result.sha256,
             "mask_sha256": result.mask_sha256,
+            "ignore_file_name": result.ignore_file_name,
+            "ignore_sha256": result.ignore_sha256,
             "perceptual_hash": result.perceptual_hash,
             "appearance": result.appearance,
         }
@@ -266,6 +278,8 @@ def _add_notes(assembled: Assembled, given: Mapping[str, Split] | None) -> None:
             f"only {with_mask} of {len(records)} photographs have a mask" if with_mask else "no photograph has a mask"
         )
         assembled.notes.append(which)
+    if ignored := sum(record.ignore_file_name is not None for record in records):
+        assembled.notes.append(f"{ignored} of {len(records)} photographs have pixels that are to be ignored")
     unknown = sum(record.diagnosis is None for record in records)
     if unknown:
         assembled.notes.append(f"the diagnosis of {unknown} of {len(records)} photographs is not known")

@@ -15,7 +15,7 @@ from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.dataset import Dataset
 from skindualgen.data.journal import perceptual_hash
 from skindualgen.data.reading import read_photograph
-from skindualgen.data.splits import Link, connected_components, crossing_components
+from skindualgen.data.splits import Link, connected_components, crossing_components, link_value
 from skindualgen.files import atomic_write_text, csv_text, sha256_file
 
 AUDIT_FILE = "audit.csv"
@@ -193,7 +193,8 @@ def _links(root: Path, record: PairRecord) -> list[Link]:
 
 def record_links(record: PairRecord) -> list[Link]:
     """Return what ties a record to other photographs of one patient or lesion, or of one group that prepare found."""
-    return [(name, str(value)) for name in LINK_FIELDS if (value := getattr(record, name, None)) is not None]
+    stated = {name: getattr(record, name, None) for name in LINK_FIELDS}
+    return [(name, link) for name, value in stated.items() if value is not None and (link := link_value(value))]
 
 
 def hash_words(record: PairRecord, compute: Callable[[], str]) -> list[int]:

@@ -129,14 +129,7 @@ def fit(
     Raises:
         ItemError: no lesion or no background is left inside the crop.
     """
-    width, height = image.size
-    short, long = min(width, height), max(width, height)
-    box: tuple[float, float, float, float] = (0, 0, width, height)
-    scale = size / (long if crop == "pad" else short)
-    target = (max(1, round(width * scale)), max(1, round(height * scale)))
-    if crop == "centre":
-        left, top = (width - short) / 2, (height - short) / 2
-        box, target = (left, top, left + short, top + short), (size, size)
+    box, target, scale = _frame(image.size, size, crop)
     adjustments = [Adjustment("upscaled", f"{size_text(image.size)} by {scale:.2f}")] if scale > 1 else []
     fitted = image if target == image.size else image.resize(target, Image.Resampling.LANCZOS, box=box)
     fitted_mask = None
@@ -147,6 +140,28 @@ def fit(
         fitted = ImageOps.pad(fitted, (size, size), color=(0, 0, 0))
         fitted_mask = fitted_mask and ImageOps.pad(fitted_mask, (size, size), Image.Resampling.NEAREST, color=0)
     return fitted, fitted_mask, adjustments
+
+
+def fit_pixels(marked: Image.Image, *, size: int, crop: Crop) -> Image.Image:
+    """Bring a picture of marked pixels, L [h, w], to where `fit` brings a mask; it may end without any of them."""
+    box, target, _ = _frame(marked.size, size, crop)
+    fitted = marked if target == marked.size else marked.resize(target, Image.Resampling.NEAREST, box=box)
+    if crop == "pad" and target[0] != target[1]:
+        fitted = ImageOps.pad(fitted, (size, size), Image.Resampling.NEAREST, color=0)
+    return fitted
+
+
+def _frame(
+    sides: tuple[int, int], size: int, crop: Crop
+) -> tuple[tuple[float, float, float, float], tuple[int, int], float]:
+    """Part of a picture of these sides (width, height) that is kept, its new sides before padding, and the scale."""
+    width, height = sides
+    short, long = min(sides), max(sides)
+    scale = size / (long if crop == "pad" else short)
+    if crop == "centre":
+        left, top = (width - short) / 2, (height - short) / 2
+        return (left, top, left + short, top + short), (size, size), scale
+    return (0, 0, width, height), (max(1, round(width * scale)), max(1, round(height * scale))), scale
 
 
 def same_aspect(size_a: tuple[int, int], size_b: tuple[int, int]) -> bool:

@@ -19,10 +19,10 @@ import numpy as np
 from PIL import Image
 from pydantic import TypeAdapter
 
-from skindualgen.contracts import ANNOTATORS_DIR, IMAGES_DIR, MASKS_DIR, InputError
+from skindualgen.contracts import ANNOTATORS_DIR, IGNORED_DIR, IMAGES_DIR, MASKS_DIR, InputError
 from skindualgen.data.annotators import combined
 from skindualgen.data.appearance import appearance_of
-from skindualgen.data.images import Adjustment, ItemError, fit, load_photograph
+from skindualgen.data.images import Adjustment, ItemError, Photograph, fit, fit_pixels, load_photograph
 from skindualgen.data.masks import load_mask, looks_like_mask
 from skindualgen.data.prepare_options import PrepareOptions
 from skindualgen.data.sources import Candidate
@@ -65,7 +65,7 @@ class Result:
 
     ``content_sha256`` is of the upright source pixels; ``reason`` and ``detail`` are of a rejection, which is about the
     mask number ``of_mask`` (from 0) or, if that is None, about the photograph; ``annotator_masks`` are files and hashes
-    of the masks by each of several annotators.
+    of the masks by each of several annotators; ``ignore_file_name`` is the picture of ignored pixels, if any is left.
     """
 
     isic_id: str
@@ -82,6 +82,8 @@ class Result:
     detail: str | None = None
     of_mask: int | None = None
     annotator_masks: tuple[tuple[str, str], ...] = ()
+    ignore_file_name: str | None = None
+    ignore_sha256: str | None = None
 
 
 def process(task: Task) -> Result:
@@ -108,12 +110,14 @@ def process(task: Task) -> Result:
         adjustments += changes
         several = masks if len(masks) > 1 else []
         own = [fit(photograph.image, mask, size=options.size, crop=options.crop)[1] for mask in several]
+        ignored = _ignored(task, photograph)
     except ItemError as error:
         if read is None and masks and error.code.startswith("mask_"):
             read = 0
         return Result(isic_id, task.source_sha256, reason=error.code, detail=error.detail, of_mask=read)
     file_name = f"{IMAGES_DIR}/{task.stem}.png"
     mask_file_name = f"{MASKS_DIR}/{task.stem}.png" if fitted is not None else None
+    ignore_file_name = f"{IGNORED_DIR}/{task.stem}.png" if ignored is not None else None
     own_files = [f"{ANNOTATORS_DIR}/{task.stem}.{number}.png" for number in range(1, len(own) + 1)]
     if own and annotators is not None:
         adjustments.append(Adjustment("annotators", f"{annotators.rule} of {', '.join(f.name for f in files)}"))
@@ -131,7 +135,28 @@ def process(task: Task) -> Result:
         annotator_masks=tuple(
             (file, _write_png(mask, task.out / file)) for file, mask in zip(own_files, own, strict=True) if mask
         ),
+        ignore_file_name=ignore_file_name,
+        ignore_sha256=_write_png(ignored, task.out / ignore_file_name) if ignored and ignore_file_name else None,
     )
+
+
+def _ignored(task: Task, photograph: Photograph) -> Image.Image | None:
+    """Which pixels of an item are not to be learnt from, turned and scaled as its mask; None if none are left.
+
+    Raises:
+        ItemError: ``ignored_unusable``, a file that cannot be read as a mask of the photograph.
+    """
+    if task.candidate.ignored is None:
+        return None
+    options = task.options
+    try:
+        marked, _ = load_mask(
+            task.source / task.candidate.ignored, photograph, max_pixels=options.max_pixels, allow_uniform=True
+        )
+    except ItemError as error:
+        raise ItemError("ignored_unusable", f"{task.candidate.ignored}: {error.code}: {error.detail}") from None
+    fitted = fit_pixels(marked, size=options.size, crop=options.crop)
+    return fitted if fitted.getbbox() is not None else None
 
 
 def _looks(image: Image.Image, mask: Image.Image | None) -> str | None:
@@ -197,8 +222,11 @@ class Journal:
         # Written anew, since the last line of a killed run may be cut off.
         kept = [json.dumps(dict(options)), *(json.dumps(asdict(result)) for result in self.results.values())]
         atomic_write_text(self.path, "".join(f"{line}\n" for line in kept))
-        several = any(task.candidate.other_masks for task in tasks)
-        for folder in (IMAGES_DIR, MASKS_DIR, *([ANNOTATORS_DIR] if several else [])):
+        further = {
+            ANNOTATORS_DIR: any(task.candidate.other_masks for task in tasks),
+            IGNORED_DIR: any(task.candidate.ignored for task in tasks),
+        }
+        for folder in (IMAGES_DIR, MASKS_DIR, *(name for name, needed in further.items() if needed)):
             (out / folder).mkdir(exist_ok=True)
             for leftover in (out / folder).glob(f".*{TEMPORARY_SUFFIX}"):
                 leftover.unlink()
@@ -222,7 +250,12 @@ def refuse_other_options(out: Path, before: Mapping[str, Any], now: Mapping[str,
 
 
 def _still_there(out: Path, result: Result) -> bool:
-    files = ((result.file_name, result.sha256), (result.mask_file_name, result.mask_sha256), *result.annotator_masks)
+    files = (
+        (result.file_name, result.sha256),
+        (result.mask_file_name, result.mask_sha256),
+        (result.ignore_file_name, result.ignore_sha256),
+        *result.annotator_masks,
+    )
     return all((out / name).is_file() and sha256_file(out / name) == digest for name, digest in files if name)
 
 

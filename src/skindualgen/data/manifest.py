@@ -12,7 +12,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from skindualgen.contracts import DATASET_FILE, METADATA_FILE, SCHEMA_VERSION, InputError, PairRecord, first_problem
+from skindualgen.contracts import (
+    DATASET_FILE,
+    METADATA_FILE,
+    SCHEMA_VERSION,
+    InputError,
+    PairRecord,
+    each_name_once,
+    first_problem,
+)
 from skindualgen.data.sorting import sorted_lines
 from skindualgen.files import atomic_path, atomic_write_json
 
@@ -34,8 +42,8 @@ def read_metadata(root: Path, split: str | None = None) -> list[PairRecord]:
         split: return only this split's records; ``None`` returns all.
 
     Raises:
-        InputError: no such file, a line that is no valid record, the same ``file_name`` or ``isic_id`` twice, a path
-            that leaves the folder, or no record in the asked split.
+        InputError: no such file, a line that is no valid record, the same file or ``isic_id`` twice, a path that leaves
+            the folder, or no record in the asked split.
     """
     path = root / METADATA_FILE
     if not path.is_file():
@@ -122,7 +130,7 @@ def read_dataset_info(root: Path) -> dict[str, Any]:
     """
     path = root / DATASET_FILE
     try:
-        info = json.loads(path.read_text(encoding="utf-8"))
+        info = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=each_name_once)
     except FileNotFoundError:
         raise InputError(f"{root} without {DATASET_FILE}", "a finished data set folder", "finish it first") from None
     except ValueError as error:
@@ -246,8 +254,9 @@ def _lines(path: Path) -> Iterable[tuple[int, str]]:
 def _record(path: Path, number: int, line: str) -> PairRecord:
     try:
         record = PairRecord.model_validate_json(line)
-    except ValidationError as error:
-        where, problem = first_problem(error)
+        json.loads(line, object_pairs_hook=each_name_once)
+    except ValueError as error:  # of pydantic, or of a name twice, of which it would take the last
+        where, problem = first_problem(error) if isinstance(error, ValidationError) else ("", str(error))
         raise InputError(
             f"{path}, line {number}, {where or 'line'}: {problem}",
             "one JSON record per line with file_name and isic_id",
@@ -264,8 +273,8 @@ def _refuse_escape(path: Path, record: PairRecord) -> None:
 
 
 def _refuse_repeats(path: Path, records: Sequence[PairRecord]) -> None:
-    for field in ("file_name", "isic_id"):
-        counter = Counter(getattr(record, field) for record in records)
+    for field in ("file_name", "mask_file_name", "ignore_file_name", "isic_id"):
+        counter = Counter(name for record in records if (name := getattr(record, field)) is not None)
         repeated = sorted(value for value, count in counter.items() if count > 1)
         if repeated:
             raise InputError(

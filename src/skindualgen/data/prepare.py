@@ -25,6 +25,7 @@ from skindualgen.data.masks import LOOKS_INVERTED
 from skindualgen.data.prepare_options import PrepareOptions
 from skindualgen.data.sources import Candidate, Listing, Rejection, list_source
 from skindualgen.data.sources.base import rejections_csv
+from skindualgen.data.training_items import TRAINING_ITEMS_FILE
 from skindualgen.files import atomic_write_text, csv_text, home_folder, sha256_bytes, versions
 
 ADJUSTED_FILE = "adjusted.csv"
@@ -117,6 +118,8 @@ def prepare(
     made_by = {"command": "prepare", **header, "versions": versions(), "notes": assembled.notes}
     mask_classes = levels_of_labels(options.mask_classes) if options.mask_classes else None
     write_dataset(out, assembled.records, made_by=made_by, mask_classes=mask_classes)
+    if (source / DATASET_FILE).is_file() and (source / TRAINING_ITEMS_FILE).is_file():
+        shutil.copyfile(source / TRAINING_ITEMS_FILE, out / TRAINING_ITEMS_FILE)
     shutil.rmtree(out / WORK_DIR)
     return _summary_of_finished(out, listing, with_audit)
 
@@ -181,15 +184,20 @@ def _summary_of_finished(out: Path, listing: Listing, with_audit: bool) -> Summa
 
 def _fingerprint(source: Path, listing: Listing) -> str:
     """Hash what the listing says and the size and time of each picture: a changed source is noticed before any work."""
-    lines = [f"{candidate!r} {_stats(source, candidate)}" for candidate in listing.candidates]
+    lines = [f"{candidate!r} {_stats(source, candidate)}{_ignored(candidate)}" for candidate in listing.candidates]
     lines += [repr(rejection) for rejection in listing.rejections]
     return sha256_bytes("\n".join(lines).encode())
 
 
 def _stats(source: Path, candidate: Candidate) -> list[tuple[int, int]]:
     """Return size and time of an item's files."""
-    stats = [(source / file).stat() for file in (candidate.image, *candidate.masks)]
+    stats = [(source / file).stat() for file in candidate.files]
     return [(stat.st_size, stat.st_mtime_ns) for stat in stats]
+
+
+def _ignored(candidate: Candidate) -> str:
+    """What hashes of an item hold besides: nothing where it has no such file, as before there were any."""
+    return "" if candidate.ignored is None else f" {candidate.ignored!r}"
 
 
 def _with_masks(listing: Listing) -> list[Candidate]:
@@ -205,6 +213,7 @@ def _tasks(source: Path, out: Path, candidates: Sequence[Candidate], options: Pr
     for candidate in candidates:
         masks = f"{candidate.mask!r} {candidate.other_masks!r}" if candidate.other_masks else f"{candidate.mask!r}"
         files = f"{candidate.image!r} {masks} {stems[candidate.isic_id]} {_stats(source, candidate)}"
+        files += _ignored(candidate)
         yield Task(candidate, sha256_bytes(files.encode()), source, out, stems[candidate.isic_id], options)
 
 
@@ -261,7 +270,7 @@ def _note_inverted(assembled: Assembled) -> None:
 
 def _remove_unused(out: Path, records: Sequence[PairRecord], results: Mapping[str, Result]) -> None:
     """Remove the pictures of items that were rejected after they had been written."""
-    used = {name for record in records for name in (record.file_name, record.mask_file_name) if name}
+    used = {name for record in records for name in record.files}
     used.update(file for record in records for file, _ in results[record.isic_id].annotator_masks)
     for path in sorted(out.glob("*/*.png")):
         if path.relative_to(out).as_posix() not in used:

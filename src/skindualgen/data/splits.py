@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 
 from skindualgen.contracts import InputError
+from skindualgen.data.terms import known
 
 Link = tuple[str, Hashable]
 """What ties two photographs together: a kind ("patient_id", "lesion_id", "sha256", ...) and its value."""
+WHOLE_NUMBER = re.compile(r"[0-9]+(\.0*)?")
+
+
+def link_value(value: object) -> str | None:
+    """Return the form in which ids of patients, lesions and groups are compared, None where one says "unknown".
+
+    Tables of one source write one id in several ways: 7, 7.0 (pandas, where another row has none), 007 and "il_7 ".
+    What is taken for the same stays on one side of a split, so the looser comparison is the safe one.
+    """
+    name = known(unicodedata.normalize("NFC", str(value)))
+    if name is None or not WHOLE_NUMBER.fullmatch(name):
+        return name
+    return name.partition(".")[0].lstrip("0") or "0"
 
 
 def connected_components(links: Sequence[Sequence[Link]]) -> list[list[int]]:

@@ -13,10 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from skindualgen.contracts import SCHEMA_VERSION, InputError, PairRecord
 from skindualgen.data.manifest import manifest_sha256
+from skindualgen.data.splits import link_value
 from skindualgen.files import atomic_write_text, sha256_file
 
 TRAINING_ITEMS_FILE = "trained_on.json"
 """Not "training_...": `datasets` would take such a file of a generated folder for the split "train" (LOADER_WORDS)."""
+LINKS = frozenset({"lesion_id", "patient_id", "split_group"})
 HASH_PATTERN = r"^[0-9a-f]{128}$"
 
 
@@ -127,6 +129,12 @@ def training_item(record: PairRecord, root: Path | None = None) -> TrainingItem:
         split_group=str(more.get("split_group") or record.isic_id),
         perceptual_hash=likeness if re.match(HASH_PATTERN, likeness) else None,
     )
+
+
+def shared_value(item: TrainingItem, field: str) -> str | None:
+    """Return a field of an item in the form in which two items are compared; None where it says nothing."""
+    value = getattr(item, field)
+    return link_value(value) if value is not None and field in LINKS else value
 
 
 def _to_text(items: Iterable[TrainingItem], manifest: str, unrecorded: Sequence[str]) -> str:

@@ -30,9 +30,19 @@ LOSES = "the image's file (pixels come back as PNG); where private attributes ar
 LOSES += "diagnosis, lesion, patient, split and origin"
 HOLDS_ALL = True
 HOLDS_IGNORED = False
-IMAGE_ENDING, MASK_ENDING = "_image.dcm", "_mask.dcm"
+DICOM_ENDING = ".dcm"
+IMAGE_ENDING, MASK_ENDING = f"_image{DICOM_ENDING}", f"_mask{DICOM_ENDING}"
 SUFFIX = ".dcm"
 BITS = 8
+COMPRESSED_COLOURS = ("YBR_ICT", "YBR_RCT")
+"""Colours of JPEG 2000, which its decoder turns into RGB."""
+DIMENSIONS = {
+    "MONOCHROME2": 2,
+    **dict.fromkeys(("RGB", "YBR_FULL", "YBR_FULL_422", *COMPRESSED_COLOURS), 3),
+}
+"""Photometric interpretation -> dimensions of the pixels; of MONOCHROME1 and palettes, black is not 0."""
+PLAIN = {"HighBit": ["7"], "PresentationLUTShape": ["IDENTITY"], "PixelAspectRatio": ["1", "1"]}
+"""Attributes that ask for other pixels than those stored, and their values where they do not."""
 Index = tuple[list[str], dict[str, str]]
 """files of photographs; UID of a photograph -> file of its segmentation"""
 
@@ -62,7 +72,10 @@ def read(source: Source, out: Path, options: ExchangeOptions) -> Iterator[FoundP
         with _decoding(file):
             dataset = pydicom.dcmread(source.take(file))
             picture = _picture(file, dataset)
-            fields = {"isic_id": PurePosixPath(file).name.removesuffix(IMAGE_ENDING), **_fields(file, dataset)}
+            fields = {
+                "isic_id": PurePosixPath(file).name.removesuffix(IMAGE_ENDING).removesuffix(DICOM_ENDING),
+                **_fields(file, dataset),
+            }
             mask_file = segmentations.pop(str(dataset.get("SOPInstanceUID")), None)
             _say_unused(source, file, dataset, fields)
         split = split_of_parts(file)
@@ -157,20 +170,35 @@ def _picture(file: str, dataset: Any) -> Image.Image:
         values.dtype != np.uint8
         or dataset.get("BitsStored") != BITS
         or not one_frame
-        or values.ndim not in (2, 3)
-        or not colours.startswith(("RGB", "YBR", "MONOCHROME2"))
+        or values.ndim != DIMENSIONS.get(colours)
+        or (colours in COMPRESSED_COLOURS and not dataset.file_meta.TransferSyntaxUID.is_compressed)
     ):
         raise InputError(
             f"{file} with {values.dtype} {list(values.shape)}, {colours}",
             "one frame of 8 bits a channel, grey or RGB",
             "convert it",
         )
+    for keyword, usual in PLAIN.items():
+        value = dataset.get(keyword)
+        plain = [
+            str(part) for part in (value if isinstance(value, Sequence) and not isinstance(value, str) else [value])
+        ]
+        if value is not None and plain != usual:
+            raise InputError(
+                f"{file} with {keyword} {', '.join(plain)}",
+                "pixels that are shown as they are stored",
+                f"apply it, and leave {keyword} out",
+            )
     return Image.fromarray(values).convert("RGB")
 
 
 def _say_unused(source: Source, file: str, dataset: Any, fields: Mapping[str, Any]) -> None:
-    """Say which age or sex no record can hold."""
-    for keyword, field in (("PatientAge", "age_approx"), ("PatientSex", "sex")):
+    """Say which age, sex or diagnosis no record can hold."""
+    for keyword, field in (
+        ("PatientAge", "age_approx"),
+        ("PatientSex", "sex"),
+        ("AdmittingDiagnosesDescription", "diagnosis"),
+    ):
         value = str(dataset.get(keyword) or "")
         if value and field not in fields:
             source.leave_out(file, "value_not_used", f"{keyword} {short(value)}", str(fields["isic_id"]))

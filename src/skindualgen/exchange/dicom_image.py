@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from skindualgen.contracts import PairRecord
+from skindualgen.data.archive_terms import known_diagnosis
 from skindualgen.exchange.formats import optional_package
 from skindualgen.exchange.pairs import Pair, described
 from skindualgen.files import PNG_KEY, png_bytes, sha256_bytes
@@ -150,12 +151,13 @@ def _stated(dataset: Any) -> dict[str, Any]:
     sexes = {code: sex for sex, code in SEXES.items()}
     sites = {code: site for site, (code, _) in SITE_CODES.items()}
     region: Any = next(iter(dataset.get("AnatomicRegionSequence") or []), {})
+    diagnosis = str(dataset.get("AdmittingDiagnosesDescription") or "")
     age = re.fullmatch(r"0*(\d+)Y", str(dataset.get("PatientAge") or ""))
     fields = {
         "sex": sexes.get(dataset.get("PatientSex") or ""),
         "age_approx": int(age[1]) if age and int(age[1]) <= 120 else None,
         "anatom_site_general": sites.get(region.get("CodeValue", "")),
-        "diagnosis": str(dataset.get("AdmittingDiagnosesDescription") or "") or None,
+        "diagnosis": diagnosis if known_diagnosis(diagnosis) else None,
         "lesion_id": str(dataset.get("TrackingID") or "") or None,
         "patient_id": str(dataset.get("PatientID") or "") or None,
         "origin": {"YES": "synthetic", "NO": "real"}.get(str(dataset.get("SyntheticData"))),

@@ -3,61 +3,28 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skindualgen.contracts import IGNORED_DIR, IMAGES_DIR, MASKS_DIR, InputError, PairRecord, Report, listed
-from skindualgen.data.audit import LINK_FIELDS, record_links
-from skindualgen.data.manifest import counts, manifest_sha256, read_metadata, write_dataset
+from skindualgen.contracts import IGNORED_DIR, IMAGES_DIR, MASKS_DIR, InputError, PairRecord, Report
+from skindualgen.data.manifest import counts, manifest_sha256, write_dataset
 from skindualgen.data.mask_classes import read_mask_classes
 from skindualgen.data.prepare import file_stems
-from skindualgen.data.review import used
-from skindualgen.data.splits import connected_components, crossing_components
 from skindualgen.data.terms import diagnosis_term
-from skindualgen.data.training_items import (
-    TRAINING_ITEMS_FILE,
-    TrainingItem,
-    TrainingItems,
-    read_training_items,
-    training_item,
-    write_training_items,
+from skindualgen.data.training_items import TRAINING_ITEMS_FILE, write_training_items
+from skindualgen.exchange.merge_parts import (
+    Part,
+    read_part,
+    refuse_crossing,
+    refuse_held_out_synthetic,
+    refuse_repeats,
+    seen_by_generators,
 )
-from skindualgen.exchange.folders import unnamed_files
 from skindualgen.exchange.pairs import read_pairs
-from skindualgen.exchange.pictures import decoded
 from skindualgen.files import atomic_write_bytes, run_record, sha256_file
 from skindualgen.folders import new_folder
-
-SHOWN = 5
-"""Names in an error message."""
-SHARED_FIELDS = ("isic_id", "sha256", *LINK_FIELDS)
-"""What a held-out photograph must not share with what a generator has seen."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """One of the folders to merge.
-
-    Attributes:
-        root: the data set folder.
-        records: its records, each with the hash of its image, but those that a reviewer has rejected.
-        seen: what the generator of its pairs was trained on; None if that is not recorded.
-        rejected: number of the records that were rejected.
-        unnamed: files in its folders of pictures that no record names.
-    """
-
-    root: Path
-    records: list[PairRecord]
-    seen: TrainingItems | None
-    rejected: int
-    unnamed: list[str]
-
-    @property
-    def synthetic(self) -> bool:
-        """Whether a generator has made any of the photographs or masks."""
-        return any(record.by_model for record in self.records)
 
 
 @dataclass(frozen=True)
@@ -103,16 +70,16 @@ def merge(
 
     Raises:
         InputError: a folder with nothing but rejected pairs; a synthetic pair outside the train split; masks of other
-            classes; an id or an image in two folders; a patient, lesion or group in two splits; a generator that has
-            seen held-out pairs; a missing or changed file.
+            classes; an id or an image in two folders; a patient, lesion, group or picture in two splits; a generator
+            that has seen held-out pairs; a missing or changed file.
     """
     if not sources:
         raise InputError("no folder", "one or more to merge", "name them")
-    parts = [_part(source) for source in sources]
-    _refuse_held_out_synthetic(parts)
-    _refuse_repeats(parts)
-    _refuse_crossing(parts)
-    leaks = _seen_by_generators(parts)
+    parts = [read_part(source) for source in sources]
+    refuse_held_out_synthetic(parts)
+    refuse_repeats(parts)
+    refuse_crossing(parts)
+    leaks = seen_by_generators(parts)
     if leaks and not known_leaks:
         raise InputError(
             "; ".join(leaks),
@@ -134,90 +101,6 @@ def merge(
         _write_training_items(folder, parts)
     rejected = {str(part.root): part.rejected for part in parts}
     return Merged(counts(records), respelt, leaks, rejected, {part.root: part.unnamed for part in parts})
-
-
-def _part(source: Path) -> Part:
-    everything = read_metadata(source)
-    records = used(everything)
-    if everything and not records:
-        raise InputError(
-            f"{source} with nothing but pairs that were rejected in review",
-            "a pair that was not rejected",
-            "leave the folder out, or look at the decisions in `skindualgen ui`",
-        )
-    for record in records:
-        path = source / record.file_name
-        if not path.is_file():
-            raise InputError(f"no file {path}", "every file that is named", "restore it")
-        if record.sha256 is None:
-            decoded(path.read_bytes(), str(path))  # nothing else says that the file is whole
-            record.sha256 = sha256_file(path)
-    unnamed = unnamed_files(source, everything)
-    return Part(source, records, read_training_items(source), len(everything) - len(records), unnamed)
-
-
-def _refuse_held_out_synthetic(parts: Sequence[Part]) -> None:
-    for part in parts:
-        wrong = [f"{r.isic_id} ({r.split})" for r in part.records if r.origin == "synthetic" and r.split != "train"]
-        if wrong:
-            raise InputError(
-                f"{len(wrong)} synthetic pairs of {part.root} outside the train split: {listed(wrong, SHOWN)}",
-                "synthetic pairs to train on alone",
-                "leave them out, or set their split to train",
-            )
-
-
-def _refuse_repeats(parts: Sequence[Part]) -> None:
-    """Refuse an id or an image that two folders have; ``read_metadata`` refuses an id twice in one."""
-    for field, what, remedy in (
-        ("isic_id", "ids", "leave one of them out; to draw other pairs, give `skindualgen generate` an --id-prefix"),
-        ("sha256", "images", "leave one of them out"),
-    ):
-        first: dict[str, tuple[Path, str]] = {}
-        twice = []
-        for part in parts:
-            own = {str(getattr(record, field)): record.isic_id for record in part.records}
-            for value, isic_id in own.items():
-                if value in first:
-                    other_root, other_id = first[value]
-                    twice.append(f"{isic_id} of {part.root} and {other_id} of {other_root}")
-            first |= {value: (part.root, isic_id) for value, isic_id in own.items()}
-        if twice:
-            raise InputError(f"{len(twice)} {what} twice: {listed(twice, SHOWN)}", "each pair once", remedy)
-
-
-def _refuse_crossing(parts: Sequence[Part]) -> None:
-    """Refuse a patient, lesion or group in two splits of the merged set."""
-    records = [record for part in parts for record in part.records]
-    components = connected_components([record_links(record) for record in records])
-    crossing = crossing_components(components, [record.split for record in records])
-    if crossing:
-        first = [f"{records[index].isic_id} ({records[index].split})" for index in crossing[0]]
-        raise InputError(
-            f"{len(crossing)} groups of one patient, lesion or split group in two splits, first {listed(first, SHOWN)}",
-            "each group on one side",
-            "split the real data anew with `skindualgen prepare`",
-        )
-
-
-def _seen_by_generators(parts: Sequence[Part]) -> list[str]:
-    """Return one text for each folder whose generator has seen held-out pairs of the merged set."""
-    held_out = [training_item(record) for part in parts for record in part.records if record.split != "train"]
-    texts = []
-    for part in parts:
-        if part.seen is None or not part.synthetic:
-            continue
-        seen = {field: {getattr(item, field) for item in part.seen.items} - {None} for field in SHARED_FIELDS}
-        common = [text for item in held_out if (text := _common(item, seen))]
-        if common:
-            texts.append(f"the generator of {part.root} has seen {len(common)} held-out pairs: {listed(common, SHOWN)}")
-    return texts
-
-
-def _common(item: TrainingItem, seen: Mapping[str, set[str]]) -> str | None:
-    """Return id and first shared field of a held-out photograph, None if it shares nothing."""
-    field = next((field for field in SHARED_FIELDS if getattr(item, field) in seen[field]), None)
-    return f"{item.isic_id} (the same {field})" if field is not None else None
 
 
 def _respelt(diagnoses: Iterable[str | None]) -> dict[str, str]:

@@ -154,8 +154,10 @@ def read_pairs(
             decoded(image, str(source / record.file_name))  # nothing else says that the file is whole
         if record.mask_file_name is not None:
             mask = checked_bytes(source / record.mask_file_name, record.mask_sha256)
-            if record.mask_sha256 is None and len(classes) == 1:
-                plain_mask(mask, str(source / record.mask_file_name))
+            if record.mask_sha256 is None:
+                name = str(source / record.mask_file_name)
+                plain_mask(mask, name, classes)
+                refuse_other_size(size_of(mask, name), size_of(image, str(source / record.file_name)), name)
         ignored = None
         if record.ignore_file_name is not None:
             ignored = checked_bytes(source / record.ignore_file_name, record.ignore_sha256)

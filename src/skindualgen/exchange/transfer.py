@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skindualgen.contracts import FILE_FIELDS, REJECTED_FILE, InputError, Origin, PairRecord, Split
+from skindualgen.contracts import FILE_FIELDS, REJECTED_FILE, InputError, Origin, PairRecord, Split, listed
+from skindualgen.data.audit import record_links
 from skindualgen.data.manifest import counts, manifest_sha256, read_metadata, write_dataset
 from skindualgen.data.review import count_rejected, used
 from skindualgen.data.sources.base import rejections_csv
+from skindualgen.data.splits import connected_components, crossing_components
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE, read_training_items
 from skindualgen.exchange.folders import unnamed_files
 from skindualgen.exchange.formats import ExchangeOptions, GivenBack, load_format
@@ -26,6 +28,7 @@ SIDECAR_FILE = "skindualgen_metadata.jsonl"
 """The records next to a format that cannot hold all of them; no tool needs it, and `import_data` reads it."""
 EXPORTED_AS = "exported_as"
 """Field of a line there: what the format gives back otherwise than the record has it."""
+SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,7 @@ def import_data(
             files.leave_out(SIDECAR_FILE, "record_without_pair", "no pair of the folder has this id", isic_id)
         if _copy_training_items(source, folder):
             files.take(TRAINING_ITEMS_FILE)
+        _note_crossing(files, records)
         account = files.account()
         imported_from = {"format": format_name, "manifest_sha256": manifest_sha256(records)}
         made_by = run_record(imported_from=imported_from, notes=account.notes)
@@ -149,6 +153,18 @@ def import_data(
         atomic_write_text(folder / REJECTED_FILE, rejections_csv(account.left_out))
     options.told(account)
     return sorted(records, key=lambda record: record.file_name)
+
+
+def _note_crossing(files: Source, records: Sequence[PairRecord]) -> None:
+    """Note patients, lesions and pictures that the format has in two of its splits."""
+    components = connected_components([[*record_links(record), ("sha256", record.sha256)] for record in records])
+    crossing = crossing_components(components, [record.split for record in records])
+    if crossing:
+        first = listed([f"{records[index].isic_id} ({records[index].split})" for index in crossing[0]], SHOWN)
+        files.note(
+            f"{len(crossing)} groups of one patient, lesion or picture are in two splits, first {first}; "
+            "`skindualgen prepare` on the imported folder splits it anew"
+        )
 
 
 def _write_sidecar(folder: Path, records: Sequence[PairRecord], given_back: GivenBack) -> None:

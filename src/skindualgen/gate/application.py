@@ -18,7 +18,7 @@ from skindualgen.data.reading import read_pair
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE
 from skindualgen.files import atomic_path, atomic_write_bytes, atomic_write_text, run_record, sha256_file
-from skindualgen.folders import refuse_filled
+from skindualgen.folders import new_folder
 from skindualgen.gate.gate import GATE_FILE, Gate, Verdict
 from skindualgen.gate.lines import score_lines
 
@@ -103,9 +103,8 @@ def keep_accepted(application: Application, out: Path) -> int:
     Files are copied as they are. What is recorded of the generator's training photographs goes along.
 
     Raises:
-        InputError: ``out`` is not empty, or no pair is accepted.
+        InputError: ``out`` is not empty or inside the pairs' folder, or no pair is accepted.
     """
-    refuse_filled(out, "choose another --keep")
     chosen = [
         record.model_copy(update={"scores": (record.scores or {}) | verdict.scores})
         for record, verdict in zip(application.pairs, application.verdicts, strict=True)
@@ -113,17 +112,18 @@ def keep_accepted(application: Application, out: Path) -> int:
     ]
     if not chosen:
         raise InputError("no pair that the gate accepts", "one or more to keep", "look at the reasons")
-    for folder in (IMAGES_DIR, MASKS_DIR):
-        (out / folder).mkdir(parents=True, exist_ok=True)
-    for record in chosen:
-        for name in record.files:
-            (out / name).parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(out / name, durable=False) as temporary:
-                shutil.copyfile(application.pairs.root / name, temporary)
-    recorded = application.pairs.root / TRAINING_ITEMS_FILE
-    if recorded.is_file():
-        atomic_write_bytes(out / TRAINING_ITEMS_FILE, recorded.read_bytes())
-    made_by: dict[str, object] = {"gate_sha256": sha256_file(application.gate.folder / GATE_FILE)}
-    made_by |= {"judged": len(application.pairs), "refused": len(application.pairs) - len(chosen)}
-    write_dataset(out, chosen, made_by=run_record(gate=made_by), mask_classes=application.pairs.mask_classes)
+    with new_folder(out, application.pairs.root, remedy="choose another --keep") as folder:
+        for name in (IMAGES_DIR, MASKS_DIR):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        for record in chosen:
+            for name in record.files:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                with atomic_path(folder / name, durable=False) as temporary:
+                    shutil.copyfile(application.pairs.root / name, temporary)
+        recorded = application.pairs.root / TRAINING_ITEMS_FILE
+        if recorded.is_file():
+            atomic_write_bytes(folder / TRAINING_ITEMS_FILE, recorded.read_bytes())
+        made_by: dict[str, object] = {"gate_sha256": sha256_file(application.gate.folder / GATE_FILE)}
+        made_by |= {"judged": len(application.pairs), "refused": len(application.pairs) - len(chosen)}
+        write_dataset(folder, chosen, made_by=run_record(gate=made_by), mask_classes=application.pairs.mask_classes)
     return len(chosen)

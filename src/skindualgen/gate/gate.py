@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from skindualgen.contracts import SCHEMA_VERSION, InputError, PairRecord
+from skindualgen.contracts import SCHEMA_VERSION, InputError, PairRecord, each_name_once, first_problem
 from skindualgen.data.images import ItemError, load_photograph
 from skindualgen.data.masks import load_mask
 from skindualgen.data.reading import resized_square
@@ -62,7 +62,7 @@ class KeptFile(BaseModel):
 class Share(BaseModel):
     """A share of n pairs, with Wilson's 95 % interval."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     value: float
     low: float
@@ -102,11 +102,11 @@ class GateFile(BaseModel):
         made_by: command, date, versions.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     schema_version: int = SCHEMA_VERSION
-    size_px: int
-    accept: float
+    size_px: int = Field(gt=0)
+    accept: float = Field(gt=0, le=1)
     split: str
     rules: tuple[Rule, ...]
     real: Share
@@ -118,6 +118,13 @@ class GateFile(BaseModel):
     files: dict[str, KeptFile]
     caveats: tuple[str, ...]
     made_by: dict[str, Any]
+
+    @field_validator("rules")
+    @classmethod
+    def _each_score_once(cls, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+        if len({rule.score for rule in rules}) < len(rules):
+            raise ValueError("two rules of one score")
+        return rules
 
 
 class Gate:
@@ -185,7 +192,7 @@ def read_gate_file(path: Path) -> tuple[GateFile, Path]:
     """
     path = path / GATE_FILE if path.is_dir() else path
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=each_name_once)
         if content["schema_version"] != SCHEMA_VERSION:
             got = f"schema version {content['schema_version']!r} in {path}"
             raise InputError(got, f"version {SCHEMA_VERSION}", "update skindualgen, or calibrate the gate again")
@@ -193,7 +200,8 @@ def read_gate_file(path: Path) -> tuple[GateFile, Path]:
     except FileNotFoundError:
         raise InputError(f"no file {path}", "a calibrated gate", "make one with `skindualgen gate calibrate`") from None
     except (ValueError, KeyError, TypeError, ValidationError) as error:
-        got = f"{path}, which cannot be read ({type(error).__name__})"
+        problem = ": ".join(first_problem(error)) if isinstance(error, ValidationError) else str(error)
+        got = f"{path}, which cannot be read ({type(error).__name__}, {problem})"
         raise InputError(got, "the file of a gate", "calibrate it again") from error
     for kept in file.files.values():
         found = path.parent / kept.file

@@ -43,6 +43,8 @@ class CalibrateOptions:
     classifier: Path | None = None
 
     def __post_init__(self) -> None:
+        if self.size_px <= 0:
+            raise InputError(f"a side of {self.size_px} px", "a number above 0", "for example 256")
         if not 0 < self.accept <= 1:
             raise InputError(f"an acceptance of {self.accept}", "a share above 0, at most 1", "for example 0.95")
         if self.split not in ("val", "test"):

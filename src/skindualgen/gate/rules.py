@@ -43,7 +43,7 @@ class Rule(BaseModel):
         tail: share of the real pairs that it refuses, alone or with others.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     score: str
     threshold: float | None

@@ -15,7 +15,13 @@ from skindualgen.contracts import InputError, listed
 from skindualgen.data.audit import HASH_WORDS, hash_distances
 from skindualgen.data.dataset import Dataset
 from skindualgen.data.journal import perceptual_hash
-from skindualgen.data.training_items import TRAINING_ITEMS_FILE, TrainingItem, TrainingItems, training_item
+from skindualgen.data.training_items import (
+    TRAINING_ITEMS_FILE,
+    TrainingItem,
+    TrainingItems,
+    shared_value,
+    training_item,
+)
 from skindualgen.files import sha256_bytes, sha256_file
 
 NEAR_DUPLICATE_BITS = 100
@@ -202,11 +208,11 @@ def _shared_fields(tested: Sequence[TrainingItem], others: Sequence[TrainingItem
     for field in get_args(Field):
         holders: dict[str, str] = {}
         for other in others:
-            if (value := getattr(other, field)) is not None:
+            if (value := shared_value(other, field)) is not None:
                 holders.setdefault(value, other.isic_id)
         for item in tested:
             value = getattr(item, field)
-            other_id = holders.get(value)
+            other_id = holders.get(shared_value(item, field) or "")
             # A group may be named by the id of its only member: that says no more than the equal ids do.
             if other_id is not None and not (field == "split_group" and other_id == item.isic_id):
                 yield Leak(field, where, item.isic_id, other_id, "" if field == "isic_id" else value)

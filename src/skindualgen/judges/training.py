@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -189,12 +189,16 @@ def load_header(path: Path, kind: str) -> dict[str, Any]:
     """Return the header of a model file.
 
     Raises:
-        InputError: no such file, or it holds another kind of model.
+        InputError: no such file, or it is none of a judge, or holds another kind of model.
     """
     if not path.is_file():
         raise InputError(f"no file {path}", f"a trained {kind}", "train one first")
-    with safe_open(path, framework="pt") as file:
-        header = json.loads((file.metadata() or {}).get(HEADER_KEY, "{}"))
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get(HEADER_KEY, "{}"))
+    except SafetensorError as error:
+        got = f"{path}, which is no file of a judge ({error})"
+        raise InputError(got, f"a trained {kind}", "pass another file") from None
     if header.get("kind") != kind:
         raise InputError(f"{path.name}: a {header.get('kind', 'foreign')} model", f"a {kind}", "pass another file")
     return dict(header)

@@ -24,8 +24,8 @@ from skindualgen.files import atomic_path, atomic_write_json, atomic_write_text,
 from skindualgen.model.bases import BUILTIN_ADAPTER, Base
 from skindualgen.model.card import adapter_card, base_place
 from skindualgen.model.hub import fetch_adapter
-from skindualgen.model.joint_unet import MASK_HEAD, NEW_MODULES, widen_unet
-from skindualgen.model.registry import hub_candidates
+from skindualgen.model.joint_unet import MASK_HEAD, NEW_MODULES, restore_base_filters, widen_unet
+from skindualgen.model.registry import hub_candidates, where_to_find
 from skindualgen.model.tensor_file import save_tensors
 
 logger = logging.getLogger(__name__)
@@ -245,7 +245,7 @@ def restore_adapter(base: Base, folder: Path, *, allow_base_mismatch: bool = Fal
             raise InputError(
                 f"an adapter of {theirs}",
                 f"one of {ours}",
-                "give the adapter's own base with --base; if you know that both are alike, --allow-base-mismatch",
+                f"{where_to_find(header['base_sha256'])}; if you know that both are alike, --allow-base-mismatch",
             )
         logger.warning("An adapter of %s is used on %s, as was allowed", theirs, ours)
     config = LoraConfig.from_pretrained(str(folder))
@@ -264,6 +264,8 @@ def restore_adapter(base: Base, folder: Path, *, allow_base_mismatch: bool = Fal
             "give the adapter's own base with --base",
         )
     set_peft_model_state_dict(model, state)
+    if header["recipe"].get("config", {}).get("freeze_base_filters"):
+        restore_base_filters(model.get_base_model(), base.unet)
     return model
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 import torch
@@ -87,7 +87,14 @@ def widen_unet(
 
 
 def joint_prediction(
-    unet: nn.Module, latents: Tensor, codes: Tensor, t_image: Tensor, t_mask: Tensor, text: Tensor
+    unet: nn.Module,
+    latents: Tensor,
+    codes: Tensor,
+    t_image: Tensor,
+    t_mask: Tensor,
+    text: Tensor,
+    *,
+    mask_guidance: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """One pass through the joint UNet.
 
@@ -97,12 +104,14 @@ def joint_prediction(
         codes: noisy mask codes [b, m, h/8, w/8]; clean where ``t_mask`` is 0.
         t_image, t_mask: timesteps [b], integers in [0, 1000).
         text: text encoder states [b, tokens, width].
+        mask_guidance: how far the picture is led towards the mask; other than 1 with a mask head alone.
 
     Returns:
         Image prediction [b, c, ...] in the base's prediction type and mask velocity [b, m, ...].
     """
     joined = torch.cat([latents, codes], dim=1)  # [b, c+m, h/8, w/8]
-    out = unet(joined, t_image, encoder_hidden_states=text, class_labels=t_mask, return_dict=False)[0]
+    led = {} if mask_guidance == 1 else {"mask_guidance": mask_guidance}
+    out = unet(joined, t_image, encoder_hidden_states=text, class_labels=t_mask, return_dict=False, **led)[0]
     image, mask = out.split([latents.shape[1], codes.shape[1]], dim=1)
     return image, mask
 
@@ -132,14 +141,33 @@ def freeze_base_filters(unet: nn.Module, image_channels: int) -> None:
         unet: as returned by ``widen_unet``, with or without an adapter.
         image_channels: of the base's latents.
     """
+    for parameter, _, dim, kept in _base_filters(unet, image_channels):
+        if parameter.requires_grad:
+            parameter.register_hook(partial(_without_first, dim=dim, count=kept))
+
+
+@torch.no_grad()
+def restore_base_filters(unet: nn.Module, base: UNet2DConditionModel) -> None:
+    """Give ``conv_in`` and ``conv_out`` the base's own filters again, whatever an adapter's file holds in their place.
+
+    A file holds both layers whole. An adapter that ``freeze_base_filters`` trained changes nothing of that part, and on
+    a newer version of its base it would bring the earlier one's filters along.
+
+    Args:
+        unet: as returned by ``widen_unet``, with an adapter; changed in place.
+        base: the UNet whose filters it takes.
+    """
+    for parameter, name, dim, kept in _base_filters(unet, base.config["in_channels"]):
+        parameter.narrow(dim, 0, kept).copy_(base.get_parameter(name))
+
+
+def _base_filters(unet: nn.Module, image_channels: int) -> Iterator[tuple[nn.Parameter, str, int, int]]:
+    """Parameters of ``conv_in`` and ``conv_out``, the base's name of each, and where in it the base's own part is."""
     for module, dim in (("conv_in", 1), ("conv_out", 0)):
-        layer = unet.get_submodule(module)
-        for name, parameter in layer.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            whole = name.endswith("bias") and module == "conv_in"
-            kept = parameter.shape[0] if whole else image_channels
-            parameter.register_hook(partial(_without_first, dim=0 if whole else dim, count=kept))
+        for name, parameter in unet.get_submodule(module).named_parameters():
+            kind = name.rpartition(".")[2]
+            whole = kind == "bias" and module == "conv_in"
+            yield parameter, f"{module}.{kind}", 0 if whole else dim, parameter.shape[0] if whole else image_channels
 
 
 def _without_first(grad: Tensor, *, dim: int, count: int) -> Tensor:

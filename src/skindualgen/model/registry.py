@@ -92,7 +92,7 @@ def _stable_diffusion(
 KNOWN_BASES = {
     base.name: base
     for base in (
-        KnownBase("micro", (), "apache-2.0", "v_prediction", 128, 8_406_600, 1_614_574),
+        KnownBase("micro", (), "apache-2.0", "v_prediction", 128, 7_887_920, 1_618_694),
         _stable_diffusion("sd2-base", OPENRAIL_PP, "epsilon", 512, SD2),
         _stable_diffusion("sd2", OPENRAIL_PP, "v_prediction", 768, SD2),
         _stable_diffusion("sd2.1-base", OPENRAIL_PP, "epsilon", 512, SD2),
@@ -117,3 +117,18 @@ def hub_candidates(base: str) -> tuple[KnownBase | None, tuple[Candidate, ...]]:
     if HUB_ID.fullmatch(name):
         return None, (Candidate(name, revision or None),)
     return None, ()
+
+
+EARLIER_MICRO = {"4fa8b8cb0cb4bea1cf0764daca5d2fa7eccbc780f56ae7afe4ac5fb291c9a3c4": "0.1.0"}
+"""hash of a base that was bundled under the name "micro" -> the version of the package that has it"""
+
+
+def where_to_find(base_sha256: str) -> str:
+    """What to do about an adapter whose base is another one than the base at hand."""
+    version = EARLIER_MICRO.get(base_sha256)
+    if version is None:
+        return "give the adapter's own base with --base"
+    return (
+        f"its base is the one that version {version} of skindualgen bundles: give that version's folder "
+        "skindualgen/bundled/micro with --base"
+    )

@@ -57,7 +57,19 @@ def completed(request: PairRequest, appearances: Mapping[str, Sequence[str]]) ->
         only_form = anchor.appearance == form_of(anchor.appearance)
         drawn = with_form(drawn, anchor.appearance) if only_form else anchor.appearance
     if stated(request.prompt)[TONE]:
-        parts = (part.split(" on ")[0] for part in drawn.split(", "))
-        drawn = ", ".join(part for part in parts if not part.endswith(" skin"))
+        drawn = _without_skin(drawn)
     attributes = {**request.attributes, "appearance": drawn}
     return replace(request, prompt=with_appearance(request.prompt, drawn), attributes=attributes)
+
+
+def with_looks(prompt: str, record: PairRecord) -> str:
+    """A prompt that goes on with the measured words for a real pair's looks, but those that would state a skin tone."""
+    if record.appearance is None:
+        return prompt
+    longer = with_appearance(prompt, record.appearance)
+    return with_appearance(prompt, _without_skin(record.appearance)) if stated(longer)[TONE] else longer
+
+
+def _without_skin(words: str) -> str:
+    parts = (part.split(" on ")[0] for part in words.split(", "))
+    return ", ".join(part for part in parts if not part.endswith(" skin"))

@@ -14,9 +14,13 @@ from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.prompts import MAX_CLIP_TOKENS, TEMPLATES, clip_token_bound, fields_of, parse_template, prompt_for
 from skindualgen.data.review import used
 from skindualgen.planning.labels import LABELS, TONE, check_labels, contradiction, label_value, stated, states
+from skindualgen.planning.looks import with_looks
 from skindualgen.planning.rows import MAX_PAIRS, PlanRow, seed_of_row
 from skindualgen.planning.targets import BY, Group, GroupPlan, Target, group_of, plan_groups
 from skindualgen.planning.templates import DynamicTemplates
+
+Labels = tuple[tuple[str, Any], ...]
+"""Names and values of what a pair is labelled with."""
 
 
 @dataclass(frozen=True)
@@ -92,42 +96,65 @@ def plan_pairs(
     if (total := sum(group.planned for group in groups)) > MAX_PAIRS:
         raise InputError(f"a plan of {total:,} pairs", f"at most {MAX_PAIRS:,}", "lower the target or --max-ratio")
     drawn = [
-        (*key, count)
+        (*key, not group.real, count)
         for group in groups
         if group.planned
-        for key, count in _draw(group, members, by, seed, templates).items()
+        for key, count in draw_prompts(
+            group.group,
+            group.planned,
+            members.get(group.group) or _donors(group.group, members, by),
+            by,
+            seed,
+            templates,
+        ).items()
     ]
-    rows = [
+    return PlannedSet(by, numbered_rows(drawn, seed), groups, ungrouped)
+
+
+def numbered_rows(drawn: Iterable[tuple[str, Labels, bool, int]], seed: int) -> list[PlanRow]:
+    """Rows of a plan from prompts, labels, whether they extrapolate, and counts; their seeds follow from ``seed``."""
+    return [
         PlanRow(row, prompt, count, seed_of_row(seed, row), dict(labels), extrapolation)
         for row, (prompt, labels, extrapolation, count) in enumerate(drawn)
     ]
-    return PlannedSet(by, rows, groups, ungrouped)
 
 
-Key = tuple[str, tuple[tuple[str, Any], ...], bool]
-"""Prompt, labels, extrapolation."""
-
-
-def _draw(
-    group: GroupPlan,
-    members: dict[Group | None, list[PairRecord]],
+def draw_prompts(
+    group: Group,
+    count: int,
+    records: Sequence[PairRecord],
     by: tuple[str, ...],
     seed: int,
     templates: DynamicTemplates | None,
-) -> Counter[Key]:
+    *,
+    looks: bool = False,
+) -> Counter[tuple[str, Labels]]:
     """Prompts and labels of a group's pairs, in the order of their first draw.
 
     The group's own random numbers: what other groups get does not change it.
+
+    Args:
+        group: its name, of which the random numbers are a function.
+        count: pairs.
+        records: whose attributes they take, all equally often but for one.
+        by: attributes that each prompt states.
+        seed: of the plan.
+        templates: in place of the built-in ones.
+        looks: let each prompt go on with the measured words for its record's looks.
+
+    Raises:
+        InputError: see `plan_pairs`.
     """
-    digest = hashlib.sha256(f"group:{seed}:{group.group}".encode()).digest()
+    digest = hashlib.sha256(f"group:{seed}:{group}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:16], "little"))
-    records = members.get(group.group) or _donors(group.group, members, by)
     writer = _Writer(by, templates, rng)
-    drawn: Counter[Key] = Counter()
-    for _ in range(0, group.planned, len(records)):
-        for place in rng.permutation(len(records))[: group.planned - drawn.total()].tolist():
+    drawn: Counter[tuple[str, Labels]] = Counter()
+    for _ in range(0, count, len(records)):
+        for place in rng.permutation(len(records))[: count - drawn.total()].tolist():
             prompt, labels = writer.write(records[place])
-            drawn[prompt, labels, not group.real] += 1
+            if looks:
+                prompt = with_looks(prompt, records[place])
+            drawn[prompt, labels] += 1
     return drawn
 
 
@@ -149,14 +176,14 @@ class _Writer:
     templates: DynamicTemplates | None
     rng: np.random.Generator
     streams: list[Iterator[str]] = field(init=False)
-    written: dict[tuple[str, ...], tuple[str, tuple[tuple[str, Any], ...]] | None] = field(init=False)
+    written: dict[tuple[str, ...], tuple[str, Labels] | None] = field(init=False)
 
     def __post_init__(self) -> None:
         seed = int(self.rng.integers(2**63))
         self.streams = self.templates.streams(seed) if self.templates else []
         self.written = {}
 
-    def write(self, record: PairRecord) -> tuple[str, tuple[tuple[str, Any], ...]]:
+    def write(self, record: PairRecord) -> tuple[str, Labels]:
         """Prompt and labels.
 
         Raises:
@@ -180,7 +207,7 @@ class _Writer:
         return (next(self.streams[place]) for place in self.rng.permutation(len(self.streams)).tolist())
 
 
-def _written(record: PairRecord, template: str, by: tuple[str, ...]) -> tuple[str, tuple[tuple[str, Any], ...]] | None:
+def _written(record: PairRecord, template: str, by: tuple[str, ...]) -> tuple[str, Labels] | None:
     """Prompt and labels that a template makes of a record; None if it does not fit, or does not state what it must."""
     if not _fits(record, template):
         return None

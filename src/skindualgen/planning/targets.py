@@ -13,6 +13,7 @@ from typing import Any
 
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.planning.labels import TONE, label_value
+from skindualgen.planning.rows import MAX_PAIRS
 
 BY: Mapping[str, str] = {"diagnosis": "diagnosis", "sex": "sex", "site": "anatom_site_general", "tone": TONE}
 """What pairs can be grouped by, and the field of a record that holds it."""
@@ -260,8 +261,13 @@ def _measured(path: Path, group: Group, entry: Any) -> tuple[str, float]:
         raise InputError(named, f"a number, or one of {', '.join(MEASURES)}", "write for example {total = 1000}")
     ((measure, number),) = entry.items()
     whole = measure in ("synthetic", "total")
-    if isinstance(number, bool) or not isinstance(number, int if whole else int | float) or not 0 <= number < math.inf:
-        raise InputError(named, "a whole number, 0 or more" if whole else "a number, 0 or more", "fix the file")
+    if (
+        isinstance(number, bool)
+        or not isinstance(number, int if whole else int | float)
+        or not 0 <= number <= MAX_PAIRS
+    ):
+        expected = f"a {'whole ' * whole}number, 0 or more and at most {MAX_PAIRS:,}"
+        raise InputError(named, expected, "fix the file")
     if measure == "share" and not 0 < number < 1:
         raise InputError(named, "a share above 0 and below 1", "write 0.3 for 30 %")
     return measure, float(number)

@@ -121,7 +121,7 @@ def generate_dataset(
     )
     extra_files = training_items_of(pipeline)
     device = pipeline.device.type if at_hand else device_of(0)
-    described = _described(options, source, pipeline, device) | dict(given or {})
+    described = _described(options, source, pipeline, device) | _schedule(factory, pipeline, steps) | dict(given or {})
     if sampler is not None:
         engine: Engine = InProcess(sampler)
     elif at_hand:
@@ -164,7 +164,8 @@ def generate_pairs(
         batch_size: pairs generated together.
         size: side in px, a multiple of 8; the model's own if not given.
         report: progress.
-        sampling: further fields of `PipelineFactory`: ``guidance_rescale``, ``guidance_interval``, ``prompt_noise``.
+        sampling: further fields of `PipelineFactory`: ``guidance_rescale``, ``guidance_interval``, ``prompt_noise``,
+            ``mask_guidance``.
 
     Raises:
         InputError: ``out`` holds something else, a prompt is too long, or ``size`` is no multiple of 8.
@@ -226,6 +227,13 @@ def _described(
     if options.sign is not None:
         described["certificate_sha256"] = sha256_file(options.sign[0])
     return described
+
+
+def _schedule(factory: PipelineFactory, pipeline: SkinDualGenPipeline, steps: int) -> dict[str, Any]:
+    """The timesteps that images are drawn in, where these were found for so many steps and are not the usual ones."""
+    given = factory.anchoring is not None and factory.anchoring.way != "masks"  # a photograph, with or without a mask
+    found = None if given else pipeline.found_timesteps(steps)
+    return {} if found is None else {"timesteps": found}
 
 
 def _refuse_for_photographs(options: GenerateOptions) -> None:

@@ -53,6 +53,7 @@ class PipelineSampler:
             guidance_rescale=guidance.rescale,
             guidance_interval=guidance.interval,
             prompt_noise=guidance.prompt_noise,
+            mask_guidance_scale=guidance.mask,
             height=self._size,
             width=self._size,
             output_type="latent",
@@ -72,7 +73,8 @@ class PipelineFactory:
 
     Args:
         adapter, base, allow_base_mismatch, guide: as ``SkinDualGenPipeline.from_adapter`` takes them.
-        steps, guidance, guidance_rescale, guidance_interval, prompt_noise: the pipeline's defaults if not given.
+        steps, guidance, guidance_rescale, guidance_interval, prompt_noise, mask_guidance: the pipeline's defaults if
+            not given.
         size: side in px; the model's own if not given.
         gate: a calibrated gate, its file or folder.
         anchoring: how pairs are made from real ones, if they are.
@@ -95,17 +97,22 @@ class PipelineFactory:
     guidance_rescale: float | None = None
     guidance_interval: tuple[float, float] | None = None
     prompt_noise: float | None = None
+    mask_guidance: float | None = None
     guide: Path | None = None
     anchoring: Anchoring | None = None
 
     def __post_init__(self) -> None:
-        led = (self.guidance, self.guidance_rescale, self.guidance_interval, self.prompt_noise, self.guide)
-        if self.reads and any(each is not None for each in led):
+        if self.reads and any(each is not None for each in (*self._guidance, self.guide)):
             raise InputError(
                 "guidance, prompt noise or a guide for photographs that are read",
                 "none: a mask is read without a prompt",
                 "leave them out",
             )
+
+    @property
+    def _guidance(self) -> tuple[Any, ...]:
+        """As ``SkinDualGenPipeline.guidance`` takes them."""
+        return self.guidance, self.guidance_rescale, self.guidance_interval, self.prompt_noise, self.mask_guidance
 
     @property
     def reads(self) -> bool:
@@ -135,9 +142,7 @@ class PipelineFactory:
         """Steps and guidance, from the pipeline's defaults where they are not given; masks are read unguided."""
         if self.reads:
             return self.steps or pipeline.config.default_segment_steps, Guidance()
-        return self.steps or pipeline.config.default_steps, pipeline.guidance(
-            self.guidance, self.guidance_rescale, self.guidance_interval, self.prompt_noise
-        )
+        return self.steps or pipeline.config.default_steps, pipeline.guidance(*self._guidance)
 
     def parts(self, pipeline: SkinDualGenPipeline) -> tuple[Sampler, Gate | None]:
         """Sampler and gate around a pipeline."""

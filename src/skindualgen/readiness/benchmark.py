@@ -10,7 +10,7 @@ from skindualgen.benchmarking.arms import Task
 from skindualgen.benchmarking.comparison import metrics_of
 from skindualgen.benchmarking.options import BenchmarkOptions
 from skindualgen.benchmarking.plan import task_data
-from skindualgen.benchmarking.run import parts_of
+from skindualgen.benchmarking.run import parts_of, synthetic_among
 from skindualgen.benchmarking.trials import Recipe
 from skindualgen.contracts import InputError
 from skindualgen.data.dataset import Dataset
@@ -30,6 +30,8 @@ def benchmark_problems(folder: Path) -> tuple[list[Problem], list[str]]:
     options = BenchmarkOptions(tasks=TASKS, real=folder)
     parts, _ = parts_of(options)
     problems, notes, refused = [], [], dict[Task, InputError]()
+    if (synthetic := synthetic_among(parts)) is not None:
+        problems.append(Problem("synthetic", "stop", synthetic, "leave them out: they are for --generated"))
     leaks = find_leaks(test=parts["test"], train=parts["train"], generated=None, generator_items=None)
     try:
         refuse_leaks(leaks, known=False)

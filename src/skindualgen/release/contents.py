@@ -61,6 +61,11 @@ class Contents:
         """The records of photographs that a camera took."""
         return [record for record in self.records if record.origin == "real"]
 
+    @cached_property
+    def read(self) -> list[PairRecord]:
+        """The records of photographs whose masks a model has read."""
+        return [record for record in self.real if record.by_model]
+
     @property
     def splits(self) -> list[str]:
         """The splits that there are, train first."""
@@ -108,8 +113,15 @@ def read_contents(
     records = read_metadata(data)
     info = read_dataset_info(data)
     if not any(record.origin == "synthetic" for record in records):
+        read = sum(record.by_model for record in records)
+        what = f", of {len(records)} real photographs" + (
+            f" ({read} with a mask that a model has read)" if read else ""
+        )
         raise InputError(
-            f"{data} without generated pairs", "a data set of `skindualgen generate`", "release what was generated"
+            f"{data} without generated pairs{what}",
+            "generated pairs: card, marks and licence are those of generated pictures, and photographs are published "
+            "under their owners' terms, with read masks as without",
+            "release what was generated, to which such pairs may be joined (`skindualgen merge`)",
         )
     if rejected := count_rejected(records):
         raise InputError(

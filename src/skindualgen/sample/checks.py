@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from numbers import Integral
 from typing import Any
@@ -14,9 +14,10 @@ from torch import Tensor
 
 from skindualgen.codec import CELL_PX
 from skindualgen.contracts import InputError
+from skindualgen.model.joint_unet import MASK_HEAD
 
-CALLBACK_INPUTS = ["latents", "mask_codes", "prompt_embeds"]
-"""tensors that a callback can be given, and change"""
+CALLBACK_INPUTS = ["latents", "mask_codes", "prompt_embeds", "noise_pred"]
+"""tensors that a callback can be given, and change; the last, what the step went by for the image, only to be seen"""
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
@@ -201,6 +202,17 @@ def check_mask_steps(num_mask_steps: int | None, steps: int, *, given: bool) -> 
         raise InputError("num_mask_steps with an image or a mask", "pairs from text alone", "leave it out")
     if not 1 <= num_mask_steps <= steps:
         raise InputError(f"num_mask_steps={num_mask_steps}", f"1 to {steps}, the denoising steps", "choose another")
+
+
+def check_mask_guidance(unets: Iterable[UNet2DConditionModel | None], scale: float) -> None:
+    """Refuse guidance by the mask where nothing says what the mask changes.
+
+    Raises:
+        InputError: a UNet has no mask head.
+    """
+    if scale != 1 and not all(unet is None or hasattr(unet, MASK_HEAD) for unet in unets):
+        got = f"mask_guidance_scale={scale} with an adapter without mask head"
+        raise InputError(got, "1", "leave it out, or train an adapter with mask_head.width above 0")
 
 
 def callback_changes(

@@ -14,6 +14,7 @@ from torch import Tensor
 from skindualgen.losses import add_noise, velocity_to
 from skindualgen.model.joint_unet import CLEAN_TIMESTEP, joint_prediction
 from skindualgen.sample.guidance import Generators, Guidance
+from skindualgen.sample.schedules import Schedule, set_schedule
 
 if TYPE_CHECKING:
     from skindualgen.sample.pipeline import SkinDualGenPipeline
@@ -32,23 +33,23 @@ class JointDenoiser:
     Args:
         scheduler: variance preserving; copied.
         starts: of image and mask, in [0, 1]: 1 starts from noise alone.
-        steps: of a whole schedule; a half that starts later has fewer.
+        steps: of a whole schedule, or its timesteps; a half that starts later has fewer.
         device: of the tensors.
         mask_steps: of the mask's schedule: it waits at its start while the image takes shape, and goes its way in the
-            last steps. As many as ``steps`` if not given.
+            last steps. The same as ``steps`` if not given.
     """
 
     def __init__(
         self,
         scheduler: SchedulerMixin,
         starts: Sequence[float],
-        steps: int,
+        steps: Schedule,
         device: torch.device,
         mask_steps: int | None = None,
     ) -> None:
         self._schedulers = [copy.deepcopy(scheduler) for _ in starts]
-        for own, count in zip(self._schedulers, (steps, mask_steps or steps), strict=True):
-            own.set_timesteps(count, device=device)
+        for own, schedule in zip(self._schedulers, (steps, mask_steps or steps), strict=True):
+            set_schedule(own, schedule, device)
         self.timesteps: Tensor = self._schedulers[0].timesteps
         total, counts = len(self.timesteps), [len(own.timesteps) for own in self._schedulers]
         self._begun = [total - count for count in counts]  # step at which each half's schedule begins
@@ -109,7 +110,9 @@ class JointDenoiser:
             copies = (len(states) // len(image), 1, 1, 1)
             noisy_image, noisy_codes = image.repeat(copies), codes.repeat(copies)
             t_image, t_mask = (torch.full((len(states),), level, device=image.device) for level in levels)
-            image_out, velocity = joint_prediction(net, noisy_image, noisy_codes, t_image, t_mask, states)
+            image_out, velocity = joint_prediction(
+                net, noisy_image, noisy_codes, t_image, t_mask, states, mask_guidance=guidance.mask
+            )
             mask_out = velocity_to(self._prediction_type, velocity.float(), noisy_codes.float(), abar)
             return image_out.float(), mask_out
 
@@ -156,7 +159,7 @@ def denoise(
     starts: Sequence[float],
     embeds: Tensor,
     guidance: Guidance,
-    steps: int,
+    steps: Schedule,
     generator: Generators,
     after_step: Callable[..., dict[str, Tensor]],
     mask_steps: int | None = None,
@@ -169,8 +172,8 @@ def denoise(
         given: clean halves, or None for what is drawn from noise.
         starts, steps, mask_steps: see `JointDenoiser`.
         embeds, guidance, generator: see `JointDenoiser.predict`.
-        after_step: called as ``f(pipeline, step, timestep, latents=, mask_codes=, prompt_embeds=)``; returns those that
-            it changes.
+        after_step: called as ``f(pipeline, step, timestep, latents=, mask_codes=, prompt_embeds=, noise_pred=)``;
+            returns those that it changes.
     """
     denoiser = JointDenoiser(pipeline.scheduler, starts, steps, noises[0].device, mask_steps)
     halves = denoiser.enter(noises, given)
@@ -183,6 +186,7 @@ def denoise(
             predictions = denoiser.predict(pipeline.unet, halves, index, embeds, led, generator, guide=pipeline.guide)
             halves = denoiser.step(halves, predictions, index, generator)
             tensors = {"latents": halves[0], "mask_codes": halves[1], "prompt_embeds": embeds}
+            tensors["noise_pred"] = predictions[0]
             tensors |= after_step(pipeline, done, denoiser.timesteps[index], **tensors)
             halves, embeds = [tensors["latents"], tensors["mask_codes"]], tensors["prompt_embeds"]
             progress.update()

@@ -33,6 +33,7 @@ class Guidance:
         prompt_noise: standard deviation of the noise that is added to the prompt's states, in units of their own, at
             the noisiest steps (CADS: Sadat et al. 2023, arXiv 2310.17347). 0 switches it off.
         prompt_noise_until: timesteps' shares from which on the noise grows, and at which it is full.
+        mask: how far the picture is led towards its mask (`skindualgen.model.mask_head.HeadedUNet`); 1 is as trained.
 
     Raises:
         InputError: a number that is not finite or out of its range.
@@ -43,12 +44,14 @@ class Guidance:
     interval: Sequence[float] = WHOLE_SCHEDULE
     prompt_noise: float = 0.0
     prompt_noise_until: Sequence[float] = (0.6, 0.9)
+    mask: float = 1.0
 
     def __post_init__(self) -> None:
         limits: tuple[tuple[str, object, float, float], ...] = (
             ("guidance_scale", self.scale, -math.inf, math.inf),
             ("guidance_rescale", self.rescale, 0.0, 1.0),
             ("prompt_noise", self.prompt_noise, 0.0, math.inf),
+            ("mask_guidance_scale", self.mask, 0.0, math.inf),
         )
         for name, value, least, most in limits:
             if not (isinstance(value, Real) and math.isfinite(value) and least <= float(value) <= most):
@@ -65,7 +68,7 @@ class Guidance:
         told = {name: float(number) for name, number in numbers.items() if number}
         if tuple(self.interval) != WHOLE_SCHEDULE:
             told |= {"guidance_from": float(self.interval[0]), "guidance_until": float(self.interval[1])}
-        return told
+        return told | ({} if self.mask == 1 else {"mask_guidance": float(self.mask)})
 
     @property
     def on(self) -> bool:
@@ -111,6 +114,7 @@ def guidance_with_defaults(
     rescale: float | None = None,
     interval: Sequence[float] | None = None,
     prompt_noise: float | None = None,
+    mask: float | None = None,
 ) -> Guidance:
     """Settings of guidance, from a pipeline's configuration where they are None.
 
@@ -122,4 +126,5 @@ def guidance_with_defaults(
         config.default_guidance_rescale if rescale is None else rescale,
         config.default_guidance_interval if interval is None else interval,
         config.default_prompt_noise if prompt_noise is None else prompt_noise,
+        mask=config.default_mask_guidance if mask is None else mask,
     )

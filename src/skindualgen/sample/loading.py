@@ -86,5 +86,6 @@ def pipeline_parts(
         "mask_classes": dict(classes),
         "provenance": made_of,
         "appearances": header["recipe"].get("appearances"),
+        "schedules": header["recipe"].get("schedules"),
         **header["recipe"].get("sampling", {}),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -19,12 +19,14 @@ from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses, checked_clas
 from skindualgen.model.adapter import adapter_folder
 from skindualgen.model.autoencoder import PatchAutoencoder
 from skindualgen.model.bases import embed_prompts
+from skindualgen.model.mask_head import HeadedUNet
 from skindualgen.sample.checks import (
     CALLBACK_INPUTS,
     callback_changes,
     check_batch,
     check_call,
     check_joint,
+    check_mask_guidance,
     check_mask_steps,
     renamed_arguments,
 )
@@ -34,6 +36,7 @@ from skindualgen.sample.inputs import encode_call, image_latents, strengths
 from skindualgen.sample.loading import pipeline_parts, refuse_with_merged
 from skindualgen.sample.outputs import SkinDualGenPipelineOutput, codes_to_masks
 from skindualgen.sample.schedulers import check_scheduler
+from skindualgen.sample.schedules import checked_schedules, takes_timesteps
 
 
 class SkinDualGenPipeline(DiffusionPipeline):
@@ -46,6 +49,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
         default_steps, default_guidance, default_guidance_rescale, default_guidance_interval, default_prompt_noise: for
             pairs and images when the call does not say.
         default_mask_steps: ``num_mask_steps`` of pairs from text alone when the call does not say; None is all steps.
+        default_mask_guidance: ``mask_guidance_scale`` when the call does not say.
         default_segment_steps: for image -> mask when the call does not say; guidance is off there.
         guide: a weaker joint UNet, such as the adapter early in its training; guidance then leads away from its
             predictions for the same prompts, and not from those for the negative prompt.
@@ -54,9 +58,11 @@ class SkinDualGenPipeline(DiffusionPipeline):
         mask_classes: name -> level of each class of the masks (`skindualgen.data.mask_classes`); None: the lesion.
         appearances: words for looks that real pairs of each diagnosis have, if the adapter was trained with such
             (`skindualgen.planning.looks`): what a prompt may go on with.
+        schedules: number of steps -> its timesteps, as found for the adapter (`skindualgen.sample.schedule_search`).
 
     Raises:
-        InputError: a UNet without the channels of the image's latents and of the masks' codes.
+        InputError: a UNet without the channels of the image's latents and of the masks' codes, or a schedule that is
+            none.
     """
 
     model_cpu_offload_seq = "text_encoder->unet->vae"
@@ -82,6 +88,8 @@ class SkinDualGenPipeline(DiffusionPipeline):
         mask_classes: dict[str, int] | None = None,
         appearances: dict[str, list[str]] | None = None,
         default_mask_steps: int | None = None,
+        default_mask_guidance: float = 1.0,
+        schedules: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
         self.codec = make_codec(mask_codec, vae)
@@ -103,6 +111,8 @@ class SkinDualGenPipeline(DiffusionPipeline):
             provenance=provenance,
             appearances=appearances,
             default_mask_steps=default_mask_steps,
+            default_mask_guidance=default_mask_guidance,
+            schedules=checked_schedules(schedules, scheduler),
         )
         self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
@@ -144,6 +154,9 @@ class SkinDualGenPipeline(DiffusionPipeline):
         """
         if "torch_dtype" not in kwargs:
             kwargs.setdefault("dtype", pipeline.dtype)
+        for name in ("unet", "guide"):  # diffusers hands on exact types only, and one with a mask head is a subclass
+            if isinstance(unet := pipeline.components.get(name), HeadedUNet):
+                kwargs.setdefault(name, unet)
         return super().from_pipe(pipeline, **kwargs)
 
     @property
@@ -172,8 +185,22 @@ class SkinDualGenPipeline(DiffusionPipeline):
         return self._interrupt
 
     def guidance(self, *given: Any, **named: Any) -> Guidance:
-        """Settings of guidance for pairs and images: fields of `Guidance`, the pipeline's defaults where None."""
-        return guidance_with_defaults(self.config, *given, **named)
+        """Settings of guidance for pairs and images: fields of `Guidance`, the pipeline's defaults where None.
+
+        Raises:
+            InputError: one is out of its range, or images are to be led towards masks by an adapter without mask head.
+        """
+        guidance = guidance_with_defaults(self.config, *given, **named)
+        check_mask_guidance((self.unet, self.guide), guidance.mask)
+        return guidance
+
+    def found_timesteps(self, steps: int) -> list[int] | None:
+        """The schedule that was found for so many steps, which the image is drawn in where no photograph is given.
+
+        None where there is none, and where the scheduler in place takes no timesteps of others.
+        """
+        found = (self.config.schedules or {}).get(str(steps))
+        return list(found) if found is not None and takes_timesteps(self.scheduler, found) else None
 
     def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
         """Text encoder states [b, 77, width] of b prompts; longer ones are cut, as CLIP cannot read on."""
@@ -191,6 +218,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
         guidance_rescale: float | None = None,
         guidance_interval: Sequence[float] | None = None,
         prompt_noise: float | None = None,
+        mask_guidance_scale: float | None = None,
         num_images_per_prompt: int = 1,
         generator: Generators = None,
         image: PipelineImageInput | None = None,
@@ -213,11 +241,14 @@ class SkinDualGenPipeline(DiffusionPipeline):
         Args:
             prompt: one or more; may be left out when ``image`` is given.
             negative_prompt: what guidance leads away from; empty text if not given.
-            num_inference_steps: denoising steps.
+            num_inference_steps: denoising steps. Where no photograph is given, as many as a schedule was found for take
+                that schedule (`found_timesteps`), others the scheduler's own spacing.
             num_mask_steps: of these, those of the mask where both halves are drawn from noise: it waits in pure noise
                 while the image takes shape, and is then drawn in the last ones.
             guidance_scale: classifier-free guidance; 1 or less switches it off.
             guidance_rescale, guidance_interval, prompt_noise: see `skindualgen.sample.guidance.Guidance`.
+            mask_guidance_scale: how far the picture is led towards its mask, at no further cost; 1 is as trained. Other
+                values need an adapter with a mask head.
             num_images_per_prompt: samples of each prompt, or of each given image or mask.
             generator: one per sample makes results independent of the batch they are made in.
             image: photograph(s), as `skindualgen.sample.inputs.image_to_tensor` takes them. Alone: image -> mask; what
@@ -258,13 +289,15 @@ class SkinDualGenPipeline(DiffusionPipeline):
         )
         check_scheduler(self.scheduler, steps)
         check_mask_steps(num_mask_steps, steps, given=image is not None or mask_image is not None)
+        schedule = (self.found_timesteps(steps) if image is None else None) or steps
         mask_steps = None
         if image is None and mask_image is None:
-            mask_steps = num_mask_steps or min(self.config.default_mask_steps or steps, steps)
+            mask_steps = num_mask_steps or self.config.default_mask_steps
+            mask_steps = mask_steps if mask_steps is not None and mask_steps < steps else None  # None: the image's
         if reads_mask:  # by default neither guided nor varied
             guidance_scale = 1.0 if guidance_scale is None else guidance_scale
             prompt_noise = 0.0 if prompt_noise is None else prompt_noise
-        guidance = self.guidance(guidance_scale, guidance_rescale, guidance_interval, prompt_noise)
+        guidance = self.guidance(guidance_scale, guidance_rescale, guidance_interval, prompt_noise, mask_guidance_scale)
         self._guidance_scale, self._interrupt = guidance.scale, False
         device, dtype = self._execution_device, self.unet.dtype
 
@@ -287,7 +320,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
             halves = noise.split(self._channels, dim=1)
             given = (given_latents, given_codes)
             latents_out, drawn = denoise(
-                self, halves, given, starts, embeds, guidance, steps, generator, callback, mask_steps
+                self, halves, given, starts, embeds, guidance, schedule, generator, callback, mask_steps
             )
             codes = codes.to(drawn) + self.codec.flip(drawn, flip) / draws
         if draws > 1:

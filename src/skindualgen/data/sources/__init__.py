@@ -61,7 +61,9 @@ def detect(tree: Tree) -> Layout:
     raise InputError(
         f"no known layout in {tree.root.name}; seen: {shown[:400] or 'no file'}",
         f"one of {', '.join(LAYOUTS)}",
-        "put photographs in images/, masks in masks/ and a metadata.csv next to them, or say --layout",
+        "read DICOM with 'skindualgen import-data --format dicom'"
+        if any(file.lower().endswith(".dcm") for file in tree.files)
+        else "put photographs in images/, masks in masks/ and a metadata.csv next to them, or say --layout",
     )
 
 

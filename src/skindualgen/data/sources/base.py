@@ -27,6 +27,7 @@ class Candidate:
     Paths are POSIX, relative to the source folder. ``fields`` are values for those of `PairRecord`, ``split`` is the
     one that the source puts it in, ``links`` tie it to others beyond patient and lesion, ``adjustments`` say what had
     to be changed in its metadata. ``mask`` is the first of several annotators' by name, ``other_masks`` are the rest.
+    ``ignored`` is a picture of the pixels of the mask that are not to be learnt from.
     """
 
     isic_id: str
@@ -37,11 +38,17 @@ class Candidate:
     links: tuple[Link, ...] = ()
     adjustments: tuple[Adjustment, ...] = ()
     other_masks: tuple[str, ...] = ()
+    ignored: str | None = field(default=None, repr=False)  # what is hashed of others stays as it was before this field
 
     @property
     def masks(self) -> tuple[str, ...]:
         """All of its masks."""
         return () if self.mask is None else (self.mask, *self.other_masks)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All of its files, the photograph first."""
+        return (self.image, *self.masks, *([] if self.ignored is None else [self.ignored]))
 
     @property
     def diagnosis(self) -> str | None:

@@ -54,6 +54,7 @@ def settle_diagnoses(listing: Listing, options: Options) -> None:
 
 def _settled(given: Mapping[str, str | int], labels: Mapping[str, str]) -> tuple[Fields, list[Adjustment]]:
     fields = dict(given)
+    _refuse_other_levels(fields)
     label = str(fields.get("diagnosis", ""))
     if label and is_path(label) and (path := diagnosis_levels(label)) is not None:
         del fields["diagnosis"]
@@ -68,6 +69,22 @@ def _settled(given: Mapping[str, str | int], labels: Mapping[str, str]) -> tuple
         if fields.setdefault("benign_malignant", word) == OPPOSITE.get(str(word)):
             raise ItemError("contradicting_labels", f"both {fields['benign_malignant']} and {word}")
     return fields, list(_doubts(fields))
+
+
+def _refuse_other_levels(fields: Fields) -> None:
+    """Refuse columns named as the Archive's levels that hold something else: several opinions, their order, codes.
+
+    Raises:
+        ItemError: the first level is not one of the Archive's, or without it another one is not at its place.
+    """
+    stated = {name: str(fields[name]) for name in LEVEL_FIELDS if name in fields}
+    first = stated.pop(LEVEL_FIELDS[0], None)
+    if first is not None and first.lower() not in BEHAVIOURS:
+        raise ItemError("unknown_label", f"{LEVEL_FIELDS[0]} {first!r}; expected Benign, Malignant or Indeterminate")
+    for name, value in stated.items() if first is None else ():
+        path = diagnosis_levels(value)
+        if path is None or LEVEL_FIELDS[len(path) - 1] != name:
+            raise ItemError("unknown_label", f"{name} {value!r}, which is not at that level of the ISIC Archive's")
 
 
 def _doubts(fields: Fields) -> Iterator[Adjustment]:

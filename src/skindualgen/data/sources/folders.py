@@ -39,6 +39,9 @@ from skindualgen.data.sources.survey import (
 from skindualgen.data.sources.tables import Table
 from skindualgen.data.sources.values import BEHAVIOURS, Fields, clinical_fields, diagnosis_name, known_value, stated
 
+MODEL_COLUMNS = ("adapter_sha256", "base_sha256", "mask_origin")
+"""Of a data set folder: which generator has made a pair, or has read its mask. A leak guard goes by it."""
+
 
 def table_evidence(tree: Tree) -> str | None:
     """Return a metadata file whose ``file_name`` is relative to it (an imagefolder with metadata), or None.
@@ -87,8 +90,8 @@ def read_imagefolder(tree: Tree, options: Options) -> Listing:
     listing.used.update(*(named_files(file, table) | {file} for file, table in published))
     known = set(tree.named(NOT_PICTURES)).union(*(named_files(file, table) for file, table in published))
     others = [file for file in tree.images() if file not in known]
-    any_label = DATASET_FILE in tree.files  # What `prepare` has admitted once is no typing error.
-    if any_label and (single := [file for file in others if file.startswith(f"{ANNOTATORS_DIR}/")]):
+    own = DATASET_FILE in tree.files
+    if own and (single := [file for file in others if file.startswith(f"{ANNOTATORS_DIR}/")]):
         listing.notes.append(f"{len(single)} masks of single annotators ({ANNOTATORS_DIR}/) are not taken over")
         listing.used.update(single)
         others = [file for file in others if file not in listing.used]
@@ -101,7 +104,9 @@ def read_imagefolder(tree: Tree, options: Options) -> Listing:
     for name, file in pictures.images.items():
         pictures.fields[name], _ = class_fields(file, options.labels, ())
     captions = read_captions(listing, tree, pictures.images)
-    _add(listing, tree, tables, pictures, options, _describer(options, any_label=any_label), captions)
+    also = MODEL_COLUMNS if own else ()
+    describe = _describer(options, any_label=own, also=also)  # What `prepare` has admitted once is no typing error.
+    _add(listing, tree, tables, pictures, options, describe, captions, also)
     return listing
 
 
@@ -157,11 +162,12 @@ def _add(
     options: Options,
     describe: Describe,
     captions: Mapping[str, str],
+    also: Sequence[str] = (),
 ) -> None:
     """Add the candidates with captions and tables; refuse rows that contradict the folder of their photograph."""
     for name, caption in captions.items():
         pictures.fields[name] = {**pictures.fields.get(name, {}), "prompt": caption}
-    add_candidates(listing, tree, tables, pictures, options, describe)
+    add_candidates(listing, tree, tables, pictures, options, describe, also=also)
     unused = Counter[str]()
     kept: list[Candidate] = []
     for candidate in listing.candidates:
@@ -205,10 +211,10 @@ def _identified(listing: Listing, tree: Tree, files: Sequence[str], *, with_tabl
     return Pictures({key(isic_id): file for file, isic_id in ids.items()}, ids={key(i): i for i in ids.values()})
 
 
-def _describer(options: Options, *, any_label: bool = False) -> Describe:
+def _describer(options: Options, *, any_label: bool = False, also: Sequence[str] = ()) -> Describe:
     def describe(row: Mapping[str, str], raw: Mapping[str, str]) -> tuple[Fields, list[Adjustment]]:
-        del raw
         fields, adjustments = clinical_fields(row)
+        fields |= stated(**{column: known_value(raw.get(column)) for column in also})
         label = known_value(row.get("diagnosis"))
         if label is not None and label not in options.labels and label.lower() in BEHAVIOURS:
             if fields.setdefault("benign_malignant", label.lower()) != label.lower():

@@ -25,8 +25,7 @@ def list_leftovers(listing: Listing, tree: Tree) -> None:
 
     Used is what a candidate, a rejection or ``listing.used`` names, and what the reader asked for by its name.
     """
-    known = {file for candidate in listing.candidates for file in (candidate.image, *candidate.other_masks)}
-    known |= {candidate.mask for candidate in listing.candidates if candidate.mask is not None}
+    known = {file for candidate in listing.candidates for file in candidate.files}
     known |= {re.sub(r":\d+$", "", rejection.file) for rejection in listing.rejections}
     known |= {file for file, _ in listing.repeats} | listing.used | tree.asked
     rest: list[str] = []

@@ -21,7 +21,7 @@ from skindualgen.data.sources.tables import Row, Table, read_table, read_text
 
 TABLE_NAME = "metadata.csv"
 TABLE_FILE = r".*\.(csv|tsv)|metadata\.jsonl"
-PATH_COLUMNS = ("file_name", "mask_file_name")
+PATH_COLUMNS = ("file_name", "mask_file_name", "ignore_file_name")
 """Columns of an imagefolder's metadata file that name files."""
 CAPTION_FILE = r".*\.(txt|caption)"
 NUMBER = re.compile(r"[\d.,;:()\[\]eE+-]+")
@@ -180,7 +180,12 @@ def resolve(tree: Tree, table: Table, pictures: Pictures, listing: Listing) -> T
         where = f"{table.path.relative_to(tree.root).as_posix()}:{row.line}"
         try:
             image = tree.inside(row.values["file_name"], folder)
-            mask = tree.inside(row.values["mask_file_name"], folder) if row.values.get("mask_file_name") else None
+            mask, ignored = (
+                tree.inside(row.values[column], folder) if row.values.get(column) else None
+                for column in PATH_COLUMNS[1:]
+            )
+            if ignored is not None and mask is None:
+                raise ItemError("ignored_without_mask", f"{row.values['ignore_file_name']!r}, of no mask")
         except ItemError as error:
             listing.reject(row.values.get("isic_id", ""), where, error.code, error.detail)
             continue
@@ -192,6 +197,8 @@ def resolve(tree: Tree, table: Table, pictures: Pictures, listing: Listing) -> T
         pictures.ids[name] = isic_id
         if mask is not None:
             pictures.masks[name] = (mask,)
+        if ignored is not None:
+            pictures.ignored[name] = ignored
         if (split := split_of(image)) is not None:
             pictures.splits[name] = split
         rest = {column: value for column, value in row.values.items() if column not in (*PATH_COLUMNS, "isic_id")}

@@ -11,11 +11,11 @@ from typing import NamedTuple
 from skindualgen.contracts import InputError, Split, listed
 from skindualgen.data.images import SUFFIXES, Adjustment, ItemError
 from skindualgen.data.sources.base import Candidate, Listing, Options, Tree, key, stem
+from skindualgen.data.sources.doubts import note_lesions_of_several_patients, refuse_two_diagnoses, unread_fields
 from skindualgen.data.sources.pairing import another, pair_masks, unique_files
 from skindualgen.data.sources.tables import UNKNOWN_LABEL, Row, Table, diagnosis_columns, marked_diagnosis
 from skindualgen.data.sources.values import Fields, known_value, split_name
 from skindualgen.data.splits import Link
-from skindualgen.data.terms import OTHER_SEX_LETTERS
 
 Describe = Callable[[Mapping[str, str], Mapping[str, str]], tuple[Fields, list[Adjustment]]]
 """(values by field, values by column) -> record fields and adjustments; may raise ItemError."""
@@ -36,13 +36,17 @@ class _Entry(NamedTuple):
 
 @dataclass
 class Pictures:
-    """The files of a listing by `key` of their id, and what folders say of them; masks by annotator."""
+    """The files of a listing by `key` of their id, and what folders say of them; masks by annotator.
+
+    ``ignored`` are pictures of the pixels that are not to be learnt from.
+    """
 
     images: dict[str, str]
     masks: dict[str, tuple[str, ...]] = field(default_factory=dict)
     splits: dict[str, Split] = field(default_factory=dict)
     fields: dict[str, Fields] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
+    ignored: dict[str, str] = field(default_factory=dict)
 
     def id_of(self, name: str) -> str:
         """Return the id in its own spelling: the file's stem, unless another was given."""
@@ -99,7 +103,7 @@ def add_candidates(
     the diagnosis may have one for each (`diagnosis_columns`). Columns without a reader are noted.
 
     Raises:
-        InputError: columns are named, and there is no table or not these columns.
+        InputError: columns are named, and there is no table or not these columns; two columns of diagnoses differ.
     """
     if options.columns and not tables:
         raise InputError(
@@ -133,7 +137,10 @@ def add_candidates(
             listing.reject(isic_id, file, error.code, error.detail)
             continue
         mask, others = masks[0] if masks else None, masks[1:]
-        listing.candidates.append(Candidate(isic_id, file, mask, fields, split, links, tuple(adjustments), others))
+        ignored = pictures.ignored.get(name)
+        listing.candidates.append(
+            Candidate(isic_id, file, mask, fields, split, links, tuple(adjustments), others, ignored)
+        )
     if tables and without_row:
         listing.notes.append(f"{without_row} photographs have no row in the table: nothing is known of them")
 
@@ -178,11 +185,10 @@ def _rows_by_key(
     for table in tables:
         file = table.path.relative_to(tree.root).as_posix()
         reject_bad_lines(listing, file, table)
-        letters = _foreign_sexes(table, options)
-        if letters:
-            listing.notes.append(f"{table.path.name}: the sex is not read, as M may be male or mujer next to {letters}")
+        refuse_two_diagnoses(table, options)
+        note_lesions_of_several_patients(listing, table, options)
         marks = {} if "diagnosis" in table.fields(options.columns) else diagnosis_columns(table)
-        unread = {"sex": ""} if letters else {}
+        unread = unread_fields(listing, table, options)
         raw: Row
         for raw, row in zip(table.rows, table.renamed(options.columns, needed=("isic_id",)), strict=True):
             where, value = f"{file}:{row.line}", row.values["isic_id"]
@@ -205,16 +211,6 @@ def _rows_by_key(
     for name in unusable & pictures.images.keys():
         del pictures.images[name]
     return _without_contradictions(listing, found, pictures)
-
-
-def _foreign_sexes(table: Table, options: Options) -> str:
-    """Return the letters of a column of sexes that make its M ambiguous, joined; "" if there are none."""
-    column = table.fields(options.columns).get("sex")
-    if column is None:
-        return ""
-    letters = {row.values[column].strip().lower() for row in table.rows}
-    clear = "m" not in letters or not letters.isdisjoint({"f", "w"})
-    return "" if clear else ", ".join(sorted(letters & OTHER_SEX_LETTERS)).upper()
 
 
 def _without_contradictions(

@@ -222,11 +222,17 @@ def diagnosis_columns(table: Table) -> dict[str, str | None]:
     """Return the columns that stand for one diagnosis each, and these; None stands for "unknown" (``UNK``).
 
     At least two are needed, with marks (`MARKS`) or nothing in most rows: one column alone ("melanoma") does not say
-    what a 0 stands for, and probabilities are no labels.
+    what a 0 stands for, and probabilities and counts are no labels. Half of the rows at least must mark one: of what a
+    patient has had, rows mark none or several.
     """
     found = {column: diagnosis_term(column) for column in table.columns if is_diagnosis(column)}
     found = {column: term for column, term in found.items() if _holds_marks(table, column)}
-    return found if sum(term is not None for term in found.values()) > 1 else {}
+    marked = [sum(MARKS.get(row.values[column].lower(), False) for column in found) for row in table.rows]
+    one = 2 * marked.count(1) >= len(marked)
+    one &= not any(
+        row.values[column].isdecimal() and int(row.values[column]) > 1 for row in table.rows for column in found
+    )
+    return found if one and sum(term is not None for term in found.values()) > 1 else {}
 
 
 def marked_columns(values: Mapping[str, str], columns: Iterable[str]) -> list[str]:

@@ -69,7 +69,7 @@ def diagnosis_name(label: str | None, labels: Mapping[str, str], *, any_label: b
         return None
     if text in labels:
         return diagnosis_term(labels[text])
-    if any_label:
+    if any_label and any(map(str.isalpha, text)):
         return diagnosis_term(text)
     if known_diagnosis(text):
         return usual_spelling(text)
@@ -88,7 +88,11 @@ def clinical_fields(row: Mapping[str, str]) -> tuple[Fields, list[Adjustment]]:
     """
     adjustments: list[Adjustment] = []
     in_levels = [row.get(name, "") for name in SITE_FIELDS]
-    site = site_term(row.get("anatom_site_general")) or site_of_levels(in_levels)
+    site = site_term(row.get("anatom_site_general"))
+    if site is not None and not any(map(str.isalpha, site)):
+        adjustments.append(Adjustment("anatom_site_general_dropped", f"{site!r}, a number, is no place on the body"))
+        site = None
+    site = site or site_of_levels(in_levels)
     names = ("lesion_id", "patient_id", "license", "source", *LEVEL_FIELDS, *SITE_FIELDS, "image_type")
     fields = stated(anatom_site_general=site, **{name: known_value(row.get(name)) for name in names})
     if fields.get("image_type") == DERMOSCOPIC:
