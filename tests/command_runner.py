@@ -52,7 +52,7 @@ def end_studio_when_open() -> None:
     serve = studio.serve
 
     def fetch_and_interrupt(address: str) -> None:
-        with build_opener(ProxyHandler({})).open(address, timeout=60) as page:
+        with build_opener(ProxyHandler({})).open(address, timeout=300) as page:
             assert page.status == 200
         main_thread = threading.main_thread().ident
         assert main_thread is not None

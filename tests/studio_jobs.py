@@ -11,7 +11,7 @@ import psutil
 from skindualgen.studio.jobs import Jobs
 from skindualgen.studio.workspace import Workspace
 
-PATIENCE_S = 240.0
+PATIENCE_S = 600.0
 
 
 @contextmanager

@@ -148,7 +148,7 @@ def test_trainings_end_when_the_process_that_started_them_is_killed(folders: tup
     finally:
         process.kill()
         process.wait()
-    _, alive = psutil.wait_procs(workers, timeout=30)
+    _, alive = psutil.wait_procs(workers, timeout=120)
     for worker in alive:
         worker.kill()
     assert len(workers) >= 2 and not alive

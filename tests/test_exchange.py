@@ -234,7 +234,7 @@ def test_nnunet_finds_its_own_raw_data_set_whole(data: tuple[Path, list[PairReco
         "verify_dataset_integrity(sys.argv[1], num_processes=1)"
     )
     command = [sys.executable, "-c", check, str(root)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0 and "verify_dataset_integrity Done" in done.stdout, done.stdout + done.stderr
     reader, records = NaturalImage2DIO(), by_id(data[1])
     for part, name in (("Tr", HOLED), ("Tr", EMPTY), ("Ts", "ISIC_0000005")):

@@ -337,7 +337,7 @@ def test_the_command_line_honours_the_hubs_variables(hub: LoopbackHub, tmp_path:
     def started(command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
         variables = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0", **variables}
         command = [sys.executable, *command]
-        return subprocess.run(command, capture_output=True, text=True, timeout=250, env=variables, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=700, env=variables, check=False)
 
     # All that loads a base goes through this; it needs no second for libraries.
     code = f"from skindualgen.model import hub, registry; print(hub.fetch_snapshot([registry.Candidate({NAME!r})]))"

@@ -295,14 +295,14 @@ def test_workers_end_when_the_command_is_killed(tmp_path: Path) -> None:
     root = good_folder(tmp_path / "src", 60)
     line = [sys.executable, "-m", "skindualgen", "prepare", str(root), str(tmp_path / "out"), "--workers", "2"]
     process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list(tmp_path.glob("out/masks/*.png")) and time.monotonic() < deadline:
         time.sleep(0.01)
     workers = psutil.Process(process.pid).children(recursive=True)
     assert len(workers) >= 2
     process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(workers, timeout=30)
+    _, alive = psutil.wait_procs(workers, timeout=120)
     for worker in alive:
         worker.kill()
     assert alive == []
@@ -314,11 +314,11 @@ def test_interrupt_of_the_command_leaves_a_folder_that_it_can_finish(tmp_path: P
     arguments = ["prepare", str(root), str(tmp_path / "out"), "--size", "256", "--workers", "2"]
     line = [sys.executable, "-m", "skindualgen", *arguments]
     process = start_interruptible(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while len(list(tmp_path.glob("out/masks/*.png"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    _, messages = process.communicate(timeout=60)
+    _, messages = process.communicate(timeout=300)
     assert process.returncode == 130, messages
     assert "Traceback" not in messages
     assert 0 < len(list(tmp_path.glob("out/images/*.png"))) < 60
@@ -540,7 +540,7 @@ def test_ten_thousand_hashes_are_compared_in_seconds() -> None:
     hashes = np.random.default_rng(1).integers(0, 2**63, (10_000, 8), dtype=np.uint64)
     start = time.process_time()
     assert near_pairs(hashes, MAX_DISTANCE_BITS) == []
-    assert time.process_time() - start < 20
+    assert time.process_time() - start < 60
 
 
 def test_audit_refuses_what_it_cannot_check(tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def test_a_stopped_command_resumes(tiny_v_adapter: Path, tmp_path: Path) -> None
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "TERM": "dumb"}
     first = out / WORK_DIR / CHUNKS_DIR / "0000000.jsonl"
     with subprocess.Popen([*command, str(out)], stderr=subprocess.PIPE, text=True, env=environment) as process:
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 600
         while not first.is_file():
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline

@@ -42,7 +42,7 @@ def child(out: Path, **keywords: Any) -> subprocess.Popen[str]:
 
 def working(producer: subprocess.Popen[str], out: Path) -> list[psutil.Process]:
     """Wait until a chunk is finished; return the processes below the producer."""
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 600
     while not list((out / ".production" / "chunks").glob("0*.jsonl")):
         assert producer.poll() is None, producer.communicate()
         assert time.monotonic() < deadline
@@ -67,7 +67,7 @@ def test_a_killed_worker_is_replaced(whole: Path, tmp_path: Path, engine: str, w
     out = tmp_path / "out"
     producer = child(out, engine=engine, seconds=0.1)
     kill_one(producer, words, out)
-    told, said = producer.communicate(timeout=200)
+    told, said = producer.communicate(timeout=600)
     assert producer.returncode == 0, said
     assert "Outcome(" in told
     assert contents(out) == contents(whole)
@@ -81,10 +81,10 @@ def test_a_signal_ends_all_in_order(tmp_path: Path, engine: str) -> None:
     producer = child(out, engine=engine, seconds=0.2)
     below = working(producer, out)
     producer.terminate()
-    _, said = producer.communicate(timeout=200)
+    _, said = producer.communicate(timeout=600)
     assert "ProductionStopped: stopped with" in said
     assert len(read_metadata(out)) >= 1
-    assert not psutil.wait_procs(below, timeout=60)[1]
+    assert not psutil.wait_procs(below, timeout=300)[1]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills another process")
@@ -94,13 +94,13 @@ def test_workers_end_with_their_producer(tmp_path: Path) -> None:
     producer = child(out, engine="processes", seconds=0.1)
     assert producer.stdout is not None
     producer.stdout.readline()
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 400
     while len(workers := psutil.Process(producer.pid).children(recursive=True)) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     producer.kill()
     producer.communicate()
-    gone, alive = psutil.wait_procs(workers, timeout=60)
+    gone, alive = psutil.wait_procs(workers, timeout=300)
     assert gone and not alive
 
 

@@ -159,7 +159,7 @@ def has_reached(out: Path, step: int) -> bool:
 
 
 def wait_for_step(process: subprocess.Popen[str] | None, out: Path, step: int) -> None:
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 600
     while not has_reached(out, step):
         assert process is None or process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -217,7 +217,7 @@ def test_kill_and_interrupt_and_resume(whole: Path, tmp_path: Path, phantom_data
             with start(config_file) as process:
                 wait_for_step(process, out, reached + 1)
                 process.send_signal(number)
-                output, errors = process.communicate(timeout=100)
+                output, errors = process.communicate(timeout=400)
             assert process.returncode == 0, errors
         else:
             config_file.write_text(toml(config.model_dump(mode="json", exclude_none=True)))

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from studio_server import CHROMIUM_FLAGS, Server, find_browser, serve
 from studio_workspace import write_workspace
 
-PATIENCE_MS = 60_000
+PATIENCE_MS = 180_000
 NEED = "SKINDUALGEN_NEED_BROWSER"
 """Set where a missing browser is a failure."""
 LEFT = ("AbortError: signal is aborted", "Connection errored out")

@@ -16,7 +16,7 @@ from studio_workspace import MADE, REAL
 from studio_jobs import wait_for
 
 SETTINGS = "views = 1\nvalidation_steps = 4\ncheckpointing_steps = 4\nlora.targets = 'attention'\n"
-JOB_MS = 240_000
+JOB_MS = 600_000
 """A job imports torch and loads a model before its first step."""
 
 
