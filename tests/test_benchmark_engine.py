@@ -18,11 +18,11 @@ import torch
 from PIL import Image
 
 from benchmark_data import SIZE_PX, TINY, known, plain_data, recipe_of, write_folder
+from skindualgen.benchmarking.learning import batch_source
 from skindualgen.benchmarking.options import BenchmarkOptions
 from skindualgen.benchmarking.plan import origin_caveats, plan, task_data
 from skindualgen.benchmarking.results import BenchmarkResult
 from skindualgen.benchmarking.run import PRECISION_FILE, RESULT_FILE, TRIALS_DIR, _bfloat16, run_benchmark
-from skindualgen.benchmarking.trials import batch_source
 from skindualgen.contracts import METADATA_FILE, InputError, PairRecord
 from skindualgen.data import manifest
 from skindualgen.data.dataset import Dataset

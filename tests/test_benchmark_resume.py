@@ -118,6 +118,8 @@ def test_results_of_earlier_versions_are_read_and_written_with_every_key_and_num
     for task in written["tasks"]:
         for arm in (arm for regime in task["regimes"] for arm in regime["arms"]):
             added = {key: arm.pop(key) for key in ("uses_real", "repeat_real", "class_allocation", "equal_classes")}
+            further = {"replacement": 0, "own_masks": False, "separate_norms": False, "mix": None, "tuned": False}
+            assert {key: arm.pop(key) for key in further} == further
             assert arm.pop("pretrain") == (0.5 if arm["name"] == "pretrain" else 0)
             assert added["uses_real"] is (arm["name"] != "synthetic")
             assert added["repeat_real"] is (arm["name"] == "replay")

@@ -13,17 +13,9 @@ from numpy.typing import NDArray
 
 from benchmark_data import SIZE_PX, TINY, known, pictures, plain_data, recipe_of, trial_of
 from skindualgen.benchmarking import trials as trials_module
+from skindualgen.benchmarking.learning import batch_source, loss_of, run_trial, score
 from skindualgen.benchmarking.pools import Trial, merge_repeats
-from skindualgen.benchmarking.trials import (
-    Recipe,
-    TaskData,
-    batch_source,
-    read_record,
-    run_trial,
-    score,
-    trial_key,
-    write_record,
-)
+from skindualgen.benchmarking.trials import Recipe, TaskData, read_record, trial_key, write_record
 from skindualgen.contracts import InputError
 from skindualgen.judges.networks import Network
 from skindualgen.judges.pictures import PictureSet
@@ -122,9 +114,9 @@ def test_loss_weights_weigh_each_photographs_loss() -> None:
     """Weights 3 and 1: the loss is the mean of 3 x the first item's and 1 x the second's."""
     data = plain_data()
     logits, target = torch.tensor([[0.3, -0.2], [1.0, 0.5]]), torch.tensor([0, 1])
-    plain = trials_module.loss_of(data, None)
+    plain = loss_of(data, None)
     alone = [plain(logits[i : i + 1], target[i : i + 1]).item() for i in range(2)]
-    weighted = trials_module.loss_of(data, {"class 0": 3.0, "class 1": 1.0})(logits, target)
+    weighted = loss_of(data, {"class 0": 3.0, "class 1": 1.0})(logits, target)
     assert weighted.item() == pytest.approx((3 * alone[0] + alone[1]) / 2, rel=1e-6)
 
 

@@ -23,8 +23,8 @@ from typer.testing import CliRunner
 
 from benchmark_data import SIZE_PX, TINY, plain_data, recipe_of, trial_of, write_folder
 from exchange_data import HEIGHT, HOLED, JPEG, WIDTH, write_exchange_data
+from skindualgen.benchmarking.learning import batch_source
 from skindualgen.benchmarking.pools import weighed
-from skindualgen.benchmarking.trials import batch_source
 from skindualgen.cli import app
 from skindualgen.contracts import IGNORED_DIR, InputError, PairRecord
 from skindualgen.data.dataset import Dataset
@@ -316,13 +316,13 @@ def test_measures_leave_ignored_pixels_out() -> None:
 
 def test_weights_of_pairs_are_those_of_their_draws(squares: Path) -> None:
     """Weights 1, 3, 1, 1 of equal chances: 1/6 and 3/6; without weights the chances are what they were."""
-    chances = np.full(4, 0.25)
-    assert weighed(chances, np.full(4, 0.5)) is chances
+    trial = trial_of([0, 1], [2, 3])
+    assert weighed(trial, np.full(4, 0.5)) is trial
     records = read_metadata(squares)
     records[1].weight = 3.0
     write_dataset(squares, records, made_by={})
     weights = read_pictures(Dataset.open(squares), SIZE_PX).weights
-    np.testing.assert_allclose(weighed(chances, weights), [1 / 6, 3 / 6, 1 / 6, 1 / 6])
+    np.testing.assert_allclose(weighed(trial, weights).weights, [1 / 6, 3 / 6, 1 / 6, 1 / 6])
     for wrong in (0, -1.0, True, float("inf")):
         with pytest.raises(ValidationError, match="weight"):
             PairRecord(file_name="a.png", isic_id="a", weight=cast(Any, wrong))

@@ -9,7 +9,15 @@ from typing import get_args
 import numpy as np
 
 from skindualgen.benchmarking.pools import Trial
-from skindualgen.benchmarking.results import CONTROLS, ArmResult, Reference, Regime, RegimeResult, Verdict
+from skindualgen.benchmarking.results import (
+    CONTROLS,
+    FURTHER_CONTROLS,
+    ArmResult,
+    Reference,
+    Regime,
+    RegimeResult,
+    Verdict,
+)
 from skindualgen.benchmarking.statistics import Difference, Outcomes, arm_estimate, best_of, compare, scores_by_seed
 from skindualgen.benchmarking.trials import TaskData, TrialRecord
 from skindualgen.metrics.outcomes import ClassificationOutcome
@@ -58,9 +66,10 @@ def regime_result(data: TaskData, regime: Regime, results: Sequence[tuple[Trial,
 
 
 def verdict(metric: Metric, arms: Sequence[ArmResult]) -> Verdict:
-    """Say whether real and generated pairs together beat both repeated real pairs and classical augmentation."""
+    """Say whether real and generated pairs together beat repeated real pairs, augmentation, and what else has run."""
+    controls = [*CONTROLS, *(name for name in FURTHER_CONTROLS if any(arm.name == name for arm in arms))]
     tested = [
-        (arm, tuple(arm.differences[control][metric.name] for control in CONTROLS))
+        (arm, tuple(arm.differences[control][metric.name] for control in controls))
         for arm in arms
         if arm.combines and set(CONTROLS) <= set(arm.differences)
     ]
@@ -74,14 +83,16 @@ def verdict(metric: Metric, arms: Sequence[ArmResult]) -> Verdict:
     winners = [item for item in tested if all(d.excludes_zero and gain(d) > 0 for d in item[1])]
     adjusted = [arm.name for arm, pair in winners if all(difference.p_holm < SIGNIFICANCE for difference in pair)]
     arm, pair = max(winners or tested, key=lambda item: min(gain(difference) for difference in item[1]))
-    against = (f"{_signed(d, metric)} against {control}" for control, d in zip(CONTROLS, pair, strict=True))
+    against = (f"{_signed(d, metric)} against {control}" for control, d in zip(controls, pair, strict=True))
     closest = f"{arm.name} {' and '.join(against)}"
     names = [winner.name for winner, _ in winners]
+    further = len(controls) > len(CONTROLS)
+    beaten = f"all of {', '.join(controls)}" if further else "both real replay and augmentation"
     if winners:
         holm = f"after Holm's adjustment for the arms tried: {', '.join(adjusted) or 'none'}"
-        said = f"{', '.join(names)} better than both real replay and augmentation; at most {closest}; {holm}."
+        said = f"{', '.join(names)} better than {beaten}; at most {closest}; {holm}."
     else:
-        said = f"no hybrid (or pretraining) beats both real replay and augmentation; closest is {closest}."
+        said = f"no hybrid (or pretraining) beats {beaten}; closest is {closest}."
     return Verdict(
         metric=metric.name,
         helped=bool(winners),

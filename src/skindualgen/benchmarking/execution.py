@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from skindualgen.benchmarking.arms import Task
+from skindualgen.benchmarking.learning import run_trial
 from skindualgen.benchmarking.pools import Trial
-from skindualgen.benchmarking.trials import TaskData, TrialRecord, read_record, run_trial, write_record
+from skindualgen.benchmarking.trials import TaskData, TrialRecord, read_record, write_record
 from skindualgen.data.journal import end_with_parent
 
 Data = Mapping[Task, TaskData]

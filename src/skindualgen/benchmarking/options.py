@@ -30,7 +30,10 @@ class BenchmarkOptions(BaseModel):
         size_px: side to which all pictures are reduced.
         network: the same in all arms.
         ratios: synthetic items of the hybrid arms, as a multiple of the real ones.
-        arms: names of the arms to run; None runs all that can be built.
+        replacements: chances of the arms in which generated pairs take real ones' places, see
+            `skindualgen.benchmarking.arms.Arm`.
+        arms: names of the arms to run; None runs all of `skindualgen.benchmarking.arms.arms_of` that can be built.
+            Those of `arms_on_request` run where they are named.
         class_allocation: diagnoses of the generated pairs, see `skindualgen.benchmarking.arms.Arm`; None takes the
             default of each task.
         fill: the earlier name of ``class_allocation``, until 0.3.
@@ -43,6 +46,8 @@ class BenchmarkOptions(BaseModel):
         devices: where to train; () takes the first accelerator there is, else the CPU.
         jobs: trainings at a time; None is one a device.
         threads: of the CPU, a training; None shares the cores.
+        pair_weights: whether a record's ``weight`` counts in the draws.
+        ignored_pixels: whether ignored pixels are left out of what is learnt; of what is measured they always are.
         i_know: go on although the leak guard has found something.
     """
 
@@ -55,6 +60,7 @@ class BenchmarkOptions(BaseModel):
     size_px: int = 128
     network: Network = Network()
     ratios: tuple[float, ...] = RATIOS
+    replacements: tuple[float, ...] = ()
     arms: tuple[str, ...] | None = None
     class_allocation: ClassAllocation | None = None
     fill: ClassAllocation | None = Field(default=None, exclude=True, repr=False)
@@ -68,6 +74,8 @@ class BenchmarkOptions(BaseModel):
     devices: tuple[str, ...] = ()
     jobs: int | None = None
     threads: int | None = None
+    pair_weights: bool = True
+    ignored_pixels: bool = True
     i_know: bool = False
 
     @model_validator(mode="before")

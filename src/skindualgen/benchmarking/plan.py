@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from skindualgen.benchmarking.arms import Arm, Task, arms_of
+from skindualgen.benchmarking.arms import Arm, Task, arms_of, arms_on_request
+from skindualgen.benchmarking.learning import check_arm
 from skindualgen.benchmarking.options import BenchmarkOptions
 from skindualgen.benchmarking.pools import Trial, build_trial, merge_repeats, weighed
 from skindualgen.benchmarking.results import LeftOut, Regime
@@ -26,16 +27,23 @@ Plan = list[tuple[Regime, list[Trial]]]
 
 
 def task_data(
-    task: Task, recipe: Recipe, *, train: PictureSet, generated: PictureSet, test: PictureSet
+    task: Task,
+    recipe: Recipe,
+    *,
+    train: PictureSet,
+    generated: PictureSet,
+    test: PictureSet,
+    val: PictureSet | None = None,
 ) -> tuple[TaskData, list[str]]:
     """Return the pictures that a task can use, and what was left out in words.
 
-    Segmentation needs masks. Classification needs diagnoses, and its classes are those of the real train part.
+    Segmentation needs masks. Classification needs diagnoses, and its classes are those of the real train part. ``val``
+    is what arms choose on.
 
     Raises:
         InputError: nothing to train or test on, or fewer than two diagnoses.
     """
-    given = {"train": train, "generated": generated, "test": test}
+    given = {"train": train, "generated": generated, "test": test} | ({} if val is None else {"val": val})
     classes = [] if task == "segment" else sorted({name for name in train.diagnoses if name is not None})
     if task == "segment":
         need, usable = "a mask", {name: part.has_mask for name, part in given.items()}
@@ -68,10 +76,12 @@ def plan(options: BenchmarkOptions, data: TaskData) -> Plan:
 
 
 def _chosen_arms(options: BenchmarkOptions, task: Task) -> list[Arm]:
-    arms = arms_of(task, options.ratios, options.class_allocation)
+    given = options.ratios, options.class_allocation, options.replacements
+    arms = arms_of(task, *given)
     if options.arms is None:
         return arms
-    known = {arm.name for any_task in options.tasks for arm in arms_of(any_task, options.ratios)}
+    arms += arms_on_request(task, *given)
+    known = {arm.name for each in options.tasks for arm in (*arms_of(each, *given), *arms_on_request(each, *given))}
     unknown = sorted(set(options.arms) - known)
     if unknown:
         raise InputError(f"arms {', '.join(unknown)}", f"some of {', '.join(sorted(known))}", "change --arms")
@@ -91,7 +101,7 @@ def _regime(options: BenchmarkOptions, data: TaskData, arms: Sequence[Arm], coun
     left_out, trials = [], []
     for arm in arms:
         try:
-            trials += [_trial(data, arm, seed, part) for seed, part in enumerate(parts)]
+            trials += [_trial(options, data, arm, seed, part) for seed, part in enumerate(parts)]
         except InputError as error:
             if options.arms is not None:
                 raise InputError(f"arm {arm.name} with {error.got}", error.expected, error.remedy) from error
@@ -102,25 +112,35 @@ def _regime(options: BenchmarkOptions, data: TaskData, arms: Sequence[Arm], coun
     return Regime(real_pairs=count, whole=count == len(train), diagnoses=sizes, left_out=left_out), trials
 
 
-def _trial(data: TaskData, arm: Arm, seed: int, part: np.ndarray) -> Trial:
+def _trial(options: BenchmarkOptions, data: TaskData, arm: Arm, seed: int, part: np.ndarray) -> Trial:
     usable = _usable_generated(data, part)
+    places = {data.train.ids[position]: place for place, position in enumerate(part)}
+    anchors = _anchors(data)
     trial = build_trial(
         data.task,
         arm,
         real_diagnoses=[data.train.diagnoses[position] for position in part],
         synthetic_diagnoses=[data.generated.diagnoses[position] for position in usable],
         seed=seed,
+        made_from=[places.get(anchors[position] or "") for position in usable],
     )
-    real, synthetic = part[trial.real], usable[trial.synthetic]
-    weights = weighed(trial.weights, np.concatenate([data.train.weights[real], data.generated.weights[synthetic]]))
-    return merge_repeats(replace(trial, real=real, synthetic=synthetic, weights=weights))
+    check_arm(data, trial)
+    trial = replace(trial, real=part[trial.real], synthetic=usable[trial.synthetic])
+    if options.pair_weights:
+        of_pairs = [data.train.weights[trial.real], data.generated.weights[trial.synthetic]]
+        trial = weighed(trial, np.concatenate(of_pairs))
+    return merge_repeats(trial)
 
 
 def _usable_generated(data: TaskData, part: np.ndarray) -> NDArray[np.int64]:
     """Positions of the generated pairs, but for those made from a real pair that this part of the real ones lacks."""
     lacking = set(data.train.ids) - {data.train.ids[position] for position in part}
-    anchors = [getattr(record, "anchor_isic_id", None) for record in data.generated.data]
-    return np.flatnonzero([anchor not in lacking for anchor in anchors])
+    return np.flatnonzero([anchor not in lacking for anchor in _anchors(data)])
+
+
+def _anchors(data: TaskData) -> list[str | None]:
+    """The id of the real pair that each generated one was made from."""
+    return [getattr(record, "anchor_isic_id", None) for record in data.generated.data]
 
 
 def origin_caveats(data: TaskData, plans: Plan) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -56,6 +56,7 @@ def build_trial(
     real_diagnoses: Sequence[str | None],
     synthetic_diagnoses: Sequence[str | None],
     seed: int,
+    made_from: Sequence[int | None] | None = None,
 ) -> Trial:
     """Choose what an arm trains on; for one seed the hybrid arms of rising ratio contain each other.
 
@@ -68,6 +69,7 @@ def build_trial(
         real_diagnoses: of the real training pairs.
         synthetic_diagnoses: of the generated pairs.
         seed: chooses among the generated pairs, and among the real ones that are repeated.
+        made_from: of each generated pair, the position of the real one that it was made from, None if of none of them.
 
     Raises:
         InputError: no real pairs, too few generated ones of a class, or, where classes are weighted, a real pair
@@ -81,15 +83,22 @@ def build_trial(
     evenly = labelled and arm.class_allocation == "even"
     real = np.arange(len(real_diagnoses) if arm.uses_real else 0)
     synthetic = np.empty(0, np.int64)
+    made = synthetic_diagnoses if labelled else [None] * len(synthetic_diagnoses)
     if arm.ratio is not None and arm.class_allocation is not None:
         total = max(1, round(arm.ratio * len(real_diagnoses)))
         counts = _added_counts(sizes, total, arm.class_allocation, from_nothing=not arm.uses_real)
         if arm.uses_synthetic:
-            made = by_class(synthetic_diagnoses if labelled else [None] * len(synthetic_diagnoses))
-            synthetic = _take(made, counts, seed)
+            synthetic = _take(by_class(made), counts, seed)
         if arm.repeat_real and arm.class_allocation != "even":
             real = np.concatenate([real, _repeat(members, counts, seed)])
-    weights = np.full(len(real) + len(synthetic), 1 / (len(real) + len(synthetic)))
+    if arm.replacement:
+        chances = _replacing(real_diagnoses, made, made_from or [None] * len(made))
+        synthetic = np.flatnonzero(chances)
+        real = real[: 0 if arm.replacement == 1 else None]
+        kept = np.full(len(real), (1 - arm.replacement) / max(1, len(real)))
+        weights = np.concatenate([kept, arm.replacement * chances[synthetic]])
+    else:
+        weights = np.full(len(real) + len(synthetic), 1 / (len(real) + len(synthetic)))
     inverse = _inverse_frequencies(sizes) if evenly or arm.equal_classes else {}
     if evenly and arm.uses_synthetic:
         origins = [(str(real_diagnoses[position]), "real") for position in real.tolist()]
@@ -101,15 +110,19 @@ def build_trial(
     return Trial(task, arm, seed, len(real_diagnoses), real, synthetic, weights / weights.sum(), loss_weights)
 
 
-def weighed(weights: NDArray[np.float64], of_pairs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the chances of items [n] times the weights of their pairs [n], sum 1; as they are where all weigh alike.
+def weighed(trial: Trial, of_pairs: NDArray[np.float64]) -> Trial:
+    """Return a trial with its items' chances times the weights of their pairs [n]; as it is where all weigh alike.
 
-    What an arm says of the shares of classes and origins then holds before pairs are weighed.
+    What an arm says of the shares of classes and origins then holds before pairs are weighed, but for the chance of
+    being replaced, which stays: weights then decide among real and among generated pairs.
     """
     if np.ptp(of_pairs) == 0:
-        return weights
-    product = weights * of_pairs
-    return product / product.sum()
+        return trial
+    product = trial.weights * of_pairs
+    if trial.arm.replacement:
+        for part in (slice(len(trial.real)), slice(len(trial.real), None)):
+            product[part] *= trial.weights[part].sum() / (product[part].sum() or 1)
+    return replace(trial, weights=product / product.sum())
 
 
 def merge_repeats(trial: Trial) -> Trial:
@@ -136,6 +149,30 @@ def _added_counts(
     # Of a class that is filled up the rank is its size by then.
     rank: Callable[[int, int], float] = webster if allocation == "match" else operator.add
     return Counter(islice(by_least(sizes, rank, {}), total))
+
+
+def _replacing(
+    real: Sequence[str | None], made: Sequence[str | None], made_from: Sequence[int | None]
+) -> NDArray[np.float64]:
+    """Return the chance of each generated pair to be the one that replaces a real one, sum 1.
+
+    All real pairs are replaced equally often, each by one of its own diagnosis: one made from it, or else any.
+    """
+    of_class, of_pair = by_class(made), defaultdict[int, list[int]](list)
+    for position, (diagnosis, origin) in enumerate(zip(made, made_from, strict=True)):
+        if origin is not None and diagnosis == real[origin]:
+            of_pair[origin].append(position)
+    chances = np.zeros(len(made))
+    for position, diagnosis in enumerate(real):
+        candidates = of_pair.get(position) or of_class.get(diagnosis or "")
+        if not candidates:
+            raise InputError(
+                f"no generated pairs of {_name(diagnosis or '')}",
+                "one or more of each diagnosis of the real pairs",
+                "generate some (or with this name of it)",
+            )
+        chances[candidates] += 1 / (len(real) * len(candidates))
+    return chances
 
 
 def _take(members: Mapping[str, Sequence[int]], counts: Mapping[str, int], seed: int) -> Positions:

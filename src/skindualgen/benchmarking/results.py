@@ -14,11 +14,14 @@ from skindualgen.metrics.intervals import Estimate
 
 RESULT_SCHEMA_VERSION = 1
 
-Reference = Literal["real", "augment", "replay", "best"]
-"""What arms are compared with; "best" is the arm without generated pairs whose mean over the seeds is best."""
+Reference = Literal["real", "augment", "replay", "augment-tuned", "self-train", "best"]
+"""What arms are compared with, where it has run; "best" is the arm without generated pairs whose mean over the seeds is
+best."""
 
 CONTROLS: tuple[Reference, Reference] = ("replay", "augment")
 """What costs nothing, and what generated pairs therefore have to beat: repeated real pairs, classical augmentation."""
+FURTHER_CONTROLS: tuple[Reference, Reference] = ("augment-tuned", "self-train")
+"""What they have to beat too where it has run."""
 
 
 def _to_json(numbers: Estimate) -> dict[str, float | None]:
@@ -107,12 +110,14 @@ class LeftOut(Result):
 class Verdict(Result):
     """Whether, by one metric, generated pairs helped: a hybrid beats repeated real pairs AND classical augmentation.
 
+    Where tuned augmentation or a network's own masks have run, it has to beat these too.
+
     Attributes:
         metric: its name.
-        helped: both 95 % intervals of a hybrid's differences lie on the better side of 0; None if that was not tested.
+        helped: all 95 % intervals of a hybrid's differences lie on the better side of 0; None if that was not tested.
         winners: those hybrids.
         winners_holm: those of them whose adjusted p-values are below 0.05 too.
-        closest: the hybrid, of the winners if there are any, whose smaller gain over the two is largest.
+        closest: the hybrid, of the winners if there are any, whose smallest gain over them is largest.
         text: the same in words.
     """
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from skindualgen.benchmarking.arms import CLASS_ALLOCATIONS, Task
+from skindualgen.benchmarking.arms import CLASS_ALLOCATIONS, TUNED, Task
 from skindualgen.benchmarking.comparison import metrics_of, regime_result
 from skindualgen.benchmarking.execution import Done, read_records, run_trials
 from skindualgen.benchmarking.options import BenchmarkOptions
 from skindualgen.benchmarking.plan import Plan, origin_caveats, plan, task_data
 from skindualgen.benchmarking.pools import Trial
-from skindualgen.benchmarking.results import BenchmarkResult, MetricInfo, TaskResult
+from skindualgen.benchmarking.results import BenchmarkResult, MetricInfo, Regime, TaskResult
 from skindualgen.benchmarking.trials import Recipe, TaskData, TrialRecord, trial_key
 from skindualgen.contracts import InputError, listed
 from skindualgen.data.dataset import Dataset
@@ -65,13 +67,15 @@ def run_benchmark(
     say("Looking for leaks and reading pictures ...")
     found = find_leaks(
         test=parts["test"],
-        train=parts["train"],
+        train=Dataset(parts["train"].root, [record for name in ("train", "val") for record in parts.get(name, [])]),
         generated=parts["generated"] if options.generated else None,
         generator_items=generator_items,
     )
     leaks = refuse_leaks(found, known=options.i_know)
     # 2. All pictures, once, at one size.
     pictures = {name: read_pictures(part, options.size_px) for name, part in parts.items()}
+    if not options.ignored_pixels:
+        pictures |= {name: replace(pictures[name], ignored=None) for name in ("train", "generated")}
     tasks: dict[Task, TaskData] = {}
     plans: dict[Task, Plan] = {}
     caveats: dict[Task, list[str]] = {}
@@ -104,6 +108,8 @@ def run_benchmark(
             *(provenance_caveats(generator_items) if options.generated else []),
             *read_caveats(parts["generated"]),
             *_seed_caveats(options.seeds),
+            *([] if options.pair_weights else ["All pairs are drawn alike, whatever their records' weights."]),
+            *([] if options.ignored_pixels else ["Networks learnt from ignored pixels too."]),
         ],
         tasks=[_task_result(options, tasks[task], plans[task], records, caveats[task]) for task in tasks],
         record=run_record(),
@@ -115,6 +121,8 @@ def run_benchmark(
 def parts_of(options: BenchmarkOptions) -> tuple[dict[str, Dataset], str | None]:
     """Return the parts "train", "test" and "generated", and the line that counts what a reviewer has rejected of them.
 
+    Where an arm chooses on it, and it is not tested on, the part "val" is there too.
+
     Raises:
         InputError: no data set folder, or nothing in the train or test part that was not rejected.
     """
@@ -124,6 +132,8 @@ def parts_of(options: BenchmarkOptions) -> tuple[dict[str, Dataset], str | None]
         raise InputError("the split train as test part", "test or val", "change --test-split")
     names = {"train": "train", "test": split}
     parts = {part: Dataset(real.root, used_of_split(real.root, real.records, name)) for part, name in names.items()}
+    if TUNED in (options.arms or ()) and split != "val" and "val" in Dataset(real.root, used(real)).splits:
+        parts["val"] = Dataset(real.root, used_of_split(real.root, real.records, "val"))
     rejected = {real.root.resolve().name: count_rejected(record for record in real if record.split in ("train", split))}
     generated = Dataset.open(options.generated, rejected=True) if options.generated else Dataset(real.root, [])
     if options.generated:
@@ -181,6 +191,7 @@ def _task_result(
 ) -> TaskResult:
     recipe = data.recipe
     metrics, undefined = metrics_of(data)
+    results = [(regime, [(trial, records[trial_key(data, trial)]) for trial in trials]) for regime, trials in plans]
     return TaskResult(
         task=data.task,
         network=recipe.network.name,
@@ -197,12 +208,20 @@ def _task_result(
         generated_items=len(data.generated),
         metrics=[MetricInfo.model_validate(metric) for metric in metrics.values()],
         undefined=undefined,
-        caveats=caveats,
-        regimes=[
-            regime_result(data, regime, [(trial, records[trial_key(data, trial)]) for trial in trials])
-            for regime, trials in plans
-        ],
+        caveats=[*caveats, *_choices(results)],
+        regimes=[regime_result(data, regime, of_regime) for regime, of_regime in results],
     )
+
+
+def _choices(results: Iterable[tuple[Regime, list[tuple[Trial, TrialRecord]]]]) -> list[str]:
+    """Say which augmentation was best on the validation part, and how often."""
+    lines = []
+    for regime, of_regime in results:
+        chosen = Counter(record.chosen for trial, record in of_regime if trial.arm.tuned)
+        if chosen:
+            often = ", ".join(f"{name} {count}" for name, count in chosen.most_common())
+            lines.append(f"With {regime.real_pairs} real pairs, augmentation chosen on val by so many seeds: {often}.")
+    return lines
 
 
 def _seed_caveats(seeds: int) -> list[str]:

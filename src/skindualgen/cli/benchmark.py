@@ -36,8 +36,16 @@ def benchmark(
     ratios: Annotated[
         str, typer.Option(help="Generated pairs for each real one, of the hybrid arms.")
     ] = "0.25,0.5,1,2,5",
+    replace: Annotated[
+        str | None,
+        typer.Option(help="Chances of arms in which a generated pair takes a real one's place, e.g. 0.1,0.5,1."),
+    ] = None,
     arms: Annotated[
-        str | None, typer.Option(help="Arms to run, with commas.  (default: all that can be built)")
+        str | None,
+        typer.Option(
+            help="Arms to run, with commas; also augment-tuned, self-train, mixup, cutmix and NAME-norms.  "
+            "(default: all others that can be built)"
+        ),
     ] = None,
     class_allocation: Annotated[
         Literal["match", "balance", "even"] | None,
@@ -56,6 +64,8 @@ def benchmark(
         str, typer.Option(help="A name of timm: classifier, or encoder of a U-Net.")
     ] = "tf_efficientnet_lite0",
     weights: Annotated[Literal["imagenet", "random"], typer.Option(help="What training starts from.")] = "imagenet",
+    pair_weights: Annotated[bool, typer.Option(help="Draw pairs by the weight of their records.")] = True,
+    ignored_pixels: Annotated[bool, typer.Option(help="Leave ignored pixels out of what is learnt.")] = True,
     precision: Annotated[
         Literal["auto", "fp32", "bf16"], typer.Option(help="auto is bf16 where the hardware computes in it.")
     ] = "auto",
@@ -92,6 +102,7 @@ def benchmark(
         size_px=size,
         network=Network(network, weights),
         ratios=_listed("--ratios", ratios, float),
+        replacements=_listed("--replace", replace, float),
         arms=_listed("--arms", arms, str) or None,
         class_allocation=class_allocation or fill,
         seeds=seeds,
@@ -100,6 +111,8 @@ def benchmark(
         steps=steps,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        pair_weights=pair_weights,
+        ignored_pixels=ignored_pixels,
         precision=precision,
         devices=_listed("--devices", devices, str),
         jobs=jobs,

@@ -18,6 +18,8 @@ from skindualgen.metrics.intervals import Estimate
 TASK_TITLES = {"segment": "Segmentation", "classify": "Diagnosis"}
 DIFFERENCES: dict[Reference, str] = {
     "real": "Difference to real",
+    "augment-tuned": "Difference to tuned augmentation",
+    "self-train": "Difference to the same pictures with the segmenter's own masks",
     "best": "Difference to the best arm without synthetic",
 }
 
