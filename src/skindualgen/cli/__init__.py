@@ -37,6 +37,7 @@ from skindualgen.cli import (
     merge,
     plan,
     prepare,
+    recipe,
     release,
     schedule,
     segment,
@@ -152,6 +153,7 @@ def main(
 
 app.command("prepare")(prepare.prepare)
 app.command("check")(check.check)
+app.command("recipe")(recipe.recipe)
 app.command("train")(train.train)
 app.command("schedule")(schedule.schedule)
 app.command("plan")(plan.plan)
