@@ -16,11 +16,12 @@ from skindualgen.benchmarking import learning
 from skindualgen.benchmarking.arms import Arm, Task, arms_of, arms_on_request
 from skindualgen.benchmarking.augmentation import FurtherAugmentation, candidates
 from skindualgen.benchmarking.learning import _NormalisedApart, batch_source, check_arm, loss_of, run_trial
+from skindualgen.benchmarking.levelling import level_off
 from skindualgen.benchmarking.options import BenchmarkOptions
 from skindualgen.benchmarking.plan import plan
 from skindualgen.benchmarking.pools import Trial, build_trial, weighed
 from skindualgen.benchmarking.run import run_benchmark
-from skindualgen.benchmarking.trials import Recipe, TaskData, trial_key
+from skindualgen.benchmarking.trials import Recipe, TaskData, TrialRecord, trial_key
 from skindualgen.contracts import InputError
 from skindualgen.data.dataset import Dataset
 from skindualgen.data.manifest import read_metadata, write_dataset
@@ -28,6 +29,7 @@ from skindualgen.judges.networks import Network
 from skindualgen.judges.pictures import PictureSet
 from skindualgen.judges.training import Augmentation, Budget
 from skindualgen.metrics.scores import SEGMENTATION_METRICS, value
+from skindualgen.report.benchmark_text import benchmark_markdown
 
 REAL = ["nevus"] * 6 + ["melanoma"] * 2
 
@@ -156,7 +158,7 @@ def bright_halves(count: int, seed: int, *, truth: bool = True) -> PictureSet:
 
 def test_own_masks_take_the_place_of_those_of_generated_pairs() -> None:
     """Generated pairs without any lesion mislead the hybrid; with masks that the network itself reads they do not."""
-    recipe = Recipe(TINY, Budget(steps=30, batch_size=8, learning_rate=5e-3), SIZE_PX, bfloat16=False)
+    recipe = Recipe(TINY, Budget(steps=20, batch_size=8, learning_rate=5e-3), SIZE_PX, bfloat16=False)
     wrong = bright_halves(24, 1, truth=False)
     data = TaskData("segment", bright_halves(8, 0), wrong, bright_halves(12, 2), [], recipe)
     hybrid = trial_of(list(range(8)), list(range(24)), uses_synthetic=True)
@@ -235,7 +237,7 @@ def test_randaugment_is_drawn_from_the_steps_generator() -> None:
 
 def test_augmentation_is_chosen_on_the_validation_part(monkeypatch: pytest.MonkeyPatch) -> None:
     """The record is that of the choice whose network, trained apart, is best there; the test part decides nothing."""
-    choices = {"none": None, "usual": Augmentation(), "dark": Augmentation(light=0.9)}
+    choices = {"none": None, "dark": Augmentation(light=0.9)}
     monkeypatch.setattr(learning, "candidates", lambda task: choices)
     recipe = Recipe(TINY, Budget(steps=6, batch_size=4, learning_rate=5e-3), SIZE_PX, bfloat16=False)
     val, test = bright_halves(6, 5), bright_halves(6, 6)
@@ -300,6 +302,56 @@ def test_batches_that_are_normalised_apart_have_real_pictures_first() -> None:
         check_arm(replace(data, recipe=replace(recipe_of(), network=Network("test_vit", "random"))), apart)
 
 
+# --- steps ---
+
+
+def test_steps_are_doubled_while_that_gains_the_control_something_on_val() -> None:
+    """Dice of a control of two seeds by steps: 10 -> .5, 20 -> .6, 40 -> .604, so 20; it ends at the last doubling."""
+    trials = [replace(trial_of([0, 1], [], seed=seed), task="segment") for seed in (0, 1)]
+    outcomes = {trial.seed: run_trial(segment_data(), trial) for trial in trials}
+
+    def steps_for(dice_at: dict[int, float]) -> tuple[list[int], int | None, set[int | None]]:
+        asked: list[int] = []
+
+        def train(data: TaskData, trials: Sequence[Trial]) -> list[TrialRecord]:
+            assert data.test is data.val
+            asked.append(data.budget_of(trials[0]).steps)
+            found = [outcomes[trial.seed] for trial in trials]
+            offsets = [0.02, -0.02]
+            return [
+                replace(record, outcome=replace(record.outcome, dice=np.full(4, dice_at[asked[-1]] + offset)))  # type: ignore[type-var]
+                for record, offset in zip(found, offsets, strict=True)
+            ]
+
+        data = segment_data(steps=10)
+        plans = plan(options(("augment", "replay"), "segment", seeds=2), data)
+        controls = plan(options(("augment",), "segment", seeds=2), data)
+        [(regime, trials)] = level_off(data, plans, controls, train)
+        assert len(trials) == 4
+        return asked, regime.steps, {trial.steps for trial in trials}
+
+    assert steps_for({10: 0.5, 20: 0.6, 40: 0.604}) == ([10, 20, 40], 20, {20})
+    assert steps_for({10: 0.5, 20: 0.4}) == ([10, 20], 10, {10})
+    rising = {10 * 2**power: 0.1 * power for power in range(5)}
+    assert steps_for(rising) == ([10, 20, 40, 80, 160], 160, {160})
+    with pytest.raises(InputError, match="no validation part"):
+        level_off(replace(segment_data(), val=None), [], [], lambda data, trials: [])
+
+
+def segment_data(steps: int = 1) -> TaskData:
+    data = plain_data(recipe=recipe_of(steps=steps))
+    return replace(data, task="segment", classes=[], val=pictures(4, seed=5))
+
+
+def test_a_trial_of_other_steps_is_that_of_a_budget_of_as_many() -> None:
+    data, trial = plain_data(), trial_of([0, 1], [2], pretrain=0.5)
+    longer = replace(data, recipe=recipe_of(steps=4))
+    assert trial_key(data, replace(trial, steps=4)) == trial_key(longer, trial) != trial_key(data, trial)
+    assert trial_key(data, replace(trial, steps=2)) == trial_key(data, trial)
+    records = [run_trial(data, replace(trial, steps=4)), run_trial(longer, trial)]
+    assert records[0].final_loss == records[1].final_loss
+
+
 # --- all of it ---
 
 
@@ -324,12 +376,13 @@ def test_all_arms_in_one_benchmark(tmp_path: Path) -> None:
         generated=made,
         tasks=("segment", "classify"),
         ratios=(1.0,),
-        seeds=2,
+        seeds=1,
         steps=1,
         batch_size=4,
         threads=1,
         devices=("cpu",),
         pair_weights=False,
+        level_off=True,
     )
     result = run_benchmark(asked, tmp_path / "out")
     segment, classify = (task.regimes[0] for task in result.tasks)
@@ -345,6 +398,10 @@ def test_all_arms_in_one_benchmark(tmp_path: Path) -> None:
     lines: list[str] = []
     assert run_benchmark(asked, tmp_path / "out", say=lines.append).tasks == result.tasks
     assert any(line.startswith("0 trainings to run") for line in lines)
+    steps = [task.regimes[0].steps for task in result.tasks]
+    assert all(count in (1, 2, 4, 8, 16) for count in steps)
+    page = benchmark_markdown(result)
+    assert f", {steps[0]} steps" in page and "level off on val, batches of 4" in page
     left = run_benchmark(asked.model_copy(update={"tasks": ("segment",), "arms": ("augment",)}), tmp_path / "out")
     assert left.tasks[0].regimes[0].arms[0].scores == segment.arms[0].scores
     with pytest.raises(InputError, match="arm augment-tuned with no validation part"):

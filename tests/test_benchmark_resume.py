@@ -116,6 +116,7 @@ def test_results_of_earlier_versions_are_read_and_written_with_every_key_and_num
     result = BenchmarkResult.model_validate(stored)
     written = result.model_dump(mode="json")
     for task in written["tasks"]:
+        assert [regime.pop("steps") for regime in task["regimes"]] == [None] * len(task["regimes"])
         for arm in (arm for regime in task["regimes"] for arm in regime["arms"]):
             added = {key: arm.pop(key) for key in ("uses_real", "repeat_real", "class_allocation", "equal_classes")}
             further = {"replacement": 0, "own_masks": False, "separate_norms": False, "mix": None, "tuned": False}

@@ -60,7 +60,7 @@ def check_arm(data: TaskData, trial: Trial) -> None:
         InputError: no part to choose the augmentation on, or nothing that could be normalised apart.
     """
     if trial.arm.tuned:
-        _part_to_choose_on(data)
+        part_to_choose_on(data)
     if trial.arm.separate_norms:
         if data.recipe.budget.batch_size < 2 * LEAST_APART:
             got = f"batches of {data.recipe.budget.batch_size}"
@@ -81,7 +81,7 @@ def batch_source(data: TaskData, trial: Trial) -> Draw:
     shares = np.split(trial.weights, [len(trial.real)])
     cumulative = [np.cumsum(part) for part in shares]
     class_index = {name: index for index, name in enumerate(data.classes)}
-    pretraining = round(trial.arm.pretrain * recipe.budget.steps)
+    pretraining = round(trial.arm.pretrain * data.budget_of(trial).steps)
     some_ignored = any(
         source.ignored is not None and bool(source.ignored[positions].any()) for source, positions in sources
     )
@@ -159,7 +159,7 @@ def _trained(data: TaskData, trial: Trial, device: str, progress: Progress | Non
         _NormalisedApart(network, _generated_in_batch(data, trial)) if trial.arm.separate_norms else network,
         batch_source(data, trial),
         loss_of(data, trial.loss_weights),
-        replace(data.recipe.budget, seed=trial.seed),
+        data.budget_of(trial),
         bfloat16=data.recipe.bfloat16,
         device=device,
         progress=progress,
@@ -179,9 +179,14 @@ def _with_own_masks(data: TaskData, trial: Trial, device: str, progress: Progres
     return replace(data, generated=PictureSet(data.generated.data, data.generated.images, masks))
 
 
-def _part_to_choose_on(data: TaskData) -> PictureSet:
+def part_to_choose_on(data: TaskData) -> PictureSet:
+    """Return the validation part.
+
+    Raises:
+        InputError: there is none beside the test part.
+    """
     if data.val is None or not len(data.val):
-        got = "no validation part to choose augmentation on"
+        got = "no validation part to choose on"
         raise InputError(
             got, "pairs of the split val, and a split test to test on", "prepare both, or leave the arm out"
         )
@@ -190,8 +195,7 @@ def _part_to_choose_on(data: TaskData) -> PictureSet:
 
 def _best_augmented(data: TaskData, trial: Trial, device: str, progress: Progress | None) -> TrialRecord:
     """Train with each augmentation, and return what is best on the validation part; the first of equals."""
-    val = _part_to_choose_on(data)
-    metric = SEGMENTATION_METRICS["dice"] if data.task == "segment" else CLASSIFICATION_METRICS["balanced_accuracy"]
+    val = part_to_choose_on(data)
     found: list[tuple[float, TrialRecord]] = []
     for name, augmentation in candidates(data.task).items():
         recipe = data.recipe if augmentation is None else replace(data.recipe, augmentation=augmentation)
@@ -199,9 +203,16 @@ def _best_augmented(data: TaskData, trial: Trial, device: str, progress: Progres
         of_choice = replace(data, recipe=recipe)
         network, run = _trained(of_choice, replace(trial, arm=arm), device, progress)
         outcome = score(of_choice, network, device)
-        on_val = value(metric, score(replace(of_choice, test=val), network, device))
+        on_val = score_to_choose_by(score(replace(of_choice, test=val), network, device))
         found.append((on_val, TrialRecord(outcome, run["seconds"], run["final_loss"], device, chosen=name)))
     return max(found, key=lambda each: each[0])[1]
+
+
+def score_to_choose_by(outcome: Outcome) -> float:
+    """Return Dice or balanced accuracy of what a network did on the validation part."""
+    if isinstance(outcome, ClassificationOutcome):
+        return value(CLASSIFICATION_METRICS["balanced_accuracy"], outcome)
+    return value(SEGMENTATION_METRICS["dice"], outcome)
 
 
 def _generated_in_batch(data: TaskData, trial: Trial) -> int:

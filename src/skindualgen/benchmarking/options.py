@@ -40,6 +40,8 @@ class BenchmarkOptions(BaseModel):
         seeds: trainings of each arm.
         real_counts, real_fractions: nested subsets of the real train part; neither uses all of it.
         steps: optimiser steps, the same in all arms.
+        level_off: steps are doubled, for each amount of real pairs, while that gains the arm "augment" something on the
+            split val; all arms then take these.
         batch_size: photographs per step.
         learning_rate: peak; None takes that of the task's judge.
         precision: "auto" is bf16 where the hardware computes in it.
@@ -68,6 +70,7 @@ class BenchmarkOptions(BaseModel):
     real_counts: tuple[int, ...] = ()
     real_fractions: tuple[float, ...] = ()
     steps: int = 300
+    level_off: bool = False
     batch_size: int = 16
     learning_rate: float | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -153,7 +153,7 @@ def origin_caveats(data: TaskData, plans: Plan) -> list[str]:
     found = []
     for _, trials in plans:
         for trial in trials:
-            if trial.arm.is_hybrid and trial.seed == 0:
+            if trial.arm.combines and not trial.arm.pretrain and trial.seed == 0:
                 shares = _generated_shares(data, trial)
                 low, high = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
                 found.append((shares[high] - shares[low], trial.arm.name, low, shares[low], high, shares[high]))

@@ -32,6 +32,7 @@ class Trial:
         synthetic: positions in the generated records, each once.
         weights: [len(real) + len(synthetic)] chance of each item at a draw, sum 1.
         loss_weights: diagnosis -> weight in the loss, mean 1 over the items; None weighs all alike.
+        steps: of the training; None takes the task's.
     """
 
     task: Task
@@ -42,6 +43,7 @@ class Trial:
     synthetic: Positions
     weights: NDArray[np.float64]
     loss_weights: dict[str, float] | None = None
+    steps: int | None = None
 
     @property
     def notes(self) -> dict[str, str | int]:

@@ -137,12 +137,14 @@ class Regime(Result):
         whole: whether they are the whole train part.
         diagnoses: how many of each, in the first seed's part.
         left_out: arms that cannot be built.
+        steps: of all trainings, where they were found for this regime; None: those of the task.
     """
 
     real_pairs: int
     whole: bool
     diagnoses: dict[str, int]
     left_out: list[LeftOut]
+    steps: int | None = None
 
 
 class RegimeResult(Regime):

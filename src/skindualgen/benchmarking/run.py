@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from skindualgen.benchmarking.arms import CLASS_ALLOCATIONS, TUNED, Task
 from skindualgen.benchmarking.comparison import metrics_of, regime_result
 from skindualgen.benchmarking.execution import Done, read_records, run_trials
+from skindualgen.benchmarking.levelling import CONTROL, level_off
 from skindualgen.benchmarking.options import BenchmarkOptions
 from skindualgen.benchmarking.plan import Plan, origin_caveats, plan, task_data
 from skindualgen.benchmarking.pools import Trial
@@ -92,7 +93,19 @@ def run_benchmark(
         for regime, _ in of_task:
             for arm in regime.left_out:
                 say(f"Left out: {task}, {regime.real_pairs} real pairs, arm {arm.name}: {arm.reason}")
-    records = _records(options, tasks, plans, out, say, progress)
+    if options.level_off:
+
+        def train(data: TaskData, trials: Sequence[Trial]) -> list[TrialRecord]:
+            made = _records(options, {data.task: data}, {data.task: trials}, out, say, progress)
+            return [made[trial_key(data, trial)] for trial in trials]
+
+        for task, data in tasks.items():
+            controls = plan(options.model_copy(update={"arms": (CONTROL,)}), data)
+            plans[task] = level_off(data, plans[task], controls, train)
+            for regime, _ in plans[task]:
+                say(f"{task}, {regime.real_pairs} real pairs: {regime.steps} steps")
+    planned = {task: [trial for _, trials in of_task for trial in trials] for task, of_task in plans.items()}
+    records = _records(options, tasks, planned, out, say, progress)
     # 4. The comparison.
     say("Comparing the arms ...")
     result = BenchmarkResult(
@@ -121,7 +134,7 @@ def run_benchmark(
 def parts_of(options: BenchmarkOptions) -> tuple[dict[str, Dataset], str | None]:
     """Return the parts "train", "test" and "generated", and the line that counts what a reviewer has rejected of them.
 
-    Where an arm chooses on it, and it is not tested on, the part "val" is there too.
+    Where an arm or the number of steps is chosen on it, and it is not tested on, the part "val" is there too.
 
     Raises:
         InputError: no data set folder, or nothing in the train or test part that was not rejected.
@@ -132,7 +145,8 @@ def parts_of(options: BenchmarkOptions) -> tuple[dict[str, Dataset], str | None]
         raise InputError("the split train as test part", "test or val", "change --test-split")
     names = {"train": "train", "test": split}
     parts = {part: Dataset(real.root, used_of_split(real.root, real.records, name)) for part, name in names.items()}
-    if TUNED in (options.arms or ()) and split != "val" and "val" in Dataset(real.root, used(real)).splits:
+    chooses = options.level_off or TUNED in (options.arms or ())
+    if chooses and split != "val" and "val" in Dataset(real.root, used(real)).splits:
         parts["val"] = Dataset(real.root, used_of_split(real.root, real.records, "val"))
     rejected = {real.root.resolve().name: count_rejected(record for record in real if record.split in ("train", split))}
     generated = Dataset.open(options.generated, rejected=True) if options.generated else Dataset(real.root, [])
@@ -164,17 +178,16 @@ def _bfloat16(options: BenchmarkOptions, task: Task, out: Path) -> bool:
 def _records(
     options: BenchmarkOptions,
     data: Mapping[Task, TaskData],
-    plans: Mapping[Task, Plan],
+    planned: Mapping[Task, Sequence[Trial]],
     out: Path,
     say: Say,
     progress: Callable[[Done], None] | None,
 ) -> dict[str, TrialRecord]:
     """Return the records of all trials by key; those that are not on disk are made, a seed's arms after each other."""
     trials: dict[str, Trial] = {}
-    for task, of_task in plans.items():
-        for _, of_regime in of_task:
-            for trial in sorted(of_regime, key=lambda trial: trial.seed):
-                trials.setdefault(trial_key(data[task], trial), trial)  # equal pools share the first arm's training
+    for task, of_task in planned.items():
+        for trial in sorted(of_task, key=lambda trial: (trial.real_pairs, trial.seed)):
+            trials.setdefault(trial_key(data[task], trial), trial)  # equal pools share the first arm's training
     folder = out / TRIALS_DIR
     records = read_records(trials, folder)
     missing = {key: trial for key, trial in trials.items() if key not in records}

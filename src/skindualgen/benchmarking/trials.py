@@ -31,7 +31,7 @@ OUTCOMES: dict[Task, type[Outcome]] = {"segment": SegmentationOutcome, "classify
 class Recipe:
     """What is equal in all arms: network, optimiser steps and schedule, precision, augmentation (where the arm has it).
 
-    ``budget.seed`` is replaced by each trial's own.
+    ``budget.seed`` is replaced by each trial's own, and its steps where the trial has its own.
     """
 
     network: Network
@@ -61,6 +61,11 @@ class TaskData:
         """The index of each test item's class [n]."""
         return np.array([self.classes.index(str(name)) for name in self.test.diagnoses], np.int64)
 
+    def budget_of(self, trial: Trial) -> Budget:
+        """Return steps and schedule of a trial, with its own seed."""
+        budget = self.recipe.budget
+        return replace(budget, seed=trial.seed, steps=trial.steps or budget.steps)
+
     def build_network(self, seed: int) -> nn.Module:
         """Return the untrained network of the task, the same for the same seed."""
         if self.task == "segment":
@@ -81,7 +86,7 @@ class TrialRecord:
 
 def trial_key(data: TaskData, trial: Trial) -> str:
     """Return the hash of everything that decides a trial's outcome, contents of the pictures included."""
-    recipe = replace(data.recipe, budget=replace(data.recipe.budget, seed=trial.seed))
+    recipe = replace(data.recipe, budget=data.budget_of(trial))
     items = [data.train.digests[i] for i in trial.real] + [data.generated.digests[i] for i in trial.synthetic]
     content = {
         "version": RECIPE_VERSION,

@@ -29,6 +29,13 @@ def benchmark(
     size: Annotated[int, typer.Option(min=32, help="Side in px to which all pictures are reduced.")] = 128,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each arm.")] = 5,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps, the same in all arms.")] = 300,
+    level_off: Annotated[
+        bool,
+        typer.Option(
+            "--level-off",
+            help="Double the steps for each amount of real pairs while that gains the arm augment something on val.",
+        ),
+    ] = False,
     batch_size: Annotated[int, typer.Option(min=2, help="Photographs a step.")] = 16,
     learning_rate: Annotated[
         float | None, typer.Option(help="Peak rate.  (default: 1e-3 to segment, 3e-4 to classify)")
@@ -109,6 +116,7 @@ def benchmark(
         real_counts=_listed("--real-count", real_count, int),
         real_fractions=_listed("--real-fraction", real_fraction, float),
         steps=steps,
+        level_off=level_off,
         batch_size=batch_size,
         learning_rate=learning_rate,
         pair_weights=pair_weights,

@@ -21,8 +21,8 @@ MOST_READ = 12.0
 """Read photographs for each mask at most, as in the study."""
 FEW_FACTOR = math.sqrt(2)
 """A finding speaks of data sets of up to so many times as many pairs, or as few."""
-STEPS, SEEDS = 400, 10
-"""Of the benchmark: the longest trainings of the studies, and twice their seeds."""
+STEPS, FIRST_STEPS, SEEDS = 400, 200, 10
+"""Of the benchmark: the studies' longest trainings, or the shortest where val says how many; twice their seeds."""
 ADAPTER_STEPS, ADAPTER_BATCH = 1600, 8
 """Of the adapters of the studies of few masks."""
 
@@ -172,7 +172,8 @@ def _diagnosis(folder: Path, tuned: Sequence[str]) -> list[str]:
 
 def _benchmark(folder: Path, generated: str | None, task: str, arms: Sequence[str], *options: str) -> str:
     given = [] if generated is None else ["--generated", generated]
-    effort = ["--steps", str(STEPS), "--seeds", str(SEEDS)]
+    steps = [str(FIRST_STEPS), "--level-off"] if "augment-tuned" in arms else [str(STEPS)]
+    effort = ["--steps", *steps, "--seeds", str(SEEDS)]
     named = ["--arms", ",".join(["real", "augment", "replay", *arms])]
     out = f"benchmark-{generated or task}"
     return _command("benchmark", "--real", folder, *given, "--out", out, "--task", task, *effort, *named, *options)

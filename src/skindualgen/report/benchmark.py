@@ -70,12 +70,13 @@ DEFINITIONS = {
     ),
     "helped": (
         "Helped",
-        "Yes if a hybrid arm is better than BOTH real replay and classical augmentation and both 95 % intervals "
+        "Yes if a hybrid arm is better than BOTH real replay and classical augmentation, and than tuned augmentation "
+        "and the segmenter's own masks where these have run, and all 95 % intervals "
         'exclude 0. Several ratios are tried; "after Holm too": the p-values stay below 0.05 when adjusted for them.',
     ),
     "closest": (
         "Closest hybrid",
-        "The hybrid arm whose smaller gain over the two is largest; of those that helped, if there are any.",
+        "The hybrid arm whose smallest gain over these is largest; of those that helped, if there are any.",
     ),
     "draws": ("Share of the draws", "Of the photographs in the batches, those that are generated."),
     "items": ("Different pairs", "That the arm trains on, mean over the seeds."),
@@ -226,10 +227,15 @@ def _record(result: BenchmarkResult) -> dict[str, str]:
     }
     for task in result.tasks:
         record[TASK_TITLES[task.task]] = (
-            f"{task.network}, {task.weights} weights, {task.steps} steps of {task.batch_size}, {task.precision}, "
+            f"{task.network}, {task.weights} weights, {_steps(task)} steps of {task.batch_size}, {task.precision}, "
             f"diagnoses of generated pairs: {task.fill}, {task.generated_items} generated pairs at hand"
         )
     return record | {name: str(version) for name, version in result.record["versions"].items()}
+
+
+def _steps(task: TaskResult) -> str:
+    """The steps of the task, or those found for each amount of real pairs."""
+    return ", ".join(dict.fromkeys(str(regime.steps or task.steps) for regime in task.regimes))
 
 
 def _next_steps(result: BenchmarkResult) -> list[Step]:

@@ -50,9 +50,13 @@ def benchmark_markdown(result: BenchmarkResult) -> str:
 
 def setting_sentence(task: TaskResult) -> str:
     """Say in one sentence what is equal in all arms of a task."""
+    levelled = any(regime.steps is not None for regime in task.regimes)
+    steps = (
+        "as many steps as the control takes to level off on val, batches of" if levelled else f"{task.steps} steps of"
+    )
     return (
         f"{task.network} ({task.parameters / 1e6:.1f} M parameters, from {task.weights} weights), in every arm "
-        f"{task.steps} steps of {task.batch_size} at a peak rate of {task.learning_rate:g}, {task.precision}; "
+        f"{steps} {task.batch_size} at a peak rate of {task.learning_rate:g}, {task.precision}; "
         f"{task.test_items} test items of {task.test_groups} lesions or patients."
     )
 
@@ -66,7 +70,8 @@ def task_remarks(task: TaskResult) -> list[str]:
 def regime_title(regime: RegimeResult) -> str:
     """Name a regime by its real pairs."""
     parts = ", ".join(f"{count} {name}" for name, count in regime.diagnoses.items())
-    return f"{'All ' if regime.whole else ''}{regime.real_pairs} real pairs ({parts})"
+    steps = "" if regime.steps is None else f", {regime.steps} steps"
+    return f"{'All ' if regime.whole else ''}{regime.real_pairs} real pairs ({parts}){steps}"
 
 
 def score_tables(regime: RegimeResult) -> Iterator[tuple[str, Rows]]:
