@@ -95,12 +95,12 @@ def test_a_step_between_points_of_a_straight_way_costs_nothing() -> None:
     abar = scheduler.alphas_cumprod[timesteps].double().view(-1, 1, 1, 1, 1)
     points = torch.cat([abar.sqrt() * clean + (1 - abar).sqrt() * noise, clean[None]])
     velocity = abar.sqrt() * noise - (1 - abar).sqrt() * clean
-    costs = step_costs(Trajectories(timesteps, points, velocity), scheduler)
+    costs = step_costs(Trajectories(timesteps, points, velocity, points), scheduler)
     later = np.triu(np.ones((4, 4), bool), 1)
     assert np.isinf(costs[~later]).all() and costs[later].max() < 1e-6
     moved = points.clone()
     moved[1] += 0.5
-    costs = step_costs(Trajectories(timesteps, moved, velocity), scheduler)
+    costs = step_costs(Trajectories(timesteps, moved, velocity, points), scheduler)
     assert costs[0, 1] == pytest.approx(0.5, abs=1e-6) and costs[0, 2] < 1e-6  # root mean square; the others stay
 
 

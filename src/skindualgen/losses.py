@@ -75,6 +75,23 @@ def prediction_to_x0(prediction: Tensor, noisy: Tensor, abar: Tensor, prediction
     raise ValueError(f"prediction_type {prediction_type!r}; expected epsilon, v_prediction or sample")
 
 
+def first_order_step(
+    prediction: Tensor, noisy: Tensor, abar: Tensor, following: Tensor, prediction_type: str
+) -> Tensor:
+    """Where one deterministic step leads that takes a prediction for right all the way.
+
+    DDIM's, which is DPM-Solver++'s of first order. Source: Song et al. 2021, arXiv 2010.02502, eq. 12, sigma 0.
+
+    Args:
+        prediction: of the network for ``noisy``.
+        noisy: at signal power ``abar``, below 1.
+        following: signal power that is stepped to; 1 is the clean end.
+    """
+    clean = prediction_to_x0(prediction, noisy, abar, prediction_type)
+    noise = (noisy - abar.sqrt() * clean) / (1 - abar).sqrt()
+    return add_noise(clean, noise, following)
+
+
 def velocity_weight(snr: Tensor, gamma: float = MIN_SNR_GAMMA) -> Tensor:
     """Min-SNR weight of a velocity error in the form that stays positive at SNR 0: min(SNR + 1, gamma) / (SNR + 1).
 

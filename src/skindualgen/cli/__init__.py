@@ -27,6 +27,7 @@ from skindualgen.cli import (
     benchmark,
     check,
     demo,
+    distill,
     doctor,
     evaluate,
     export,
@@ -156,6 +157,7 @@ app.command("check")(check.check)
 app.command("recipe")(recipe.recipe)
 app.command("train")(train.train)
 app.command("schedule")(schedule.schedule)
+app.command("distill")(distill.distill)
 app.command("plan")(plan.plan)
 app.add_typer(gate.app, name="gate")
 app.command("generate")(generate.generate)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
@@ -26,7 +26,7 @@ from skindualgen.model.card import adapter_card, base_place
 from skindualgen.model.hub import fetch_adapter
 from skindualgen.model.joint_unet import MASK_HEAD, NEW_MODULES, restore_base_filters, widen_unet
 from skindualgen.model.registry import hub_candidates, where_to_find
-from skindualgen.model.tensor_file import save_tensors
+from skindualgen.model.tensor_file import read_header_of, save_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -173,13 +173,12 @@ def read_header(folder: Path) -> dict[str, Any]:
             "check the path, or train one with 'skindualgen train'",
         )
     try:
-        with safe_open(path, framework="pt") as file:
-            header = (file.metadata() or {}).get("skindualgen")
+        header = read_header_of(path)
     except SafetensorError as error:
         raise InputError(f"{path}, which is damaged ({error})", "an intact file", "copy or train it again") from error
     if header is None:
         raise InputError(f"{path} without a skindualgen header", "an adapter of 'skindualgen train'", "train one")
-    return json.loads(header)
+    return header
 
 
 def recorded_base(header: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -22,6 +23,13 @@ def save_tensors(
     ours = {"format": "pt", "skindualgen": json.dumps(header, sort_keys=True)}
     save_file(dict(tensors), path, metadata={**(further or {}), **ours})
     _sort_metadata(path)
+
+
+def read_header_of(path: Path) -> dict[str, Any] | None:
+    """The header of a file of tensors; None where another program wrote it."""
+    with safe_open(path, framework="pt") as file:
+        header = (file.metadata() or {}).get("skindualgen")
+    return None if header is None else json.loads(header)
 
 
 def _sort_metadata(path: Path) -> None:

@@ -231,8 +231,8 @@ def _described(
 
 def _schedule(factory: PipelineFactory, pipeline: SkinDualGenPipeline, steps: int) -> dict[str, Any]:
     """The timesteps that images are drawn in, where these were found for so many steps and are not the usual ones."""
-    given = factory.anchoring is not None and factory.anchoring.way != "masks"  # a photograph, with or without a mask
-    found = None if given else pipeline.found_timesteps(steps)
+    photograph = factory.anchoring is not None and factory.anchoring.way != "masks"
+    found = None if factory.reads else pipeline.found_timesteps(steps, photograph=photograph)
     return {} if found is None else {"timesteps": found}
 
 

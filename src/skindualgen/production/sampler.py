@@ -141,8 +141,8 @@ class PipelineFactory:
     def drawn_with(self, pipeline: SkinDualGenPipeline) -> tuple[int, Guidance]:
         """Steps and guidance, from the pipeline's defaults where they are not given; masks are read unguided."""
         if self.reads:
-            return self.steps or pipeline.config.default_segment_steps, Guidance()
-        return self.steps or pipeline.config.default_steps, pipeline.guidance(*self._guidance)
+            return pipeline.steps(self.steps, reads_mask=True), Guidance()
+        return pipeline.steps(self.steps), pipeline.guidance(*self._guidance)
 
     def parts(self, pipeline: SkinDualGenPipeline) -> tuple[Sampler, Gate | None]:
         """Sampler and gate around a pipeline."""

@@ -16,6 +16,7 @@ from skindualgen.codec import CELL_PX
 from skindualgen.losses import add_noise
 from skindualgen.sample.inputs import image_latents, image_pixels, mask_to_tensor
 from skindualgen.sample.pipeline import SkinDualGenPipeline
+from skindualgen.sample.schedules import set_schedule
 
 
 class BlendedLatents:
@@ -53,7 +54,7 @@ class BlendedLatents:
         shape = (len(seeds), channels, height // CELL_PX, width // CELL_PX)
         noise = randn_tensor(shape, [torch.Generator().manual_seed(seed) for seed in seeds], device, dtype)
         scheduler = copy.deepcopy(pipeline.scheduler)
-        scheduler.set_timesteps(steps, device=device)
+        set_schedule(scheduler, pipeline.found_timesteps(steps, photograph=True) or steps, device)
         self._timesteps = scheduler.timesteps
         self._noise = noise[:, : self._latents.shape[1]]  # [b, c, h/8, w/8]
 

@@ -215,6 +215,17 @@ def check_mask_guidance(unets: Iterable[UNet2DConditionModel | None], scale: flo
         raise InputError(got, "1", "leave it out, or train an adapter with mask_head.width above 0")
 
 
+def check_as_distilled(distilled: Mapping[str, Any] | None, name: str, value: object, made_for: object) -> None:
+    """Refuse what a distilled adapter (`skindualgen.training.distill`) was not made for; None is always right.
+
+    Raises:
+        InputError: the adapter is distilled, and for another value.
+    """
+    if distilled is not None and value is not None and value != made_for:
+        got = f"{name}={value} with an adapter distilled to {distilled['calls']} steps, its guidance folded in"
+        raise InputError(got, f"{made_for!r}", "leave it out, or take the adapter that it was distilled from")
+
+
 def callback_changes(
     callback: Callable[..., Any] | None, names: Sequence[str], *step: Any, **tensors: Tensor
 ) -> dict[str, Any]:

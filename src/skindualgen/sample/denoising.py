@@ -102,7 +102,7 @@ class JointDenoiser:
         image, codes = halves
         share = float(self.timesteps[index]) / len(self._alphas_cumprod)
         text = guidance.noisy_prompt(embeds[-len(image) :], share, generator)
-        levels = [self._level(index, half) for half in range(len(halves))]
+        levels = self.levels(index)
         abar = self._alphas_cumprod[levels[1]]
 
         def both(net: UNet2DConditionModel, states: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,6 +143,10 @@ class JointDenoiser:
             step = own.step(prediction, own.timesteps[index - self._begun[place]], half, return_dict=False, **extra)
             moved.append(step[0].to(half.dtype))
         return moved
+
+    def levels(self, index: int) -> tuple[int, int]:
+        """Timesteps of image and mask at a step."""
+        return self._level(index, 0), self._level(index, 1)
 
     def _level(self, index: int, half: int) -> int:
         """Timestep of a half: it waits at its starting level, or is clean if it is given."""

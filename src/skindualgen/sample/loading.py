@@ -63,8 +63,12 @@ def pipeline_parts(
     config = with_current_names(header["recipe"].get("config", {}), warn=False)
     if config.get("noise", {}).get("rescale_betas_zero_snr"):
         parts.scheduler = zero_terminal_snr(parts.scheduler)
+    distilled = header["recipe"].get("distilled")
     scheduler = DPMSolverMultistepScheduler.from_config(
-        parts.scheduler.config, algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero"
+        parts.scheduler.config,
+        algorithm_type="dpmsolver++",
+        solver_order=2 if distilled is None else 1,
+        final_sigmas_type="zero",
     )
     codec, classes = recorded_codec(header, parts)
     made_of = {"base_id": parts.base_id, "base_sha256": parts.sha256}
@@ -87,5 +91,6 @@ def pipeline_parts(
         "provenance": made_of,
         "appearances": header["recipe"].get("appearances"),
         "schedules": header["recipe"].get("schedules"),
+        "distilled": distilled,
         **header["recipe"].get("sampling", {}),
     }

@@ -23,6 +23,7 @@ from skindualgen.model.mask_head import HeadedUNet
 from skindualgen.sample.checks import (
     CALLBACK_INPUTS,
     callback_changes,
+    check_as_distilled,
     check_batch,
     check_call,
     check_joint,
@@ -59,10 +60,12 @@ class SkinDualGenPipeline(DiffusionPipeline):
         appearances: words for looks that real pairs of each diagnosis have, if the adapter was trained with such
             (`skindualgen.planning.looks`): what a prompt may go on with.
         schedules: number of steps -> its timesteps, as found for the adapter (`skindualgen.sample.schedule_search`).
+        distilled: what the adapter was distilled from, and how (`skindualgen.training.distill`): it is then drawn in
+            its ``default_steps`` by its schedule alone, with a first-order ``scheduler`` and without guidance.
 
     Raises:
-        InputError: a UNet without the channels of the image's latents and of the masks' codes, or a schedule that is
-            none.
+        InputError: a UNet without the channels of the image's latents and of the masks' codes, a schedule that is
+            none, or a distilled adapter with a guide.
     """
 
     model_cpu_offload_seq = "text_encoder->unet->vae"
@@ -90,12 +93,14 @@ class SkinDualGenPipeline(DiffusionPipeline):
         default_mask_steps: int | None = None,
         default_mask_guidance: float = 1.0,
         schedules: Mapping[str, Sequence[int]] | None = None,
+        distilled: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self.codec = make_codec(mask_codec, vae)
         classes = LESION_ONLY if mask_classes is None else checked_classes(mask_classes, "the pipeline")
         self._channels = [int(vae.config.latent_channels), self.codec.channels * len(classes)]  # of image and mask
         check_joint((unet, guide), *self._channels)
+        check_as_distilled(distilled, "guide", None if guide is None else type(guide).__name__, None)
         self.register_modules(
             vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler, guide=guide
         )
@@ -113,6 +118,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
             default_mask_steps=default_mask_steps,
             default_mask_guidance=default_mask_guidance,
             schedules=checked_schedules(schedules, scheduler),
+            distilled=None if distilled is None else dict(distilled),
         )
         self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
         self.image_processor = VaeImageProcessor(vae_scale_factor=self.vae_scale_factor)
@@ -188,19 +194,42 @@ class SkinDualGenPipeline(DiffusionPipeline):
         """Settings of guidance for pairs and images: fields of `Guidance`, the pipeline's defaults where None.
 
         Raises:
-            InputError: one is out of its range, or images are to be led towards masks by an adapter without mask head.
+            InputError: one is out of its range, images are to be led towards masks by an adapter without mask head, or
+                anything is to be led anywhere by a distilled one.
         """
         guidance = guidance_with_defaults(self.config, *given, **named)
         check_mask_guidance((self.unet, self.guide), guidance.mask)
+        check_as_distilled(self.config.distilled, "guidance_scale", guidance.scale if guidance.on else None, 1.0)
+        check_as_distilled(self.config.distilled, "mask_guidance_scale", guidance.mask, 1.0)
         return guidance
 
-    def found_timesteps(self, steps: int) -> list[int] | None:
-        """The schedule that was found for so many steps, which the image is drawn in where no photograph is given.
+    def steps(self, given: int | None, *, reads_mask: bool = False) -> int:
+        """Denoising steps of pairs and images, or of image -> mask: the pipeline's default where None.
 
-        None where there is none, and where the scheduler in place takes no timesteps of others.
+        Raises:
+            InputError: others than a distilled adapter was made for.
+        """
+        default: int = self.config.default_segment_steps if reads_mask else self.config.default_steps
+        check_as_distilled(self.config.distilled, "num_inference_steps", given, default)
+        return default if given is None else given
+
+    def found_timesteps(self, steps: int, *, photograph: bool = False) -> list[int] | None:
+        """The schedule that was found for so many steps, which the image is drawn in.
+
+        None where there is none, where the scheduler in place takes no timesteps of others, and where a photograph is
+        edited, as strengths are shares of the usual spacing. A distilled adapter knows no other timesteps in edits too.
+
+        Raises:
+            InputError: a distilled adapter with a scheduler that takes no timesteps.
         """
         found = (self.config.schedules or {}).get(str(steps))
-        return list(found) if found is not None and takes_timesteps(self.scheduler, found) else None
+        distilled = self.config.distilled
+        if found is None or (photograph and distilled is None):
+            return None
+        if takes_timesteps(self.scheduler, found):
+            return list(found)
+        check_as_distilled(distilled, "scheduler", type(self.scheduler).__name__, "DPMSolverMultistepScheduler")
+        return None
 
     def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
         """Text encoder states [b, 77, width] of b prompts; longer ones are cut, as CLIP cannot read on."""
@@ -242,7 +271,8 @@ class SkinDualGenPipeline(DiffusionPipeline):
             prompt: one or more; may be left out when ``image`` is given.
             negative_prompt: what guidance leads away from; empty text if not given.
             num_inference_steps: denoising steps. Where no photograph is given, as many as a schedule was found for take
-                that schedule (`found_timesteps`), others the scheduler's own spacing.
+                that schedule (`found_timesteps`), others the scheduler's own spacing. A distilled adapter takes its own
+                number alone.
             num_mask_steps: of these, those of the mask where both halves are drawn from noise: it waits in pure noise
                 while the image takes shape, and is then drawn in the last ones.
             guidance_scale: classifier-free guidance; 1 or less switches it off.
@@ -272,8 +302,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
         # 1. Check the call and settle defaults.
         size = (self.native_px if height is None else height, self.native_px if width is None else width)
         reads_mask = image is not None and mask_image is None
-        default_steps = self.config.default_segment_steps if reads_mask else self.config.default_steps
-        steps = default_steps if num_inference_steps is None else num_inference_steps
+        steps = self.steps(num_inference_steps, reads_mask=reads_mask)
         texts = {"prompt": (prompt, prompt_embeds), "negative_prompt": (negative_prompt, negative_prompt_embeds)}
         samples = {"num_images_per_prompt": num_images_per_prompt, "ensemble_size": ensemble_size}
         check_call(
@@ -289,12 +318,15 @@ class SkinDualGenPipeline(DiffusionPipeline):
         )
         check_scheduler(self.scheduler, steps)
         check_mask_steps(num_mask_steps, steps, given=image is not None or mask_image is not None)
-        schedule = (self.found_timesteps(steps) if image is None else None) or steps
-        mask_steps = None
+        schedule = (None if reads_mask else self.found_timesteps(steps, photograph=image is not None)) or steps
+        mask_steps, distilled = None, self.config.distilled
         if image is None and mask_image is None:
+            check_as_distilled(distilled, "num_mask_steps", num_mask_steps, self.config.default_mask_steps or steps)
             mask_steps = num_mask_steps or self.config.default_mask_steps
             mask_steps = mask_steps if mask_steps is not None and mask_steps < steps else None  # None: the image's
-        if reads_mask:  # by default neither guided nor varied
+        if not reads_mask:
+            check_as_distilled(distilled, "negative_prompt", negative_prompt, None)
+        else:  # by default neither guided nor varied
             guidance_scale = 1.0 if guidance_scale is None else guidance_scale
             prompt_noise = 0.0 if prompt_noise is None else prompt_noise
         guidance = self.guidance(guidance_scale, guidance_rescale, guidance_interval, prompt_noise, mask_guidance_scale)

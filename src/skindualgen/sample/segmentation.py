@@ -74,7 +74,7 @@ def segment_folder(
         InputError: no photograph there, two of one stem, or ``out`` holds masks of other settings.
     """
     paths, not_used = plain_files(images, "--images")
-    steps = num_inference_steps or pipeline.config.default_segment_steps
+    steps = pipeline.steps(num_inference_steps, reads_mask=True)
     settings = {"steps": steps, "ensemble_size": ensemble_size, "clean": clean, "seed": seed}
     claim(out, SEGMENT_FILE, settings | dict(pipeline.config.provenance or {}))
     (out / MASKS_DIR).mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The ways that pairs' images take from noise to clean in many guided steps, and what a longer step loses of them."""
+"""The ways that pairs take from noise to clean in many guided steps, and what a longer step loses of them."""
 
 from __future__ import annotations
 
@@ -14,43 +14,46 @@ from torch import Tensor
 
 from skindualgen.codec import CELL_PX
 from skindualgen.contracts import Report
-from skindualgen.losses import prediction_to_x0
+from skindualgen.losses import first_order_step
 from skindualgen.planning.requests import PairRequest
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 
 @dataclass(frozen=True)
 class Trajectories:
-    """Images of b requests on their way.
+    """Pairs of b requests on their way.
 
     Attributes:
-        timesteps: of the n points before the end, falling.
+        timesteps: of the image at the n points before the end, falling.
         points: latents [n + 1, b, c, h/8, w/8] from noise to clean.
         predictions: guided ones of the points before the end [n, b, c, h/8, w/8], in the scheduler's type.
+        codes: of the masks [n + 1, b, m, h/8, w/8].
     """
 
     timesteps: list[int]
     points: Tensor
     predictions: Tensor
+    codes: Tensor
 
 
 class _Way:
-    """Keeps what the pipeline shows of each step; starts from the image half's noise [b, c, h/8, w/8]."""
+    """Keeps what the pipeline shows of each step; starts from the noise of both halves."""
 
-    def __init__(self, noise: Tensor) -> None:
+    def __init__(self, latents: Tensor, codes: Tensor) -> None:
         self.timesteps: list[int] = []
-        self.points, self.predictions = [noise], list[Tensor]()
+        self.points, self.codes, self.predictions = [latents], [codes], list[Tensor]()
 
     def __call__(self, pipeline: object, step: int, timestep: Tensor, tensors: dict[str, Tensor]) -> None:
         self.timesteps.append(int(timestep))
         self.points.append(tensors["latents"].float().cpu())
+        self.codes.append(tensors["mask_codes"].float().cpu())
         self.predictions.append(tensors["noise_pred"].float().cpu())
 
 
 def follow(
     pipeline: SkinDualGenPipeline, requests: Sequence[PairRequest], steps: int, *, batch_size: int, report: Report
 ) -> Trajectories:
-    """Draw pairs from text, guided as the adapter says, and keep the way of the image half.
+    """Draw pairs from text, guided as the adapter says, and keep their ways.
 
     Args:
         pipeline: without a schedule found for so many steps.
@@ -62,15 +65,22 @@ def follow(
     ways = []
     for start in range(0, len(requests), batch_size):
         batch = requests[start : start + batch_size]
-        way = _Way(_noise(pipeline, batch)[:, : int(pipeline.vae.config.latent_channels)])
-        _draw(pipeline, batch, steps, way)
-        ways.append(way)
+        ways.append(follow_batch(pipeline, batch, steps))
         report(start + len(batch), len(requests))
-    points, predictions = (
-        torch.cat([torch.stack(kept) for kept in each], dim=1)
-        for each in ([way.points for way in ways], [way.predictions for way in ways])
+    together = (
+        torch.cat(each, dim=1) for each in zip(*((w.points, w.predictions, w.codes) for w in ways), strict=True)
     )
-    return Trajectories(ways[0].timesteps, points, predictions)
+    return Trajectories(ways[0].timesteps, *together)
+
+
+def follow_batch(pipeline: SkinDualGenPipeline, batch: Sequence[PairRequest], steps: int, **given: Any) -> Trajectories:
+    """The ways of one batch; ``image`` or ``mask_image`` is a half that is given, and stays from the first point on."""
+    way = _Way(*_noise(pipeline, batch).tensor_split([int(pipeline.vae.config.latent_channels)], dim=1))
+    _draw(pipeline, batch, steps, way, **given)
+    for name, half in (("image", way.points), ("mask_image", way.codes)):
+        if name in given:
+            half[0] = half[1]
+    return Trajectories(way.timesteps, *map(torch.stack, (way.points, way.predictions, way.codes)))
 
 
 def end_points(
@@ -106,10 +116,8 @@ def step_costs(ways: Trajectories, scheduler: SchedulerMixin) -> NDArray[np.floa
     for start in range(count):
         point = ways.points[start].double()  # [b, c, h/8, w/8]
         prediction = ways.predictions[start].double()
-        clean = prediction_to_x0(prediction, point, abar[start], scheduler.config.prediction_type)
-        noise = (point - abar[start].sqrt() * clean) / (1 - abar[start]).sqrt()
         for end in range(start + 1, count + 1):
-            reached = abar[end].sqrt() * clean + (1 - abar[end]).sqrt() * noise
+            reached = first_order_step(prediction, point, abar[start], abar[end], scheduler.config.prediction_type)
             missed = (reached - ways.points[end].double()).flatten(1)  # [b, c h w / 64]
             costs[start, end] = missed.square().mean(dim=1).sqrt().mean()
     return costs
@@ -120,9 +128,10 @@ def _draw(
     batch: Sequence[PairRequest],
     steps: int,
     way: Callable[..., None] | None = None,
+    **given: Any,
 ) -> Tensor:
     """Latents of the images of a batch, each from its seed."""
-    shown: dict[str, Any] = {"callback_on_step_end_tensor_inputs": ["latents", "noise_pred"]}
+    shown: dict[str, Any] = {"callback_on_step_end_tensor_inputs": ["latents", "mask_codes", "noise_pred"]}
     latents, _ = pipeline(
         [request.prompt for request in batch],
         num_inference_steps=steps,
@@ -132,6 +141,7 @@ def _draw(
         return_dict=False,
         callback_on_step_end=way,
         **(shown if way is not None else {}),
+        **given,
     )
     return latents.float().cpu()
 

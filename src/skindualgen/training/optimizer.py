@@ -62,5 +62,9 @@ def rate_factor(step: int, config: TrainConfig, warmup: int) -> float:
         return (step + 1) / warmup
     if config.lr_scheduler == "constant":
         return 1.0
-    share = (step - warmup) / max(1, config.max_train_steps - warmup)
+    return falling_factor((step - warmup) / max(1, config.max_train_steps - warmup))
+
+
+def falling_factor(share: float) -> float:
+    """A cosine from 1 to 1 % over a share of the way from 0 to 1."""
     return FINAL_SHARE + (1 - FINAL_SHARE) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
