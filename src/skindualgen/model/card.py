@@ -170,9 +170,10 @@ def adapter_card(header: Mapping[str, Any]) -> str:
 def model_card(header: Mapping[str, Any], text: CardText) -> str:
     """A README.md with the hub's front matter: ``text`` with what ``header`` records."""
     recipe, licence = header["recipe"], license_of(header)
+    distilled = recipe.get("distilled")
     body = CARD.format(
         title=text.title,
-        what=text.what,
+        what=text.what if distilled is None else f"{text.what}\n\n{_distilled(recipe['schedules'], distilled)}",
         base=base_place(header),
         base_sha256=header["base_sha256"],
         pairs=recipe.get("train_pairs", NOT_RECORDED),
@@ -186,6 +187,15 @@ def model_card(header: Mapping[str, Any], text: CardText) -> str:
         obligations=_obligations(licence, header["base_id"], text.changes),
     )
     return f"---\n{_front_matter(header, licence, text.is_adapter)}\n---\n\n{body}"
+
+
+def _distilled(schedules: Mapping[str, Any], distilled: Mapping[str, Any]) -> str:
+    timesteps = ", ".join(map(str, schedules[str(distilled["calls"])]))
+    return (
+        f"Distilled from the adapter of sha256 {distilled['teacher_sha256']}:\n"
+        f"pairs are drawn in {distilled['calls']} steps, at timesteps {timesteps}, by a solver of first order\n"
+        "and without guidance, which is folded in."
+    )
 
 
 def _front_matter(header: Mapping[str, Any], licence: str, is_adapter: bool) -> str:

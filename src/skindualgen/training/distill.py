@@ -214,7 +214,7 @@ class Distillation:
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
         )
-        self.step, self.elapsed, self.started = 0, 0.0, time.monotonic()
+        self.step, self.started = 0, time.monotonic()
         self.chunk: tuple[int, dict[str, Ways]] | None = None
 
     def _student(self) -> PeftModel:
@@ -236,13 +236,17 @@ class Distillation:
         self.minutes, self.max_train_steps = minutes, max_train_steps
         state = load_newest(self.out / CHECKPOINT_DIR)
         if state is not None:
-            self.step, self.elapsed = state["step"], state["elapsed"]
+            self.step, self.started = state["step"], time.monotonic() - state["elapsed"]
             with torch.no_grad():
                 for parameter, value in zip(self.parameters, state["parameters"], strict=True):
                     parameter.copy_(value)
             self.optimizer.load_state_dict(state["optimizer"])
         drop_rows_after(self.out / METRICS_FILE, self.step)
-        self.started = time.monotonic() - self.elapsed
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds, over all calls."""
+        return time.monotonic() - self.started
 
     def share(self) -> float:
         """How much of the run is done, from 0 to 1."""
@@ -261,17 +265,18 @@ class Distillation:
         with stop_signals() as stopped:
             if not self.step:
                 self._validate(held_out, own, 0.0)
-            losses: list[float] = []
-            while self.share() < 1 and not stopped:
+            losses, done = list[float](), self.share() >= 1
+            while not (done or stopped):
                 losses.append(self._train_step())
-                self.step, self.elapsed = self.step + 1, time.monotonic() - self.started
-                validates = self.step % self.settings.validation_steps == 0 or self.share() >= 1
-                if validates:
+                self.step += 1
+                done = self.share() >= 1
+                if done or self.step % self.settings.validation_steps == 0:
                     self._validate(held_out, own, sum(losses) / len(losses))
                     losses = []
-                if validates or stopped:
                     self._checkpoint()
-        if stopped and self.share() < 1:
+                elif stopped:
+                    self._checkpoint()
+        if not done:
             raise TrainingStopped(self.step)
 
     def _train_step(self) -> float:
