@@ -58,8 +58,6 @@ from skindualgen.training.ways import (
 )
 
 SETTINGS_FILE, WORK_DIR, WAYS_DIR = "distill.json", "work", "ways"
-HELD_OUT = 16
-"""ways that are searched for the schedule, and as many others that the student is validated on"""
 WARM_UP = 20
 """optimiser steps until the rate is at its peak"""
 
@@ -76,8 +74,9 @@ class DistillSettings:
         train_batch_size: ways of an optimiser step, which goes all of their student's steps.
         learning_rate: AdamW's, at its peak.
         rank: of the student's LoRA, at least the teacher's, which it is if not given.
-        images, masks: ways from given masks, and of masks that are read, for each of a pair.
+        images, masks: ways from given masks, and of masks that are read, for each of a pair, in [0, 1].
         gradient_checkpointing: less memory, about a third more time.
+        held_out: pairs that are searched for the schedule, and as many others that the student is validated on.
         validation_steps: optimiser steps between validations, at each of which a checkpoint is written.
         seed: of all that is drawn.
     """
@@ -92,6 +91,7 @@ class DistillSettings:
     images: float = 0.25
     masks: float = 0.125
     gradient_checkpointing: bool = False
+    held_out: int = 16
     validation_steps: int = 25
     seed: int = 0
 
@@ -99,11 +99,12 @@ class DistillSettings:
         if not 2 <= self.calls < self.teacher_steps:
             got = f"{self.calls} calls of a student and {self.teacher_steps} steps of its teacher"
             raise InputError(got, "at least 2, and more of the teacher", "change the numbers")
-        small = [name for name in ("ways", "epochs", "train_batch_size", "validation_steps") if vars(self)[name] < 1]
-        small += [name for name in ("images", "masks") if not 0 <= vars(self)[name] <= 1]
-        if small or self.learning_rate <= 0:
-            name = [*small, "learning_rate"][0]
-            raise InputError(f"{name} = {vars(self)[name]}", "a number in its range", "change it")
+        for name in ("ways", "epochs", "train_batch_size", "held_out", "validation_steps"):
+            if vars(self)[name] < 1:
+                raise InputError(f"{name} = {vars(self)[name]}", "at least 1", "raise it")
+        if not (0 <= self.images <= 1 and 0 <= self.masks <= 1 and self.learning_rate > 0):
+            got = f"images = {self.images}, masks = {self.masks}, learning_rate = {self.learning_rate}"
+            raise InputError(got, "shares in [0, 1] and a rate above 0", "change them")
 
     @property
     def shares(self) -> dict[str, float]:
@@ -326,14 +327,14 @@ class Distillation:
         """Ways to validate on, and how far the teacher itself ends from them with as many steps as the student."""
         path, pipeline = self.out / WAYS_DIR / "held-out.safetensors", self.teacher.pipeline
         settings, ways = self.settings, ways_kept(path)
-        requests = self._requests(HELD_OUT, 2)
+        requests = self._requests(settings.held_out, 2)
         if ways is None:
             path.parent.mkdir(exist_ok=True)
             steps, batch_size = settings.teacher_steps, settings.train_batch_size
             with self.autocast:
                 searched = follow(
                     pipeline,
-                    self._requests(HELD_OUT, 3),
+                    self._requests(settings.held_out, 3),
                     steps,
                     batch_size=batch_size,
                     report=partial(self.report, "schedule"),
