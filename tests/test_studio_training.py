@@ -14,7 +14,8 @@ from PIL import Image
 
 from skindualgen.config import load_train_config
 from skindualgen.contracts import InputError
-from skindualgen.studio.following import POINTS, curves_html, grids, grids_html, read_metrics, runs, stamp
+from skindualgen.report.training import POINTS
+from skindualgen.studio.following import curves_html, grids, grids_html, read_metrics, runs, stamp
 from skindualgen.studio.jobs import Jobs
 from skindualgen.studio.pieces import job_view, log_view
 from skindualgen.studio.recipes import AFRESH, BUILTIN, PRESETS, TrainingRequest, train_arguments

@@ -106,6 +106,7 @@ def test_a_run_folder_is_complete(whole: Path, phantom_data: Path, tiny_v_base: 
         "checkpoints",
         "config.json",
         "metrics.jsonl",
+        "parts.json",
         "samples",
         "tensorboard",
     }
@@ -117,7 +118,7 @@ def test_a_run_folder_is_complete(whole: Path, phantom_data: Path, tiny_v_base: 
     assert all(math.isfinite(value) for row in logged for value in row.values())
     for step in (4, 8):
         with Image.open(whole / "samples" / f"step-{step:07d}.png") as sheet:
-            assert sheet.size == (4 * 68 - 4, 2 * 64)  # four validation prompts: image above outline
+            assert sheet.size == (4 * 68 - 4, 3 * 64)  # four validation prompts: image above outline above mask
     assert list((whole / "tensorboard").glob("events.out.tfevents.*"))
     header = read_header(whole / "adapter")
     assert header["base_sha256"] == load_base(tiny_v_base).sha256

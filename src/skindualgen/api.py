@@ -72,20 +72,20 @@ def train(data: str | Path, out: str | Path, *, config: str | Path | None = None
             ``lora={"rank": 16}``.
 
     Returns:
-        The run folder, for ``SkinDualGenPipeline.from_adapter``.
+        The run folder, for ``SkinDualGenPipeline.from_adapter``; ``report.html`` in it shows how the training went.
 
     Raises:
         InputError: an unknown setting, one out of range, or data that cannot be trained on.
     """
     from skindualgen.config import load_train_config
-    from skindualgen.training.loop import train as run
+    from skindualgen.report.training import train_with_report
 
     overrides: dict[str, Any] = {"data": Path(data), "out": Path(out)}
     for name, value in settings.items():
         overrides |= (
             {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
         )
-    return run(load_train_config(None if config is None else Path(config), overrides))
+    return train_with_report(load_train_config(None if config is None else Path(config), overrides))
 
 
 def generate(

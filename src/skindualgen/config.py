@@ -226,6 +226,9 @@ class TrainConfig(Settings):
     patience: int | None = Field(None, ge=1, description="validations without a better one that end the run early")
     checkpointing_steps: int = Field(250, ge=1, description="steps between checkpoints")
     checkpoints_total_limit: int = Field(2, ge=1, description="checkpoints that are kept, the newest")
+    track: Literal["wandb", "mlflow", "trackio"] | None = Field(
+        None, description="client that the run is shown in besides TensorBoard (extra 'track')"
+    )
     allow_base_mismatch: bool = Field(False, description="start from an init_adapter of another base all the same")
     mask_codec: MaskCodecSettings = MaskCodecSettings()
     lora: LoraSettings = LoraSettings()
@@ -248,8 +251,11 @@ FREE_TO_CHANGE = {
     "cache",
     "checkpointing_steps",
     "checkpoints_total_limit",
+    "track",
 }
 """settings that may differ when a run is resumed: they do not touch the weights (data are held by their hash)"""
+LOCAL = {"out", "data", "cache", "init_adapter", "track"}
+"""settings that are this machine's, and in no record that leaves it"""
 
 
 def load_train_config(file: Path | None, overrides: dict[str, Any]) -> TrainConfig:

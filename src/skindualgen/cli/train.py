@@ -39,6 +39,9 @@ def train(
     cache: Annotated[
         Path | None, typer.Option(help="Folder of encoded pairs, for runs to share.  (default: OUT/cache)")
     ] = None,
+    track: Annotated[
+        str | None, typer.Option(help="wandb, mlflow or trackio: show the run there too (extra 'track').")
+    ] = None,
     allow_base_mismatch: Annotated[
         bool, typer.Option("--allow-base-mismatch", help="Start from an --init-adapter of another base all the same.")
     ] = False,
@@ -56,8 +59,8 @@ def train(
 ) -> None:
     """Adapt a base to image-mask pairs: LoRA and the new layers, one adapter for all three directions.
 
-    Run the same command again to resume. Writes OUT/adapter, best/, metrics.jsonl, samples/, checkpoints/,
-    tensorboard/, cache/. SIGINT and SIGTERM end it after the step, with a checkpoint and exit code 0.
+    Run the same command again to resume. Writes OUT/adapter, report.html, best/, metrics.jsonl, samples/,
+    checkpoints/, tensorboard/, cache/. SIGINT and SIGTERM end it after the step, with a checkpoint and exit code 0.
     Several processes: accelerate launch -m skindualgen train ...
     """
     from rich.console import Console
@@ -77,6 +80,7 @@ def train(
         "mixed_precision": mixed_precision,
         "seed": seed,
         "cache": cache,
+        "track": track,
         "steps": steps,
         "size": size,
         "batch_size": batch_size,
@@ -96,18 +100,18 @@ def train(
 
     with loading():
         from skindualgen.model.bases import hide_loading_bars
-        from skindualgen.training.loop import train as run
+        from skindualgen.report.training import HTML_FILE, train_with_report
         from skindualgen.training.stopping import TrainingStopped
 
         hide_loading_bars()
 
     console = Console()
     try:
-        run(settings, console=console)
+        train_with_report(settings, console=console)
     except TrainingStopped as stop:
         console.print(f"Stopped at step {stop.step}. To go on: {_command()}", soft_wrap=True, highlight=False)
         return
-    console.print(f"Run folder: {settings.out}", soft_wrap=True)
+    console.print(f"Run folder: {settings.out}, page: {settings.out / HTML_FILE}", soft_wrap=True)
 
 
 def _command() -> str:

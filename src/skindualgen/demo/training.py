@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from skindualgen.config import TrainConfig
 from skindualgen.demo.results import Training
 from skindualgen.model.adapter import adapter_folder, read_header
 from skindualgen.training.loop import train
-from skindualgen.training.run_folder import METRICS_FILE
+from skindualgen.training.progress import METRICS_FILE, read_rows
 
 BATCH_SIZE = 8
 LEARNING_RATE = 3e-4
@@ -52,7 +51,7 @@ def train_briefly(
     )
     start = time.perf_counter()
     run = train(config, console=console)
-    rows = [json.loads(line) for line in (run / METRICS_FILE).read_text(encoding="utf-8").splitlines()]
+    rows = read_rows(run / METRICS_FILE)
     return Training(
         pairs=pairs,
         seconds=time.perf_counter() - start,

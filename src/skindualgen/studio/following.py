@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import html
-import json
-import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from skindualgen.data.images import ItemError, load_photograph
 from skindualgen.studio.pictures import JPEG_QUALITY
 from skindualgen.studio.pieces import data_uri, line_chart, note
 from skindualgen.studio.workspace import RUNS_DIR, Workspace
+from skindualgen.training.progress import METRICS_FILE, grids, read_rows
 
-if TYPE_CHECKING:
-    from skindualgen.report.page import Curve
-
-METRICS_FILE, SAMPLES_DIR = "metrics.jsonl", "samples"
 MAX_METRICS_BYTES = 64 << 20
 MAX_GRID_PIXELS = 40_000_000
-POINTS = 400
-"""Points of a curve on the page; more are averaged in groups."""
 EARLIER_GRIDS = 5
-CHARTS: Sequence[tuple[str, Mapping[str, str], str]] = (
-    ("Loss", {"loss": "training", "val_loss": "validation"}, "Loss over steps"),
-    ("Dice of masks read from validation photographs", {"val_dice_read": "validation"}, "Dice over steps"),
-)
-"""Title, name of the number -> name of its curve, and what is said to those who cannot see it."""
 
 
 def runs(workspace: Workspace) -> list[str]:
@@ -55,47 +43,20 @@ def read_metrics(workspace: Workspace, run: str) -> list[dict[str, Any]]:
     path = workspace.path(f"{run}/{METRICS_FILE}")
     if not path.is_file() or path.stat().st_size > MAX_METRICS_BYTES:
         return []
-    rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
-            rows.append(row)
-    return rows
+    return read_rows(path)
 
 
 def curves_html(rows: Sequence[Mapping[str, Any]]) -> str:
     """Charts of the numbers that a run has logged."""
     from skindualgen.report.page import Chart
+    from skindualgen.report.training import CHARTS, curve_of
 
     charts = []
     for title, names, alt in CHARTS:
-        curves = [curve for name, label in names.items() if (curve := _curve(rows, name, label)) is not None]
+        curves = [curve for name, label in names.items() if (curve := curve_of(rows, name, label)) is not None]
         if curves:
             charts.append(line_chart(Chart("step", title, curves), alt=alt))
     return f'<div class="sdg-charts">{"".join(charts)}</div>' if charts else note("No step is logged yet.")
-
-
-def _curve(rows: Sequence[Mapping[str, Any]], name: str, label: str) -> Curve | None:
-    from skindualgen.report.page import Curve
-
-    points = [
-        (row["step"], row[name]) for row in rows if isinstance(row.get(name), int | float) and math.isfinite(row[name])
-    ]
-    size = -(-len(points) // POINTS)
-    groups = [points[start : start + size] for start in range(0, len(points), max(size, 1))]
-    means = [tuple(sum(each) / len(group) for each in zip(*group, strict=True)) for group in groups]
-    return Curve(label, [step for step, _ in means], [value for _, value in means]) if means else None
-
-
-def grids(folder: Path) -> list[Path]:
-    """Pictures of validations, the oldest first."""
-    samples = folder / SAMPLES_DIR
-    if not samples.is_dir() or samples.is_symlink():
-        return []
-    return sorted(path for path in samples.glob("step-*.png") if path.is_file() and not path.is_symlink())
 
 
 def grids_html(workspace: Workspace, run: str) -> str:
@@ -120,8 +81,8 @@ def _figure(path: Path) -> str:
         uri = _picture(path, path.stat().st_mtime_ns)
     except (ItemError, OSError):
         return note(f"The picture of step {step} is being written.")
-    alt = f"Generated pairs at step {step}: photographs, and the same with the outline of their mask"
-    caption = f"Pairs drawn at step {html.escape(step)}; below each, its mask's outline"
+    alt = f"Generated pairs at step {step}: photographs, the same with the outline of their mask, and the mask"
+    caption = f"Pairs drawn at step {html.escape(step)}; below each, its mask's outline and the mask"
     return f'<figure><img src="{uri}" alt="{html.escape(alt)}"><figcaption>{caption}</figcaption></figure>'
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch.utils.tensorboard import SummaryWriter
 
 from skindualgen.codec import codec_record
-from skindualgen.config import TrainConfig
+from skindualgen.config import LOCAL, TrainConfig
 from skindualgen.contracts import PairRecord
 from skindualgen.data.manifest import manifest_sha256, read_metadata
 from skindualgen.data.pairs import read_pairs
@@ -44,15 +44,11 @@ from skindualgen.planning.looks import appearances_of
 from skindualgen.training.batches import Batches
 from skindualgen.training.cache import EncodeOptions, open_cache
 from skindualgen.training.checkpoint import load_newest, save_checkpoint
-from skindualgen.training.run_folder import (
-    CHECKPOINT_DIR,
-    METRICS_FILE,
-    claim_folder,
-    drop_rows_after,
-    run_precision,
-)
+from skindualgen.training.progress import METRICS_FILE, drop_rows_after
+from skindualgen.training.run_folder import CHECKPOINT_DIR, claim_folder, run_precision
 from skindualgen.training.stopping import Best, TrainingStopped, any_process, stop_signals
 from skindualgen.training.throughput import Throughput
+from skindualgen.training.tracking import Tracking, require_client
 from skindualgen.training.trainer import NonFiniteLossError, Trainer
 from skindualgen.training.validate import Validator, validation_records
 
@@ -74,13 +70,15 @@ def train(config: TrainConfig, *, console: Console | None = None, stop_after: in
 
     Returns:
         The run folder: ``adapter/``, ``best/``, ``metrics.jsonl``, ``samples/``, ``checkpoints/``, ``tensorboard/``,
-        ``cache/``, settings.
+        ``cache/``, settings, parts.
 
     Raises:
-        InputError: unusable data, base or settings, a run folder of other settings, or a full disk.
+        InputError: unusable data, base or settings, a run folder of other settings, a tracker that is not installed or
+            does not begin, or a full disk.
         TrainingStopped: told to stop by SIGINT or SIGTERM; a checkpoint is written first.
         NonFiniteLossError: the loss or a gradient stopped being a number; a report of it is in the run folder.
     """
+    require_client(config.track)
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
@@ -146,11 +144,15 @@ class Run:
             TextColumn("{task.fields[note]}"),
             console=self.console,
         )
-        with progress:
+        with ExitStack() as ends:
+            pairs = {"train_pairs": len(self.records), "val_pairs": len(self.val_records)}
+            pairs["step_pairs"] = self._step_pairs()
+            tracking = ends.enter_context(Tracking(config, self.trainer.step, pairs)) if self.main else None
+            ends.enter_context(progress)
             with self.accelerator.main_process_first():  # one process encodes, the others open what it wrote
                 batches, validator = self._open_data(progress)
             with stop_signals() as stopped:
-                self._steps(batches, validator, last, progress, stopped)
+                self._steps(batches, validator, last, progress, stopped, tracking)
         if self.trainer.step >= config.max_train_steps or self._given_up():
             best = config.out / BEST_DIR
             if config.result == "best" and any_process(
@@ -161,6 +163,10 @@ class Run:
                     shutil.copytree(best, config.out / ADAPTER_DIR)
             else:
                 self._save(config.out / ADAPTER_DIR)
+
+    def _step_pairs(self) -> int:
+        config = self.config
+        return config.train_batch_size * config.gradient_accumulation_steps * self.accelerator.num_processes
 
     def _open_data(self, progress: Progress) -> tuple[Batches, Validator]:
         config, trainer = self.config, self.trainer
@@ -191,13 +197,18 @@ class Run:
         validator = Validator(config, trainer.base, self.val_records, options, root, self.accelerator.autocast, report)
         return batches, validator
 
-    def _steps(self, batches: Batches, validator: Validator, last: int, progress: Progress, stopped: list[int]) -> None:
+    def _steps(
+        self,
+        batches: Batches,
+        validator: Validator,
+        last: int,
+        progress: Progress,
+        stopped: list[int],
+        tracking: Tracking | None,
+    ) -> None:
         config, trainer = self.config, self.trainer
-        # What a killed run drew beyond its last checkpoint is hidden, as it is drawn again.
-        writer = SummaryWriter(str(config.out / "tensorboard"), purge_step=trainer.step + 1) if self.main else None
         task = progress.add_task("training", total=config.max_train_steps, completed=trainer.step, note="")
-        pairs = config.train_batch_size * config.gradient_accumulation_steps * self.accelerator.num_processes
-        throughput = Throughput(iter(batches.loader(trainer.step)), pairs, self.accelerator.device)
+        throughput = Throughput(iter(batches.loader(trainer.step)), self._step_pairs(), self.accelerator.device)
         stop = False
         while trainer.step < last and not stop and not self._given_up():
             try:
@@ -210,23 +221,22 @@ class Run:
             step, done = trainer.step, trainer.step == last
             speed = throughput.step_done()
             progress.update(task, completed=step, note=f"loss {row['loss']:.3f}  {throughput.line()}")
+            drawn = None
             if step % config.validation_steps == 0 or step == config.max_train_steps:
+                drawn = validator.path(step)
                 with throughput.paused():
                     row |= self._validate(validator, step)
-            if self.main and (step % LOG_EVERY == 0 or step == config.max_train_steps or "val_loss" in row):
+            if tracking and (step % LOG_EVERY == 0 or drawn):
                 row = {"step": step, "lr": trainer.schedule.get_last_lr()[0]} | speed | row
                 with (config.out / METRICS_FILE).open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
-                for name, value in row.items():
-                    writer.add_scalar(name, value, step)  # type: ignore[union-attr]
+                tracking.log(row, drawn)
             stop = any_process(self.accelerator, bool(stopped))
             if self.joins and (step % config.checkpointing_steps == 0 or done or stop or self._given_up()):
                 state = trainer.state() | {"best": self.best.state()}
                 if self.main:
                     with throughput.paused():
                         save_checkpoint(self.checkpoints, step, state, keep=config.checkpoints_total_limit)
-        if writer:
-            writer.close()
         if self._given_up():
             self.console.print(f"No better {self.best.by} than {self.best.value:.4g} of step {self.best.step}: ended.")
         elif stop and trainer.step < last:
@@ -262,7 +272,7 @@ class Run:
                 return
             recipe = {"base": config.base, "sampling": config.sampling.model_dump(), "steps": trainer.step}
             recipe |= {"train_manifest_sha256": manifest_sha256(self.records), "train_pairs": len(self.records)}
-            settings = config.model_dump(mode="json", exclude={"out", "data", "cache", "init_adapter"})
+            settings = config.model_dump(mode="json", exclude=LOCAL)
             recipe |= {"mask_codec": codec_record(trainer.codec), "mask_classes": dict(trainer.classes)}
             if (head := mask_head_of(model)) is not None:
                 recipe["mask_head"] = head

@@ -1,4 +1,4 @@
-"""The run folder: whose settings it holds, what it has logged."""
+"""The run folder: whose settings it holds."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import Any
 from skindualgen.config import FREE_TO_CHANGE, MaskCodecSettings, TrainConfig, with_current_names
 from skindualgen.contracts import InputError
 from skindualgen.data.mask_classes import LESION_ONLY
-from skindualgen.files import atomic_write_json, atomic_write_text, run_record
+from skindualgen.files import atomic_write_json, run_record
 from skindualgen.hardware import available_devices, training_precision
 from skindualgen.model.adapter import ADAPTER_DIR
 
 CHECKPOINT_DIR = "checkpoints"
-METRICS_FILE = "metrics.jsonl"
 CONFIG_FILE = "config.json"
 
 
@@ -92,18 +91,3 @@ def _recorded(path: Path) -> dict[str, Any]:
         )
     added = {"mask_codec": MaskCodecSettings().model_dump(mode="json"), "mask_classes": dict(LESION_ONLY)}
     return added | recorded
-
-
-def drop_rows_after(path: Path, step: int) -> None:
-    """Remove what a killed run logged beyond its last checkpoint, a line cut short included: it is done again."""
-    if not path.is_file():
-        return
-    lines, kept = path.read_text(encoding="utf-8").splitlines(keepends=True), []
-    for line in lines:
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
-        except ValueError:
-            break
-    if kept != lines:
-        atomic_write_text(path, "".join(kept))

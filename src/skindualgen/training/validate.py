@@ -18,11 +18,13 @@ from skindualgen.codec import codec_record
 from skindualgen.config import TrainConfig
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.pairs import read_pairs
+from skindualgen.files import atomic_write_bytes, png_bytes, png_info
 from skindualgen.model.bases import Base
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.sample.sheet import pair_sheet
 from skindualgen.training.cache import EncodeOptions, PairCache, open_cache
 from skindualgen.training.objective import draw_noise, joint_loss, read_mask, term_means
+from skindualgen.training.progress import SAMPLES_DIR
 
 MAX_PAIRS = 64
 """validation pairs that the loss is measured on"""
@@ -83,7 +85,10 @@ class Validator:
             row = {} if self.cache is None else self._measure(model, self.cache)
             drawn = self._draw(model)
         if write:
-            drawn.save(self._path(step))
+            # the record is what a page takes the pairs apart by
+            record = {"size": self.options.size, "prompts": self.prompts}
+            self.path(step).parent.mkdir(parents=True, exist_ok=True)
+            atomic_write_bytes(self.path(step), png_bytes(drawn, png_info(record)))
         model.train()
         return row
 
@@ -138,12 +143,11 @@ class Validator:
         images, masks = pipeline(
             self.prompts, generator=generators, height=self.options.size, width=self.options.size, return_dict=False
         )
-        return pair_sheet(images, masks, columns=GRID_PAIRS)
+        return pair_sheet(images, masks, columns=GRID_PAIRS, show_masks=True)
 
-    def _path(self, step: int) -> str:
-        folder = self.config.out / "samples"
-        folder.mkdir(parents=True, exist_ok=True)
-        return str(folder / f"step-{step:07d}.png")
+    def path(self, step: int) -> Path:
+        """Where the picture of a step is."""
+        return self.config.out / SAMPLES_DIR / f"step-{step:07d}.png"
 
 
 def _dice(read: Tensor, target: Tensor) -> Tensor:
