@@ -36,6 +36,7 @@ from skindualgen.cli import (
     generate,
     import_data,
     merge,
+    picture,
     plan,
     prepare,
     recipe,
@@ -162,6 +163,7 @@ app.command("plan")(plan.plan)
 app.add_typer(gate.app, name="gate")
 app.command("generate")(generate.generate)
 app.command("segment")(segment.segment)
+app.add_typer(picture.app, name="picture")
 app.command("evaluate")(evaluate.evaluate)
 app.command("benchmark")(benchmark.benchmark)
 app.command("export")(export.export)

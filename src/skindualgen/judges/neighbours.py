@@ -14,11 +14,11 @@ from skindualgen.contracts import InputError
 
 @dataclass(frozen=True)
 class Neighbours:
-    """For each of n pictures its nearest one among others.
+    """For each of n pictures its nearest one, or several, among others.
 
     Attributes:
-        index: [n] positions of the nearest.
-        distance: [n] distances to them, in the unit of the space.
+        index: [n] positions of the nearest; [n, k] of several, the nearest first.
+        distance: [n] or [n, k] distances to them, in the unit of the space.
     """
 
     index: NDArray[np.int64]
@@ -36,6 +36,14 @@ def nearest(
     Raises:
         InputError: no views, or nothing to compare with.
     """
+    few = nearest_few(views, reference, 1, within=within)
+    return Neighbours(few.index[:, 0], few.distance[:, 0])
+
+
+def nearest_few(
+    views: Sequence[NDArray[np.floating]], reference: NDArray[np.floating], count: int, *, within: bool = False
+) -> Neighbours:
+    """Find the ``count`` nearest, or all where there are fewer; arguments and errors as of `nearest`."""
     if not views or len(reference) <= within:
         raise InputError("nothing to compare with", "one view and one other picture or more", "check the folders")
     distances = np.full((len(views[0]), len(reference)), np.inf)  # [n, m]
@@ -43,8 +51,8 @@ def nearest(
         np.minimum(distances, euclidean_distances(view.astype(np.float64), reference.astype(np.float64)), out=distances)
     if within:
         np.fill_diagonal(distances, np.inf)
-    index = distances.argmin(1)
-    return Neighbours(index.astype(np.int64), distances[np.arange(len(index)), index])
+    index = np.argsort(distances, axis=1, kind="stable")[:, : min(count, len(reference) - within)]
+    return Neighbours(index.astype(np.int64), np.take_along_axis(distances, index, axis=1))
 
 
 def distance_to(views: Sequence[NDArray[np.floating]], reference: NDArray[np.floating]) -> NDArray[np.float64]:
