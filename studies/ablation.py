@@ -33,7 +33,7 @@ from skindualgen.judges.features import CachedFeatures, ImageNetFeatures
 from skindualgen.metrics.fidelity import kernel_distance
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.training.loop import train
-from skindualgen.training.run_folder import METRICS_FILE
+from skindualgen.training.progress import METRICS_FILE
 
 ARMS: dict[str, dict[str, Any]] = {
     "default": {},

@@ -43,7 +43,8 @@ from skindualgen.sample.trajectories import follow, follow_batch, step_costs
 from skindualgen.training.batches import seed_of
 from skindualgen.training.checkpoint import load_newest, save_checkpoint
 from skindualgen.training.optimizer import falling_factor
-from skindualgen.training.run_folder import CHECKPOINT_DIR, METRICS_FILE, drop_rows_after
+from skindualgen.training.progress import METRICS_FILE, drop_rows_after
+from skindualgen.training.run_folder import CHECKPOINT_DIR
 from skindualgen.training.stopping import TrainingStopped, stop_signals
 from skindualgen.training.trainer import trains_unfused
 from skindualgen.training.ways import (
