@@ -18,7 +18,7 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\\/"), min_size=
 RECORDS = st.lists(
     st.builds(
         PairRecord,
-        isic_id=TEXT,
+        isic_id=TEXT.filter(str.strip),
         file_name=st.just(""),
         prompt=st.none() | TEXT,
         diagnosis=st.none() | st.sampled_from(["nevus", "melanoma", "Nävus"]),
