@@ -34,7 +34,15 @@ from skindualgen.sample.trajectories import follow_batch
 from skindualgen.training.distill import DistillSettings, distill, step_lengths
 from skindualgen.training.loop import train
 from skindualgen.training.stopping import TrainingStopped
-from skindualgen.training.ways import DIRECTIONS, Teacher, Ways, errors_of, keep_ways, student_steps, ways_kept
+from skindualgen.training.teacher import (
+    DIRECTIONS,
+    Teacher,
+    TeacherTrajectories,
+    errors_of,
+    keep_trajectories,
+    kept_trajectories,
+    student_steps,
+)
 from tiny import tiny_config
 
 pytestmark = pytest.mark.usefixtures("own_threads")
@@ -43,7 +51,7 @@ GIVEN = {"pairs": (False, False), "images": (False, True), "masks": (True, False
 """halves of each direction"""
 SHARES = {"pairs": 1.0, "images": 0.5, "masks": 0.5}
 FEW = {"train_batch_size": 4, "held_out": 4}
-QUICK = DistillSettings(calls=3, teacher_steps=6, ways=8, learning_rate=3e-3, validation_steps=20, **FEW)
+QUICK = DistillSettings(calls=3, teacher_steps=6, trajectories=8, learning_rate=3e-3, validation_steps=20, **FEW)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +81,7 @@ def distilled(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return distill(teacher, tmp_path_factory.mktemp("distilled") / "run", QUICK, max_train_steps=20)
 
 
-def drawn_by(pipe: SkinDualGenPipeline, schedule: list[int], teacher_steps: int = 9) -> dict[str, Ways]:
+def drawn_by(pipe: SkinDualGenPipeline, schedule: list[int], teacher_steps: int = 9) -> dict[str, TeacherTrajectories]:
     teacher = Teacher(pipe, teacher_steps, 4, torch.autocast("cpu", enabled=False))
     return teacher.draw(recorded_requests(None, 4, seed=0), schedule, SHARES, lambda done, total: None)
 
@@ -98,40 +106,42 @@ def test_a_step_of_first_order_is_that_of_ddim(kind: str) -> None:
     torch.testing.assert_close(first_order_step(prediction, noisy, alphas[499], alphas[249], kind), expected)
 
 
-def test_ways_are_the_points_of_the_teachers_own(either: SkinDualGenPipeline) -> None:
+def test_trajectories_are_the_points_of_the_teachers_own(either: SkinDualGenPipeline) -> None:
     schedule = [usual(either, 9)[place] for place in (0, 4, 7)]
-    ways = drawn_by(either, schedule)
+    trajectories = drawn_by(either, schedule)
     whole = follow_batch(either, recorded_requests(None, 4, seed=0), 9)
     for step, place in enumerate([0, 4, 7, 9]):
-        torch.testing.assert_close(ways["pairs"].points[step, :, :4], whole.points[place])
-        torch.testing.assert_close(ways["pairs"].points[step, :, 4:], whole.codes[place])
-    assert ways["pairs"].levels == [(each, each) for each in schedule]
-    assert ways["images"].levels == [(each, 0) for each in schedule]
-    assert [level for level, _ in ways["masks"].levels] == [0, 0]  # two steps, as the adapter reads by default
-    assert {name: len(each) for name, each in ways.items()} == {"pairs": 4, "images": 2, "masks": 2}
+        torch.testing.assert_close(trajectories["pairs"].points[step, :, :4], whole.points[place])
+        torch.testing.assert_close(trajectories["pairs"].points[step, :, 4:], whole.codes[place])
+    assert trajectories["pairs"].levels == [(each, each) for each in schedule]
+    assert trajectories["images"].levels == [(each, 0) for each in schedule]
+    assert [level for level, _ in trajectories["masks"].levels] == [0, 0]  # two steps, as the adapter reads by default
+    assert {name: len(each) for name, each in trajectories.items()} == {"pairs": 4, "images": 2, "masks": 2}
     for name, half in (("images", slice(4, None)), ("masks", slice(4))):  # given: the same at every point
-        given = ways[name].points[:, :, half]
+        given = trajectories[name].points[:, :, half]
         assert (given == given[0]).all() and given.any()
 
 
-def test_ways_come_back_from_their_file(pipe: SkinDualGenPipeline, tmp_path: Path) -> None:
-    assert ways_kept(tmp_path / "ways") is None
-    ways = drawn_by(pipe, usual(pipe, 9)[::3])
-    keep_ways(tmp_path / "ways", ways)
-    kept = ways_kept(tmp_path / "ways")
+def test_trajectories_come_back_from_their_file(pipe: SkinDualGenPipeline, tmp_path: Path) -> None:
+    assert kept_trajectories(tmp_path / "trajectories") is None
+    trajectories = drawn_by(pipe, usual(pipe, 9)[::3])
+    keep_trajectories(tmp_path / "trajectories", trajectories)
+    kept = kept_trajectories(tmp_path / "trajectories")
     assert kept is not None and set(kept) == set(DIRECTIONS)
-    for name in ways:
-        assert torch.equal(kept[name].points, ways[name].points) and torch.equal(kept[name].text, ways[name].text)
-        assert kept[name].levels == ways[name].levels and kept[name].powers == ways[name].powers
+    for name in trajectories:
+        assert torch.equal(kept[name].points, trajectories[name].points) and torch.equal(
+            kept[name].text, trajectories[name].text
+        )
+        assert kept[name].levels == trajectories[name].levels and kept[name].powers == trajectories[name].powers
 
 
 def test_the_student_goes_as_the_pipeline_goes_with_it(distilled: Path) -> None:
     """In all directions: what is trained and validated is what is drawn."""
-    pipe, held_out = quiet_pipeline(distilled), ways_kept(distilled / "ways" / "held-out.safetensors")
+    pipe, held_out = quiet_pipeline(distilled), kept_trajectories(distilled / "trajectories" / "held-out.safetensors")
     assert held_out is not None
     pipe._guidance_scale, pipe._interrupt = 1.0, False  # of a running call
-    for name, ways in held_out.items():
-        some = ways.some([0], torch.device("cpu"))
+    for name, trajectories in held_out.items():
+        some = trajectories.some([0], torch.device("cpu"))
         with torch.no_grad():
             *_, ends = student_steps(pipe.unet, some, [4, 4], pipe.scheduler.config.prediction_type)
             first = some.points[0].split(4, dim=1)
@@ -234,7 +244,7 @@ def test_other_ways_to_ask_are_refused_too(distilled: Path, tiny_adapter: Path, 
 
 
 def test_an_interrupted_run_ends_as_a_whole_one(pipe: SkinDualGenPipeline, tiny_adapter: Path, tmp_path: Path) -> None:
-    settings = DistillSettings(calls=2, teacher_steps=4, ways=4, epochs=2, validation_steps=2, **FEW)
+    settings = DistillSettings(calls=2, teacher_steps=4, trajectories=4, epochs=2, validation_steps=2, **FEW)
     whole = distill(tiny_adapter, tmp_path / "whole", settings, max_train_steps=5)
 
     def stop(line: str) -> None:
@@ -250,7 +260,7 @@ def test_an_interrupted_run_ends_as_a_whole_one(pipe: SkinDualGenPipeline, tiny_
     assert [{k: v for k, v in row.items() if k not in lasting} for row in rows_of(parts)] == [
         {k: v for k, v in row.items() if k not in lasting} for row in rows_of(whole)
     ]
-    assert len(list((parts / "ways").glob("part-*"))) == 1  # of two that were drawn
+    assert len(list((parts / "trajectories").glob("part-*"))) == 1  # of two that were drawn
     before = (parts / "adapter" / WEIGHTS_FILE).stat().st_mtime_ns
     distill(tiny_adapter, parts, settings, max_train_steps=5)
     assert (parts / "adapter" / WEIGHTS_FILE).stat().st_mtime_ns == before
@@ -262,10 +272,10 @@ def test_an_interrupted_run_ends_as_a_whole_one(pipe: SkinDualGenPipeline, tiny_
 
 def test_steps_count_by_how_far_the_teacher_goes() -> None:
     points = torch.tensor([0.0, 2.0, 3.0]).view(3, 1, 1, 1, 1) * torch.tensor([1.0, 10.0]).view(1, 1, 2, 1, 1)
-    ways = Ways(points, torch.zeros(1), [(9, 9), (5, 5)], [(0.1, 0.1), (0.5, 0.5), (1.0, 1.0)])
-    assert step_lengths(ways, (1, 1)) == [[2.0, 20.0], [1.0, 10.0]]
+    trajectories = TeacherTrajectories(points, torch.zeros(1), [(9, 9), (5, 5)], [(0.1, 0.1), (0.5, 0.5), (1.0, 1.0)])
+    assert step_lengths(trajectories, (1, 1)) == [[2.0, 20.0], [1.0, 10.0]]
     ends = points[-1] + torch.tensor([3.0, 0.0]).view(1, 2, 1, 1)
-    assert errors_of(ends, ways, (1, 1)) == {"image": 1.0, "mask": 0.0}
+    assert errors_of(ends, trajectories, (1, 1)) == {"image": 1.0, "mask": 0.0}
 
 
 def test_a_higher_rank_does_the_same(tiny_adapter: Path, tiny_base: Path, tmp_path: Path) -> None:
@@ -278,7 +288,7 @@ def test_a_higher_rank_does_the_same(tiny_adapter: Path, tiny_base: Path, tmp_pa
         torch.testing.assert_close(one, other)
     with pytest.raises(InputError, match="rank 2 for an adapter of rank 6"):
         raise_rank(model, 2, seed=0)
-    settings = DistillSettings(calls=2, teacher_steps=3, ways=2, rank=6, **FEW)
+    settings = DistillSettings(calls=2, teacher_steps=3, trajectories=2, rank=6, **FEW)
     run = distill(tiny_adapter, tmp_path / "run", settings, max_train_steps=1)
     assert json.loads((run / "adapter" / "adapter_config.json").read_text())["r"] == 6
     call(quiet_pipeline(run), num_inference_steps=2)
@@ -290,7 +300,20 @@ def command(*arguments: object) -> Any:
 
 def test_the_command_takes_prompts_of_a_file(tiny_adapter: Path, tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("a dermoscopic image of a nevus\na dermoscopic image of a melanoma\n")
-    quick = ["--calls", 2, "--teacher-steps", 3, "--ways", 2, "--train-batch-size", 2, "--rank", 2, "--device", "cpu"]
+    quick = [
+        "--calls",
+        2,
+        "--teacher-steps",
+        3,
+        "--trajectories",
+        2,
+        "--train-batch-size",
+        2,
+        "--rank",
+        2,
+        "--device",
+        "cpu",
+    ]
     quick += ["--max-train-steps", 2, "--prompts", tmp_path / "prompts.txt"]
     done = command("--adapter", tiny_adapter, "--out", tmp_path / "run", *quick)
     assert done.exit_code == 0, done.output

@@ -36,7 +36,7 @@ def distill(
     teacher_steps: Annotated[
         int | None, typer.Option(min=3, help="Guided steps of the teacher.  (default: the preset's)")
     ] = None,
-    ways: Annotated[
+    trajectories: Annotated[
         int | None, typer.Option(min=1, help="Pairs of the teacher kept at a time.  (default: the preset's)")
     ] = None,
     train_batch_size: Annotated[
@@ -72,7 +72,7 @@ def distill(
     given: dict[str, Any] = {
         "calls": calls,
         "teacher_steps": teacher_steps,
-        "ways": ways,
+        "trajectories": trajectories,
         "train_batch_size": train_batch_size,
         "learning_rate": learning_rate,
         "rank": rank,

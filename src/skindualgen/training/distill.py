@@ -46,19 +46,19 @@ from skindualgen.training.optimizer import falling_factor
 from skindualgen.training.progress import METRICS_FILE, drop_rows_after
 from skindualgen.training.run_folder import CHECKPOINT_DIR
 from skindualgen.training.stopping import TrainingStopped, stop_signals
-from skindualgen.training.trainer import trains_unfused
-from skindualgen.training.ways import (
+from skindualgen.training.teacher import (
     DIRECTIONS,
     PAIRS,
     Teacher,
-    Ways,
+    TeacherTrajectories,
     errors_of,
-    keep_ways,
+    keep_trajectories,
+    kept_trajectories,
     student_steps,
-    ways_kept,
 )
+from skindualgen.training.trainer import trains_unfused
 
-SETTINGS_FILE, WORK_DIR, WAYS_DIR = "distill.json", "work", "ways"
+SETTINGS_FILE, WORK_DIR, TRAJECTORIES_DIR = "distill.json", "work", "trajectories"
 WARM_UP = 20
 """optimiser steps until the rate is at its peak"""
 
@@ -69,13 +69,14 @@ class DistillSettings:
 
     Args:
         calls: steps of the student, each a single pass.
-        teacher_steps: guided steps of the teacher's ways.
-        ways: pairs that are followed at a time; each such part is learnt from ``epochs`` times, then another is drawn.
+        teacher_steps: guided steps of the teacher's trajectories.
+        trajectories: pairs that are followed at a time; each such part is learnt from ``epochs`` times, then another
+            is drawn.
         epochs: see there.
-        train_batch_size: ways of an optimiser step, which goes all of their student's steps.
+        train_batch_size: trajectories of an optimiser step, which goes all of their student's steps.
         learning_rate: AdamW's, at its peak.
         rank: of the student's LoRA, at least the teacher's, which it is if not given.
-        images, masks: ways from given masks, and of masks that are read, for each of a pair, in [0, 1].
+        images, masks: trajectories from given masks, and of masks that are read, for each of a pair, in [0, 1].
         gradient_checkpointing: less memory, about a third more time.
         held_out: pairs that are searched for the schedule, and as many others that the student is validated on.
         validation_steps: optimiser steps between validations, at each of which a checkpoint is written.
@@ -84,7 +85,7 @@ class DistillSettings:
 
     calls: int = 4
     teacher_steps: int = 20
-    ways: int = 64
+    trajectories: int = 64
     epochs: int = 8
     train_batch_size: int = 8
     learning_rate: float = 5e-4
@@ -100,7 +101,7 @@ class DistillSettings:
         if not 2 <= self.calls < self.teacher_steps:
             got = f"{self.calls} calls of a student and {self.teacher_steps} steps of its teacher"
             raise InputError(got, "at least 2, and more of the teacher", "change the numbers")
-        for name in ("ways", "epochs", "train_batch_size", "held_out", "validation_steps"):
+        for name in ("trajectories", "epochs", "train_batch_size", "held_out", "validation_steps"):
             if vars(self)[name] < 1:
                 raise InputError(f"{name} = {vars(self)[name]}", "at least 1", "raise it")
         if not (0 <= self.images <= 1 and 0 <= self.masks <= 1 and self.learning_rate > 0):
@@ -117,7 +118,7 @@ PRESETS: dict[str, tuple[DistillSettings, dict[str, Any]]] = {
     "micro": (DistillSettings(), {"minutes": 90}),
     "sd2": (
         DistillSettings(
-            ways=256,
+            trajectories=256,
             learning_rate=1e-4,
             rank=64,
             gradient_checkpointing=True,
@@ -144,8 +145,9 @@ def distill(
 ) -> Path:
     """Distil an adapter. Run the same again to resume; a longer run goes on from where a shorter one has ended.
 
-    The student begins as its teacher, and is held to the points of the teacher's guided ways by L1, relative to how far
-    the teacher goes in each step (SFD: Zhou et al. 2024, arXiv 2409.19681). Prompts and noise are all it learns from.
+    The student begins as its teacher, and is held to the points of the teacher's guided trajectories by L1,
+    relative to how far the teacher goes in each step (SFD: Zhou et al. 2024, arXiv 2409.19681). Prompts and noise
+    are all it learns from.
 
     Args:
         adapter: the teacher: "builtin", a run folder or an adapter folder.
@@ -217,7 +219,7 @@ class Distillation:
             self.parameters, lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
         )
         self.step, self.started = 0, time.monotonic()
-        self.chunk: tuple[int, dict[str, Ways]] | None = None
+        self.chunk: tuple[int, dict[str, TeacherTrajectories]] | None = None
 
     def _student(self) -> PeftModel:
         settings = self.settings
@@ -284,22 +286,22 @@ class Distillation:
     def _train_step(self) -> float:
         settings, total = self.settings, 0.0
         draws = torch.Generator().manual_seed(seed_of(settings.seed, 0, self.step))
-        chunk = self._chunk(self.step * settings.train_batch_size // (settings.ways * settings.epochs))
+        chunk = self._chunk(self.step * settings.train_batch_size // (settings.trajectories * settings.epochs))
         weights = torch.tensor([settings.shares[name] for name in chunk])
-        ways = list(chunk.values())[int(torch.multinomial(weights, 1, generator=draws))]
-        chosen = torch.randperm(len(ways), generator=draws)[: settings.train_batch_size]
-        batch, lengths = ways.some(chosen, self.device), step_lengths(ways, self.channels)
+        trajectories = list(chunk.values())[int(torch.multinomial(weights, 1, generator=draws))]
+        chosen = torch.randperm(len(trajectories), generator=draws)[: settings.train_batch_size]
+        batch, lengths = trajectories.some(chosen, self.device), step_lengths(trajectories, self.channels)
         steps = student_steps(self.model, batch, self.channels, self.prediction_type)
-        for step in range(len(ways.levels)):
+        for step in range(len(trajectories.levels)):
             with self.autocast:
                 halves = next(steps)
             targets = batch.points[step + 1].split(list(self.channels), dim=1)
             losses = [
                 (half - target).abs().mean() / lengths[step][place]
                 for place, (half, target) in enumerate(zip(halves, targets, strict=True))
-                if ways.moves(step, place)
+                if trajectories.moves(step, place)
             ]
-            loss = torch.stack(losses).mean() / len(ways.levels)
+            loss = torch.stack(losses).mean() / len(trajectories.levels)
             loss.backward()
             total += loss.item()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
@@ -310,26 +312,28 @@ class Distillation:
         self.optimizer.zero_grad()
         return total
 
-    def _chunk(self, number: int) -> dict[str, Ways]:
-        """The part of the teacher's ways that is learnt from now; drawn where no interrupted run has left it."""
+    def _chunk(self, number: int) -> dict[str, TeacherTrajectories]:
+        """Those of the teacher that are learnt from now; drawn where no interrupted run has left them."""
         if self.chunk is None or self.chunk[0] != number:
-            path = self.out / WAYS_DIR / f"part-{number:04d}.safetensors"
-            ways = ways_kept(path)
-            if ways is None:
+            path = self.out / TRAJECTORIES_DIR / f"part-{number:04d}.safetensors"
+            trajectories = kept_trajectories(path)
+            if trajectories is None:
                 for earlier in path.parent.glob("part-*"):
                     earlier.unlink()
-                requests = self._requests(self.settings.ways, 1, number)
-                ways = self.teacher.draw(requests, self.schedule, self.settings.shares, partial(self.report, "teacher"))
-                keep_ways(path, ways)
-            self.chunk = number, ways
+                requests = self._requests(self.settings.trajectories, 1, number)
+                trajectories = self.teacher.draw(
+                    requests, self.schedule, self.settings.shares, partial(self.report, "teacher")
+                )
+                keep_trajectories(path, trajectories)
+            self.chunk = number, trajectories
         return self.chunk[1]
 
-    def _held_out(self) -> tuple[dict[str, Ways], dict[str, float]]:
-        """Ways to validate on, and how far the teacher itself ends from them with as many steps as the student."""
-        path, pipeline = self.out / WAYS_DIR / "held-out.safetensors", self.teacher.pipeline
-        settings, ways = self.settings, ways_kept(path)
+    def _held_out(self) -> tuple[dict[str, TeacherTrajectories], dict[str, float]]:
+        """Those to validate on, and how far the teacher itself ends from them in as many steps as the student."""
+        path, pipeline = self.out / TRAJECTORIES_DIR / "held-out.safetensors", self.teacher.pipeline
+        settings, trajectories = self.settings, kept_trajectories(path)
         requests = self._requests(settings.held_out, 2)
-        if ways is None:
+        if trajectories is None:
             path.parent.mkdir(exist_ok=True)
             steps, batch_size = settings.teacher_steps, settings.train_batch_size
             with self.autocast:
@@ -342,27 +346,29 @@ class Distillation:
                 )
             places = cheapest_path(step_costs(searched, pipeline.scheduler), settings.calls)
             schedule = [searched.timesteps[place] for place in places]
-            ways = self.teacher.draw(requests, schedule, settings.shares, partial(self.report, "held out"))
-            keep_ways(path, ways)
-        self.schedule = [image for image, _ in ways[PAIRS].levels]
+            trajectories = self.teacher.draw(requests, schedule, settings.shares, partial(self.report, "held out"))
+            keep_trajectories(path, trajectories)
+        self.schedule = [image for image, _ in trajectories[PAIRS].levels]
         few = SkinDualGenPipeline.from_pipe(pipeline, schedules={str(len(self.schedule)): self.schedule})
         few.set_progress_bar_config(disable=True)
         with self.autocast:
             way = follow_batch(few, requests, len(self.schedule))
-        return ways, errors_of(torch.cat([way.points[-1], way.codes[-1]], dim=1), ways[PAIRS], self.channels)
+        return trajectories, errors_of(
+            torch.cat([way.points[-1], way.codes[-1]], dim=1), trajectories[PAIRS], self.channels
+        )
 
     @torch.no_grad()
-    def _validate(self, held_out: dict[str, Ways], own: dict[str, float], loss: float) -> None:
-        """How far the student ends from the teacher's ways that it does not learn from."""
+    def _validate(self, held_out: dict[str, TeacherTrajectories], own: dict[str, float], loss: float) -> None:
+        """How far the student ends from the teacher's trajectories that it does not learn from."""
         row: dict[str, float] = {"step": self.step, "minutes": self.elapsed / 60, "loss": loss}
-        for name, ways in held_out.items():
+        for name, trajectories in held_out.items():
             ends = []
-            for places in torch.arange(len(ways)).split(self.settings.train_batch_size):
-                some = ways.some(places, self.device)
+            for places in torch.arange(len(trajectories)).split(self.settings.train_batch_size):
+                some = trajectories.some(places, self.device)
                 with self.autocast:
                     *_, end = student_steps(self.model, some, self.channels, self.prediction_type)
                 ends.append(torch.cat(end, dim=1).cpu())
-            errors = errors_of(torch.cat(ends), ways, self.channels)
+            errors = errors_of(torch.cat(ends), trajectories, self.channels)
             row |= {f"{name}_{half}": error for half, error in errors.items()}
         row |= {f"teacher_{half}": error for half, error in own.items()}
         with (self.out / METRICS_FILE).open("a", encoding="utf-8") as file:
@@ -410,7 +416,7 @@ class Distillation:
         return requests_from_prompts([(row.prompt, row.labels) for row in rows], count, seed)
 
 
-def step_lengths(ways: Ways, channels: tuple[int, int]) -> list[list[float]]:
+def step_lengths(trajectories: TeacherTrajectories, channels: tuple[int, int]) -> list[list[float]]:
     """Mean distance, in L1 of each element, that the teacher's image and mask go in each step."""
-    halves = ways.points.diff(dim=0).abs().split(list(channels), dim=2)
+    halves = trajectories.points.diff(dim=0).abs().split(list(channels), dim=2)
     return torch.stack([half.flatten(1).mean(dim=1) for half in halves], dim=1).tolist()

@@ -1,4 +1,4 @@
-"""What a distilled adapter learns from: a teacher's ways at the few points that the student is to step between."""
+"""What a distilled adapter learns from: a teacher's trajectories at the few points that the student steps between."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ HALVES = ("image", "mask")
 
 
 @dataclass(frozen=True)
-class Ways:
-    """Ways of one direction at the n + 1 points that n steps of a student lead between.
+class TeacherTrajectories:
+    """TeacherTrajectories of one direction at the n + 1 points that n steps of a student lead between.
 
     Attributes:
         points: [n + 1, b, c + m, h/8, w/8], image and mask half from noise to clean; a given half is the same in all.
@@ -53,14 +53,14 @@ class Ways:
         """Whether a half is on its way in a step, and does not wait or stay as given."""
         return self.powers[step][half] != self.powers[step + 1][half]
 
-    def some(self, places: Sequence[int] | Tensor, device: torch.device) -> Ways:
+    def some(self, places: Sequence[int] | Tensor, device: torch.device) -> TeacherTrajectories:
         """Those at ``places`` of the batch."""
         places = torch.as_tensor(places)
         return replace(self, points=self.points[:, places].to(device), text=self.text[places].to(device))
 
 
 def student_steps(
-    model: nn.Module, ways: Ways, channels: Sequence[int], prediction_type: str
+    model: nn.Module, trajectories: TeacherTrajectories, channels: Sequence[int], prediction_type: str
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Go from the first point to the end with a student, as the pipeline goes with a distilled adapter.
 
@@ -69,21 +69,21 @@ def student_steps(
 
     Args:
         model: joint UNet.
-        ways: on the model's device.
+        trajectories: on the model's device.
         channels: of image and mask half.
         prediction_type: of the image half.
 
     Yields:
         Both halves [b, c, h/8, w/8] and [b, m, h/8, w/8] after each of the n steps.
     """
-    image, codes = ways.points[0].split(list(channels), dim=1)
-    for step, levels in enumerate(ways.levels):
-        t_image, t_mask = (torch.full((len(ways),), level, device=image.device) for level in levels)
-        predictions = joint_prediction(model, image, codes, t_image, t_mask, ways.text)
-        here, there = (image.new_tensor(powers) for powers in ways.powers[step : step + 2])
+    image, codes = trajectories.points[0].split(list(channels), dim=1)
+    for step, levels in enumerate(trajectories.levels):
+        t_image, t_mask = (torch.full((len(trajectories),), level, device=image.device) for level in levels)
+        predictions = joint_prediction(model, image, codes, t_image, t_mask, trajectories.text)
+        here, there = (image.new_tensor(powers) for powers in trajectories.powers[step : step + 2])
         image, codes = (
             first_order_step(prediction.float(), half, here[place], there[place], kind)
-            if ways.moves(step, place)
+            if trajectories.moves(step, place)
             else half
             for place, (prediction, half, kind) in enumerate(
                 zip(predictions, (image, codes), (prediction_type, "v_prediction"), strict=True)
@@ -94,11 +94,11 @@ def student_steps(
 
 
 class Teacher:
-    """Draws the ways of an adapter in many guided steps, and keeps the points that a student's steps lead between.
+    """Draws trajectories of an adapter in many guided steps, and keeps the points that a student's steps lead between.
 
     Args:
         pipeline: of the adapter.
-        steps: of the ways, in the scheduler's usual spacing.
+        steps: of the trajectories, in the scheduler's usual spacing.
         autocast: makes the context in which the networks are called.
     """
 
@@ -118,8 +118,8 @@ class Teacher:
 
     def draw(
         self, requests: Sequence[PairRequest], schedule: Sequence[int], shares: dict[str, float], report: Report
-    ) -> dict[str, Ways]:
-        """Ways of each direction for the same prompts, from the noise of their seeds.
+    ) -> dict[str, TeacherTrajectories]:
+        """TeacherTrajectories of each direction for the same prompts, from the noise of their seeds.
 
         The masks that images are drawn for, and the pictures that masks are read from, are those of the first pairs: no
         photograph is needed.
@@ -127,10 +127,10 @@ class Teacher:
         Args:
             requests: of pairs.
             schedule: timesteps of the student, some of the teacher's own.
-            shares: of ways in each direction, those of the pairs being all.
+            shares: of trajectories in each direction, those of the pairs being all.
             report: called with the pairs done and all.
         """
-        drawn: dict[str, list[Ways]] = {direction: [] for direction in DIRECTIONS}
+        drawn: dict[str, list[TeacherTrajectories]] = {direction: [] for direction in DIRECTIONS}
         for start in range(0, len(requests), self._batch_size):
             batch = requests[start : start + self._batch_size]
             pairs = self._follow(PAIRS, batch, schedule)
@@ -142,11 +142,11 @@ class Teacher:
                         self._given(direction, batch[:count], [end[:count] for end in ends], schedule)
                     )
             report(start + len(batch), len(requests))
-        return {direction: _joined(ways) for direction, ways in drawn.items() if ways}
+        return {direction: _joined(trajectories) for direction, trajectories in drawn.items() if trajectories}
 
     def _given(
         self, direction: str, batch: Sequence[PairRequest], ends: Sequence[Tensor], schedule: Sequence[int]
-    ) -> Ways:
+    ) -> TeacherTrajectories:
         latents, codes = ends
         pipe = self.pipeline
         if direction == IMAGES:
@@ -159,7 +159,7 @@ class Teacher:
 
     def _follow(
         self, direction: str, batch: Sequence[PairRequest], schedule: Sequence[int] | int, **given: Any
-    ) -> Ways:
+    ) -> TeacherTrajectories:
         pipe = self.pipeline
         with self._autocast:
             way = follow_batch(pipe, batch, schedule if isinstance(schedule, int) else self.steps, **given)
@@ -176,16 +176,16 @@ class Teacher:
             [float(alphas[each[half]]) if start else 1.0 for each in levels] + [1.0]
             for half, start in enumerate(starts)
         )
-        return Ways(points, text, levels, list(zip(image, mask, strict=True)))
+        return TeacherTrajectories(points, text, levels, list(zip(image, mask, strict=True)))
 
 
-def ways_kept(path: Path) -> dict[str, Ways] | None:
-    """Ways by direction as `keep_ways` has written them, or None."""
+def kept_trajectories(path: Path) -> dict[str, TeacherTrajectories] | None:
+    """TeacherTrajectories by direction as `keep_trajectories` has written them, or None."""
     if not path.is_file():
         return None
     tensors = load_file(path)
     return {
-        name: Ways(
+        name: TeacherTrajectories(
             tensors[f"{name}.points"],
             tensors[f"{name}.text"],
             [tuple(each) for each in told["levels"]],
@@ -195,20 +195,22 @@ def ways_kept(path: Path) -> dict[str, Ways] | None:
     }
 
 
-def keep_ways(path: Path, ways: dict[str, Ways]) -> None:
-    """Write ways by direction, entirely or not at all."""
-    tensors = {f"{name}.points": each.points.contiguous() for name, each in ways.items()}
-    tensors |= {f"{name}.text": each.text.contiguous() for name, each in ways.items()}
+def keep_trajectories(path: Path, trajectories: dict[str, TeacherTrajectories]) -> None:
+    """Write trajectories by direction, entirely or not at all."""
+    tensors = {f"{name}.points": each.points.contiguous() for name, each in trajectories.items()}
+    tensors |= {f"{name}.text": each.text.contiguous() for name, each in trajectories.items()}
     with atomic_path(path) as temporary:
         save_tensors(
-            temporary, tensors, {n: {"levels": each.levels, "powers": each.powers} for n, each in ways.items()}
+            temporary, tensors, {n: {"levels": each.levels, "powers": each.powers} for n, each in trajectories.items()}
         )
 
 
-def errors_of(ends: Tensor, ways: Ways, channels: Sequence[int]) -> dict[str, float]:
-    """Mean relative L2 distance of ends [b, c + m, h/8, w/8] from those of ways, for each half that was drawn."""
-    halves = zip(HALVES, ends.split(list(channels), 1), ways.points[-1].split(list(channels), 1), strict=True)
-    moved = [any(ways.moves(step, half) for step in range(len(ways.levels))) for half in range(len(HALVES))]
+def errors_of(ends: Tensor, trajectories: TeacherTrajectories, channels: Sequence[int]) -> dict[str, float]:
+    """Mean relative L2 distance of ends [b, c + m, h/8, w/8] from the trajectories', of each half that was drawn."""
+    halves = zip(HALVES, ends.split(list(channels), 1), trajectories.points[-1].split(list(channels), 1), strict=True)
+    moved = [
+        any(trajectories.moves(step, half) for step in range(len(trajectories.levels))) for half in range(len(HALVES))
+    ]
     return {
         name: float(relative_errors(end, target).mean())
         for (name, end, target), drawn in zip(halves, moved, strict=True)
@@ -216,6 +218,9 @@ def errors_of(ends: Tensor, ways: Ways, channels: Sequence[int]) -> dict[str, fl
     }
 
 
-def _joined(ways: Sequence[Ways]) -> Ways:
-    points, text = torch.cat([each.points for each in ways], dim=1), torch.cat([each.text for each in ways])
-    return replace(ways[0], points=points, text=text)
+def _joined(trajectories: Sequence[TeacherTrajectories]) -> TeacherTrajectories:
+    points, text = (
+        torch.cat([each.points for each in trajectories], dim=1),
+        torch.cat([each.text for each in trajectories]),
+    )
+    return replace(trajectories[0], points=points, text=text)
