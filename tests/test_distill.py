@@ -31,7 +31,8 @@ from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.sample.schedule_search import recorded_requests, search_schedules
 from skindualgen.sample.segmentation import segment_folder
 from skindualgen.sample.trajectories import follow_batch
-from skindualgen.training.distill import DistillSettings, distill, step_lengths
+from skindualgen.training.distill import distill, step_lengths
+from skindualgen.training.distill_settings import DistillSettings
 from skindualgen.training.loop import train
 from skindualgen.training.stopping import TrainingStopped
 from skindualgen.training.teacher import (

@@ -62,8 +62,8 @@ def distill(
         from skindualgen.hardware import available_devices
         from skindualgen.model.adapter import adapter_folder, read_header
         from skindualgen.model.bases import hide_loading_bars
-        from skindualgen.training.distill import PRESETS
         from skindualgen.training.distill import distill as run
+        from skindualgen.training.distill_settings import PRESETS
         from skindualgen.training.stopping import TrainingStopped
 
         hide_loading_bars()

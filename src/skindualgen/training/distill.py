@@ -6,7 +6,6 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,12 +41,12 @@ from skindualgen.sample.schedule_search import cheapest_path, recorded_requests
 from skindualgen.sample.trajectories import follow, follow_batch, step_costs
 from skindualgen.training.batches import seed_of
 from skindualgen.training.checkpoint import load_newest, save_checkpoint
+from skindualgen.training.distill_settings import DistillSettings
 from skindualgen.training.optimizer import falling_factor
 from skindualgen.training.progress import METRICS_FILE, drop_rows_after
 from skindualgen.training.run_folder import CHECKPOINT_DIR
 from skindualgen.training.stopping import TrainingStopped, stop_signals
 from skindualgen.training.teacher import (
-    DIRECTIONS,
     PAIRS,
     Teacher,
     TeacherTrajectories,
@@ -61,73 +60,6 @@ from skindualgen.training.trainer import trains_unfused
 SETTINGS_FILE, WORK_DIR, TRAJECTORIES_DIR = "distill.json", "work", "trajectories"
 WARM_UP = 20
 """optimiser steps until the rate is at its peak"""
-
-
-@dataclass(frozen=True)
-class DistillSettings:
-    """What decides a distilled adapter, beside its teacher and for how long it learns.
-
-    Args:
-        calls: steps of the student, each a single pass.
-        teacher_steps: guided steps of the teacher's trajectories.
-        trajectories: pairs that are followed at a time; each such part is learnt from ``epochs`` times, then another
-            is drawn.
-        epochs: see there.
-        train_batch_size: trajectories of an optimiser step, which goes all of their student's steps.
-        learning_rate: AdamW's, at its peak.
-        rank: of the student's LoRA, at least the teacher's, which it is if not given.
-        images, masks: trajectories from given masks, and of masks that are read, for each of a pair, in [0, 1].
-        gradient_checkpointing: less memory, about a third more time.
-        held_out: pairs that are searched for the schedule, and as many others that the student is validated on.
-        validation_steps: optimiser steps between validations, at each of which a checkpoint is written.
-        seed: of all that is drawn.
-    """
-
-    calls: int = 4
-    teacher_steps: int = 20
-    trajectories: int = 64
-    epochs: int = 8
-    train_batch_size: int = 8
-    learning_rate: float = 5e-4
-    rank: int | None = None
-    images: float = 0.25
-    masks: float = 0.125
-    gradient_checkpointing: bool = False
-    held_out: int = 16
-    validation_steps: int = 25
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 2 <= self.calls < self.teacher_steps:
-            got = f"{self.calls} calls of a student and {self.teacher_steps} steps of its teacher"
-            raise InputError(got, "at least 2, and more of the teacher", "change the numbers")
-        for name in ("trajectories", "epochs", "train_batch_size", "held_out", "validation_steps"):
-            if vars(self)[name] < 1:
-                raise InputError(f"{name} = {vars(self)[name]}", "at least 1", "raise it")
-        if not (0 <= self.images <= 1 and 0 <= self.masks <= 1 and self.learning_rate > 0):
-            got = f"images = {self.images}, masks = {self.masks}, learning_rate = {self.learning_rate}"
-            raise InputError(got, "shares in [0, 1] and a rate above 0", "change them")
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """Of the directions, the pairs being 1."""
-        return dict(zip(DIRECTIONS, (1.0, self.images, self.masks), strict=True))
-
-
-PRESETS: dict[str, tuple[DistillSettings, dict[str, Any]]] = {
-    "micro": (DistillSettings(), {"minutes": 90}),
-    "sd2": (
-        DistillSettings(
-            trajectories=256,
-            learning_rate=1e-4,
-            rank=64,
-            gradient_checkpointing=True,
-            validation_steps=100,
-        ),
-        {"max_train_steps": 4000},
-    ),
-}
-"""Settings and length for the micro base on two cores, and for Stable Diffusion 2 on one GPU."""
 
 
 def distill(
@@ -152,7 +84,7 @@ def distill(
     Args:
         adapter: the teacher: "builtin", a run folder or an adapter folder.
         out: run folder, in which ``adapter`` is written at the end.
-        settings: of the student; ``PRESETS`` has some.
+        settings: of the student; ``distill_settings.PRESETS`` has some.
         base: the teacher's; as recorded in the adapter if not given.
         prompts: file of prompts to learn from; as the adapter's training pairs were told if not given.
         minutes, max_train_steps: when it ends, whichever comes first; one is needed. The rate falls towards it.
@@ -220,6 +152,8 @@ class Distillation:
         )
         self.step, self.started = 0, time.monotonic()
         self.chunk: tuple[int, dict[str, TeacherTrajectories]] | None = None
+        self.lengths: dict[str, list[list[float]]] = {}
+        """`step_lengths` of the chunk"""
 
     def _student(self) -> PeftModel:
         settings = self.settings
@@ -288,9 +222,10 @@ class Distillation:
         draws = torch.Generator().manual_seed(seed_of(settings.seed, 0, self.step))
         chunk = self._chunk(self.step * settings.train_batch_size // (settings.trajectories * settings.epochs))
         weights = torch.tensor([settings.shares[name] for name in chunk])
-        trajectories = list(chunk.values())[int(torch.multinomial(weights, 1, generator=draws))]
+        direction = list(chunk)[int(torch.multinomial(weights, 1, generator=draws))]
+        trajectories, lengths = chunk[direction], self.lengths[direction]
         chosen = torch.randperm(len(trajectories), generator=draws)[: settings.train_batch_size]
-        batch, lengths = trajectories.some(chosen, self.device), step_lengths(trajectories, self.channels)
+        batch = trajectories.some(chosen, self.device)
         steps = student_steps(self.model, batch, self.channels, self.prediction_type)
         for step in range(len(trajectories.levels)):
             with self.autocast:
@@ -326,6 +261,7 @@ class Distillation:
                 )
                 keep_trajectories(path, trajectories)
             self.chunk = number, trajectories
+            self.lengths = {name: step_lengths(each, self.channels) for name, each in trajectories.items()}
         return self.chunk[1]
 
     def _held_out(self) -> tuple[dict[str, TeacherTrajectories], dict[str, float]]:
