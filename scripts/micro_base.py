@@ -39,6 +39,7 @@ from micro_latents import Batches, cached_latents, device_latents, whole_latents
 from micro_looks import described_captions, load_masks, looks_by_diagnosis, view_appearances
 from micro_model import KEPT, LOWEST, STATE_FILE, Base
 from micro_nets import LEARNING_RATE, learning_rate
+from micro_perceptual import PictureLoss
 from micro_samples import Measure
 from micro_text import learn_to_read
 from skindualgen.model.autoencoder import PatchAutoencoder
@@ -76,6 +77,9 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--init", type=Path, help="base folder to start from where --work holds no state")
     parser.add_argument("--measure-every", type=int, default=100_000, help="samples between measures on val")
     parser.add_argument("--rate", type=float, help="peak learning rate; on a GPU by the size of a batch if not given")
+    parser.add_argument("--pictures", type=float, default=0.0, help="weight of how far predicted pictures are")
+    parser.add_argument("--picture-count", type=int, default=8, help="latents of a batch that are decoded for it")
+    parser.add_argument("--picture-latest", type=int, default=600, help="timestep above which none is")
     parser.add_argument("--final-decay", action="store_true", help="decay the learning rate to zero over this call")
     parser.add_argument("--keep", choices=[KEPT, LOWEST], default=KEPT, help="what is exported")
     parser.add_argument("--guide-at", type=float, help="share of this call after which OUT-guide is written")
@@ -146,6 +150,9 @@ def main() -> None:
     val_t = torch.linspace(0, 999, len(val_latents)).long()
     val_t = val_t[torch.randperm(len(val_t), generator=torch.Generator().manual_seed(8))].to(device)
 
+    if args.pictures:
+        decoder = copy.deepcopy(autoencoder)
+        base.pictures = PictureLoss(decoder, device, args.pictures, args.picture_count, args.picture_latest)
     if gpu if args.compile is None else args.compile:
         base.compile(args.batch, latents.shape[2])
 
@@ -193,7 +200,9 @@ def main() -> None:
             logged = elapsed
             row = {"samples": base.samples, "loss": torch.stack(window).mean().item(), "lr": rate}
             row["per_second"] = (base.samples - first) / clock.elapsed
-            window = []
+            if base.distances:
+                row["pictures"] = torch.stack(base.distances).mean().item()
+            window, base.distances = [], []
             if not np.isfinite(row["loss"]) and by_time:
                 base.go_back()
                 peak /= 2

@@ -11,11 +11,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from skindualgen.data.labels import TONES
 from skindualgen.data.manifest import manifest_sha256
 from skindualgen.data.review import read_used
 from skindualgen.files import atomic_write_text
 from skindualgen.metrics.skin_tone import tone_of
-from skindualgen.planning.labels import TONES
 from skindualgen.planning.tones import measure_tones
 from skindualgen.studio.training_coverage import COLUMNS, RECORDED_FILE, coverage_of
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from micro_device import Processes, autocast, replace_folder
 from micro_nets import MuonAdamW, make_scheduler, make_text_encoder, make_tokenizer, make_unet
+from micro_perceptual import PictureLoss
 from micro_winograd import use_winograd
 from skindualgen.losses import add_noise, velocity_target
 from skindualgen.model.autoencoder import PatchAutoencoder
@@ -44,14 +45,6 @@ def spread_timesteps(count: int, alphas: Tensor) -> Tensor:
     return (places / count % 1 * len(alphas)).long()
 
 
-def velocity_error(unet: nn.Module, alphas: Tensor, x0: Tensor, text: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """Squared error of the velocity per sample, [b], of latents [b, c, h, w] at timesteps [b]."""
-    a = alphas[t].view(-1, 1, 1, 1)
-    with autocast(alphas.device.type):
-        prediction = unet(add_noise(x0, noise, a), t, text).sample
-    return (prediction.float() - velocity_target(x0, noise, a)).square().mean(dim=(1, 2, 3))
-
-
 class Base:
     """Everything that is trained or kept between calls."""
 
@@ -69,6 +62,10 @@ class Base:
         self.alphas = self.scheduler.alphas_cumprod.to(device)
         self.samples = 0
         """photographs trained on so far, by all calls"""
+        self.pictures: PictureLoss | None = None
+        """a second loss, of some of a batch"""
+        self.distances: list[Tensor] = []
+        """that loss, since the last note of it"""
         self.lowest, self.lowest_loss = copy.deepcopy(self.averages[KEPT]), float("inf")
 
     @property
@@ -145,16 +142,30 @@ class Base:
 
     def loss(self, nets: nn.ModuleDict, x0: Tensor, ids: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Squared error of the velocity per sample, [b]; no weight, so that small channels count at low noise."""
+        target = velocity_target(x0, noise, self.alphas[t].view(-1, 1, 1, 1))
+        return (self.velocity(nets, x0, ids, noise, t) - target).square().mean(dim=(1, 2, 3))
+
+    def velocity(self, nets: nn.ModuleDict, x0: Tensor, ids: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """Velocity that networks predict for latents [b, c, h, w] with noise added."""
         with autocast(self.device):
             text = nets["text_encoder"](ids).last_hidden_state
-        return velocity_error(nets["unet"], self.alphas, x0, text, noise, t)
+            return nets["unet"](add_noise(x0, noise, self.alphas[t].view(-1, 1, 1, 1)), t, text).sample.float()
 
     def backward(self, x0: Tensor, ids: Tensor) -> Tensor:
-        """Gradients of a batch at random levels of noise; returns the mean loss."""
+        """Gradients of a batch at random levels of noise; returns the mean loss of the velocity."""
         x0 = x0.contiguous(memory_format=torch.channels_last)
-        t = spread_timesteps(len(x0), self.alphas)
-        loss = self.loss(self.models, x0, ids, torch.randn_like(x0), t).mean()
-        loss.backward()
+        t, noise = spread_timesteps(len(x0), self.alphas), torch.randn_like(x0)
+        a = self.alphas[t].view(-1, 1, 1, 1)
+        velocity = self.velocity(self.models, x0, ids, noise, t)
+        loss = (velocity - velocity_target(x0, noise, a)).square().mean()
+        total = loss
+        if self.pictures is not None and len(few := self.pictures.chosen(t)):
+            noised = add_noise(x0[few], noise[few], a[few])
+            predicted = a[few].sqrt() * noised - (1 - a[few]).sqrt() * velocity[few]
+            distance = self.pictures(predicted, x0[few])
+            self.distances.append(distance.detach())
+            total = loss + distance
+        total.backward()
         return loss.detach()
 
     def step(self, x0: Tensor, ids: Tensor, rate: float) -> Tensor:

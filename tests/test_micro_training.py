@@ -22,7 +22,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 import micro_autoencoder
 import micro_data
-import micro_match
 import micro_moments
 import micro_results
 import train_micro
@@ -31,9 +30,19 @@ from micro_coverage import write_counts
 from micro_data import FIRST_SPLIT_FILE, SPLIT_FILE, device_views, load_part, write_pack, write_source
 from micro_device import Clock, Processes, replace_folder
 from micro_folders import phantom_folders
-from micro_latents import CROPPED_SHARE, WHOLE_VIEWS, Batches, cached_latents, caption, device_latents, latent_views
+from micro_latents import (
+    CROPPED_SHARE,
+    WHOLE_VIEWS,
+    Batches,
+    cached_latents,
+    caption,
+    device_latents,
+    latent_views,
+    token_ids,
+)
 from micro_model import KEPT, LOWEST, Base
 from micro_nets import CROPPED, MOST_RATE, learning_rate, make_tokenizer, orthogonalised, orthogonalised_stack
+from micro_perceptual import PictureLoss
 from micro_winograd import WinogradConv2d, use_winograd
 from processes import launched
 from skindualgen.contracts import PairRecord
@@ -423,29 +432,25 @@ def test_pictures_are_compared_with_photographs_of_their_kind() -> None:
     assert sum(right.distances()) < sum(wrong.distances())
 
 
-def test_a_base_follows_the_gradient_of_what_it_draws(
-    folders: Path, autoencoder: PatchAutoencoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every layer moves a little, its average is written, and all else of the base stays."""
-    small = {"KINDS": ("nevus",), "BATCH": (2,), "KEPT": 2, "SAMPLING_STEPS": 2, "BASE_BATCH": 2}
-    for name, value in {**small, "BASE_DESCRIBED": 1, "LEARNING_RATE": 1e-3}.items():
-        monkeypatch.setattr(micro_match, name, value)
+def test_the_picture_loss_is_of_little_noise_and_reaches_the_unet(autoencoder: PatchAutoencoder) -> None:
+    """It is nothing for the true latents, grows with their distance, and moves what the velocity's loss moves."""
     torch.manual_seed(0)
-    source, target, work = (tmp_path / name for name in ("base", "matched", "work"))
-    Base(16, "cpu", Processes("cpu")).export(source, autoencoder, KEPT, {"stage": "labelled"})
-    arguments = ["--data", folders, "--base", source, "--work", work, "--out", target, "--steps", 2]
-    monkeypatch.setattr(sys, "argv", ["micro_match.py", *map(str, arguments)])
-    micro_match.main()
-    assert json.loads((target / "training.json").read_text())["matched_steps"] == 2
-    rows = [json.loads(line) for line in (work / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [1, 2] and all(np.isfinite(list(row.values())).all() for row in rows)
-    before, after = (load_base(folder) for folder in (source, target))
-    moved = {name: not torch.equal(one, after.unet.get_parameter(name)) for name, one in before.unet.named_parameters()}
-    still = [name for name, changed in moved.items() if not changed]
-    assert all("norm" in name for name in still), still  # weights of 1, whose steps half precision rounds away
-    for part in ("text_encoder", "vae"):
-        one, other = getattr(before, part).state_dict(), getattr(after, part).state_dict()
-        assert all(torch.equal(value, other[name]) for name, value in one.items())
+    pictures = PictureLoss(autoencoder, "cpu", weight=2.0, count=3, latest=600)
+    assert set(pictures.chosen(torch.tensor([700, 10, 900, 600])).tolist()) == {1, 3}
+    assert len(pictures.chosen(torch.arange(0, 500, 50))) == 3
+    assert len(pictures.chosen(torch.tensor([601]))) == 0
+    true, away = torch.randn(2, 16, 8, 8), torch.randn(2, 16, 8, 8)
+    near, far = (pictures(true + scale * away, true).item() for scale in (0.1, 1.0))
+    assert pictures(true, true).item() == 0 and 0 < near < far
+    base = Base(16, "cpu", Processes("cpu"))
+    latents, ids = torch.randn(4, 16, 8, 8), token_ids(base.tokenizer, ["a nevus"] * 4)
+    gradients = []
+    for base.pictures in (None, pictures):
+        torch.manual_seed(1)
+        base.models.zero_grad()
+        base.backward(latents, ids)
+        gradients.append(base.models["unet"].conv_out.weight.grad.clone())
+    assert not torch.equal(*gradients) and len(base.distances) == 1
 
 
 def test_counts_for_the_studio_are_of_the_train_part(phantom_data: Path, tmp_path: Path) -> None:

@@ -240,3 +240,35 @@ def test_number_is_no_diagnosis_of_an_archive_download(tmp_path: Path) -> None:
     rows = [{"isic_id": "ISIC_0000001", "attribution": "x", "copyright_license": "CC-0", "diagnosis": "1"}]
     write_table(tmp_path / "metadata.csv", rows)
     assert [rejection.reason for rejection in list_source(tmp_path).rejections] == ["unknown_label"]
+
+
+@pytest.mark.parametrize(
+    ("ages", "read"),
+    [
+        (["1", "2", "3"], [None, None, None]),
+        (["3.0", "1.0", ""], [3, 1, None]),
+        (["0", "5", "5"], [0, 5, 5]),
+        (["4", "7", "12"], [4, 7, 12]),
+        (["1", "2", "unknown", "9"], [None, None, None, None]),
+    ],
+)
+def test_ages_of_one_digit_may_be_numbers_of_groups(
+    tmp_path: Path, ages: Sequence[str], read: Sequence[int | None]
+) -> None:
+    """Guards against "a nevus in a 3 year old boy" for the third of nine age groups."""
+    columns: dict[str, Sequence[object]] = {"dx": ["nv"] * len(ages), "age": ages}
+    listing = listed_with(tmp_path / "usual", columns)
+    assert [candidate.fields.get("age_approx") for candidate in listing.candidates] == read
+    unread = any("--column age_approx=age" in note for note in listing.notes)
+    assert unread == (set(read) == {None})
+    named = listed_with(tmp_path / "named", columns, Options(columns={"age_approx": "age"}))
+    assert any(candidate.fields.get("age_approx") is not None for candidate in named.candidates)
+
+
+def test_marks_that_many_rows_lack_are_a_question(tmp_path: Path) -> None:
+    """Guards against histories of which just half of the rows happen to mark one."""
+    marks: dict[str, Sequence[object]] = {"melanoma": [1, 0, 0, 0, 1, 0], "nevus": [0, 1, 0, 0, 1, 1]}
+    with pytest.raises(InputError, match=r"of 6 rows 3 mark none or several of melanoma, nevus, the first in line 4"):
+        listed_with(tmp_path / "half", marks)
+    few: dict[str, Sequence[object]] = {"melanoma": [1, 0, 0, 0], "nevus": [0, 1, 0, 1]}
+    assert diagnoses(listed_with(tmp_path / "few", few)) == ["melanoma", "nevus", "nevus"]

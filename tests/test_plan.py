@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skindualgen.contracts import InputError
-from skindualgen.planning.labels import check_labels, contradiction, own_term, stated_labels, states
+from skindualgen.data.labels import check_labels, contradiction, own_term, stated_labels, states
 from skindualgen.planning.plan import check_plan_path, read_plan, write_plan
 from skindualgen.planning.requests import PairRequest
 from skindualgen.planning.rows import COLUMNS, MAX_PAIRS, SEEDS_OF_A_ROW, PlanRow, read_rows, seed_of_row

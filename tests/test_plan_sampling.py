@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.planning.labels import contradiction, states
+from skindualgen.data.labels import contradiction, states
 from skindualgen.planning.rows import SEEDS_OF_A_ROW, PlanRow
 from skindualgen.planning.sampling import PlannedSet, plan_pairs
 from skindualgen.planning.targets import BY, RatioFile, balanced, uniform

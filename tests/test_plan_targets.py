@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.labels import TONES
 from skindualgen.metrics.skin_tone import CATEGORIES
-from skindualgen.planning.labels import TONES
 from skindualgen.planning.targets import (
     Group,
     GroupPlan,

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from skindualgen.cli import app
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.dataset import Dataset
+from skindualgen.data.labels import stated
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.data.phantom import draw_phantom
 from skindualgen.judges.classifier import Classifier, ClassifierConfig, train_classifier
@@ -23,7 +24,6 @@ from skindualgen.judges.segmenter import Segmenter, SegmenterConfig, train_segme
 from skindualgen.judges.training import Augmentation, Budget
 from skindualgen.judges.weakness import diagnosis_losses, find_weakness, mask_losses, weak_groups
 from skindualgen.metrics.masks import dice
-from skindualgen.planning.labels import stated
 from skindualgen.planning.plan import read_plan
 from skindualgen.planning.requests import PairRequest
 from skindualgen.planning.weak import SMOOTHING, WeakGroup, loss_shares, plan_weak

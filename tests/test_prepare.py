@@ -92,6 +92,24 @@ def test_own_templates_and_given_captions(tmp_path: Path) -> None:
     assert [record.prompt for record in read_metadata(tmp_path / "own")] == ["seen: melanoma", "seen: nevus"]
 
 
+def test_template_whose_words_contradict_labels_is_refused(tmp_path: Path) -> None:
+    """Guards against melanomas that a training reads as nevi; narrower and vague words contradict nothing."""
+    root = good_folder(tmp_path / "src", 2)  # a melanoma and a nevus
+    for words in ("dermoscopy of a nevus", "a benign nevus[ in {patient}]"):
+        with pytest.raises(InputError, match=r"diagnosis 'melanoma' with the prompt .* which says nevus"):
+            prepare(root, tmp_path / "wrong", PrepareOptions(size=32, templates=(words,)))
+        assert not (tmp_path / "wrong").exists()
+    prepare(root, tmp_path / "vague", PrepareOptions(size=32, templates=("a skin lesion",)))
+    assert {record.prompt for record in read_metadata(tmp_path / "vague")} == {"a skin lesion"}
+
+
+def test_caption_that_contradicts_labels_is_kept_and_reported(tmp_path: Path) -> None:
+    root = good_folder(tmp_path / "src", 2, prompt="a nevus on the back")
+    assert prepare(root, tmp_path / "out", SMALL).adjusted["prompt_doubtful"] >= 1
+    details = [row["detail"] for row in read_csv(tmp_path / "out" / "adjusted.csv")]
+    assert any("diagnosis 'melanoma' with the prompt 'a nevus on the back', which says nevus" in d for d in details)
+
+
 def test_caption_that_the_text_encoder_would_cut_is_kept_and_reported(tmp_path: Path) -> None:
     root = good_folder(tmp_path / "src", 2, prompt="a long story " * 40)
     assert prepare(root, tmp_path / "out", SMALL).adjusted == {"prompt_long": 2}

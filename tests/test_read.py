@@ -32,7 +32,7 @@ from skindualgen.gate.calibration import calibrate
 from skindualgen.gate.gate import GATE_FILE
 from skindualgen.gate.real_pairs import CalibrateOptions
 from skindualgen.gate.scores import SCORES
-from skindualgen.judges.leaks import find_leaks, read_caveats
+from skindualgen.judges.leaks import find_leaks, real_caveats
 from skindualgen.marks.embed import read_embedded
 from skindualgen.planning.anchors import Anchoring
 from skindualgen.production.reading import DrawnReadings, draw_readings
@@ -133,7 +133,10 @@ def test_the_photograph_stays_real(tiny_v_adapter: Path, photographs: Path, tmp_
         inside = read_embedded(out / record.file_name)
         assert inside.record is None and inside.xmp is None
     assert list(verify_folder(out)) == []
-    assert read_caveats(folder) and not read_caveats(prepared)
+    (caveat,) = real_caveats(folder)
+    assert "whose masks a model has read" in caveat
+    (plain,) = real_caveats(prepared)
+    assert f"{len(prepared)} of the {len(prepared)} pairs" in plain and "real, masks and all" in plain
 
 
 def test_only_training_photographs_without_masks_are_read(tiny_v_adapter: Path, unmasked: Path, tmp_path: Path) -> None:
@@ -248,7 +251,7 @@ def test_prepare_still_says_who_read_a_mask(tiny_v_adapter: Path, photographs: P
         assert (after.adapter_sha256, after.base_sha256) == (before.adapter_sha256, before.base_sha256)
         assert (pixels(read_ignore(again, after)) == pixels(read_ignore(out, before))).all()
     assert (again / TRAINING_ITEMS_FILE).read_bytes() == (out / TRAINING_ITEMS_FILE).read_bytes()
-    assert read_caveats(Dataset.open(again)) and list(verify_folder(again)) == []
+    assert real_caveats(Dataset.open(again)) and list(verify_folder(again)) == []
 
 
 @pytest.mark.parametrize("batch", [1, 4])

@@ -23,7 +23,7 @@ from skindualgen.data.review import count_rejected, left_out_line, used, used_of
 from skindualgen.data.training_items import read_training_items
 from skindualgen.files import atomic_write_json, run_record, sha256_bytes
 from skindualgen.hardware import training_precision
-from skindualgen.judges.leaks import find_leaks, knowledge_caveats, provenance_caveats, read_caveats, refuse_leaks
+from skindualgen.judges.leaks import find_leaks, knowledge_caveats, provenance_caveats, real_caveats, refuse_leaks
 from skindualgen.judges.pictures import read_pictures
 
 TRIALS_DIR = "trials"
@@ -119,7 +119,7 @@ def run_benchmark(
         leaks=leaks,
         caveats=[
             *(provenance_caveats(generator_items) if options.generated else []),
-            *read_caveats(parts["generated"]),
+            *real_caveats(parts["generated"]),
             *_seed_caveats(options.seeds),
             *([] if options.pair_weights else ["All pairs are drawn alike, whatever their records' weights."]),
             *([] if options.ignored_pixels else ["Networks learnt from ignored pixels too."]),

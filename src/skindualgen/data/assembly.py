@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from skindualgen.contracts import InputError, PairRecord, Split
 from skindualgen.data.images import Adjustment, ItemError
 from skindualgen.data.journal import IS_MASK, Result
+from skindualgen.data.labels import ATTRIBUTES, contradiction
 from skindualgen.data.prepare_options import PrepareOptions, parse_ratios
 from skindualgen.data.prompts import MAX_CLIP_TOKENS, clip_token_bound, prompt_for
 from skindualgen.data.sources import Candidate, Listing, Rejection
@@ -250,11 +251,29 @@ def _add_record(
             _reject(assembled, candidate, "no_prompt", f"got {error.got}; expected {error.expected}")
             return
     assembled.records.append(record)
-    changes = [*candidate.adjustments, *result.adjustments]
+    changes = [*candidate.adjustments, *result.adjustments, *_other_words(record, options)]
     if record.prompt is not None and (tokens := clip_token_bound(record.prompt)) > MAX_CLIP_TOKENS:
         detail = f"a caption of up to {tokens} CLIP tokens, of which the text encoder reads {MAX_CLIP_TOKENS}"
         changes.append(Adjustment("prompt_long", detail))
     assembled.adjustments += [(candidate.isic_id, adjustment) for adjustment in changes]
+
+
+def _other_words(record: PairRecord, options: PrepareOptions) -> Iterator[Adjustment]:
+    """Report a caption of the source that names something else than the labels; it is kept.
+
+    Raises:
+        InputError: a template that the user gave does.
+    """
+    for name in ATTRIBUTES:
+        value, prompt = getattr(record, name), record.prompt or ""
+        other = None if value is None else contradiction(prompt, name, value)
+        if other is None:
+            continue
+        got = f"{name} {value!r} with the prompt {prompt!r}, which says {other}"
+        if options.templates:
+            expected = "templates whose own words agree with the labels of every photograph"
+            raise InputError(f"{record.isic_id}: {got}", expected, "have the label written: {diagnosis}, {site}, ...")
+        yield Adjustment("prompt_doubtful", got)
 
 
 def _refuse_nothing(assembled: Assembled, left: Sequence[object]) -> None:

@@ -14,7 +14,7 @@ from skindualgen.data.review import left_out_line, used
 from skindualgen.data.terms import known
 from skindualgen.data.training_items import read_training_items
 from skindualgen.evaluation.results import SetInfo
-from skindualgen.judges.leaks import find_leaks, provenance_caveats, refuse_leaks
+from skindualgen.judges.leaks import find_leaks, provenance_caveats, real_caveats, refuse_leaks
 from skindualgen.judges.pictures import PictureSet, in_terms, read_pictures
 
 HELD_OUT_SPLITS = ("test", "val")
@@ -124,9 +124,7 @@ def _caveats(chosen: dict[str, Dataset], split: str, size: int, native: int) -> 
     for name, part in chosen.items():
         if len(part) < FEW_PICTURES:
             found.append(f"Only {len(part)} photographs in the part “{name}”: every interval is wide.")
-    not_synthetic = sum(record.origin != "synthetic" for record in chosen["generated"])
-    if not_synthetic:
-        found.append(f"{not_synthetic} records of the generated folder say that they are real.")
+    found += real_caveats(chosen["generated"])
     if not any(record.lesion_id for name in ("train", split) for record in chosen[name]):
         found.append("The real folder names no lesions: that train and held-out lesions differ rests on looks alone.")
     if size > native:

@@ -165,15 +165,22 @@ def provenance_caveats(generator_items: TrainingItems | None) -> list[str]:
     return [f"The training items of the {name} are not recorded." for name in generator_items.unrecorded]
 
 
-def read_caveats(generated: Dataset) -> list[str]:
-    """Return, in a sentence or none, how many of the "generated" pairs are real photographs with masks of a model's."""
-    count = sum(record.origin == "real" and record.by_model for record in generated)
-    if not count:
-        return []
-    return [
-        f"{count} of the {len(generated)} pairs that count as generated are real photographs, whose masks a model has "
-        "read: what they add are photographs that the arms of real pairs lack."
-    ]
+def real_caveats(generated: Dataset) -> list[str]:
+    """Return how many "generated" pairs are real, as sentences: with masks of a model's, or altogether."""
+    real = [record for record in generated if record.origin == "real"]
+    read = sum(record.by_model for record in real)
+    found = []
+    if read:
+        found.append(
+            f"{read} of the {len(generated)} pairs that count as generated are real photographs, whose masks a model "
+            "has read: what they add are photographs that the arms of real pairs lack."
+        )
+    if len(real) > read:
+        found.append(
+            f"{len(real) - read} of the {len(generated)} pairs that count as generated say that they are real, masks "
+            "and all: nothing here tells of a generator."
+        )
+    return found
 
 
 def knowledge_caveats(generator_items: TrainingItems | None, amounts: Iterable[int]) -> list[str]:

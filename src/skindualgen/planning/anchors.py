@@ -10,12 +10,12 @@ from typing import Any, Literal
 from skindualgen.contracts import FILE_FIELDS, HASH_FIELDS, METADATA_FILE, InputError, PairRecord, listed
 from skindualgen.data.appearance import form_of
 from skindualgen.data.images import ItemError, load_photograph
+from skindualgen.data.labels import labels_of
 from skindualgen.data.plain_folder import plain_files
 from skindualgen.data.prompts import prompt_for
 from skindualgen.data.review import read_used
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.files import sha256_file
-from skindualgen.planning.labels import labels_of
 from skindualgen.planning.requests import Anchor, PairRequest, attributes_of, pair_seed, places_in_turn
 
 Way = Literal["redraw", "masks", "inpaint", "read"]

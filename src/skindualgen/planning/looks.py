@@ -11,7 +11,7 @@ import numpy as np
 
 from skindualgen.contracts import PairRecord
 from skindualgen.data.appearance import WORDS, form_of, with_appearance, with_form
-from skindualgen.planning.labels import TONE, labels_of, stated
+from skindualgen.data.labels import TONE, labels_of, stated
 from skindualgen.planning.requests import PairRequest
 
 MOST_KEPT = 400

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from skindualgen.contracts import InputError
+from skindualgen.data.labels import check_labels, own_term
 from skindualgen.data.prompts import clip_token_bound, refuse_long
 from skindualgen.files import atomic_path
-from skindualgen.planning.labels import check_labels, own_term
 from skindualgen.planning.requests import PairRequest
 from skindualgen.planning.rows import COLUMNS, MAX_PAIRS, PlanRow, read_rows, row_to_cells
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from skindualgen.contracts import InputError, each_name_once
+from skindualgen.data.labels import LABELS, check_labels
 from skindualgen.data.sources.tables import ALIASES, DELIMITERS, read_table, read_text
-from skindualgen.planning.labels import LABELS, check_labels
 from skindualgen.planning.rows import COLUMNS, MAX_PAIRS, MAX_SEED, QUOTE, read_labels, read_whole
 from skindualgen.planning.templates import COMMENT
 

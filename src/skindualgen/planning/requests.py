@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.labels import ATTRIBUTES, labels_of
 from skindualgen.data.prompts import prompt_for
 from skindualgen.data.review import read_used
-from skindualgen.planning.labels import ATTRIBUTES, labels_of
 from skindualgen.planning.prompt_files import PromptFile
 
 SEED_BITS = 62

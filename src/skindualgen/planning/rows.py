@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from skindualgen.contracts import InputError
-from skindualgen.planning.labels import LABELS, label_value, stated_labels
+from skindualgen.data.labels import LABELS, label_value, stated_labels
 from skindualgen.planning.templates import COMMENT
 
 COLUMNS = ("prompt", *LABELS, "count", "seed_first", "seed_last", "extrapolation")

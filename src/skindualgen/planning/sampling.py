@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.labels import LABELS, TONE, check_labels, contradiction, label_value, stated, states
 from skindualgen.data.prompts import MAX_CLIP_TOKENS, TEMPLATES, clip_token_bound, fields_of, parse_template, prompt_for
 from skindualgen.data.review import used
-from skindualgen.planning.labels import LABELS, TONE, check_labels, contradiction, label_value, stated, states
 from skindualgen.planning.looks import with_looks
 from skindualgen.planning.rows import MAX_PAIRS, PlanRow, seed_of_row
 from skindualgen.planning.targets import BY, Group, GroupPlan, Target, group_of, plan_groups

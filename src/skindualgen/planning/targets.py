@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from skindualgen.contracts import InputError, PairRecord
-from skindualgen.planning.labels import TONE, label_value
+from skindualgen.data.labels import TONE, label_value
 from skindualgen.planning.rows import MAX_PAIRS
 
 BY: Mapping[str, str] = {"diagnosis": "diagnosis", "sex": "sex", "site": "anatom_site_general", "tone": TONE}

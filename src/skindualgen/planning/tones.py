@@ -18,7 +18,7 @@ TONE_SIDE_PX = 256
 
 ToneOf = Callable[[NDArray[np.uint8], NDArray[np.bool_]], str | None]
 """Photograph [h, w, 3] and mask [h, w] (True is lesion) -> the tone of the skin outside the mask, a term of
-`skindualgen.planning.labels.TONES`; None where too little skin is to be seen. `skindualgen.metrics.skin_tone` tells."""
+`skindualgen.data.labels.TONES`; None where too little skin is to be seen. `skindualgen.metrics.skin_tone` tells."""
 
 
 def measure_tones(

@@ -9,9 +9,9 @@ from typing import Any, Literal, cast, get_args
 from PIL import Image
 
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.labels import stated_labels
 from skindualgen.data.prompts import prompt_for
 from skindualgen.files import sha256_bytes
-from skindualgen.planning.labels import stated_labels
 from skindualgen.studio.uploads import Limits
 
 TEMPLATE = "a dermoscopic image of {a_diagnosis}[ on {site}][ in {patient}]"

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from skindualgen.contracts import PairRecord
+from skindualgen.data.labels import TONE, TONES, label_value
 from skindualgen.data.manifest import manifest_sha256
 from skindualgen.data.review import read_used
-from skindualgen.planning.labels import TONE, TONES, label_value
 from skindualgen.studio.workspace import Workspace
 
 COLUMNS = ("diagnosis", "anatom_site_general", "sex", "age_approx", TONE)

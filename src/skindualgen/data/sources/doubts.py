@@ -2,31 +2,52 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
+from collections.abc import Mapping
 
 from skindualgen.contracts import InputError, listed
 from skindualgen.data.archive_terms import diagnosis_levels, known_diagnosis, usual_spelling
 from skindualgen.data.images import ItemError
 from skindualgen.data.sources.base import Listing, Options
-from skindualgen.data.sources.tables import ALIASES, Row, Table, diagnosis_columns, marked_diagnosis
+from skindualgen.data.sources.tables import (
+    ALIASES,
+    MARKS,
+    Row,
+    Table,
+    diagnosis_columns,
+    marked_columns,
+    marked_diagnosis,
+)
 from skindualgen.data.sources.values import known_value
 from skindualgen.data.splits import link_value
-from skindualgen.data.terms import BEHAVIOURS, OTHER_SEX_LETTERS, known, parse_terms
+from skindualgen.data.terms import BEHAVIOURS, NOT_KNOWN, OTHER_SEX_LETTERS, known, parse_terms
 
 AMBIGUOUS_SITE = "site"
 """Column that is a place on the body in some tables, and the hospital in others."""
 MELANOMA_LEVEL = 2
 """The Archive's level at which all melanomas are one."""
+FEW_AGES = 3
+"""ages from which on a column of single digits may hold the numbers of age groups"""
+MANY_UNMARKED = 0.1
+"""Share of rows that mark no or several diagnoses above which marks may be of the patient's history."""
+FEW_UNMARKED = 3
 SHOWN = 4
 
 
 def unread_fields(listing: Listing, table: Table, options: Options) -> dict[str, str]:
-    """Return the fields that a table's columns do not say, each with "", and note them: sexes in letters, hospitals."""
+    """Return the fields that a table's columns do not say, each with "", and note them: sexes, ages, hospitals."""
     unread: dict[str, str] = {}
     name, fields = table.path.name, table.fields(options.columns)
     if letters := _foreign_sexes(table, options):
         listing.notes.append(f"{name}: the sex is not read, as M may be male or mujer next to {letters}")
         unread["sex"] = ""
+    if codes := _codes_of_ages(table, options):
+        listing.notes.append(
+            f"{name}: the ages ({listed(codes, SHOWN)}) are not read, as they may be numbers of age groups; "
+            f"if they are years: --column age_approx={fields['age_approx']}"
+        )
+        unread["age_approx"] = ""
     site = fields.get("anatom_site_general", "")
     if site.lower() == AMBIGUOUS_SITE and "anatom_site_general" not in options.columns:
         stated = sorted({row.values[site] for row in table.rows if known(row.values[site]) is not None})
@@ -55,6 +76,27 @@ def note_lesions_of_several_patients(listing: Listing, table: Table, options: Op
             f"{table.path.name}: {len(shared)} ids of lesions stand with several patients ({listed(shared, SHOWN)}), "
             "who all stay in one split; if the ids count within a patient, make them unique"
         )
+
+
+def refuse_half_marked(table: Table, marks: Mapping[str, str | None]) -> None:
+    """Refuse columns of marks (of `diagnosis_columns`) of which many rows mark none or several.
+
+    Raises:
+        InputError: more than a tenth of the rows, and three at least.
+    """
+    read = [row for row in table.rows if all(_is_mark(row.values[column]) for column in marks)] if marks else []
+    wrong = [row for row in read if len(marked_columns(row.values, marks)) != 1]
+    if len(wrong) >= FEW_UNMARKED and len(wrong) > MANY_UNMARKED * len(table.rows):
+        where = f"{listed(marks, SHOWN)}, the first in line {wrong[0].line}"
+        raise InputError(
+            f"{table.path.name}: of {len(table.rows)} rows {len(wrong)} mark none or several of {where}",
+            "one mark in each row, or columns that are not named as diagnoses",
+            "take these rows out; if the marks are of what a patient has had, rename the columns",
+        )
+
+
+def _is_mark(value: str) -> bool:
+    return value.strip().lower() in {*MARKS, *NOT_KNOWN}
 
 
 def refuse_two_diagnoses(table: Table, options: Options) -> None:
@@ -127,3 +169,15 @@ def _foreign_sexes(table: Table, options: Options) -> str:
     letters = {row.values[column].strip().lower() for row in table.rows}
     clear = "m" not in letters or not letters.isdisjoint({"f", "w"})
     return "" if clear else ", ".join(sorted(letters & OTHER_SEX_LETTERS)).upper()
+
+
+def _codes_of_ages(table: Table, options: Options) -> list[str]:
+    """Return the ages of a table, sorted, if all are of one digit, as the numbers of age groups are; [] if not."""
+    column = table.fields({}).get("age_approx")
+    if column is None or "age_approx" in options.columns:
+        return []
+    stated = [value for row in table.rows if (value := known(row.values[column])) is not None]
+    codes = {value for value in stated if re.fullmatch(r"[0-9](\.0+)?", value, re.ASCII)}
+    if len(stated) < FEW_AGES or len(codes) < 2 or codes != set(stated):
+        return []
+    return sorted(codes) if any(float(code) % 5 for code in codes) else []

@@ -11,7 +11,12 @@ from typing import NamedTuple
 from skindualgen.contracts import InputError, Split, listed
 from skindualgen.data.images import SUFFIXES, Adjustment, ItemError
 from skindualgen.data.sources.base import Candidate, Listing, Options, Tree, key, stem
-from skindualgen.data.sources.doubts import note_lesions_of_several_patients, refuse_two_diagnoses, unread_fields
+from skindualgen.data.sources.doubts import (
+    note_lesions_of_several_patients,
+    refuse_half_marked,
+    refuse_two_diagnoses,
+    unread_fields,
+)
 from skindualgen.data.sources.pairing import another, pair_masks, unique_files
 from skindualgen.data.sources.tables import UNKNOWN_LABEL, Row, Table, diagnosis_columns, marked_diagnosis
 from skindualgen.data.sources.values import Fields, known_value, split_name
@@ -188,6 +193,7 @@ def _rows_by_key(
         refuse_two_diagnoses(table, options)
         note_lesions_of_several_patients(listing, table, options)
         marks = {} if "diagnosis" in table.fields(options.columns) else diagnosis_columns(table)
+        refuse_half_marked(table, marks)
         unread = unread_fields(listing, table, options)
         raw: Row
         for raw, row in zip(table.rows, table.renamed(options.columns, needed=("isic_id",)), strict=True):

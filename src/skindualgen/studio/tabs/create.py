@@ -9,8 +9,8 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from skindualgen.data.labels import TONES
 from skindualgen.data.terms import DIAGNOSES, SEXES, SITES, UNKNOWN_LESION
-from skindualgen.planning.labels import TONES
 from skindualgen.studio.components import QUIET, html_block
 from skindualgen.studio.drawing import (
     Results,
