@@ -330,7 +330,7 @@ def test_the_command_takes_prompts_of_a_file(tiny_adapter: Path, tmp_path: Path)
     [
         (["--adapter", "nowhere"], "adapter 'nowhere' without adapter_model.safetensors"),
         (["--adapter", "TINY", "--calls", 20], "20 calls of a student and 20 steps of its teacher"),
-        (["--adapter", "TINY", "--device", "tpu"], "device tpu; expected"),
+        (["--adapter", "TINY", "--device", "tpu"], "device 'tpu'"),
         (["--adapter", "TINY", "--rank", 1, "--device", "cpu"], "rank 1 for an adapter of rank 2"),
         (["--adapter", "TINY", "--learning-rate", 0], "learning_rate = 0.0"),
         (["--adapter", "TINY", "--prompts", "nowhere.txt"], "--prompts nowhere.txt"),

@@ -98,7 +98,7 @@ def test_template_whose_words_contradict_labels_is_refused(tmp_path: Path) -> No
     for words in ("dermoscopy of a nevus", "a benign nevus[ in {patient}]"):
         with pytest.raises(InputError, match=r"diagnosis 'melanoma' with the prompt .* which says nevus"):
             prepare(root, tmp_path / "wrong", PrepareOptions(size=32, templates=(words,)))
-        assert not (tmp_path / "wrong").exists()
+        assert not (tmp_path / "wrong" / "metadata.jsonl").exists()
     prepare(root, tmp_path / "vague", PrepareOptions(size=32, templates=("a skin lesion",)))
     assert {record.prompt for record in read_metadata(tmp_path / "vague")} == {"a skin lesion"}
 

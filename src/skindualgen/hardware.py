@@ -8,6 +8,8 @@ from typing import Literal
 import psutil
 import torch
 
+from skindualgen.contracts import InputError
+
 GIB = 1024**3
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """name of a precision, as settings and options have it -> its type"""
@@ -19,6 +21,17 @@ def available_devices() -> list[str]:
     if torch.backends.mps.is_available():
         found.append("mps")
     return [*found, "cpu"]
+
+
+def check_device(name: str) -> None:
+    """Raise InputError for a torch device that this machine has not."""
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        got = f"device {name!r} ({' '.join(str(error).split())[:80]})"
+        raise InputError(
+            got, "cpu, mps, or cuda:0 and so on, as this machine has", "see `skindualgen doctor`"
+        ) from error
 
 
 def free_memory(device: str) -> int:

@@ -7,12 +7,11 @@ import warnings
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from skindualgen.benchmarking.arms import RATIOS, ClassAllocation, Task
 from skindualgen.contracts import InputError, Split
-from skindualgen.hardware import available_devices, usable_cores
+from skindualgen.hardware import available_devices, check_device, usable_cores
 from skindualgen.judges.classifier import ClassifierConfig
 from skindualgen.judges.networks import SEGMENTER_STRIDE_PX, Network
 from skindualgen.judges.segmenter import SegmenterConfig
@@ -109,7 +108,7 @@ class BenchmarkOptions(BaseModel):
         if self.real_counts and self.real_fractions:
             raise InputError("real counts and real fractions", "one of the two", "leave one out")
         for device in self.devices:
-            _check_device(device)
+            check_device(device)
 
     def budget(self, task: Task) -> Budget:
         """Return the optimiser steps and schedule of a task."""
@@ -126,13 +125,3 @@ class BenchmarkOptions(BaseModel):
     def threads_a_worker(self) -> int:
         """Return the CPU threads of each training."""
         return self.threads or max(1, usable_cores() // len(self.workers()))
-
-
-def _check_device(name: str) -> None:
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        got = f"device {name!r} ({' '.join(str(error).split())[:80]})"
-        raise InputError(
-            got, "cpu, mps, or cuda:0 and so on, as this machine has", "see `skindualgen doctor`"
-        ) from error

@@ -1,4 +1,4 @@
-"""Schedules for few steps, searched on the ways that an adapter's own pairs take from noise to clean."""
+"""Schedules for few steps, searched on the trajectories that an adapter's own pairs take from noise to clean."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.sample.trajectories import end_points, follow, relative_errors, step_costs
 
 TEACHER_STEPS = 60
-"""of the ways that are searched on; 4, 5, 6, 10, 12, 15, 20 and 30 evenly spaced steps are among their points"""
+"""of the teacher, which is searched on; 4, 5, 6, 10, 12, 15, 20 and 30 evenly spaced steps are among their points"""
 TRAJECTORIES = 32
 USUAL_DIAGNOSES = ("nevus", "melanoma")
 """asked for where an adapter does not say which it was trained on"""
@@ -31,8 +31,8 @@ class FoundSchedule:
 
     Attributes:
         timesteps: of the steps.
-        usual_error, error: mean relative L2 distance from where the teacher's ways end, of pairs that were not searched
-            on: in the scheduler's own spacing, and in this schedule.
+        usual_error, error: mean relative L2 distance from the teacher's ends, of pairs that were not
+            searched on: in the scheduler's own spacing, and in this schedule.
     """
 
     timesteps: list[int]
@@ -91,13 +91,13 @@ def search_schedules(
     batch_size: int = 8,
     report: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> list[FoundSchedule]:
-    """Find the schedule of each number of steps that loses least of an adapter's own guided ways in many steps.
+    """Find the schedule of each number of steps that loses least of an adapter's own guided trajectories in many steps.
 
     Args:
         pipeline: of the adapter, with a scheduler that goes by given timesteps, as `from_adapter` gives it.
         requests: an even number of different seeds: the first half is searched on, the other one measured.
         steps: numbers of steps, each from 2 and below ``teacher_steps``.
-        teacher_steps: of the ways.
+        teacher_steps: of the trajectories.
         batch_size: pairs drawn together.
         report: called with a stage, what is done of it, and all.
 
@@ -106,14 +106,18 @@ def search_schedules(
     """
     _check(steps, teacher_steps, len(requests))
     usual = _with_schedules(pipeline, None)
-    ways = follow(usual, requests, teacher_steps, batch_size=batch_size, report=lambda *done: report("teacher", *done))
+    trajectories = follow(
+        usual, requests, teacher_steps, batch_size=batch_size, report=lambda *done: report("teacher", *done)
+    )
     half = len(requests) // 2
-    searched = replace(ways, points=ways.points[:, :half], predictions=ways.predictions[:, :half])
-    costs, target = step_costs(searched, pipeline.scheduler), ways.points[-1, half:]
+    searched = replace(
+        trajectories, points=trajectories.points[:, :half], predictions=trajectories.predictions[:, :half]
+    )
+    costs, target = step_costs(searched, pipeline.scheduler), trajectories.points[-1, half:]
     found = []
     for done, count in enumerate(steps):
         report("measuring", done, len(steps))
-        timesteps = [ways.timesteps[place] for place in cheapest_path(costs, count)]
+        timesteps = [trajectories.timesteps[place] for place in cheapest_path(costs, count)]
         errors = [
             float(relative_errors(end_points(each, requests[half:], count, batch_size=batch_size), target).mean())
             for each in (usual, _with_schedules(pipeline, {str(count): timesteps}))

@@ -19,7 +19,7 @@ from skindualgen.contracts import InputError
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE
 from skindualgen.files import sha256_bytes, sha256_file
 from skindualgen.folders import claim, new_folder, only_writer
-from skindualgen.hardware import DTYPES, available_devices, training_precision
+from skindualgen.hardware import DTYPES, check_device, training_precision
 from skindualgen.model.adapter import (
     ADAPTER_DIR,
     WEIGHTS_FILE,
@@ -106,8 +106,7 @@ def distill(
     if header["recipe"].get("distilled"):
         raise InputError(f"adapter {adapter}, which is distilled itself", "its teacher", "distil that one further")
     file = None if prompts is None else read_prompts(prompts)
-    if device.partition(":")[0] not in {name.partition(":")[0] for name in available_devices()}:
-        raise InputError(f"device {device}", " or ".join(available_devices()), "choose one of them")
+    check_device(device)
     with only_writer(out, out / WORK_DIR):
         decided = {**vars(settings), "teacher_sha256": sha256_file(folder / WEIGHTS_FILE)}
         decided |= {

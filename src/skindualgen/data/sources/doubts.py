@@ -87,7 +87,7 @@ def refuse_half_marked(table: Table, marks: Mapping[str, str | None]) -> None:
     read = [row for row in table.rows if all(_is_mark(row.values[column]) for column in marks)] if marks else []
     wrong = [row for row in read if len(marked_columns(row.values, marks)) != 1]
     if len(wrong) >= FEW_UNMARKED and len(wrong) > MANY_UNMARKED * len(table.rows):
-        where = f"{listed(marks, SHOWN)}, the first in line {wrong[0].line}"
+        where = f"{listed([*marks], SHOWN)}, the first in line {wrong[0].line}"
         raise InputError(
             f"{table.path.name}: of {len(table.rows)} rows {len(wrong)} mark none or several of {where}",
             "one mark in each row, or columns that are not named as diagnoses",
