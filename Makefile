@@ -22,7 +22,7 @@ QUICK_CHAIN := tests/test_chain.py::test_phantom_pairs
 OLDEST := adapter api cli config guidance masks objective prepare prompts segmentation train
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-oldest suite quick lint style types check clean
+.PHONY: help install demo docs test test-oldest suite quick lint style types check clean
 
 help:
 	@echo "make install          the package in $(VENV)"
@@ -31,6 +31,7 @@ help:
 	@echo "make test             install with the test tools; ruff, mypy, import-linter and every test"
 	@echo "make quick            under 90 s: codec, losses, joint UNet, pipeline, manifest, splits, metrics, one chain on phantoms"
 	@echo "make test-oldest      the core's tests against the oldest releases that pyproject.toml allows, in $(OLDEST_VENV)"
+	@echo "make docs             these pages and a reference of the Python names as a site, in build/docs"
 	@echo "make lint             ruff, mypy, import-linter"
 	@echo "make check            the same as make test: what the continuous integration runs"
 	@echo "make clean            remove what these targets made"
@@ -56,7 +57,15 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@$(COMPILE)
 	@touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-docs: pyproject.toml | $(VENV)/.installed
+	@$(PIP_INSTALL) -e '.[docs]'
+	@touch $@
+
 install: $(VENV)/.installed
+
+docs: $(VENV)/.installed-docs
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going docs build/docs
+	@echo "build/docs/index.html"
 
 demo: install
 	@$(BIN)/skindualgen demo --out demo $(if $(DATA),--data "$(DATA)")
