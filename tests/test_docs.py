@@ -23,6 +23,8 @@ from skindualgen.cli import app
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+"""Which run in `test_tutorials.py`."""
 BLOCK = re.compile(r"^```(?P<language>python|bash)(?P<mark>[^\n]*)\n(?P<code>.*?)^```", flags=re.DOTALL | re.MULTILINE)
 NOT_TESTED = 0
 """Python blocks that need a GPU or the network."""
@@ -168,7 +170,7 @@ def group() -> Any:
     return typer.main.get_command(app)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *TUTORIALS], ids=lambda page: page.name)
 def test_commands_have_the_options_that_a_page_names(page: Path, group: Any) -> None:
     for code in blocks(page, "bash"):
         for match in COMMAND.finditer(code.replace("\\\n", " ")):
@@ -184,7 +186,7 @@ def test_commands_have_the_options_that_a_page_names(page: Path, group: Any) -> 
 
 def test_links_inside_the_repository_lead_somewhere() -> None:
     lost = []
-    for page in [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "docs" / "results" / "overview.md"]:
+    for page in [*PAGES, *TUTORIALS, ROOT / "CONTRIBUTING.md", ROOT / "docs" / "results" / "overview.md"]:
         for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             if not (page.parent / target).exists():
                 lost.append(f"{page.name}: {target}")
