@@ -17,7 +17,7 @@ from micro_device import Processes, autocast, replace_folder
 from micro_nets import MuonAdamW, make_scheduler, make_text_encoder, make_tokenizer, make_unet
 from micro_perceptual import PictureLoss
 from micro_winograd import use_winograd
-from skindualgen.losses import add_noise, velocity_target
+from skindualgen.losses import add_noise, velocity_target, velocity_to_x0
 from skindualgen.model.autoencoder import PatchAutoencoder
 
 EMA_WIDTHS = {"short": 16.97, "long": 6.94}
@@ -142,27 +142,27 @@ class Base:
 
     def loss(self, nets: nn.ModuleDict, x0: Tensor, ids: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """Squared error of the velocity per sample, [b]; no weight, so that small channels count at low noise."""
-        target = velocity_target(x0, noise, self.alphas[t].view(-1, 1, 1, 1))
-        return (self.velocity(nets, x0, ids, noise, t) - target).square().mean(dim=(1, 2, 3))
+        a = self.alphas[t].view(-1, 1, 1, 1)
+        velocity = self.velocity(nets, add_noise(x0, noise, a), ids, t)
+        return (velocity - velocity_target(x0, noise, a)).square().mean(dim=(1, 2, 3))
 
-    def velocity(self, nets: nn.ModuleDict, x0: Tensor, ids: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """Velocity that networks predict for latents [b, c, h, w] with noise added."""
+    def velocity(self, nets: nn.ModuleDict, noisy: Tensor, ids: Tensor, t: Tensor) -> Tensor:
+        """Velocity that networks predict for noisy latents [b, c, h, w] at timesteps [b]."""
         with autocast(self.device):
             text = nets["text_encoder"](ids).last_hidden_state
-            return nets["unet"](add_noise(x0, noise, self.alphas[t].view(-1, 1, 1, 1)), t, text).sample.float()
+            return nets["unet"](noisy, t, text).sample.float()
 
     def backward(self, x0: Tensor, ids: Tensor) -> Tensor:
         """Gradients of a batch at random levels of noise; returns the mean loss of the velocity."""
         x0 = x0.contiguous(memory_format=torch.channels_last)
         t, noise = spread_timesteps(len(x0), self.alphas), torch.randn_like(x0)
         a = self.alphas[t].view(-1, 1, 1, 1)
-        velocity = self.velocity(self.models, x0, ids, noise, t)
+        noisy = add_noise(x0, noise, a)
+        velocity = self.velocity(self.models, noisy, ids, t)
         loss = (velocity - velocity_target(x0, noise, a)).square().mean()
         total = loss
         if self.pictures is not None and len(few := self.pictures.chosen(t)):
-            noised = add_noise(x0[few], noise[few], a[few])
-            predicted = a[few].sqrt() * noised - (1 - a[few]).sqrt() * velocity[few]
-            distance = self.pictures(predicted, x0[few])
+            distance = self.pictures(velocity_to_x0(velocity[few], noisy[few], a[few]), x0[few])
             self.distances.append(distance.detach())
             total = loss + distance
         total.backward()

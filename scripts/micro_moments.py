@@ -6,10 +6,8 @@ nothing to fool (generative moment matching networks, Li et al. 2015, arXiv 1502
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
@@ -56,34 +54,19 @@ def kernel(x: Tensor, y: Tensor) -> Tensor:
 
 
 class MomentMatching(nn.Module):
-    """Kernel distance of generated pictures from photographs of their kind, in several groups of features.
+    """Kernel distance of generated pictures from photographs, in several groups of features.
 
     Args:
         photographs: [n, 3, h, w] uint8, whole views.
         device: cpu or cuda.
-        kinds: [n] what a photograph shows, 0 and up; below 0 it counts for nothing. One kind if not given.
-        kept: generated pictures of a kind whose features are kept to compare with.
-        weights: of the groups; all alike if not given.
     """
 
-    def __init__(
-        self,
-        photographs: Tensor,
-        device: str = "cpu",
-        *,
-        kinds: Tensor | None = None,
-        kept: int | None = None,
-        weights: Sequence[float] | None = None,
-    ) -> None:
+    def __init__(self, photographs: Tensor, device: str = "cpu") -> None:
         super().__init__()
         self.features = StageFeatures().to(device)
-        self.kept = KEPT if kept is None else kept
-        kinds = torch.zeros(len(photographs), dtype=torch.long) if kinds is None else kinds
-        self.kinds = int(kinds.max()) + 1
         with torch.no_grad():
             parts = [self.features(part.to(device).float() / 127.5 - 1) for part in photographs.split(32)]
         self.groups = len(parts[0])
-        self.weights = [1.0] * self.groups if weights is None else list(weights)
         self.first: list[float] = []
         for index in range(self.groups):
             real = torch.cat([part[index] for part in parts])
@@ -91,58 +74,34 @@ class MomentMatching(nn.Module):
             deviation = deviation.clamp(min=0.1 * float(deviation.mean()))
             self.register_buffer(f"mean{index}", real.mean(0))
             self.register_buffer(f"deviation{index}", deviation)
-            for kind in range(self.kinds):
-                of_kind = real[(kinds == kind).to(real.device)]
-                self.register_buffer(f"real{index}_{kind}", (of_kind - real.mean(0)) / deviation)
-                self.register_buffer(f"made{index}_{kind}", real.new_zeros(0, real.shape[1]))
+            self.register_buffer(f"real{index}", (real - real.mean(0)) / deviation)
+            self.register_buffer(f"made{index}", real.new_zeros(0, real.shape[1]))
 
-    def forward(self, pictures: Tensor, kinds: Tensor | None = None) -> Tensor:
-        """What pictures [b, 3, h, w] in [-1, 1] decide of the squared distance, for their gradient; keeps features.
-
-        ``kinds`` [b] says what each is to show.
-        """
-        kinds = torch.zeros(len(pictures), dtype=torch.long) if kinds is None else kinds
-        total, places = pictures.new_zeros(()), []
+    def forward(self, pictures: Tensor) -> Tensor:
+        """What pictures [b, 3, h, w] in [-1, 1] decide of the squared distance, for their gradient; keeps features."""
+        total, groups = pictures.new_zeros(()), []
         for index, found in enumerate(self.features(pictures)):
-            found = (found - self.get_buffer(f"mean{index}")) / self.get_buffer(f"deviation{index}")
-            places += [(index, kind, found[(kinds == kind).to(found.device)]) for kind in range(self.kinds)]
-        if self.compares:
+            groups.append((found - self.get_buffer(f"mean{index}")) / self.get_buffer(f"deviation{index}"))
+        if len(self.get_buffer("made0")) >= max(2, KEPT // 4):
             first = self.first_distances()
-            for index, kind, own in places:
-                made, real = (self.get_buffer(f"{what}{index}_{kind}") for what in ("made", "real"))
+            for index, own in enumerate(groups):
+                made, real = (self.get_buffer(f"{what}{index}") for what in ("made", "real"))
                 decided = 2 * kernel(own, made).mean(1) - 2 * kernel(own, real).mean(1)
-                total = total + self.weights[index] * decided.sum() / len(pictures) / first[index]
-        for index, kind, own in places:
-            self.keep(index, kind, own.detach())
+                total = total + decided.sum() / len(pictures) / first[index]
+        for index, own in enumerate(groups):  # in place of the oldest
+            setattr(self, f"made{index}", torch.cat([own.detach(), self.get_buffer(f"made{index}")])[:KEPT])
         return total
 
-    @property
-    def compares(self) -> bool:
-        """Whether enough pictures of every kind are kept."""
-        least = max(2, self.kept // 4)
-        return all(len(self.get_buffer(f"made0_{kind}")) >= least for kind in range(self.kinds))
-
-    def keep(self, index: int, kind: int, own: Tensor) -> None:
-        """Remember features [n, d] of a group and kind, in place of the oldest."""
-        name = f"made{index}_{kind}"
-        setattr(self, name, torch.cat([own, self.get_buffer(name)])[: self.kept])
-
     def first_distances(self) -> list[float]:
-        """Of each group when there was first something to compare, so that none outweighs the others.
-
-        It is the mean over kinds: that of a single kind may be nothing at first, by chance, and would then divide
-        all that follows.
-        """
+        """Of each group when there was first something to compare, so that none outweighs the others."""
         if not self.first:
-            groups = np.array(self.distances()).reshape(self.groups, self.kinds).mean(1)
-            self.first = [max(float(mean), LEAST_FIRST) for mean in groups]
+            self.first = [max(distance, LEAST_FIRST) for distance in self.distances()]
         return self.first
 
     def distances(self) -> list[float]:
-        """Squared distance in each group and of each kind, of the pictures kept."""
+        """Squared distance in each group, of the pictures kept."""
         result = []
         for index in range(self.groups):
-            for kind in range(self.kinds):
-                made, real = (self.get_buffer(f"{what}{index}_{kind}").cpu().numpy() for what in ("made", "real"))
-                result.append(kernel_distance(real=real, generated=made))
+            made, real = (self.get_buffer(f"{what}{index}").cpu().numpy() for what in ("made", "real"))
+            result.append(float(kernel_distance(real=real, generated=made)))
         return result

@@ -421,17 +421,6 @@ def test_made_pictures_come_nearer_to_photographs(monkeypatch: pytest.MonkeyPatc
     assert all(now < before for now, before in zip(matching.distances(), first, strict=True))
 
 
-def test_pictures_are_compared_with_photographs_of_their_kind() -> None:
-    torch.manual_seed(0)
-    photographs = torch.randint(256, (6, 3, 64, 64), dtype=torch.uint8)
-    pictures = photographs[:4].float() / 127.5 - 1
-    settings = {"kinds": torch.tensor([0, 0, 1, 1, -1, -1]), "kept": 2}
-    right, wrong = (micro_moments.MomentMatching(photographs, **settings) for _ in range(2))
-    for matching, kinds in ((right, [0, 0, 1, 1]), (wrong, [1, 1, 0, 0])):
-        assert matching(pictures, torch.tensor(kinds)) == 0 and matching.compares
-    assert sum(right.distances()) < sum(wrong.distances())
-
-
 def test_the_picture_loss_is_of_little_noise_and_reaches_the_unet(autoencoder: PatchAutoencoder) -> None:
     """It is nothing for the true latents, grows with their distance, and moves what the velocity's loss moves."""
     torch.manual_seed(0)

@@ -173,7 +173,7 @@ def real_caveats(generated: Dataset) -> list[str]:
     if read:
         found.append(
             f"{read} of the {len(generated)} pairs that count as generated are real photographs, whose masks a model "
-            "has read: what they add are photographs that the arms of real pairs lack."
+            "has read: what they add are photographs, and no generator's pictures."
         )
     if len(real) > read:
         found.append(

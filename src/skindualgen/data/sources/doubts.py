@@ -12,16 +12,16 @@ from skindualgen.data.images import ItemError
 from skindualgen.data.sources.base import Listing, Options
 from skindualgen.data.sources.tables import (
     ALIASES,
-    MARKS,
     Row,
     Table,
     diagnosis_columns,
+    is_mark,
     marked_columns,
     marked_diagnosis,
 )
 from skindualgen.data.sources.values import known_value
 from skindualgen.data.splits import link_value
-from skindualgen.data.terms import BEHAVIOURS, NOT_KNOWN, OTHER_SEX_LETTERS, known, parse_terms
+from skindualgen.data.terms import BEHAVIOURS, OTHER_SEX_LETTERS, known, parse_terms
 
 AMBIGUOUS_SITE = "site"
 """Column that is a place on the body in some tables, and the hospital in others."""
@@ -84,7 +84,7 @@ def refuse_half_marked(table: Table, marks: Mapping[str, str | None]) -> None:
     Raises:
         InputError: more than a tenth of the rows, and three at least.
     """
-    read = [row for row in table.rows if all(_is_mark(row.values[column]) for column in marks)] if marks else []
+    read = [row for row in table.rows if all(is_mark(row.values[column]) for column in marks)] if marks else []
     wrong = [row for row in read if len(marked_columns(row.values, marks)) != 1]
     if len(wrong) >= FEW_UNMARKED and len(wrong) > MANY_UNMARKED * len(table.rows):
         where = f"{listed([*marks], SHOWN)}, the first in line {wrong[0].line}"
@@ -93,10 +93,6 @@ def refuse_half_marked(table: Table, marks: Mapping[str, str | None]) -> None:
             "one mark in each row, or columns that are not named as diagnoses",
             "take these rows out; if the marks are of what a patient has had, rename the columns",
         )
-
-
-def _is_mark(value: str) -> bool:
-    return value.strip().lower() in {*MARKS, *NOT_KNOWN}
 
 
 def refuse_two_diagnoses(table: Table, options: Options) -> None:

@@ -235,6 +235,11 @@ def diagnosis_columns(table: Table) -> dict[str, str | None]:
     return found if one and sum(term is not None for term in found.values()) > 1 else {}
 
 
+def is_mark(value: str) -> bool:
+    """Whether a cell of a column that stands for one diagnosis is a mark, or nothing."""
+    return value.strip().lower() in {*MARKS, *NOT_KNOWN}
+
+
 def marked_columns(values: Mapping[str, str], columns: Iterable[str]) -> list[str]:
     """Return the columns that a row marks; nothing in them counts as no mark.
 
@@ -243,10 +248,9 @@ def marked_columns(values: Mapping[str, str], columns: Iterable[str]) -> list[st
     """
     marked = []
     for column in columns:
-        value = values[column].strip().lower()
-        if value not in MARKS and value not in NOT_KNOWN:
+        if not is_mark(values[column]):
             raise ItemError(UNKNOWN_LABEL, f"{values[column]!r} for {column}; expected 0 or 1")
-        marked += [column] if MARKS.get(value) else []
+        marked += [column] if MARKS.get(values[column].strip().lower()) else []
     return marked
 
 
