@@ -81,7 +81,7 @@ def test_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free_gib: float, 
 
 
 def test_bundled_weights_are_counted_and_missed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(doctor, "BUNDLED_DIR", tmp_path)
+    monkeypatch.setattr(doctor, "BUNDLED", tmp_path)
     assert doctor.bundled_weights().state == "missing"
     (tmp_path / "micro").mkdir()
     (tmp_path / "micro" / "model.safetensors").write_bytes(bytes(1_500_000))

@@ -12,6 +12,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from skindualgen.contracts import InputError
+from skindualgen.data.dataset import Dataset
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.evaluation.conditions import parse_condition
 from skindualgen.evaluation.definitions import DEFINITIONS
@@ -19,7 +20,9 @@ from skindualgen.evaluation.diagnosis import Readings, measure_diagnoses
 from skindualgen.evaluation.inputs import read_inputs
 from skindualgen.evaluation.results import SECTIONS, EvaluationReport, evaluation_schema
 from skindualgen.evaluation.run import EvaluateOptions, evaluate, section_names
-from skindualgen.judges.trained import JudgeRecipe, Judges, default_cache
+from skindualgen.judges.classifier import Classifier
+from skindualgen.judges.segmenter import Segmenter
+from skindualgen.judges.trained import JudgeRecipe, Judges, bundled_file, default_cache, why_not_bundled
 from skindualgen.metrics.intervals import Estimate
 from skindualgen.metrics.measures import Measure, Reference, measure_key
 from skindualgen.metrics.outcomes import ClassificationOutcome
@@ -126,7 +129,7 @@ def test_the_record_says_what_was_compared(whole, real, generated):
 def test_judges_come_from_the_cache_until_recipe_or_photographs_change(real, generated, cache, whole):
     def stages_of(train, recipe):
         stages = set()
-        judges = Judges(train.data, [], recipe, cache, lambda stage, done, total: stages.add(stage))
+        judges = Judges(train.data, [], recipe, SIDE_PX, cache, lambda stage, done, total: stages.add(stage))
         assert judges.segmenter.header["train_ids"] == sorted(train.ids)
         return stages
 
@@ -141,7 +144,34 @@ def test_a_judge_that_has_seen_held_out_photographs_is_refused(real, generated, 
     inputs = read_inputs(real, generated)
     file = next(cache.glob("segmenter-*.safetensors"))
     with pytest.raises(InputError, match=r"trained on .* held-out photographs, first PHANTOM"):
-        Judges(inputs.train.data, inputs.train.ids, RECIPE, cache, print, segmenter_file=file).segmenter  # noqa: B018
+        Judges(inputs.train.data, inputs.train.ids, RECIPE, SIDE_PX, cache, print, segmenter_file=file).segmenter  # noqa: B018
+
+
+def test_the_bundled_judges_judge_unless_they_cannot(real, generated, tmp_path):
+    """Phantoms are 64 px; enlarged, they hold no less detail than the bundled judges were trained on."""
+    trained = []
+    chosen = options(real, generated, tmp_path, recipe=None, size_px=128, sections=("masks", "diagnosis"))
+    report = evaluate(chosen, lambda stage, done, total: trained.append(stage)).report
+    assert not [stage for stage in trained if "training" in stage]
+    assert report.run.judge_recipes["segmenter"]["train_photographs"] > 1000
+    assert report.run.judge_recipes["classifier"]["classes"] == ["melanoma", "nevus", "seborrheic_keratosis"]
+    assert not [caveat for caveat in report.caveats if "bundled" in caveat]
+
+
+def test_why_a_bundled_judge_is_not_used_is_said(real, generated, tmp_path):
+    train = read_inputs(real, generated).train.data
+    segmenter, classifier = Segmenter(bundled_file("segmenter")), Classifier(bundled_file("classifier"))
+    seen = segmenter.header["train_ids"][:2]
+    rare = Dataset(train.root, [train.records[0].model_copy(update={"diagnosis": "basal cell carcinoma"})])
+    assert why_not_bundled(segmenter, train, [], 128) is None
+    assert why_not_bundled(classifier, train, [], 256) is None
+    assert "more detail (128 px)" in why_not_bundled(segmenter, train, [], 96)
+    assert f"2 of the held-out photographs, first {seen[0]}" in why_not_bundled(segmenter, train, seen, 128)
+    assert why_not_bundled(classifier, rare, [], 128) == "does not know basal cell carcinoma"
+    assert why_not_bundled(segmenter, rare, [], 128) is None
+    judges = Judges(train, [], None, SIDE_PX, tmp_path, lambda stage, done, total: None)
+    assert judges._bundled(Segmenter, "segmenter") is None
+    assert "another was trained" in judges.not_bundled[0]
 
 
 def test_prompted_sizes_and_sites_are_scored_where_there_are_enough(tmp_path, cache):

@@ -66,7 +66,7 @@ def real(tmp_path_factory):
 @pytest.fixture(scope="module")
 def judges(real, tmp_path_factory):
     recipe = JudgeRecipe(steps=50, size_px=SIDE_PX)
-    return Judges(real[0].data, real[1].ids, recipe, tmp_path_factory.mktemp("judges"), lambda *_: None)
+    return Judges(real[0].data, real[1].ids, recipe, SIDE_PX, tmp_path_factory.mktemp("judges"), lambda *_: None)
 
 
 def compare(real, generated: PictureSet) -> Inputs:

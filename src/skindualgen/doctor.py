@@ -14,11 +14,11 @@ import psutil
 import torch
 from packaging.requirements import Requirement
 
+from skindualgen.files import BUNDLED
 from skindualgen.hardware import GIB, available_devices, training_precision, usable_cores
 
 State = Literal["ok", "limited", "missing"]
 
-BUNDLED_DIR = Path(__file__).parent / "bundled"
 
 MICRO_MEMORY_GIB = 2.0
 """GiB of free memory that drawing with the bundled model and fine-tuning it need, torch itself included."""
@@ -110,7 +110,7 @@ def _disk(folder: Path) -> Finding:
 
 def bundled_weights() -> Finding:
     """Look for the weights that come with the package."""
-    files = sorted(BUNDLED_DIR.rglob("*.safetensors"))
+    files = sorted(BUNDLED.rglob("*.safetensors"))
     if not files:
         remedy = "install again from the full repository or its wheel: pip install --force-reinstall --no-deps ."
         return Finding("bundled model", "missing", "the package holds no weights", remedy)

@@ -23,6 +23,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from skindualgen.contracts import InputError
 
+BUNDLED = Path(__file__).resolve().parent / "bundled"
+"""Where the weights are that come with the package."""
+
 PNG_KEY = "skindualgen"
 """Keyword of the PNG text chunk that holds a record as JSON."""
 

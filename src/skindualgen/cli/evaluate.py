@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from skindualgen.cli.options import JudgeEncoderOption, JudgeSizeOption, JudgesOption, JudgeStepsOption, SeedOption
+from skindualgen.cli.options import JudgesOption, SeedOption
 
 EXIT_CONDITION_FAILED = 3
 
@@ -37,21 +37,36 @@ def evaluate(
         typer.Option(help="Feature extractor, NAME or NAME=WEIGHTS.  Repeatable; the first searches for copies."),
     ] = None,
     judges: JudgesOption = None,
-    segmenter: Annotated[Path | None, typer.Option(help="A trained segmenter's file; none: train one.")] = None,
-    classifier: Annotated[Path | None, typer.Option(help="A trained classifier's file; none: train one.")] = None,
+    segmenter: Annotated[
+        Path | None, typer.Option(help="A trained segmenter's file.  (default: the bundled one)")
+    ] = None,
+    classifier: Annotated[
+        Path | None, typer.Option(help="A trained classifier's file.  (default: the bundled one)")
+    ] = None,
+    train_judges: Annotated[
+        bool, typer.Option("--train-judges", help="Train judges on the real train split, in place of the bundled ones.")
+    ] = False,
     site_classifier: Annotated[
         bool, typer.Option("--site-classifier", help="Train one for body sites too, to judge prompted sites.")
     ] = False,
-    judge_steps: JudgeStepsOption = 1000,
-    judge_encoder: JudgeEncoderOption = "tf_efficientnet_lite0",
-    judge_size: JudgeSizeOption = 128,
+    judge_steps: Annotated[
+        int | None, typer.Option(min=1, help="Train judges in so many optimiser steps each.  (default: 1000)")
+    ] = None,
+    judge_encoder: Annotated[
+        str | None, typer.Option(help="Train judges with this encoder of timm.  (default: tf_efficientnet_lite0)")
+    ] = None,
+    judge_size: Annotated[
+        int | None,
+        typer.Option(min=32, help="Train judges that see at this side in px, a multiple of 32.  (default: 128)"),
+    ] = None,
     device: Annotated[str, typer.Option(help="Where features are computed: cpu, cuda, mps.")] = "cpu",
     seed: SeedOption = 0,
 ) -> None:
     """Measure fidelity, masks, diagnoses, copies and skin tones of generated pairs; write OUT/report.html.
 
-    Also OUT/report.json and OUT/pictures.csv. The judges are trained on the real train split only, and kept for the
-    next evaluation. Exit code 3: a --fail-if condition holds.
+    Also OUT/report.json and OUT/pictures.csv. Where the bundled judges cannot judge these photographs, and with one of
+    --train-judges, --judge-steps, --judge-encoder and --judge-size, judges are trained on the real train split, and
+    kept for the next evaluation. Exit code 3: a --fail-if condition holds.
     """
     from skindualgen.cli.running import loading, stage_progress
 
@@ -62,6 +77,9 @@ def evaluate(
         from skindualgen.judges.extractors import OFFLINE_DEFAULT
         from skindualgen.judges.trained import JudgeRecipe
         from skindualgen.report.evaluation_folder import claim_folder, write_evaluation
+    asked = {"steps": judge_steps, "encoder": judge_encoder, "size_px": judge_size}
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    recipe = JudgeRecipe(**given, seed=seed) if given or train_judges else None
     options = EvaluateOptions(
         real=real,
         generated=generated,
@@ -74,7 +92,7 @@ def evaluate(
         segmenter=segmenter,
         classifier=classifier,
         site_classifier=site_classifier,
-        recipe=JudgeRecipe(judge_steps, judge_encoder, judge_size, seed),
+        recipe=recipe,
         device=device,
         seed=seed,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,8 @@ class EvaluateOptions:
     segmenter: Path | None = None
     classifier: Path | None = None
     site_classifier: bool = False
-    recipe: JudgeRecipe = field(default_factory=JudgeRecipe)
+    recipe: JudgeRecipe | None = None
+    """of judges that are trained; None: the bundled judges where they can judge these photographs"""
     device: str = "cpu"
     seed: int = 0
 
@@ -91,7 +92,8 @@ def evaluate(options: EvaluateOptions, progress: Progress) -> Evaluation:
     judges = Judges(
         inputs.train.data,
         inputs.held_out.ids,
-        options.recipe.within(inputs.size_px),
+        options.recipe,
+        inputs.size_px,
         cache,
         progress,
         segmenter_file=options.segmenter,
@@ -120,7 +122,7 @@ def evaluate(options: EvaluateOptions, progress: Progress) -> Evaluation:
         run=_run(options, inputs, extractors, judges),
         real=inputs.real_info,
         generated=inputs.generated_info,
-        caveats=inputs.caveats,
+        caveats=[*inputs.caveats, *judges.not_bundled],
         definitions=DEFINITIONS,
         **sections,
     )

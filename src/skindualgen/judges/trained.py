@@ -1,6 +1,7 @@
-"""The independent judges of an evaluation or a gate: networks trained on the real TRAIN split only, and kept on disk.
+"""The independent judges of an evaluation or a gate: bundled ones, or networks trained on the real TRAIN split only.
 
-A judge's file is named by the hash of its recipe and of the training files: it is trained again only when one changes.
+The file of a judge that is trained here is named by the hash of its recipe and of the training files, and kept: it is
+trained again only when one changes.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from skindualgen.contracts import InputError
 from skindualgen.data.dataset import Dataset
-from skindualgen.data.terms import known
-from skindualgen.files import home_folder, sha256_bytes
+from skindualgen.data.terms import diagnosis_term, known
+from skindualgen.files import BUNDLED, home_folder, sha256_bytes
 from skindualgen.judges.classifier import Classifier, ClassifierConfig, train_classifier
 from skindualgen.judges.extractors import extractor_named
 from skindualgen.judges.features import PACKAGED_ENCODERS, CachedFeatures
@@ -34,7 +35,11 @@ STRIDE_PX = 32
 CLASSIFIER_ENLARGEMENT = 1.25
 """Side on which the classifier works over the side of the photographs: lesion details span more of its filters."""
 
+BUNDLED_JUDGES = BUNDLED / "judges"
+"""Made by ``studies/bundled_judges.py`` from real photographs of the ISIC Archive, docs/results/judges.md"""
+
 Kind = Literal["segmenter", "classifier"]
+Judge = TypeVar("Judge", Segmenter, Classifier)
 Progress = Callable[[str, int, int], None]
 """called with the name of the stage, and how many of its items are done of how many"""
 
@@ -142,6 +147,32 @@ def trained_judge(
     return train_classifier(data, path, config, progress=step_done)
 
 
+def bundled_file(kind: Kind) -> Path:
+    """Return the file of the judge of this kind that comes with the package."""
+    return BUNDLED_JUDGES / f"{kind}.safetensors"
+
+
+def why_not_bundled(judge: Segmenter | Classifier, train: Dataset, held_out: Iterable[str], size_px: int) -> str | None:
+    """Say why a bundled judge cannot judge these photographs; None: it can.
+
+    Args:
+        judge: a bundled one.
+        train: the real train split, with the diagnoses of `in_terms`.
+        held_out: ids of the photographs that no judge may have seen.
+        size_px: side at which photographs are compared.
+    """
+    side = judge.header["size_px" if isinstance(judge, Segmenter) else "image_size_px"]
+    if size_px < side:
+        return f"was trained on more detail ({side} px) than there is at {size_px} px"
+    if seen := sorted(set(held_out) & set(judge.header["train_ids"])):
+        return f"was trained on {len(seen)} of the held-out photographs, first {seen[0]}"
+    if isinstance(judge, Classifier):
+        classes = {diagnosis_term(name) or name for name in judge.classes}
+        if unknown := sorted({record.diagnosis for record in train if record.diagnosis is not None} - classes):
+            return f"does not know {', '.join(unknown)}"
+    return None
+
+
 def judge_name(judge: Segmenter | Classifier) -> str:
     """Return what a report calls a judge."""
     header, steps = judge.header, judge.header["budget"]["steps"]
@@ -163,19 +194,30 @@ def refuse_seen(judge: Segmenter | Classifier, held_out: Iterable[str], remedy: 
 
 
 class Judges:
-    """The judges of one evaluation, trained or read when they are first asked for.
+    """The judges of one evaluation, read or trained when they are first asked for.
 
     Raises InputError where a judge that was given has seen held-out photographs.
 
+    Args:
+        train, held_out_ids: of the real photographs.
+        recipe: how judges are trained; None: the bundled ones, and only where one of them cannot judge these
+            photographs (`why_not_bundled`) another is trained by the recipe's defaults.
+        size_px: side at which photographs are compared.
+        cache: folder of judges.
+        progress: is given how far a training is.
+        segmenter_file, classifier_file: of judges to be used in any case.
+
     Attributes:
         recipes: of the judges that were used: name -> how it was trained, for the report.
+        not_bundled: why bundled judges were not used, as sentences.
     """
 
     def __init__(
         self,
         train: Dataset,
         held_out_ids: Iterable[str],
-        recipe: JudgeRecipe,
+        recipe: JudgeRecipe | None,
+        size_px: int,
         cache: Path,
         progress: Progress,
         *,
@@ -183,22 +225,26 @@ class Judges:
         classifier_file: Path | None = None,
     ) -> None:
         self.train, self.held_out_ids = train, set(held_out_ids)
-        self.recipe, self.cache, self.progress = recipe, cache, progress
+        self.recipe, self.cache, self.progress, self.size_px = recipe, cache, progress, size_px
         self.segmenter_file, self.classifier_file = segmenter_file, classifier_file
         self.recipes: dict[str, dict[str, Any]] = {}
+        self.not_bundled: list[str] = []
 
     @cached_property
     def segmenter(self) -> Segmenter:
-        """The segmenter, trained on all pairs of the train split unless its file was given."""
-        judge = Segmenter(self.segmenter_file or self._trained("segmenter", "segmenter", self.train))
-        self._record("segmenter", judge)
+        """The segmenter: that of the file, else the bundled one, else trained on all pairs of the train split."""
+        bundled = None if self.segmenter_file else self._bundled(Segmenter, "segmenter")
+        judge = bundled or Segmenter(self.segmenter_file or self._trained("segmenter", "segmenter", self.train))
+        self._record("segmenter", judge, bundled=bundled is not None)
         return judge
 
     @cached_property
     def classifier(self) -> Classifier:
-        """The classifier of diagnoses, trained on the labelled train split unless its file was given."""
-        judge = Classifier(self.classifier_file or self._trained("classifier", "classifier of diagnoses", self.train))
-        self._record("classifier", judge)
+        """The classifier of diagnoses: that of the file, else the bundled one, else trained on the train split."""
+        bundled = None if self.classifier_file else self._bundled(Classifier, "classifier")
+        called = "classifier of diagnoses"
+        judge = bundled or Classifier(self.classifier_file or self._trained("classifier", called, self.train))
+        self._record("classifier", judge, bundled=bundled is not None)
         return judge
 
     @cached_property
@@ -209,12 +255,22 @@ class Judges:
         self._record("site_classifier", judge)
         return judge
 
-    def _trained(self, kind: Kind, called: str, data: Dataset) -> Path:
-        stage = f"training the {called}"
-        return trained_judge(kind, data, self.recipe, self.cache, lambda done, steps: self.progress(stage, done, steps))
+    def _bundled(self, made: Callable[[Path], Judge], kind: Kind) -> Judge | None:
+        if self.recipe is not None:
+            return None
+        judge = made(bundled_file(kind))
+        reason = why_not_bundled(judge, self.train, self.held_out_ids, self.size_px)
+        if reason is not None:
+            self.not_bundled.append(f"The bundled {kind} {reason}, so another was trained on the real train split.")
+        return judge if reason is None else None
 
-    def _record(self, name: str, judge: Segmenter | Classifier) -> None:
+    def _trained(self, kind: Kind, called: str, data: Dataset) -> Path:
+        stage, recipe = f"training the {called}", (self.recipe or JudgeRecipe()).within(self.size_px)
+        return trained_judge(kind, data, recipe, self.cache, lambda done, steps: self.progress(stage, done, steps))
+
+    def _record(self, name: str, judge: Segmenter | Classifier, *, bundled: bool = False) -> None:
         refuse_seen(judge, self.held_out_ids, "leave its option out, and one is trained")
         self.recipes[name] = {key: value for key, value in judge.header.items() if key != "train_ids"} | {
-            "train_photographs": len(judge.header["train_ids"])
+            "train_photographs": len(judge.header["train_ids"]),
+            "bundled": bundled,
         }

@@ -22,6 +22,8 @@ from skindualgen.files import atomic_path
 from skindualgen.hardware import training_precision
 
 HEADER_KEY = "skindualgen"
+FACTOR = ".factor"
+"""End of the name of what a tensor in bytes is to be multiplied by."""
 GRADIENT_NORM = 1.0
 """Clipping norm of the gradient."""
 
@@ -177,10 +179,20 @@ def batches(count: int, batch_size: int) -> Iterator[slice]:
     return (slice(start, start + batch_size) for start in range(0, count, batch_size))
 
 
-def save_model(path: Path, network: nn.Module, header: dict[str, Any]) -> None:
-    """Write weights and header atomically as one safetensors file."""
+def save_model(path: Path, network: nn.Module, header: dict[str, Any], *, in_bytes: bool = False) -> None:
+    """Write weights and header atomically as one safetensors file.
+
+    Args:
+        in_bytes: matrices and filters as whole numbers from -127 to 127, and a factor for each output: a quarter of
+            the size.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {key: value.contiguous() for key, value in network.state_dict().items()}
+    if in_bytes:
+        for name in [name for name, value in state.items() if value.ndim > 1]:
+            value = state[name]
+            factor = value.abs().amax(dim=tuple(range(1, value.ndim)), keepdim=True).clamp(min=1e-12) / 127
+            state[name], state[name + FACTOR] = (value / factor).round().to(torch.int8), factor
     with atomic_path(path) as part:
         save_file(state, part, metadata={HEADER_KEY: json.dumps(header, sort_keys=True)})
 
@@ -206,7 +218,11 @@ def load_header(path: Path, kind: str) -> dict[str, Any]:
 
 def load_weights(path: Path, network: nn.Module) -> None:
     """Load the weights of a model file into a network, which is left in evaluation mode."""
-    network.load_state_dict(load_file(path))
+    state = load_file(path)
+    for name in [name for name in state if name.endswith(FACTOR)]:
+        factor = state.pop(name)
+        state[name.removesuffix(FACTOR)] = state[name.removesuffix(FACTOR)] * factor
+    network.load_state_dict(state)
     network.to(memory_format=torch.channels_last).eval()
 
 

@@ -20,6 +20,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils.logging import disable_progress_bar as disable_transformers_bar
 
 from skindualgen.contracts import InputError
+from skindualgen.files import BUNDLED
 from skindualgen.model.autoencoder import PatchAutoencoder
 from skindualgen.model.base_files import (
     PARTS,
@@ -35,7 +36,6 @@ from skindualgen.model.registry import KNOWN_BASES, KnownBase, hub_candidates
 
 logger = logging.getLogger(__name__)
 
-BUNDLED = Path(__file__).resolve().parent.parent / "bundled"
 MICRO_BASE = BUNDLED / "micro"
 BUILTIN_ADAPTER = BUNDLED / "adapter"
 START_AND_END = 2

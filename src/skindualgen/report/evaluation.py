@@ -96,7 +96,8 @@ def _record(report: EvaluationReport) -> dict[str, str]:
     for name, recipe in run.judge_recipes.items():
         budget = recipe["budget"]
         record[name.replace("_", " ").capitalize()] = (
-            f"{recipe.get('encoder') or recipe.get('architecture')}, {budget['steps']} steps of "
+            f"{'bundled: ' if recipe['bundled'] else ''}{recipe.get('encoder') or recipe.get('architecture')}, "
+            f"{budget['steps']} steps of "
             f"{budget['batch_size']}, on {recipe['train_photographs']} photographs"
         )
     return record | run.versions | {"platform": run.platform}
