@@ -15,6 +15,13 @@ from skindualgen.contracts import InputError
 
 SEED_ITEMS = 2
 """Least number of each class in a small subset, where its size allows."""
+PARTS = 1000
+"""Parts of the real pairs at most. Training r of part p has the seed p + r * PARTS: more of either keep the others."""
+
+
+def part_of(seed: int) -> int:
+    """The part of the real pairs that a training's seed belongs to, which is the seed of that part."""
+    return seed % PARTS
 
 
 def nested_subset(

@@ -28,6 +28,9 @@ def benchmark(
     ] = None,
     size: Annotated[int, typer.Option(min=32, help="Side in px to which all pictures are reduced.")] = 128,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each arm.")] = 5,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Trainings of each arm on each seed's part of the real pairs.")
+    ] = 1,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps, the same in all arms.")] = 300,
     level_off: Annotated[
         bool,
@@ -113,6 +116,7 @@ def benchmark(
         arms=_listed("--arms", arms, str) or None,
         class_allocation=class_allocation or fill,
         seeds=seeds,
+        repeats=repeats,
         real_counts=_listed("--real-count", real_count, int),
         real_fractions=_listed("--real-fraction", real_fraction, float),
         steps=steps,
