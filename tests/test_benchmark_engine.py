@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -237,6 +238,20 @@ def test_subsets_are_nested_and_the_test_part_stays(folders: tuple[Path, Path]) 
     assert list(of_share[0].real) == list(of_small[0].real)
 
 
+def test_as_many_of_each_class(folders: tuple[Path, Path]) -> None:
+    parts = parts_of(folders)
+    kept = np.array([name == "nevus" or place < 6 for place, name in enumerate(parts["train"].diagnoses)])
+    parts["train"] = parts["train"].take(kept)
+    assert Counter(parts["train"].diagnoses) == {"nevus": 5, "melanoma": 3}
+    data, _ = task_data("classify", recipe_of(), **parts)
+    settings = options(folders, tasks=("classify",), arms=("augment",), real_per_class=(2, 3))
+    (small, of_small), (large, of_large) = plan(settings, data)
+    assert (small.diagnoses, large.diagnoses) == ({"melanoma": 2, "nevus": 2}, {"melanoma": 3, "nevus": 3})
+    assert all(set(few.real) < set(more.real) for few, more in zip(of_small, of_large, strict=True))
+    with pytest.raises(InputError, match="the rarest of which has 3"):
+        plan(settings.model_copy(update={"real_per_class": (4,)}), data)
+
+
 def test_each_part_is_trained_on_several_times(folders: tuple[Path, Path]) -> None:
     """The first training of each part is that of a benchmark without repeats, key and all."""
     data, _ = task_data("segment", recipe_of(), **parts_of(folders))
@@ -383,7 +398,7 @@ def test_spellings_of_a_diagnosis_are_one_class(tmp_path: Path) -> None:
         ({"seeds": 0}, "0 seeds of 1 trainings"),
         ({"repeats": 0}, "1 training or more"),
         ({"real_fractions": (1.5,)}, "fractions"),
-        ({"real_counts": (2,), "real_fractions": (0.5,)}, "one of the two"),
+        ({"real_counts": (2,), "real_fractions": (0.5,)}, "one of them"),
         ({"devices": ("cuda:99",)}, "cuda:99"),
         ({"test_split": "train"}, "test or val"),
         ({"test_split": "val"}, "no record of the split"),

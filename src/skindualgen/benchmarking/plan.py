@@ -14,7 +14,7 @@ from skindualgen.benchmarking.learning import check_arm
 from skindualgen.benchmarking.options import BenchmarkOptions
 from skindualgen.benchmarking.pools import Trial, build_trial, merge_repeats, weighed
 from skindualgen.benchmarking.results import LeftOut, Regime
-from skindualgen.benchmarking.subsets import PARTS, nested_subset, part_of
+from skindualgen.benchmarking.subsets import PARTS, by_class, nested_subset, part_of
 from skindualgen.benchmarking.trials import Recipe, TaskData
 from skindualgen.contracts import InputError
 from skindualgen.judges.pictures import PictureSet
@@ -72,7 +72,26 @@ def plan(options: BenchmarkOptions, data: TaskData) -> Plan:
     """
     arms = _chosen_arms(options, data.task)
     counts = options.real_counts or [round(share * len(data.train)) for share in options.real_fractions or (1.0,)]
+    if options.real_per_class:
+        counts = [number * len(by_class(data.train.diagnoses)) for number in options.real_per_class]
     return [_regime(options, data, arms, count) for count in sorted(set(counts))]
+
+
+def real_parts(train: PictureSet, count: int, seeds: int, *, evenly: bool = False) -> list[NDArray[np.int64]]:
+    """Positions of the real pairs [count] that the trainings of each seed share: the parts of a regime.
+
+    Args:
+        train: the real training pairs that a task can use.
+        count, evenly: see `nested_subset`.
+        seeds: number of the parts.
+
+    Raises:
+        InputError: of `nested_subset`.
+    """
+    return [
+        nested_subset(train.diagnoses, train.ids, count=count, seed=seed, groups=train.groups, evenly=evenly)
+        for seed in range(seeds)
+    ]
 
 
 def _chosen_arms(options: BenchmarkOptions, task: Task) -> list[Arm]:
@@ -94,10 +113,7 @@ def _chosen_arms(options: BenchmarkOptions, task: Task) -> list[Arm]:
 
 def _regime(options: BenchmarkOptions, data: TaskData, arms: Sequence[Arm], count: int) -> tuple[Regime, list[Trial]]:
     train = data.train
-    parts = [
-        nested_subset(train.diagnoses, train.ids, count=count, seed=seed, groups=train.groups)
-        for seed in range(options.seeds)
-    ]
+    parts = real_parts(train, count, options.seeds, evenly=bool(options.real_per_class))
     seeds = [part + repeat * PARTS for part in range(options.seeds) for repeat in range(options.repeats)]
     left_out, trials = [], []
     for arm in arms:

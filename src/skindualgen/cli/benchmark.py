@@ -70,6 +70,9 @@ def benchmark(
     real_fraction: Annotated[
         str | None, typer.Option(help="The same as shares of the train split, e.g. 0.1,1.")
     ] = None,
+    real_per_class: Annotated[
+        str | None, typer.Option(help="Train on so many real pairs of each diagnosis, e.g. 20,50.")
+    ] = None,
     network: Annotated[
         str, typer.Option(help="A name of timm: classifier, or encoder of a U-Net.")
     ] = "tf_efficientnet_lite0",
@@ -119,6 +122,7 @@ def benchmark(
         repeats=repeats,
         real_counts=_listed("--real-count", real_count, int),
         real_fractions=_listed("--real-fraction", real_fraction, float),
+        real_per_class=_listed("--real-per-class", real_per_class, int),
         steps=steps,
         level_off=level_off,
         batch_size=batch_size,
