@@ -20,7 +20,7 @@ from skindualgen.data.dataset import Dataset
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.data.training_items import read_training_items, write_training_items
-from skindualgen.judges.pictures import PictureSet
+from skindualgen.judges.pictures import PictureSet, in_terms
 
 TERMS = {diagnosis_term(name) for name in CLASSES}
 MADE_BY = {"study": "registered"}
@@ -55,11 +55,15 @@ class Effort:
 
 def real_folder(regime: Regime, data: Path, folder: Path) -> Path:
     """The pairs of the three diagnoses; of two clinics the second one's, whose lesions the first one has not."""
-    records = [r for r in read_metadata(data) if r.mask_file_name and diagnosis_term(r.diagnosis) in TERMS]
+    records = _pairs(data)
     if regime.shared:
         elsewhere = {lesion_of(record) for record in _first_clinic(records)}
         records = [record for record in records if record.split != "train" or lesion_of(record) not in elsewhere]
     return link_pairs(data, records, folder / "real", made_by=MADE_BY)
+
+
+def _pairs(data: Path) -> list[PairRecord]:
+    return [r for r in read_metadata(data) if r.mask_file_name and diagnosis_term(r.diagnosis) in TERMS]
 
 
 def _first_clinic(records: list[PairRecord]) -> list[PairRecord]:
@@ -72,7 +76,7 @@ def _first_clinic(records: list[PairRecord]) -> list[PairRecord]:
 
 def part_folder(regime: Regime, real: Path, folder: Path, number: int, parts: int) -> Path:
     """The real pairs of a part alone: those of the benchmark's seed of that number."""
-    train = Dataset.open(real, "train")
+    train = in_terms(Dataset.open(real, "train"))
     if regime.amount is None:
         return real
     blank = np.zeros((len(train), 1, 1, 3), np.uint8)
@@ -92,8 +96,7 @@ def generated_folder(regime: Regime, way: str, data: Path, real: Path, folder: P
         part = part_folder(regime, real, folder, number, effort.parts)
         places = {"part": str(part), "count": str(len(read_metadata(part, "train")))}
         if way == "read":
-            of_clinic = real if regime.shared else data
-            places["photographs"] = str(_photographs(of_clinic, part, folder / f"photographs_{number}"))
+            places["photographs"] = str(_photographs(regime, data, folder / "photographs"))
         draw = folder / "draws" / f"{way}_{number}"
         asked = [word.format(**places) for word in WAYS[way]]
         adapter = _adapter(regime, data, part, folder, number, effort)
@@ -113,15 +116,11 @@ def _of_draw(record: PairRecord, draw: str, number: int) -> PairRecord:
     return record.model_copy(update={**places, "draw": number})
 
 
-def _photographs(data: Path, part: Path, root: Path) -> Path:
-    """The training photographs of a folder that are of other lesions than the part's, without their masks."""
-    known = {lesion_of(record) for record in read_metadata(part, "train")}
-    records = [
-        record.model_copy(update={"mask_file_name": None, "mask_sha256": None})
-        for record in read_metadata(data, "train")
-        if lesion_of(record) not in known and diagnosis_term(record.diagnosis) in TERMS
-    ]
-    return link_pairs(data, records, root, made_by=MADE_BY)
+def _photographs(regime: Regime, data: Path, root: Path) -> Path:
+    """The training photographs without a mask; the first of two clinics has kept those of its lesions."""
+    bare = [r for r in read_metadata(data, "train") if not r.mask_file_name and diagnosis_term(r.diagnosis) in TERMS]
+    elsewhere = {lesion_of(record) for record in _first_clinic(_pairs(data))} if regime.shared else set()
+    return link_pairs(data, [r for r in bare if lesion_of(r) not in elsewhere], root, made_by=MADE_BY)
 
 
 def _adapter(regime: Regime, data: Path, part: Path, folder: Path, number: int, effort: Effort) -> str:
@@ -130,9 +129,8 @@ def _adapter(regime: Regime, data: Path, part: Path, folder: Path, number: int, 
         return effort.adapter
     trained_on, run = part, folder / f"run_{number}"
     if regime.shared:
-        records = [r for r in read_metadata(data) if r.mask_file_name and diagnosis_term(r.diagnosis) in TERMS]
         trained_on, run = folder / "first_clinic", folder / "run_first_clinic"
-        link_pairs(data, _first_clinic(records), trained_on, made_by=MADE_BY)
+        link_pairs(data, _first_clinic(_pairs(data)), trained_on, made_by=MADE_BY)
         number = 0
     return _trained(trained_on, run, number, effort)
 

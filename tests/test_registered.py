@@ -20,12 +20,18 @@ from registered import CHOICE_FILE, confirm, run
 from registered_plan import REGIMES, Found, Regime, adjusted, arms_of_way, choose, ways_of
 from registered_sets import Effort, generated_folder, part_folder, real_folder
 
+from skindualgen.benchmarking.options import BenchmarkOptions
+from skindualgen.benchmarking.plan import plan, task_data
+from skindualgen.benchmarking.trials import Recipe
 from skindualgen.cli import app
 from skindualgen.contracts import InputError
 from skindualgen.data.dataset import Dataset
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.data.training_items import read_training_items
 from skindualgen.files import atomic_write_json
+from skindualgen.judges.networks import Network
+from skindualgen.judges.pictures import read_pictures
+from skindualgen.judges.training import Budget
 from tiny import write_phantom_data
 
 pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("own_threads")]
@@ -116,6 +122,7 @@ def test_a_regime_runs_on_val_and_its_chosen_arm_on_test(
     assert tested.test_split == "test" and "augment-tuned" in {arm.name for arm in tested.tasks[0].regimes[0].arms}
 
 
+@pytest.mark.slow
 def test_each_draw_is_of_its_part_alone(data: Path, effort: Effort, tmp_path: Path) -> None:
     """Parts as the benchmark cuts them: an adapter that saw other pairs than its arm would bring these in."""
     regime, folder = Regime("segment", "few masks", 6), tmp_path / "work"
@@ -127,12 +134,20 @@ def test_each_draw_is_of_its_part_alone(data: Path, effort: Effort, tmp_path: Pa
     records = read_metadata(pairs)
     for number, part in enumerate(parts):
         own = [record for record in records if getattr(record, "draw", None) == number]
-        assert len(own) == 24 and not {getattr(record, "anchor_isic_id", None) for record in own} & part
+        assert len(own) == 6 and not {getattr(record, "anchor_isic_id", None) for record in own} & part
     items = read_training_items(pairs)
     assert items is not None and {item.isic_id for item in items.items} >= parts[0] | parts[1]
-    assert len(Dataset(pairs, records).images(64)) == len(records)
+    pictures = {name: read_pictures(Dataset.open(real, name), 64) for name in ("train", "test")}
+    generated = read_pictures(Dataset.open(pairs), 64)
+    recipe = Recipe(Network(effort.network, "random"), Budget(steps=1, batch_size=2), 64, bfloat16=False)
+    cut, _ = task_data("segment", recipe, generated=generated, **pictures)
+    asked = BenchmarkOptions(tasks=("segment",), real=real, real_counts=(6,), seeds=2, arms=("hybrid-1",), ratios=(1,))
+    for trial in plan(asked, cut)[0][1]:
+        assert {cut.train.ids[position] for position in trial.real} == parts[trial.seed]
+        assert {getattr(generated.data[position], "draw", None) for position in trial.synthetic} == {trial.seed}
 
 
+@pytest.mark.slow
 def test_two_clinics_share_no_lesion(data: Path, effort: Effort, tmp_path: Path) -> None:
     """The second clinic learns from its own pairs and the first one's adapter, never from the first one's pairs."""
     regime, folder = Regime("classify", "two clinics, diagnoses", 2, shared=True), tmp_path / "work"
