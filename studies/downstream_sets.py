@@ -99,11 +99,10 @@ def link_pairs(data: Path, records: Sequence[PairRecord], root: Path, *, made_by
     if (root / DATASET_FILE).is_file():
         return root
     for record in records:
-        for name in (record.file_name, record.mask_file_name):
-            if name is not None:
-                link = root / name
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.unlink(missing_ok=True)
-                link.symlink_to((data / name).resolve())
+        for name in record.files:
+            link = root / name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to((data / name).resolve())
     write_dataset(root, records, made_by=made_by)
     return root

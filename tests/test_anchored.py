@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,8 @@ def test_a_mask_that_would_leave_the_frame_is_deformed_less() -> None:
         (["--masks", "DATA", "--jitter", "affine,warp"], "one or both of affine,elastic"),
         (["--inpaint", "lesion"], "one of --inpaint and --onto"),
         (["--masks", "EMPTY"], "without masks"),
+        (["--redraw", "DATA", "--only", "ISIC_none"], "ISIC_none, which cannot be started from"),
+        (["--prompt", "a nevus", "--only", "ISIC_none"], "--only without real pairs"),
         (["--redraw", "VAL"], "no"),
         (["--redraw", "CLASSES"], "masks of the lesion alone"),
     ],
@@ -227,6 +230,20 @@ def test_generated_pairs_are_no_beginning(tmp_path: Path, phantom_data: Path) ->
     write_dataset(tmp_path / "made", records, made_by={})
     with pytest.raises(InputError, match="which are generated"):
         Anchoring("redraw", tmp_path / "made").requests(0)
+
+
+def test_only_named_pairs_are_started_from(phantom_data: Path) -> None:
+    chosen = [record.isic_id for record in read_metadata(phantom_data, "train")][2:4]
+    anchoring = Anchoring("redraw", phantom_data, only=(chosen[1], chosen[0]))
+    assert [request.anchor.isic_id for request in anchoring.requests(0, per_pair=2) if request.anchor] == [
+        chosen[0],
+        chosen[0],
+        chosen[1],
+        chosen[1],
+    ]
+    held_out = read_metadata(phantom_data, "val")[0].isic_id
+    with pytest.raises(InputError, match=held_out):
+        replace(anchoring, only=(held_out,)).requests(0)
 
 
 def test_a_folder_without_pairs_to_start_from(tmp_path: Path, phantom_data: Path) -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from torch.utils.data import DataLoader
+from typer.testing import CliRunner
 
 import skindualgen
 from skindualgen import Dataset
+from skindualgen.cli import app
 from skindualgen.contracts import InputError
 
 
@@ -89,6 +91,14 @@ def test_tensors_say_what_is_there(phantom_data: Path) -> None:
         data.torch(0)
 
 
+def test_a_plan_is_what_the_command_writes(phantom_data: Path, tmp_path: Path) -> None:
+    planned = skindualgen.plan(phantom_data, tmp_path / "own.csv", target="uniform", count=20, seed=3)
+    line = ["plan", "--data", phantom_data, "--out", tmp_path / "plan.csv", "--target", "uniform", "-n", 20]
+    done = CliRunner().invoke(app, [str(word) for word in [*line, "--seed", 3]])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "own.csv").read_bytes() == (tmp_path / "plan.csv").read_bytes() and planned.pairs == 20
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -97,6 +107,8 @@ def test_tensors_say_what_is_there(phantom_data: Path) -> None:
         (lambda root: skindualgen.generate(root / "out", prompts="a", stepps=3), "the argument 'stepps'"),
         (lambda root: skindualgen.generate(root / "out"), "not exactly one of"),
         (lambda root: skindualgen.generate(root / "out", prompts="a", like=root), "not exactly one of"),
+        (lambda root: skindualgen.plan(root, root / "out", weak_for="segment"), "one of --weak-for and --model"),
+        (lambda root: skindualgen.plan(root, root / "out", target="uniform"), "uniform without --count"),
         (lambda root: skindualgen.evaluate(root, root, sektions=()), "the argument 'sektions'"),
         (lambda root: skindualgen.benchmark(root, None, root / "out", stepps=3), "the argument 'stepps'"),
     ],

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from skindualgen.benchmarking.options import BenchmarkOptions
 from skindualgen.benchmarking.plan import origin_caveats, plan, task_data
 from skindualgen.benchmarking.results import BenchmarkResult
 from skindualgen.benchmarking.run import PRECISION_FILE, RESULT_FILE, TRIALS_DIR, _bfloat16, run_benchmark
+from skindualgen.benchmarking.trials import trial_key
 from skindualgen.contracts import METADATA_FILE, InputError, PairRecord
 from skindualgen.data import manifest
 from skindualgen.data.dataset import Dataset
@@ -236,6 +238,48 @@ def test_subsets_are_nested_and_the_test_part_stays(folders: tuple[Path, Path]) 
     assert list(of_share[0].real) == list(of_small[0].real)
 
 
+def test_as_many_of_each_class(folders: tuple[Path, Path]) -> None:
+    parts = parts_of(folders)
+    kept = np.array([name == "nevus" or place < 6 for place, name in enumerate(parts["train"].diagnoses)])
+    parts["train"] = parts["train"].take(kept)
+    assert Counter(parts["train"].diagnoses) == {"nevus": 5, "melanoma": 3}
+    data, _ = task_data("classify", recipe_of(), **parts)
+    settings = options(folders, tasks=("classify",), arms=("augment",), real_per_class=(2, 3))
+    (small, of_small), (large, of_large) = plan(settings, data)
+    assert (small.diagnoses, large.diagnoses) == ({"melanoma": 2, "nevus": 2}, {"melanoma": 3, "nevus": 3})
+    assert all(set(few.real) < set(more.real) for few, more in zip(of_small, of_large, strict=True))
+    with pytest.raises(InputError, match="the rarest of which has 3"):
+        plan(settings.model_copy(update={"real_per_class": (4,)}), data)
+
+
+def test_each_part_is_trained_on_several_times(folders: tuple[Path, Path]) -> None:
+    """The first training of each part is that of a benchmark without repeats, key and all."""
+    data, _ = task_data("segment", recipe_of(), **parts_of(folders))
+    settings = options(folders, arms=("augment", "hybrid-0.5"), ratios=(0.5,), real_counts=(6,))
+    (_, once), (_, twice) = (plan(settings.model_copy(update={"repeats": n}), data)[0] for n in (1, 2))
+    assert [trial.seed for trial in once] == [0, 1] * 2
+    assert [trial.seed for trial in twice] == [0, 1000, 1, 1001] * 2
+    assert [trial_key(data, trial) for trial in twice[::2]] == [trial_key(data, trial) for trial in once]
+    assert len({trial_key(data, trial) for trial in twice}) == 8
+    assert all(set(first.real) == set(again.real) for first, again in zip(twice[::2], twice[1::2], strict=True))
+    assert set(twice[0].real) != set(twice[2].real)
+
+
+def test_a_draw_serves_its_own_part(folders: tuple[Path, Path]) -> None:
+    """Pairs of an adapter that was trained on one part of the real pairs are nothing for another part."""
+    parts = parts_of(folders)
+    generated = parts["generated"]
+    draws = [(0, 1, None)[i % 3] for i in range(len(generated))]
+    records = [record.model_copy(update={"draw": draw}) for record, draw in zip(generated.data, draws, strict=True)]
+    parts["generated"] = PictureSet(Dataset(generated.data.root, records), generated.images, generated.masks)
+    data, _ = task_data("segment", recipe_of(), **parts)
+    settings = options(folders, arms=("hybrid-0.5",), ratios=(0.5,), real_counts=(6,), seeds=2, repeats=2)
+    for trial in plan(settings, data)[0][1]:
+        assert {draws[position] for position in trial.synthetic} <= {trial.seed % 1000, None}
+    with pytest.raises(InputError, match="generated"):
+        plan(settings.model_copy(update={"seeds": 3, "ratios": (2,), "arms": ("hybrid-2",)}), data)
+
+
 def test_pairs_made_from_a_real_one_go_where_it_goes(folders: tuple[Path, Path]) -> None:
     """A variation of a real pair that a small part lacks would bring it in by the back door."""
     parts = parts_of(folders)
@@ -351,9 +395,10 @@ def test_spellings_of_a_diagnosis_are_one_class(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"size_px": 48}, "multiple of 32"),
-        ({"seeds": 0}, "1 seed or more"),
+        ({"seeds": 0}, "0 seeds of 1 trainings"),
+        ({"repeats": 0}, "1 training or more"),
         ({"real_fractions": (1.5,)}, "fractions"),
-        ({"real_counts": (2,), "real_fractions": (0.5,)}, "one of the two"),
+        ({"real_counts": (2,), "real_fractions": (0.5,)}, "one of them"),
         ({"devices": ("cuda:99",)}, "cuda:99"),
         ({"test_split": "train"}, "test or val"),
         ({"test_split": "val"}, "no record of the split"),

@@ -27,6 +27,7 @@ from skindualgen.benchmarking.statistics import (
     holm,
     resampled_scores,
 )
+from skindualgen.benchmarking.subsets import PARTS
 from skindualgen.contracts import InputError
 from skindualgen.metrics.outcomes import ClassificationOutcome, Outcome, SegmentationOutcome
 from skindualgen.metrics.scores import Metric
@@ -199,6 +200,48 @@ def test_images_taken_for_lesions_of_their_own_make_the_interval_too_narrow() ->
     truth, _ = true_difference(world, DICE, 200)
     found = coverage(world, DICE, truth, seeds=5, items=200, repetitions=200, cluster=False)
     assert found["used"].share < 0.85
+
+
+# --- several trainings of each part of the real pairs ---
+
+
+def nested_arms(random: np.random.Generator, parts: int, repeats: int, items: int) -> tuple[Outcomes, Outcomes]:
+    """Dice of two arms of equal expectation: their difference varies with the part, and less within it."""
+    shared, of_parts = random.normal(0, 0.05, items), random.normal(0, 0.03, parts)
+    found: tuple[dict[int, Outcome], dict[int, Outcome]] = {}, {}
+    for part in range(parts):
+        for repeat in range(repeats):
+            both = 0.7 + shared + random.normal(0, 0.02, (2, items))
+            both[0] += of_parts[part] + random.normal(0, 0.01)
+            for outcomes, row in zip(found, both, strict=True):
+                outcomes[part + repeat * PARTS] = replace(arm([row])[0])  # type: ignore[type-var]
+    return found
+
+
+def test_trainings_of_one_part_count_as_their_mean() -> None:
+    """Dice is a mean over items, so the mean of two networks' Dice is that of a network with the mean outcomes."""
+    first, second = nested_arms(np.random.default_rng(3), 4, 2, 30)
+
+    def averaged(outcomes: Outcomes) -> Outcomes:
+        return arm([np.mean([outcomes[part].dice, outcomes[part + PARTS].dice], axis=0) for part in range(4)])  # type: ignore[union-attr]
+
+    nested = paired_difference(DICE, first, second, groups=singles(30))
+    plain = paired_difference(DICE, averaged(first), averaged(second), groups=singles(30))
+    np.testing.assert_allclose(list(vars(nested).values()), list(vars(plain).values()))
+    own = arm_estimate(DICE, first, groups=singles(30))
+    np.testing.assert_allclose(own.low, arm_estimate(DICE, averaged(first), groups=singles(30)).low)
+
+
+def test_trainings_of_one_part_taken_for_independent_make_the_interval_too_narrow() -> None:
+    """Five parts of two trainings; the nested interval holds no difference as often as it says."""
+    held, naive = 0, 0
+    for repetition in range(300):
+        first, second = nested_arms(np.random.default_rng([7, repetition]), 5, 2, 60)
+        apart = [dict(enumerate(outcomes.values())) for outcomes in (first, second)]
+        held += not paired_difference(DICE, first, second, groups=singles(60), resamples=200).excludes_zero
+        naive += not paired_difference(DICE, *apart, groups=singles(60), resamples=200).excludes_zero
+    assert 0.92 <= held / 300 <= 0.98, held
+    assert naive / 300 < 0.88, naive
 
 
 def test_the_true_difference_of_the_simulation_is_the_integral() -> None:

@@ -89,7 +89,9 @@ def prepare_provenance(request: pytest.FixtureRequest) -> None:
 
 def check_api(names: dict[str, Any]) -> None:
     assert repr(names["data"]).endswith("40 pairs, train 20, val 10, test 10)")
-    assert len(names["pairs"]) == 12
+    assert len(names["pairs"]) == 12 and len(names["weak"]) == names["planned"].pairs == 8
+    assert {record.anchor_isic_id for record in names["lesions"]} == {names["variations"][0].anchor_isic_id}
+    assert all(record.mask_file_name for record in names["read"]) and len(names["filled"]) == 4
     assert Path("report/report.html").is_file() and Path("benchmark/benchmark.html").is_file()
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+import skindualgen
 from skindualgen.cli import app
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.dataset import Dataset
@@ -198,6 +199,14 @@ def test_plain_prompts_are_those_of_plan(data: Path, judges: dict[str, Path], tm
     assert done.exit_code == 0, done.output
     assert read_plan(out).pairs == 3 * EACH, "as many as real training pairs, if not said"
     assert not any("border" in request.prompt for request in read_plan(out).requests())
+
+
+def test_python_plans_what_the_command_does(data: Path, judges: dict[str, Path], tmp_path: Path) -> None:
+    judge = judges["segmenter"]
+    planned = skindualgen.plan(data, tmp_path / "own.csv", weak_for="segment", model=str(judge), count=9, clusters=2)
+    done = plan(data, tmp_path / "plan.csv", "--weak-for", "segment", "--model", judge, "-n", 9, "--clusters", 2)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "own.csv").read_bytes() == (tmp_path / "plan.csv").read_bytes() and planned.pairs == 9
 
 
 def test_clusters_of_a_diagnosis_and_who_is_near(data: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import shlex
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,25 +15,29 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
+from typer.testing import CliRunner
 
 pytest.importorskip("quick_gradio")
 
-from skindualgen.contracts import InputError
+from skindualgen.cli import app
+from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.manifest import read_dataset_info, read_metadata
 from skindualgen.data.phantom import draw_phantom
 from skindualgen.metrics.masks import dice
 from skindualgen.sample.blending import BlendedLatents
 from skindualgen.sample.segmentation import segment_folder
+from skindualgen.studio import cards
 from skindualgen.studio.collect import add_photograph
-from skindualgen.studio.commands import python_call
+from skindualgen.studio.commands import generate_command, python_call
 from skindualgen.studio.generation import Generated, generate, predict_mask
 from skindualgen.studio.painter import CANVAS_PX, PHOTO_PX, blank, check_settled, edited, over, painted, read_masks
+from skindualgen.studio.real_pairs import anchoring_of, own_pair
 from skindualgen.studio.requests import GenerationRequest, Given, Keep, checked_keep, checked_strengths
 from skindualgen.studio.state import Studio, open_studio
 from skindualgen.studio.tabs.direct_edit import KINDS
 from skindualgen.studio.tabs.direct_mask import Reading, final_mask
 from skindualgen.studio.uploads import Limits
-from skindualgen.studio.watched import Done
+from skindualgen.studio.watched import Done, WatchedPipeline
 from skindualgen.studio.workspace import Workspace
 
 REQUEST = GenerationRequest(["a nevus"], count=2, seed=0, steps=2, guidance=1.0)
@@ -248,6 +254,117 @@ def test_a_reading_that_fails_leaves_a_canvas_to_draw_on(studio: Studio, pair: t
     check_settled(empty)
     with pytest.raises(InputError, match="nowhere"):
         next(canvases)
+
+
+# From a real pair
+
+
+@pytest.fixture(scope="module")
+def real_pair(studio: Studio, phantom_data: Path) -> PairRecord:
+    """A training pair of a data set of the workspace, ``datasets/real``."""
+    shutil.copytree(phantom_data, studio.workspace.root / "datasets" / "real")
+    return next(r for r in read_metadata(phantom_data, "train") if r.diagnosis == "nevus")
+
+
+REDRAWN: dict[str, Any] = {"strength": 0.5, "keep_mask": False, "relabel": None}
+
+
+def from_real(studio: Studio, how: str, isic_id: str, **more: Any) -> GenerationRequest:
+    anchoring = anchoring_of(studio.workspace.path("datasets/real"), isic_id, how, **(REDRAWN | more))
+    return replace(REQUEST, prompts=(), anchoring=anchoring, real="datasets/real")
+
+
+@pytest.mark.parametrize(
+    ("how", "more"),
+    [
+        ("Redraw it", {}),
+        ("Redraw it", {"keep_mask": True, "relabel": "melanoma"}),
+        ("Another lesion in its skin", {}),
+        ("Other skin around its lesion", {}),
+    ],
+)
+def test_pairs_from_a_real_one_are_those_of_the_shown_command(
+    studio: Studio,
+    real_pair: PairRecord,
+    tiny_adapter: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    how: str,
+    more: dict[str, Any],
+) -> None:
+    request = from_real(studio, how, real_pair.isic_id, **more)
+    folder = studio.new_drawn_folder()
+    drawn = result(studio, lambda pipeline: generate(pipeline, request, folder))
+    shown = generate_command(request, studio.model.facts(studio.model.first), str(tiny_adapter))
+    monkeypatch.chdir(studio.workspace.root)
+    words = [word if word != "pairs" else str(tmp_path / "pairs") for word in shlex.split(shown)[1:]]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    made = read_metadata(tmp_path / "pairs")
+    hashes = [(record.sha256, record.mask_sha256) for record in drawn.records]
+    assert hashes == [(record.sha256, record.mask_sha256) for record in made] and len(set(hashes)) == 2
+    assert {getattr(record, "anchor_isic_id", None) for record in drawn.records} == {real_pair.isic_id}
+    if "relabel" in more:
+        assert drawn.records[0].diagnosis == "melanoma" and drawn.records[0].prompt == made[0].prompt
+
+
+def test_the_real_pair_is_shown_beside_what_is_made_of_it(studio: Studio, real_pair: PairRecord) -> None:
+    request = from_real(studio, "Redraw it", real_pair.isic_id)
+    folder = studio.new_drawn_folder()
+    page = cards.gallery(result(studio, lambda pipeline: generate(pipeline, request, folder)))
+    assert page.count("<article") == 3 and page.index("sdg-real") < page.index("agreement")
+    assert page.count(real_pair.isic_id) >= 2 and f"<span>{real_pair.diagnosis}</span>" in page
+
+
+def test_an_uploaded_pair_is_started_from_and_goes_with_what_was_drawn(
+    studio: Studio, pair: tuple[Image.Image, Image.Image]
+) -> None:
+    told: dict[str, Any] = {"diagnosis": "nevus", "edited": True, "adapter": studio.model.first}
+    root, isic_id = own_pair(studio, *pair, **told)
+    anchoring = anchoring_of(root, isic_id, "Other skin around its lesion", **REDRAWN)
+    folder = studio.new_drawn_folder()
+    request = replace(REQUEST, prompts=(), anchoring=anchoring)
+    drawn = result(studio, lambda pipeline: generate(pipeline, request, folder))
+    exact = np.asarray(pair[1].resize((64, 64), Image.Resampling.NEAREST)) > 127
+    assert all((mask == exact).all() for mask in masks_of(drawn))
+    assert drawn.records[0].diagnosis == "nevus" and "sdg-real" in cards.gallery(drawn)
+    assert "--onto photographs --only PHOTO_0000000" in generate_command(
+        request, studio.model.facts(studio.model.first), None
+    )
+    drawn.remove()
+    assert not root.exists() and not folder.exists()
+
+
+def test_a_stopped_draw_from_a_real_pair_keeps_complete_batches(studio: Studio, real_pair: PairRecord) -> None:
+    request = replace(from_real(studio, "Redraw it", real_pair.isic_id), count=12)
+
+    def stopped(pipeline: WatchedPipeline) -> Generated | None:
+        check = pipeline._check
+
+        def stop_in_the_second_batch() -> None:
+            if pipeline.batches:
+                studio.model.stop("visitor")
+            check()
+
+        pipeline._check = stop_in_the_second_batch  # type: ignore[method-assign]
+        return generate(pipeline, request, part)
+
+    part, whole = studio.new_drawn_folder(), studio.new_drawn_folder()
+    kept = result(studio, stopped).records
+    same = result(studio, lambda pipeline: generate(pipeline, replace(request, count=8), whole)).records
+    assert [record.sha256 for record in kept] == [record.sha256 for record in same]
+
+
+def test_what_cannot_be_started_from_is_told(studio: Studio, real_pair: PairRecord, phantom_data: Path) -> None:
+    held_out = read_metadata(phantom_data, "val")[0].isic_id
+    for isic_id, more, said in (
+        (held_out, {}, "choose one from the list"),
+        (real_pair.isic_id, {"relabel": "nevus"}, "to relabel to nevus"),
+        (real_pair.isic_id, {"strength": 0}, "a strength of 0"),
+    ):
+        with pytest.raises(InputError, match=said) as caught:
+            from_real(studio, "Redraw it", isic_id, **more)
+        assert str(studio.workspace.root) not in str(caught.value)
 
 
 # What is kept of a photograph

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 from skindualgen._version import __version__
 
 if TYPE_CHECKING:
-    from skindualgen.api import benchmark, check, evaluate, generate, prepare, train
+    from skindualgen.api import benchmark, check, evaluate, generate, plan, prepare, train
     from skindualgen.data.dataset import Dataset
+    from skindualgen.planning.anchors import Anchoring
     from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 __all__ = [
+    "Anchoring",
     "Dataset",
     "SkinDualGenPipeline",
     "__version__",
@@ -27,14 +29,16 @@ __all__ = [
     "check",
     "evaluate",
     "generate",
+    "plan",
     "prepare",
     "train",
 ]
 
 _LAZY = {
+    "Anchoring": "skindualgen.planning.anchors",
     "Dataset": "skindualgen.data.dataset",
     "SkinDualGenPipeline": "skindualgen.sample.pipeline",
-    **dict.fromkeys(("benchmark", "check", "evaluate", "generate", "prepare", "train"), "skindualgen.api"),
+    **dict.fromkeys(("benchmark", "check", "evaluate", "generate", "plan", "prepare", "train"), "skindualgen.api"),
 }
 
 

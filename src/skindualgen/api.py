@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from skindualgen.benchmarking.results import BenchmarkResult
     from skindualgen.evaluation.results import EvaluationReport
     from skindualgen.planning.anchors import Anchoring
+    from skindualgen.planning.sampling import PlannedSet
+    from skindualgen.planning.weak import WeakFor
     from skindualgen.readiness.results import Purpose, Readiness
 
-__all__ = ["benchmark", "check", "evaluate", "generate", "prepare", "train"]
+__all__ = ["benchmark", "check", "evaluate", "generate", "plan", "prepare", "train"]
 
 
 def prepare(source: str | Path, out: str | Path, *, workers: int | None = None, **options: Any) -> Dataset:
@@ -86,6 +88,76 @@ def train(data: str | Path, out: str | Path, *, config: str | Path | None = None
             {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
         )
     return train_with_report(load_train_config(None if config is None else Path(config), overrides))
+
+
+def plan(
+    data: str | Path,
+    out: str | Path,
+    *,
+    target: str = "balanced",
+    by: str = "diagnosis",
+    count: int | None = None,
+    weak_for: WeakFor | None = None,
+    model: str | Path | None = None,
+    clusters: int | None = None,
+    plain_prompts: bool = False,
+    max_ratio: float = 5.0,
+    allow_novel: bool = False,
+    templates: str | Path | None = None,
+    wildcards: str | Path | None = None,
+    seed: int = 0,
+) -> PlannedSet:
+    """Plan synthetic pairs for the training split of a data set, by counts or by what a judge is bad at.
+
+    Args:
+        data: data set folder.
+        out: the plan, a CSV for ``generate(plan=...)``; an earlier one is overwritten, and none is written where there
+            is nothing to add.
+        target: "balanced", "uniform" with ``count``, or the path of a TOML file of ratios.
+        by: what groups are made of: diagnosis, sex, site, tone, or several, with commas.
+        count: pairs in all, for uniform and ``weak_for``; as many as real ones if not given.
+        weak_for: "segment" or "classify": in place of counts, more of what this judge is bad at, by its loss on val.
+        model: the judge's file: a segmenter or classifier trained on the real training split.
+        clusters: of each diagnosis at most, for ``weak_for``; 4 if not given.
+        plain_prompts: with ``weak_for``: no words for the looks of real pairs in prompts.
+        max_ratio: synthetic pairs for each real one of a group, at most.
+        allow_novel: fill combinations without any real pair too, marked as extrapolation.
+        templates: text file of templates.
+        wildcards: folder of the wildcards; the templates' if not given.
+        seed: another one draws other records, prompts and seeds.
+
+    Returns:
+        ``rows`` of the plan, and ``groups`` with what each has and gets.
+
+    Raises:
+        InputError: arguments that say nothing together, data that cannot be planned for, or a judge that has seen val.
+    """
+    from skindualgen.metrics.skin_tone import tone_of
+    from skindualgen.planning.plan import check_plan_path, write_plan
+    from skindualgen.planning.sampling import plan_pairs
+    from skindualgen.planning.targets import parse_by, target_named
+    from skindualgen.planning.templates import read_templates
+    from skindualgen.planning.tones import measure_tones
+    from skindualgen.planning.weak import check_options
+
+    place, attributes, file = Path(out), parse_by(by), None if model is None else Path(model)
+    check_options(weak_for, file, clusters, plain_prompts=plain_prompts, target=target, by=by, allow_novel=allow_novel)
+    check_plan_path(place)
+    own = None if templates is None else read_templates(Path(templates), None if wildcards is None else Path(wildcards))
+    limits: dict[str, Any] = {"max_ratio": max_ratio, "seed": seed, "templates": own}
+    if weak_for is not None and file is not None:
+        from skindualgen.judges.weakness import plan_for_judge
+
+        looks = not plain_prompts
+        _, planned = plan_for_judge(Path(data), weak_for, file, count=count, clusters=clusters, looks=looks, **limits)
+    else:
+        goal, records = target_named(target, count, attributes), Dataset.open(data, "train").records
+        if "tone" in attributes:
+            records = measure_tones(Path(data), records, tone_of)
+        planned = plan_pairs(records, goal, by=attributes, allow_novel=allow_novel, **limits)
+    if planned.pairs:
+        write_plan(place, planned.rows)
+    return planned
 
 
 def generate(

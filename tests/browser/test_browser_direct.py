@@ -17,7 +17,7 @@ from studio_server import Server
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.phantom import draw_phantom
 
-IMAGE, MASK, EDIT = "direct-image", "direct-mask", "direct-edit"
+IMAGE, MASK, EDIT, REAL = "direct-image", "direct-mask", "direct-edit", "direct-real"
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +159,33 @@ def test_a_photograph_is_edited(page: Page, photograph: Path) -> None:
     page.locator(f"#{EDIT}-draw").click()
     expect(pairs(page, EDIT)).to_have_count(1)
     expect(page.locator(f"#{EDIT}-same pre")).to_contain_text("strength=(0.8, 0")
+
+
+def test_a_real_pair_is_redrawn_and_its_skin_changed(page: Page, server: Server, photograph: Path) -> None:
+    open_tab(page, "Direct", "From a real pair")
+    set_sampling(page, REAL, count=1, steps=4)
+    page.locator(f"#{REAL}-draw").click()
+    expect_error(page, "no real pair")
+    page.locator(f"#{REAL}-dataset input").click()
+    page.get_by_role("option", name="datasets/phantoms", exact=True).click()
+    first = read_metadata(server.workspace / "datasets" / "phantoms", "train")[0]
+    expect(page.locator(f"#{REAL}-pair input")).to_have_value(f"{first.isic_id}, {first.diagnosis}")
+    page.get_by_label("The mask stays as it is").check()
+    page.locator(f"#{REAL}-draw").click()
+    expect(pairs(page, REAL)).to_have_count(2)
+    expect(page.locator(f"#{REAL}-pairs .sdg-real")).to_contain_text(first.isic_id)
+    expect(page.locator(f"#{REAL}-same pre")).to_contain_text(
+        f"--redraw datasets/phantoms --strength 0.3 --only {first.isic_id}"
+    )
+
+    page.get_by_label("My photograph").check()
+    upload(page, f"{REAL}-photograph", photograph)
+    expect(page.locator(f"#{REAL}-canvas canvas")).to_have_attribute("width", "256")
+    expect(page.locator(f"#{REAL}-canvas .sdg-easel-in")).to_have_attribute("aria-busy", "false")
+    wait_for_mask(page)
+    stroke(page, canvas_of(page, REAL), (0.4, 0.4), (0.6, 0.6))
+    page.get_by_label("Other skin around its lesion").check()
+    expect(page.locator(f"#{REAL}-strength")).to_be_hidden()
+    page.locator(f"#{REAL}-draw").click()
+    expect(page.locator(f"#{REAL}-same pre")).to_contain_text("--inpaint skin --onto photographs")
+    expect(page.locator(f"#{REAL}-pairs .sdg-real")).to_contain_text("PHOTO_0000000")

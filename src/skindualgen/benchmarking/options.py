@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from skindualgen.benchmarking.arms import RATIOS, ClassAllocation, Task
+from skindualgen.benchmarking.subsets import PARTS
 from skindualgen.contracts import InputError, Split
 from skindualgen.hardware import available_devices, check_device, usable_cores
 from skindualgen.judges.classifier import ClassifierConfig
@@ -36,8 +37,10 @@ class BenchmarkOptions(BaseModel):
         class_allocation: diagnoses of the generated pairs, see `skindualgen.benchmarking.arms.Arm`; None takes the
             default of each task.
         fill: the earlier name of ``class_allocation``, until 0.3.
-        seeds: trainings of each arm.
-        real_counts, real_fractions: nested subsets of the real train part; neither uses all of it.
+        seeds: trainings of each arm, each on a part of the real pairs of its own.
+        repeats: trainings of each arm on each of these parts.
+        real_counts, real_fractions, real_per_class: nested subsets of the real train part, so many or such shares of it
+            in the proportions of its classes, or so many of each class; none of them uses all of it.
         steps: optimiser steps, the same in all arms.
         level_off: steps are doubled, for each amount of real pairs, while that gains the arm "augment" something on the
             split val; all arms then take these.
@@ -66,8 +69,10 @@ class BenchmarkOptions(BaseModel):
     class_allocation: ClassAllocation | None = None
     fill: ClassAllocation | None = Field(default=None, exclude=True, repr=False)
     seeds: int = 5
+    repeats: int = 1
     real_counts: tuple[int, ...] = ()
     real_fractions: tuple[float, ...] = ()
+    real_per_class: tuple[int, ...] = ()
     steps: int = 300
     level_off: bool = False
     batch_size: int = 16
@@ -100,13 +105,17 @@ class BenchmarkOptions(BaseModel):
         """
         if "segment" in self.tasks and self.size_px % SEGMENTER_STRIDE_PX:
             raise InputError(f"a size of {self.size_px} px", f"a multiple of {SEGMENTER_STRIDE_PX}", "change --size")
-        if self.seeds < 1 or min([1, *self.real_counts]) < 1 or not all(0 < f <= 1 for f in self.real_fractions):
-            got = f"{self.seeds} seeds, real counts {self.real_counts}, real fractions {self.real_fractions}"
-            raise InputError(got, "1 seed or more, counts of 1 or more, fractions in (0, 1]", "change the numbers")
+        if not 1 <= self.seeds <= PARTS or self.repeats < 1:
+            got = f"{self.seeds} seeds of {self.repeats} trainings each"
+            raise InputError(got, f"1 to {PARTS} seeds, and 1 training or more", "change --seeds or --repeats")
+        if min([1, *self.real_counts, *self.real_per_class]) < 1 or not all(0 < f <= 1 for f in self.real_fractions):
+            got = f"real counts {self.real_counts or self.real_per_class}, real fractions {self.real_fractions}"
+            raise InputError(got, "counts of 1 or more, fractions in (0, 1]", "change the numbers")
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
             raise InputError(f"a learning rate of {self.learning_rate}", "a number above 0", "for example 1e-3")
-        if self.real_counts and self.real_fractions:
-            raise InputError("real counts and real fractions", "one of the two", "leave one out")
+        if sum(map(bool, (self.real_counts, self.real_fractions, self.real_per_class))) > 1:
+            got = "several of real counts, real fractions and real pairs a class"
+            raise InputError(got, "one of them", "leave the others out")
         for device in self.devices:
             check_device(device)
 

@@ -14,7 +14,7 @@ from skindualgen.benchmarking.learning import check_arm
 from skindualgen.benchmarking.options import BenchmarkOptions
 from skindualgen.benchmarking.pools import Trial, build_trial, merge_repeats, weighed
 from skindualgen.benchmarking.results import LeftOut, Regime
-from skindualgen.benchmarking.subsets import nested_subset
+from skindualgen.benchmarking.subsets import PARTS, by_class, nested_subset, part_of
 from skindualgen.benchmarking.trials import Recipe, TaskData
 from skindualgen.contracts import InputError
 from skindualgen.judges.pictures import PictureSet
@@ -72,7 +72,26 @@ def plan(options: BenchmarkOptions, data: TaskData) -> Plan:
     """
     arms = _chosen_arms(options, data.task)
     counts = options.real_counts or [round(share * len(data.train)) for share in options.real_fractions or (1.0,)]
+    if options.real_per_class:
+        counts = [number * len(by_class(data.train.diagnoses)) for number in options.real_per_class]
     return [_regime(options, data, arms, count) for count in sorted(set(counts))]
+
+
+def real_parts(train: PictureSet, count: int, seeds: int, *, evenly: bool = False) -> list[NDArray[np.int64]]:
+    """Positions of the real pairs [count] that the trainings of each seed share: the parts of a regime.
+
+    Args:
+        train: the real training pairs that a task can use.
+        count, evenly: see `nested_subset`.
+        seeds: number of the parts.
+
+    Raises:
+        InputError: of `nested_subset`.
+    """
+    return [
+        nested_subset(train.diagnoses, train.ids, count=count, seed=seed, groups=train.groups, evenly=evenly)
+        for seed in range(seeds)
+    ]
 
 
 def _chosen_arms(options: BenchmarkOptions, task: Task) -> list[Arm]:
@@ -94,14 +113,12 @@ def _chosen_arms(options: BenchmarkOptions, task: Task) -> list[Arm]:
 
 def _regime(options: BenchmarkOptions, data: TaskData, arms: Sequence[Arm], count: int) -> tuple[Regime, list[Trial]]:
     train = data.train
-    parts = [
-        nested_subset(train.diagnoses, train.ids, count=count, seed=seed, groups=train.groups)
-        for seed in range(options.seeds)
-    ]
+    parts = real_parts(train, count, options.seeds, evenly=bool(options.real_per_class))
+    seeds = [part + repeat * PARTS for part in range(options.seeds) for repeat in range(options.repeats)]
     left_out, trials = [], []
     for arm in arms:
         try:
-            trials += [_trial(options, data, arm, seed, part) for seed, part in enumerate(parts)]
+            trials += [_trial(options, data, arm, seed, parts[part_of(seed)]) for seed in seeds]
         except InputError as error:
             if options.arms is not None:
                 raise InputError(f"arm {arm.name} with {error.got}", error.expected, error.remedy) from error
@@ -113,7 +130,7 @@ def _regime(options: BenchmarkOptions, data: TaskData, arms: Sequence[Arm], coun
 
 
 def _trial(options: BenchmarkOptions, data: TaskData, arm: Arm, seed: int, part: np.ndarray) -> Trial:
-    usable = _usable_generated(data, part)
+    usable = _usable_generated(data, part, part_of(seed))
     places = {data.train.ids[position]: place for place, position in enumerate(part)}
     anchors = _anchors(data)
     trial = build_trial(
@@ -132,10 +149,17 @@ def _trial(options: BenchmarkOptions, data: TaskData, arm: Arm, seed: int, part:
     return merge_repeats(trial)
 
 
-def _usable_generated(data: TaskData, part: np.ndarray) -> NDArray[np.int64]:
-    """Positions of the generated pairs, but for those made from a real pair that this part of the real ones lacks."""
+def _usable_generated(data: TaskData, part: np.ndarray, number: int) -> NDArray[np.int64]:
+    """Positions of the generated pairs that a part of the real ones may be trained with.
+
+    Those made from a real pair that the part lacks are left out, and those whose record's ``draw`` names another part:
+    what an adapter trained on that one has drawn.
+    """
     lacking = set(data.train.ids) - {data.train.ids[position] for position in part}
-    return np.flatnonzero([anchor not in lacking for anchor in _anchors(data)])
+    draws = [getattr(record, "draw", None) for record in data.generated.data]
+    return np.flatnonzero(
+        [a not in lacking and draw in (None, number) for a, draw in zip(_anchors(data), draws, strict=True)]
+    )
 
 
 def _anchors(data: TaskData) -> list[str | None]:

@@ -195,6 +195,7 @@ class BenchmarkResult(Result):
         real, generated: names of the folders.
         leaks: what the leak guard found and the user went on with (``--i-know``).
         caveats: what limits all of the results.
+        seeds, repeats: parts of the real pairs, and trainings of each arm on each.
         record: command, versions, date.
     """
 
@@ -204,6 +205,7 @@ class BenchmarkResult(Result):
     generated: str | None
     test_split: str
     seeds: int
+    repeats: int = 1
     size_px: int
     threads: int
     devices: list[str]

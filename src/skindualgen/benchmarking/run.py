@@ -113,6 +113,7 @@ def run_benchmark(
         generated=options.generated.resolve().name if options.generated else None,
         test_split=parts["test"][0].split,
         seeds=options.seeds,
+        repeats=options.repeats,
         size_px=options.size_px,
         threads=options.threads_a_worker(),
         devices=options.workers(),

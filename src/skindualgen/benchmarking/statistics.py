@@ -17,6 +17,12 @@ narrow where seeds matter and too wide where they do not. Both are simulated sid
 ``docs/results/interval_coverage.md``: with 5 seeds or more this one holds 93 to 96 %, with 3 seeds at least 91 %; of
 the calibration error, whose absolute values a bootstrap shakes too little, 92 %.
 
+Where several trainings share a part of the real pairs (`skindualgen.benchmarking.subsets.part_of`), they are no
+independent draws: parts vary, and trainings within parts. The mean over the trainings of a part takes the place of a
+seed's score in all of the above, as in a balanced nested design: the variance between these means holds that of parts
+and, divided by their number, that of trainings, whatever else belongs to a part alone (an adapter trained on it, the
+pairs drawn from that) included.
+
 Items of one lesion or patient are no independent draws: ``groups`` names the cluster of each item, and clusters are
 drawn whole.
 
@@ -35,6 +41,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from skindualgen.benchmarking.subsets import part_of
 from skindualgen.contracts import InputError
 from skindualgen.metrics.intervals import CONFIDENCE, RESAMPLES, Estimate, cluster_resamples
 from skindualgen.metrics.outcomes import ClassificationOutcome, Outcome
@@ -83,7 +90,8 @@ def arm_estimate(
 
     Args:
         metric: one of :mod:`skindualgen.metrics.scores`.
-        arm: of one seed alone the interval is over the test items only, and whoever shows it must say so.
+        arm: of one part of the real pairs alone the interval is over the test items only, and whoever shows it must say
+            so. Each part has as many trainings as the others.
         groups: [n], the lesion or patient of each test item.
         seed: of the resampling.
         resamples: of the test items.
@@ -97,7 +105,7 @@ def arm_estimate(
             groups.
     """
     resampled = resampled_scores(metric, arm, groups, seed, resamples)
-    return _infer(scores_by_seed(metric, arm), resampled, groups)[0]
+    return _infer(_by_part(scores_by_seed(metric, arm), arm), _by_part(resampled, arm), groups)[0]
 
 
 def compare(
@@ -134,8 +142,8 @@ def compare(
     base_scores, base_resampled = scores_by_seed(metric, base), resampled_scores(metric, base, groups, seed, resamples)
     found = {
         name: _infer(
-            scores_by_seed(metric, arm) - base_scores,
-            resampled_scores(metric, arm, groups, seed, resamples) - base_resampled,
+            _by_part(scores_by_seed(metric, arm) - base_scores, arm),
+            _by_part(resampled_scores(metric, arm, groups, seed, resamples) - base_resampled, arm),
             groups,
         )
         for name, arm in arms.items()
@@ -190,8 +198,18 @@ def resampled_scores(
     return np.stack([metric.score(outcome, weights) for outcome in outcomes], axis=1)
 
 
+def _by_part(scores: Floats, arm: Outcomes) -> Floats:
+    """Return the mean over the trainings of each part [..., p] of scores by seed [..., s], seeds in ascending order."""
+    parts = np.array([part_of(seed) for seed in sorted(arm)])
+    return np.stack([scores[..., parts == part].mean(-1) for part in np.unique(parts)], axis=-1)
+
+
 def _infer(scores: Floats, resampled: Floats, groups: Sequence[str]) -> tuple[Estimate, float]:
-    """Put the parts of the variance of ``scores`` [s] and ``resampled`` ones [r, s] together; also the p-value of 0."""
+    """Put the variance of ``scores`` [s], one a part of the real pairs, and that of ``resampled`` ones [r, s] together.
+
+    Returns:
+        The estimate, and the p-value of 0.
+    """
     seeds, clusters, mean = len(scores), len(set(groups)), float(scores.mean())
     defined = resampled[np.isfinite(resampled).all(1)]
     if len(defined) < LEAST_DEFINED * len(resampled):

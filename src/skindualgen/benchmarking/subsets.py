@@ -6,7 +6,7 @@ import hashlib
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import cycle, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,13 @@ from skindualgen.contracts import InputError
 
 SEED_ITEMS = 2
 """Least number of each class in a small subset, where its size allows."""
+PARTS = 1000
+"""Parts of the real pairs at most. Training r of part p has the seed p + r * PARTS: more of either keep the others."""
+
+
+def part_of(seed: int) -> int:
+    """The part of the real pairs that a training's seed belongs to, which is the seed of that part."""
+    return seed % PARTS
 
 
 def nested_subset(
@@ -24,8 +31,9 @@ def nested_subset(
     count: int,
     seed: int = 0,
     groups: Sequence[str] | None = None,
+    evenly: bool = False,
 ) -> NDArray[np.int64]:
-    """Choose a part of the items whose classes have the proportions of the whole, and at least one item each.
+    """Choose a part of the items, its classes in the proportions of the whole or evenly, and at least one item each.
 
     For one seed a smaller part lies within each larger one. Members of a group follow each other, so that at most one
     group a class is cut. The order is a hash of seed and ids, as in `skindualgen.data.splits`: neither the order of the
@@ -37,6 +45,7 @@ def nested_subset(
         count: size of the part.
         seed: another seed gives another part.
         groups: lesion of each item; each stands alone if not given.
+        evenly: as many of each class, in place of their proportions.
 
     Returns:
         Ascending positions [count]. With room for two of each class, no class that has two has fewer.
@@ -51,10 +60,17 @@ def nested_subset(
             "no more than all items, and one of each class or more",
             f"use {len(members)} to {len(ids)}",
         )
+    if evenly and count > len(members) * (rarest := min(map(len, members.values()))):
+        raise InputError(
+            f"{count // len(members)} items of each of {len(members)} classes, the rarest of which has {rarest}",
+            f"{rarest} of each at most",
+            "ask for fewer",
+        )
     groups = groups if groups is not None else ids
     keys = [(_order_key(seed, group), _order_key(seed, name)) for group, name in zip(groups, ids, strict=True)]
     queues = {name: iter(sorted(positions, key=keys.__getitem__)) for name, positions in members.items()}
-    sequence = _class_sequence({name: len(positions) for name, positions in members.items()})
+    sizes = {name: len(positions) for name, positions in members.items()}
+    sequence = cycle(sorted(sizes)) if evenly else _class_sequence(sizes)
     return np.sort([next(queues[name]) for name in islice(sequence, count)])
 
 

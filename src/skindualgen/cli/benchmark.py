@@ -28,6 +28,9 @@ def benchmark(
     ] = None,
     size: Annotated[int, typer.Option(min=32, help="Side in px to which all pictures are reduced.")] = 128,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each arm.")] = 5,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Trainings of each arm on each seed's part of the real pairs.")
+    ] = 1,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps, the same in all arms.")] = 300,
     level_off: Annotated[
         bool,
@@ -66,6 +69,9 @@ def benchmark(
     real_count: Annotated[str | None, typer.Option(help="Train on so many real pairs only, e.g. 25,50,100.")] = None,
     real_fraction: Annotated[
         str | None, typer.Option(help="The same as shares of the train split, e.g. 0.1,1.")
+    ] = None,
+    real_per_class: Annotated[
+        str | None, typer.Option(help="Train on so many real pairs of each diagnosis, e.g. 20,50.")
     ] = None,
     network: Annotated[
         str, typer.Option(help="A name of timm: classifier, or encoder of a U-Net.")
@@ -113,8 +119,10 @@ def benchmark(
         arms=_listed("--arms", arms, str) or None,
         class_allocation=class_allocation or fill,
         seeds=seeds,
+        repeats=repeats,
         real_counts=_listed("--real-count", real_count, int),
         real_fractions=_listed("--real-fraction", real_fraction, float),
+        real_per_class=_listed("--real-per-class", real_per_class, int),
         steps=steps,
         level_off=level_off,
         batch_size=batch_size,

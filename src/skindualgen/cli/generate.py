@@ -78,6 +78,9 @@ def generate(
     jitter: Annotated[
         str | None, typer.Option(help="With --masks: deform them, by affine, elastic or affine,elastic.")
     ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Start from this real pair only. Repeatable.  (default: all)")
+    ] = None,
     per_pair: Annotated[
         int | None, typer.Option(min=1, help="Variations of each real pair, in place of --count.  (default: 1)")
     ] = None,
@@ -173,7 +176,9 @@ def generate(
     from skindualgen.cli.running import item_progress, loading
     from skindualgen.production.source import Sources
 
-    anchoring = _anchoring(redraw, masks, (inpaint, onto), (read, draws, agree), strength, keep_mask, relabel, jitter)
+    anchoring = _anchoring(
+        redraw, masks, (inpaint, onto), (read, draws, agree), strength, keep_mask, relabel, jitter, only
+    )
     texts = tuple(prompt or ()) or None
     sources = Sources(plan, texts, prompts, like, count, seed, anchoring, per_pair)  # refuses before torch is loaded
     with loading():
@@ -233,6 +238,7 @@ def _anchoring(
     keep_mask: bool,
     relabel: str | None,
     jitter: str | None,
+    only: list[str] | None,
 ) -> Anchoring | None:
     """How pairs are made from real ones, as the options say; None without such an option."""
     from skindualgen.contracts import InputError
@@ -254,6 +260,8 @@ def _anchoring(
     ways = tuple(jitter.split(",")) if jitter is not None else ()
     if not set(ways) <= set(get_args(Jitter)):
         raise InputError(f"--jitter {jitter}", f"one or both of {','.join(get_args(Jitter))}", "correct it")
+    if not given and only:
+        raise InputError("--only without real pairs", "a folder that has them", "add --redraw or another way")
     if not given:
         return None
     way: Way = "redraw" if redraw else "masks" if masks else "read" if read else "inpaint"
@@ -267,6 +275,7 @@ def _anchoring(
         cast("tuple[Jitter, ...]", ways),
         DEFAULT_DRAWS if draws is None else draws,
         DEFAULT_AGREE if agree is None else agree,
+        tuple(only or ()),
     )
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from skindualgen.cli.options import SeedOption
-from skindualgen.cli.plan_weak import TaskName, check_options, weak_plan
+from skindualgen.cli.plan_weak import weak_lines, weak_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from skindualgen.contracts import PairRecord
     from skindualgen.planning.sampling import PlannedSet
-    from skindualgen.planning.targets import GroupPlan, Target
+    from skindualgen.planning.targets import GroupPlan
 
 SHOWN_EMPTY = 6
 """Combinations without a real pair that are named, of those that there are."""
@@ -47,7 +47,7 @@ def plan(
         ),
     ] = None,
     weak_for: Annotated[
-        TaskName | None,
+        Literal["segment", "classify"] | None,
         typer.Option(help="Instead of counts: more of what this judge (--model) is bad at, by its loss on val."),
     ] = None,
     model: Annotated[
@@ -81,34 +81,40 @@ def plan(
 
     from rich.console import Console
 
+    from skindualgen.cli.running import loading
     from skindualgen.contracts import InputError
     from skindualgen.data.dataset import Dataset
     from skindualgen.data.review import left_out_line
     from skindualgen.planning.plan import check_plan_path, write_plan
     from skindualgen.planning.sampling import plan_pairs
-    from skindualgen.planning.targets import parse_by
+    from skindualgen.planning.targets import parse_by, target_named
     from skindualgen.planning.templates import read_templates
+    from skindualgen.planning.weak import check_options
 
     attributes = parse_by(by)
     check_options(weak_for, model, clusters, plain_prompts=plain_prompts, target=target, by=by, allow_novel=allow_novel)
-    goal = _target(target, count, attributes) if weak_for is None else None
+    goal = target_named(target, count, attributes) if weak_for is None else None
     check_plan_path(out)
     if wildcards is not None and templates is None:
         raise InputError("--wildcards without --templates", "both", "name the file of templates")
     own = read_templates(templates, wildcards) if templates is not None else None
     opened = Dataset.open(data, "train")
     if weak_for is not None and model is not None:
-        planned, table, lines = weak_plan(
-            data,
-            weak_for,
-            model,
-            count=count,
-            clusters=clusters,
-            max_ratio=max_ratio,
-            seed=seed,
-            templates=own,
-            plain_prompts=plain_prompts,
-        )
+        with loading("Looking for what the judge is bad at ..."):
+            from skindualgen.judges.weakness import plan_for_judge
+
+            found, planned = plan_for_judge(
+                data,
+                weak_for,
+                model,
+                count=count,
+                clusters=clusters,
+                max_ratio=max_ratio,
+                seed=seed,
+                templates=own,
+                looks=not plain_prompts,
+            )
+        table, lines = weak_table(found.groups, planned), weak_lines(found, weak_for)
     elif goal is not None:
         records = _measured(data, opened.records) if "tone" in attributes else opened.records
         planned = plan_pairs(
@@ -136,18 +142,6 @@ def _measured(data: Path, records: list[PairRecord]) -> list[PairRecord]:
 
     with item_progress("measuring skin tones") as report:
         return measure_tones(data, records, tone_of, report)
-
-
-def _target(target: str, count: int | None, by: tuple[str, ...]) -> Target:
-    from skindualgen.contracts import InputError
-    from skindualgen.planning.targets import balanced, read_ratio_file, uniform
-
-    if (target == "uniform") != (count is not None):
-        got = "--target uniform without --count" if count is None else f"--count {count} with --target {target}"
-        raise InputError(got, "a number of pairs for uniform, and for nothing else", "fix --count")
-    if count is not None:
-        return uniform(count)
-    return balanced if target == "balanced" else read_ratio_file(Path(target), by)
 
 
 def _table(planned: PlannedSet) -> Table:

@@ -1,100 +1,28 @@
-"""``skindualgen plan --weak-for``: which of its options go together, and the plan of what a judge is bad at."""
+"""``skindualgen plan --weak-for``: what the terminal shows of a plan of what a judge is bad at."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from skindualgen.judges.weakness import Weakness
     from skindualgen.planning.sampling import PlannedSet
-    from skindualgen.planning.templates import DynamicTemplates
-    from skindualgen.planning.weak import WeakGroup
-
-TaskName = Literal["segment", "classify"]
-DEFAULT_CLUSTERS = 4
+    from skindualgen.planning.weak import WeakFor, WeakGroup
 
 
-def check_options(
-    weak_for: TaskName | None,
-    model: Path | None,
-    clusters: int | None,
-    *,
-    plain_prompts: bool,
-    target: str,
-    by: str,
-    allow_novel: bool,
-) -> None:
-    """Refuse options that say nothing together.
-
-    Raises:
-        InputError: as said.
-    """
-    from skindualgen.contracts import InputError
-
-    if (weak_for is None) != (model is None):
-        raise InputError("one of --weak-for and --model", "both: what the judge does, and its file", "add the other")
-    if weak_for is None and (clusters is not None or plain_prompts):
-        raise InputError("--clusters or --plain-prompts without --weak-for", "them with it", "leave them out")
-    if weak_for is not None and (target != "balanced" or by != "diagnosis" or allow_novel):
-        got = "--target, --by or --allow-novel with --weak-for"
-        raise InputError(got, "groups and counts that the judge's loss decides", "leave them out")
+def weak_lines(found: Weakness, task: WeakFor) -> list[str]:
+    """What the table does not show."""
+    if not found.left_out:
+        return []
+    missing = "mask" if task == "segment" else "diagnosis that the judge knows"
+    return [f"{found.left_out} photographs of val without a {missing} count nowhere."]
 
 
-def weak_plan(
-    data: Path,
-    task: TaskName,
-    model: Path,
-    *,
-    count: int | None,
-    clusters: int | None,
-    max_ratio: float,
-    seed: int,
-    templates: DynamicTemplates | None,
-    plain_prompts: bool,
-) -> tuple[PlannedSet, Table, list[str]]:
-    """Plan pairs for what a judge is bad at.
-
-    Returns:
-        The plan, its table, and what the table does not show.
-
-    Raises:
-        InputError: see `skindualgen.judges.weakness.find_weakness` and `skindualgen.planning.weak.plan_weak`.
-    """
-    from skindualgen.cli.running import loading
-
-    with loading("Looking for what the judge is bad at ..."):
-        from skindualgen.judges.extractors import OFFLINE_DEFAULT
-        from skindualgen.judges.trained import cached_extractor, default_cache
-        from skindualgen.judges.weakness import find_weakness
-        from skindualgen.planning.weak import plan_weak
-
-        found = find_weakness(
-            data,
-            task,
-            model,
-            cached_extractor(OFFLINE_DEFAULT, default_cache()),
-            clusters=clusters or DEFAULT_CLUSTERS,
-            seed=seed,
-        )
-    planned = plan_weak(
-        found.groups,
-        count or sum(len(group.records) for group in found.groups),
-        max_ratio=max_ratio,
-        seed=seed,
-        templates=templates,
-        looks=not plain_prompts,
-    )
-    lines = []
-    if found.left_out:
-        missing = "mask" if task == "segment" else "diagnosis that the judge knows"
-        lines.append(f"{found.left_out} photographs of val without a {missing} count nowhere.")
-    return planned, _table(found.groups, planned), lines
-
-
-def _table(groups: list[WeakGroup], planned: PlannedSet) -> Table:
+def weak_table(groups: list[WeakGroup], planned: PlannedSet) -> Table:
+    """Groups with the judge's loss there, and what the plan adds."""
     from rich import box
     from rich.table import Table
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +14,20 @@ from skindualgen.contracts import InputError
 from skindualgen.data.dataset import Dataset
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.judges.classifier import Classifier
+from skindualgen.judges.extractors import OFFLINE_DEFAULT
 from skindualgen.judges.features import FeatureExtractor
 from skindualgen.judges.pictures import PictureSet, in_terms, read_pictures
 from skindualgen.judges.segmenter import Segmenter
-from skindualgen.judges.trained import refuse_seen
+from skindualgen.judges.trained import cached_extractor, default_cache, refuse_seen
 from skindualgen.metrics.masks import compared, dice
-from skindualgen.planning.weak import WeakGroup
-
-Task = Literal["segment", "classify"]
+from skindualgen.planning.sampling import PlannedSet
+from skindualgen.planning.templates import DynamicTemplates
+from skindualgen.planning.weak import WeakFor, WeakGroup, plan_weak
 
 LEAST_PROBABILITY = 1e-3
 """Probability below which a classifier's error counts no more: a loss of 6.9 at most."""
+DEFAULT_CLUSTERS = 4
+"""of a diagnosis, at most"""
 CLUSTER_OF = 10
 """Photographs of val that a cluster has at least, in the mean of its diagnosis."""
 REMEDY = "give a judge that was trained on the real training split of this folder alone"
@@ -46,7 +48,7 @@ class Weakness:
 
 
 def find_weakness(
-    data: Path, task: Task, judge_file: Path, extractor: FeatureExtractor, *, clusters: int, seed: int = 0
+    data: Path, task: WeakFor, judge_file: Path, extractor: FeatureExtractor, *, clusters: int, seed: int = 0
 ) -> Weakness:
     """Measure a judge's loss on the real photographs of val, and find the training pairs that are like them.
 
@@ -86,6 +88,36 @@ def find_weakness(
     losses = mask_losses(judge, pictures) if isinstance(judge, Segmenter) else diagnosis_losses(judge, pictures)
     groups = weak_groups(pictures, losses, read_pictures(train, side), extractor, clusters=clusters, seed=seed)
     return Weakness(groups, len(val) - len(judged))
+
+
+def plan_for_judge(
+    data: Path,
+    task: WeakFor,
+    judge_file: Path,
+    *,
+    count: int | None = None,
+    clusters: int | None = None,
+    max_ratio: float = 5.0,
+    seed: int = 0,
+    templates: DynamicTemplates | None = None,
+    looks: bool = True,
+) -> tuple[Weakness, PlannedSet]:
+    """Plan pairs for what a judge is bad at, by features that every installation has.
+
+    Args:
+        data, task, judge_file: see `find_weakness`.
+        count: pairs in all, before limits; as many as real training pairs if not given.
+        clusters: of a diagnosis, at most; `DEFAULT_CLUSTERS` if not given.
+        max_ratio, seed, templates, looks: see `plan_weak`.
+
+    Raises:
+        InputError: see `find_weakness` and `plan_weak`.
+    """
+    extractor = cached_extractor(OFFLINE_DEFAULT, default_cache())
+    found = find_weakness(data, task, judge_file, extractor, clusters=clusters or DEFAULT_CLUSTERS, seed=seed)
+    pairs = count or sum(len(group.records) for group in found.groups)
+    planned = plan_weak(found.groups, pairs, max_ratio=max_ratio, seed=seed, templates=templates, looks=looks)
+    return found, planned
 
 
 def diagnosis_losses(judge: Classifier, pictures: PictureSet) -> NDArray[np.float64]:

@@ -51,6 +51,7 @@ class Anchoring:
         jitter: how given masks are deformed.
         draws: to read: so many of each photograph, 2 or more.
         agree: to read: in (0, 1], pixels where a smaller share of the draws agrees with the mask are ignored.
+        only: ids of the real pairs to start from; all of the training part if not given.
 
     Raises:
         InputError: settings that contradict each other.
@@ -65,6 +66,7 @@ class Anchoring:
     jitter: tuple[Jitter, ...] = ()
     draws: int = DEFAULT_DRAWS
     agree: float = DEFAULT_AGREE
+    only: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root).absolute())  # workers may run elsewhere
@@ -101,7 +103,7 @@ class Anchoring:
         Raises:
             InputError: no data set folder, or no training record that serves.
         """
-        records = self._anchors()
+        records = self.anchors()
         if self.way == "read" and max(per_pair * len(records), count or 0) > len(records):
             got = f"more than one pair of each of {len(records)} photographs"
             raise InputError(got, "one, as reading again gives the same mask", "ask for fewer, and not --per-pair")
@@ -116,9 +118,21 @@ class Anchoring:
         texts = [prompts[request.index % len(prompts)] for request in made]
         return [replace(r, prompt=text, attributes=labels_of(text)) for r, text in zip(made, texts, strict=True)]
 
-    def _anchors(self) -> list[PairRecord]:
-        if self.plain:
-            return self._plain_records()
+    def anchors(self) -> list[PairRecord]:
+        """The records that are started from, in the folder's order.
+
+        Raises:
+            InputError: as of `requests`.
+        """
+        records = self._plain_records() if self.plain else self._training_records()
+        if not self.only:
+            return records
+        if missing := sorted(set(self.only) - {record.isic_id for record in records}):
+            got = f"{listed(missing, 5)}, which cannot be started from in {self.root}"
+            raise InputError(got, "ids of real training pairs that serve", "correct the ids, or leave them out")
+        return [record for record in records if record.isic_id in self.only]
+
+    def _training_records(self) -> list[PairRecord]:
         with_mask = self.way != "read"
         records = [r for r in read_used(self.root, "train") if (r.mask_file_name is not None) == with_mask]
         if made := [record.isic_id for record in records if record.origin == "synthetic"]:

@@ -224,6 +224,20 @@ def read_ratio_file(path: Path, by: Sequence[str]) -> RatioFile:
     return RatioFile(numbers, path)
 
 
+def target_named(target: str, count: int | None, by: Sequence[str]) -> Target:
+    """The target of a name ("balanced", or "uniform" with a count) or of a file of ratios.
+
+    Raises:
+        InputError: uniform without a count, a count with another target, or a file that cannot be read.
+    """
+    if (target == "uniform") != (count is not None):
+        got = "--target uniform without --count" if count is None else f"--count {count} with --target {target}"
+        raise InputError(got, "a number of pairs for uniform, and for nothing else", "fix --count")
+    if count is not None:
+        return uniform(count)
+    return balanced if target == "balanced" else read_ratio_file(Path(target), by)
+
+
 def _combinations(real: Mapping[Group, int]) -> set[Group]:
     """All combinations of values that the groups have."""
     return set(itertools.product(*(sorted(set(values)) for values in zip(*real, strict=True))))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,8 @@ from skindualgen.planning.sampling import PlannedSet, draw_prompts, numbered_row
 from skindualgen.planning.targets import Group, GroupPlan
 from skindualgen.planning.templates import DynamicTemplates
 
+WeakFor = Literal["segment", "classify"]
+"""What a judge does."""
 WEAK_BY = ("diagnosis", "cluster")
 """What weak pairs are grouped by."""
 NO_DIAGNOSIS = "not known"
@@ -46,6 +50,30 @@ class WeakGroup:
     def group(self) -> Group:
         """Its name in a plan."""
         return self.diagnosis or NO_DIAGNOSIS, str(self.cluster)
+
+
+def check_options(
+    weak_for: WeakFor | None,
+    model: Path | None,
+    clusters: int | None,
+    *,
+    plain_prompts: bool,
+    target: str,
+    by: str,
+    allow_novel: bool,
+) -> None:
+    """Refuse options of a plan that say nothing together.
+
+    Raises:
+        InputError: as said.
+    """
+    if (weak_for is None) != (model is None):
+        raise InputError("one of --weak-for and --model", "both: what the judge does, and its file", "add the other")
+    if weak_for is None and (clusters is not None or plain_prompts):
+        raise InputError("--clusters or --plain-prompts without --weak-for", "them with it", "leave them out")
+    if weak_for is not None and (target != "balanced" or by != "diagnosis" or allow_novel):
+        got = "--target, --by or --allow-novel with --weak-for"
+        raise InputError(got, "groups and counts that the judge's loss decides", "leave them out")
 
 
 def loss_shares(groups: Sequence[WeakGroup]) -> NDArray[np.float64]:

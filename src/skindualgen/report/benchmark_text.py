@@ -29,10 +29,11 @@ Rows = Sequence[tuple[ArmResult, Mapping[str, Estimate]]]
 def benchmark_markdown(result: BenchmarkResult) -> str:
     """Return a benchmark as Markdown; intervals are 95 %."""
     generated = f" and generated pairs of `{result.generated}`" if result.generated else ""
+    seeds = f"{result.seeds} seeds" + (f" of {result.repeats} trainings" if result.repeats > 1 else "")
     lines = [
         "# Benchmark",
         "",
-        f"Real pairs of `{result.real}`{generated}, {result.size_px} px, {result.seeds} seeds, tested on the real",
+        f"Real pairs of `{result.real}`{generated}, {result.size_px} px, {seeds}, tested on the real",
         f"split {result.test_split}. Mean over the seeds, with 95 % intervals over seeds and test items.",
         "",
         *(f"* **Leak, accepted:** {text}" for text in result.leaks),

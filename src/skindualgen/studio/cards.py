@@ -9,9 +9,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from skindualgen.planning.anchors import Anchoring
 from skindualgen.production.chunk import AREA_SCORE
 from skindualgen.studio.generation import Generated
 from skindualgen.studio.pieces import data_uri
+from skindualgen.studio.real_pairs import seen_pair
 
 LIVE_QUALITY = 85
 """JPEG quality of pictures in the making."""
@@ -54,13 +56,13 @@ def live(pairs: Sequence[tuple[Image.Image, Image.Image]], *, finished: int, out
 
 
 def gallery(generated: Generated, *, more: bool = False) -> str:
-    """The finished pairs, each with its scores and downloads.
+    """The finished pairs, each with its scores and downloads, after the real one that they were made from, if any.
 
     Args:
         generated: the pairs.
         more: offer "More like this" with each.
     """
-    cards = []
+    cards = [] if generated.request.anchoring is None else [_real(generated.request.anchoring, generated.image(0))]
     for place, (record, agreement) in enumerate(zip(generated.records, generated.agreements, strict=True)):
         area = (record.scores or {}).get(AREA_SCORE, 0.0)
         with Image.open(generated.mask(place)) as mask:
@@ -86,6 +88,18 @@ def gallery(generated: Generated, *, more: bool = False) -> str:
             f'aria-label="Download the mask of pair {place + 1}">Mask</button></div></div></article>'
         )
     return f'<div class="sdg-pairs">{"".join(cards)}</div>'
+
+
+def _real(anchoring: Anchoring, beside: Path) -> str:
+    """The card of a real pair, at the size of a picture that was made from it."""
+    with Image.open(beside) as made:
+        record, image, mask = seen_pair(anchoring, made.width)
+    name = html.escape(record.isic_id)
+    frame = _frame(data_uri(image, "PNG"), data_uri(mask, "PNG"), mask, image.size, f"The real pair {record.isic_id}")
+    return (
+        f'<article class="sdg-pair sdg-real">{frame}<div class="sdg-pair-foot"><div class="sdg-pair-facts">'
+        f"<b>real</b><span>{name}</span><span>{html.escape(record.diagnosis or '')}</span></div></div></article>"
+    )
 
 
 def _frame(image_uri: str, mask_uri: str, mask: Image.Image | None, size: tuple[int, int], alt: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def add_photograph(
     *,
     diagnosis: str | None,
     edited: bool,
-    made_with: dict[str, str],
+    made_with: Mapping[str, str],
 ) -> tuple[str, PairRecord]:
     """Add a photograph and its mask to a data set, which is made if it is not there.
 
@@ -51,31 +52,47 @@ def add_photograph(
     """
     with _writing:
         folder = workspace.root / DATASETS_DIR / name
-        records = _earlier(workspace, folder, name)
-        for part in (IMAGES_DIR, MASKS_DIR):
-            (folder / part).mkdir(parents=True, exist_ok=True)
-        number = 1 + max((int(record.isic_id.rpartition("_")[2]) for record in records), default=-1)
-        identity = f"PHOTO_{number:07d}"
-        files = {f"{IMAGES_DIR}/{identity}.png": photograph, f"{MASKS_DIR}/{identity}.png": mask}
-        for file, picture in files.items():
-            with atomic_path(folder / file) as temporary:
-                Image.fromarray(np.asarray(picture)).save(temporary, format="PNG")
-        image_name, mask_name = files
-        more: dict[str, Any] = {"mask_origin": "model, edited by hand" if edited else "model"}
-        more |= {f"mask_{key}": value for key, value in made_with.items() if key.endswith("sha256")}
-        record = PairRecord(
-            file_name=image_name,
-            mask_file_name=mask_name,
-            isic_id=identity,
-            diagnosis=diagnosis,
-            origin="real",
-            source=SOURCE,
-            sha256=sha256_file(folder / image_name),
-            mask_sha256=sha256_file(folder / mask_name),
-            **more,
-        )
-        write_dataset(folder, [*records, record], made_by=run_record(command="skindualgen ui"))
+        earlier = _earlier(workspace, folder, name)
+        known: dict[str, Any] = {"diagnosis": diagnosis, "edited": edited, "made_with": made_with}
+        record = write_pair(folder, earlier, photograph, mask, **known)
         return workspace.name(folder), record
+
+
+def write_pair(
+    folder: Path,
+    records: list[PairRecord],
+    photograph: Image.Image,
+    mask: Image.Image,
+    *,
+    diagnosis: str | None,
+    edited: bool,
+    made_with: Mapping[str, str],
+) -> PairRecord:
+    """Write a pair into a data set folder that holds those of ``records``; the others are those of `add_photograph`."""
+    for part in (IMAGES_DIR, MASKS_DIR):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    number = 1 + max((int(record.isic_id.rpartition("_")[2]) for record in records), default=-1)
+    identity = f"PHOTO_{number:07d}"
+    files = {f"{IMAGES_DIR}/{identity}.png": photograph, f"{MASKS_DIR}/{identity}.png": mask}
+    for file, picture in files.items():
+        with atomic_path(folder / file) as temporary:
+            Image.fromarray(np.asarray(picture)).save(temporary, format="PNG")
+    image_name, mask_name = files
+    more: dict[str, Any] = {"mask_origin": "model, edited by hand" if edited else "model"}
+    more |= {f"mask_{key}": value for key, value in made_with.items() if key.endswith("sha256")}
+    record = PairRecord(
+        file_name=image_name,
+        mask_file_name=mask_name,
+        isic_id=identity,
+        diagnosis=diagnosis,
+        origin="real",
+        source=SOURCE,
+        sha256=sha256_file(folder / image_name),
+        mask_sha256=sha256_file(folder / mask_name),
+        **more,
+    )
+    write_dataset(folder, [*records, record], made_by=run_record(command="skindualgen ui"))
+    return record
 
 
 def _earlier(workspace: Workspace, folder: Path, name: str) -> list[PairRecord]:

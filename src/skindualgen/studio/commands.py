@@ -54,6 +54,7 @@ def generate_command(request: GenerationRequest, facts: Facts, adapter: str | No
         "generate",
         out="pairs",
         adapter=adapter,
+        **_start(request),
         prompt=list(request.prompts),
         count=request.count,
         seed=request.seed,
@@ -61,6 +62,17 @@ def generate_command(request: GenerationRequest, facts: Facts, adapter: str | No
         guidance=request.guidance,
         threads=None if facts.threads == 1 else facts.threads,
     )
+
+
+def _start(request: GenerationRequest) -> dict[str, Option | list[str]]:
+    """The options that say what real pair is started from, and how."""
+    if (anchoring := request.anchoring) is None:
+        return {}
+    only: dict[str, Option | list[str]] = {"only": list(anchoring.only)}
+    if anchoring.way == "inpaint":
+        return {"inpaint": anchoring.region, "onto": request.real} | only
+    start: dict[str, Option | list[str]] = {"redraw": request.real, "strength": anchoring.strength}
+    return start | only | {"keep_mask": anchoring.keep_mask or None, "relabel": anchoring.relabel}
 
 
 def python_call(request: GenerationRequest, given: Given, native_px: int, adapter: str) -> str:

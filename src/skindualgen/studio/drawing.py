@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import secrets
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,7 +14,14 @@ from skindualgen.studio import cards
 from skindualgen.studio.commands import repeat_html
 from skindualgen.studio.components import AT_ONCE, QUIET, html_block
 from skindualgen.studio.errors import as_sentence
-from skindualgen.studio.generation import BATCH_PAIRS, Generated, generate, save_dataset, write_zip
+from skindualgen.studio.generation import (
+    BATCH_PAIRS,
+    Generated,
+    generate,
+    remove_drawn,
+    save_dataset,
+    write_zip,
+)
 from skindualgen.studio.pieces import empty, progress
 from skindualgen.studio.requests import MAX_GUIDANCE, SEED_LIMIT, GenerationRequest
 from skindualgen.studio.state import Studio
@@ -252,7 +258,7 @@ def _draw_into(
         else:
             generated = event.result
     if generated is None:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_drawn(folder, request)
         stopped = empty("Stopped before a pair was finished.")
         yield [progress("Stopped."), stopped, None, hidden, None, "", ""]
         return

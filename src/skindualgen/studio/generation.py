@@ -59,7 +59,14 @@ class Generated:
 
     def remove(self) -> None:
         """Remove the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove_drawn(self.folder, self.request)
+
+
+def remove_drawn(folder: Path, request: GenerationRequest) -> None:
+    """Remove what was drawn, and an uploaded pair that it was drawn from, which lies beside it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if request.anchoring is not None and request.anchoring.root.parent == folder.parent:
+        shutil.rmtree(request.anchoring.root, ignore_errors=True)
 
 
 class GivenSampler:
@@ -106,8 +113,13 @@ def generate(pipeline: WatchedPipeline, request: GenerationRequest, folder: Path
     from skindualgen.production.sampler import PipelineFactory
     from skindualgen.production.source import RequestList
 
-    requests = requests_from_prompts([(prompt, {}) for prompt in request.prompts], request.count, request.seed)
-    options = GenerateOptions(PipelineFactory(steps=request.steps, guidance=request.guidance), BATCH_PAIRS)
+    anchoring = request.anchoring
+    if anchoring is None:
+        requests = requests_from_prompts([(prompt, {}) for prompt in request.prompts], request.count, request.seed)
+    else:
+        requests = anchoring.requests(request.seed, count=request.count)
+    factory = PipelineFactory(steps=request.steps, guidance=request.guidance, anchoring=anchoring)
+    options = GenerateOptions(factory, BATCH_PAIRS)
 
     def produce(working: Any, some: Sequence[PairRequest]) -> None:
         source = partial(RequestList, some)

@@ -12,6 +12,7 @@ from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.labels import stated_labels
 from skindualgen.data.prompts import prompt_for
 from skindualgen.files import sha256_bytes
+from skindualgen.planning.anchors import Anchoring
 from skindualgen.studio.uploads import Limits
 
 TEMPLATE = "a dermoscopic image of {a_diagnosis}[ on {site}][ in {patient}]"
@@ -65,6 +66,8 @@ class GenerationRequest:
         seed: of the run; each pair's own is a function of it.
         steps, guidance: of the sampling.
         given: pictures to generate around; None: the prompts are all.
+        anchoring: the real pair to start from, whose record states the prompt; there are no prompts then.
+        real: name of its data set in the workspace, or of the folder that an uploaded pair would be in.
     """
 
     prompts: Sequence[str]
@@ -73,6 +76,8 @@ class GenerationRequest:
     steps: int
     guidance: float
     given: Given | None = None
+    anchoring: Anchoring | None = None
+    real: str = "photographs"
 
 
 def built_prompt(diagnosis: str, site: str, age: str, sex: str, tone: str) -> str:
@@ -108,7 +113,7 @@ def checked_request(
     guidance: float,
     given: Given | None = None,
 ) -> GenerationRequest:
-    """Bring the fields of a request to numbers within the limits.
+    """Bring the fields of a request with prompts to numbers within the limits.
 
     Raises:
         InputError: which one is not.
@@ -119,6 +124,17 @@ def checked_request(
     if len(text) > MAX_PROMPT_CHARACTERS:
         got = f"a prompt of {len(text):,} characters"
         raise InputError(got, f"at most {MAX_PROMPT_CHARACTERS:,}", "shorten it")
+    return GenerationRequest(prompts, *checked_numbers(limits, count, seed, steps, guidance), given)
+
+
+def checked_numbers(
+    limits: Limits, count: float, seed: float, steps: float, guidance: float
+) -> tuple[int, int, int, float]:
+    """The numbers of a request, within the limits.
+
+    Raises:
+        InputError: which one is not.
+    """
     ranges: Mapping[str, tuple[float | None, float, float]] = {
         "number of pairs": (count, 1, limits.pairs),
         "seed": (seed, 0, SEED_LIMIT - 1),
@@ -129,7 +145,7 @@ def checked_request(
         if value is None or not low <= value <= high:
             got = f"no {name}" if value is None else f"a {name} of {value:g}"
             raise InputError(got, f"{low:g} to {high:g}", f"choose {low:g} to {high:g}")
-    return GenerationRequest(prompts, round(count), round(seed), round(steps), float(guidance), given)
+    return round(count), round(seed), round(steps), float(guidance)
 
 
 def checked_strengths(picture: float, outline: float) -> tuple[float, float]:
