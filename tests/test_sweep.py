@@ -147,7 +147,7 @@ def test_a_hopeless_training_is_given_up(
     monkeypatch.setattr(Validator, "run", told)
     file = written(
         tmp_path,
-        'sampler = "grid"\npruner_startup_trials = 1\n[search]\nlearning_rate = [1e-3, 1, 1e-4]\nmax_grad_norm = [0.1]\n',
+        'sampler = "grid"\npruner_startup_trials = 1\n[search]\nlearning_rate = [1e-3, 1, 1e-4]\n',
     )
     attempts = sweep_with_report(load_sweep(file, None, overrides), console=QUIET)
     assert [each.outcome for each in attempts] == ["finished", "given up", "finished"]

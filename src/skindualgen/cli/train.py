@@ -157,17 +157,16 @@ def _insist(out: Path, *, sweep: bool) -> None:
 
 def _sweep(planned: Sweep, console: Console) -> None:
     """Run a sweep, and print its trainings, the best first."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from skindualgen.report.sweep import sweep_with_report
     from skindualgen.training.sweep import BEST_FILE, best_of, ranked
 
-    attempts, names = sweep_with_report(planned, console=console), list(planned.settings.search)
-    table = Table("training", "outcome", "score", "Dice", "agreement", "step", *names)
+    attempts = sweep_with_report(planned, console=console)
+    table = Table("training", "outcome", "score", "Dice", "agreement", "step", Column("settings", overflow="fold"))
     for each in ranked(attempts):
         numbers = ("-" if value is None else f"{value:.4f}" for value in (each.score, each.dice, each.agreement))
-        values = (str(each.values.get(name, "-")) for name in names)
-        table.add_row(each.folder.name, each.outcome, *numbers, str(each.step or "-"), *values)
+        table.add_row(each.folder.name, each.outcome, *numbers, str(each.step or "-"), each.said)
     console.print(table)
     if (best := best_of(attempts)) is None:
         console.print("No training has finished.")

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -42,14 +40,14 @@ from skindualgen.model.adapter import (
 from skindualgen.model.bases import MICRO_BASE, Base, load_base
 from skindualgen.planning.looks import appearances_of
 from skindualgen.training.batches import Batches
-from skindualgen.training.cache import EncodeOptions, open_cache
+from skindualgen.training.cache import open_cache
 from skindualgen.training.checkpoint import load_newest, save_checkpoint
 from skindualgen.training.progress import METRICS_FILE, drop_rows_after
 from skindualgen.training.run_folder import CHECKPOINT_DIR, claim_folder, run_precision
 from skindualgen.training.stopping import Best, TrainingPruned, TrainingStopped, any_process, stop_signals
 from skindualgen.training.throughput import Throughput
 from skindualgen.training.tracking import Tracking, require_client
-from skindualgen.training.trainer import NonFiniteLossError, Trainer
+from skindualgen.training.trainer import NonFiniteLossError, Trainer, accelerator_of
 from skindualgen.training.validate import Validator, validation_records
 
 CACHE_DIR, BEST_DIR = "cache", "best"
@@ -96,8 +94,7 @@ def train(
     console = console or Console(quiet=True)
     with console.status("Loading the base ..."):
         precision = run_precision(config)
-        AcceleratorState._reset_state()  # else a process could not train twice at different precisions
-        accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+        accelerator = accelerator_of(precision)
         if not accelerator.is_main_process:
             console = Console(quiet=True)
         records, val_records = read_pairs(config.data, "train"), validation_records(config)
@@ -187,17 +184,7 @@ class Run:
     def _open_data(self, progress: Progress) -> tuple[Batches, Validator]:
         config, trainer = self.config, self.trainer
         root = config.cache or config.out / CACHE_DIR
-        options = EncodeOptions(
-            trainer.size,
-            config.views,
-            config.min_zoom,
-            config.colour,
-            config.prompt_variants,
-            config.seed,
-            config.appearance_prompts,
-            trainer.codec,
-            trainer.classes,
-        )
+        options = trainer.encode_options
         cache = open_cache(
             root,
             config.data,

@@ -75,6 +75,17 @@ class Attempt:
     agreement: float | None
     score: float | None
 
+    @property
+    def said(self) -> str:
+        """Its settings, for people."""
+        return said(self.values)
+
+
+def said(values: Mapping[str, Value]) -> str:
+    """Settings for people: names and values, numbers to four digits."""
+    shown = ((name, f"{value:.4g}" if isinstance(value, float) else value) for name, value in values.items())
+    return ", ".join(f"{name} = {value}" for name, value in shown)
+
 
 def run_sweep(sweep: Sweep, train: Train, *, console: Console, done: Callable[[list[Attempt]], None]) -> list[Attempt]:
     """Train what is missing of a sweep; run the same again to resume. More trials than before continue it.
@@ -202,8 +213,9 @@ def _attempt(
     values = {name: _suggest(trial, name, tried) for name, tried in sweep.settings.search.items()}
     reported = set(study.trials[trial.number].intermediate_values)
     folder, cache = _folder(sweep, trial.number), sweep.config.cache or sweep.config.out / CACHE_DIR
-    shown = ", ".join(f"{name} = {value}" for name, value in values.items())
-    console.print(f"Trial {trial.number + 1} of {sweep.settings.wanted}: {shown}", soft_wrap=True, highlight=False)
+    console.print(
+        f"Trial {trial.number + 1} of {sweep.settings.wanted}: {said(values)}", soft_wrap=True, highlight=False
+    )
 
     def hopeless(step: int, row: Mapping[str, float]) -> bool:
         if step not in reported:
