@@ -17,9 +17,14 @@ from skindualgen.cli import app
 from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.dataset import Dataset
 from skindualgen.data.phantom import write_phantom_folder
+from skindualgen.hardware import GIB
 from skindualgen.model.local import native_px
 from skindualgen.readiness.masks import doubt_of
 from skindualgen.readiness.results import Readiness
+from skindualgen.training.estimate import expected_hours
+from skindualgen.training.loop import train
+from skindualgen.training.progress import METRICS_FILE, read_rows
+from tiny import tiny_config
 
 SIZE_PX = 128
 """What the bundled base was trained on."""
@@ -247,6 +252,23 @@ def test_rejected_pairs_do_not_count(copy: Path) -> None:
     assert found.verdict == "go" and "Left out, as rejected in review: 1 pair" in found.notes[-1]
 
 
+def test_hours_are_those_of_a_real_training(
+    copy: Path, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a factor that a busy machine has; and a machine that cannot train says so, which changes no verdict."""
+    config = tiny_config(copy, tmp_path / "run", tiny_base, max_train_steps=12, train_batch_size=8, views=1)
+    rate = read_rows(train(config) / METRICS_FILE)[-1]["pairs_per_second"]
+    assert 0.2 < 3600 * expected_hours(config) / (12 * 8 / rate) < 6
+    before, base = stored(copy), str(tiny_base)
+    found = check(copy, base=base, hours=True)
+    assert found.hours is not None and found.notes[-1].startswith("expected on this machine: ")
+    assert stored(copy) == before
+    monkeypatch.setattr("skindualgen.training.estimate.free_memory", lambda device: GIB // 100)
+    poor = check(copy, base=base, hours=True)
+    assert poor.hours is None and "got 0.0 GiB of free memory" in poor.notes[-1] and poor.verdict == found.verdict
+    assert check(copy, "benchmark", hours=True).hours is None
+
+
 def command(*arguments: object) -> tuple[int, str]:
     done = CliRunner().invoke(app, [str(argument) for argument in arguments])
     return done.exit_code, done.output
@@ -255,13 +277,16 @@ def command(*arguments: object) -> tuple[int, str]:
 def test_the_command(copy: Path, source: Path, tmp_path: Path) -> None:
     code, said = command("check", copy, "--json", tmp_path / "found.json", "--sheet", tmp_path / "sheet.png")
     assert code == 0 and said.splitlines()[-1] == "verdict: go"
-    assert json.loads((tmp_path / "found.json").read_text())["verdict"] == "go"
+    assert "note: expected on this machine: " in said and "for the 1,000 steps of 8 pairs" in said
+    written = json.loads((tmp_path / "found.json").read_text())
+    assert written["verdict"] == "go" and written["hours"] > 0
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.format == "PNG" and sheet.width > 8 * 192  # eight pairs a row
 
     record = Dataset.open(copy)[0]
     replace_mask(copy, record, np.zeros((SIZE_PX, SIZE_PX), bool))
-    code, said = command("check", copy, "--json", tmp_path / "found.json")
+    code, said = command("check", copy, "--json", tmp_path / "found.json", "--no-hours")
+    assert "expected on this machine" not in said
     assert code == 3 and said.splitlines()[-1] == "verdict: fix" and record.isic_id in said
     assert json.loads((tmp_path / "found.json").read_text())["problems"][0]["ids"] == [record.isic_id]
 
@@ -277,7 +302,12 @@ def test_prepare_says_what_its_records_show(sound: Path, source: Path) -> None:
 
 
 def test_wrong_input_is_one_line(sound: Path, tmp_path: Path) -> None:
-    for arguments in ([tmp_path], [tmp_path / "none"], [sound, "--base", "nonsense"], [sound, "--json", tmp_path]):
+    for arguments in (
+        [tmp_path],
+        [tmp_path / "none"],
+        [sound, "--base", "nonsense"],
+        [sound, "--no-hours", "--json", tmp_path],
+    ):
         code, said = command("check", *arguments)
         assert code == 2 and said.count("Error: ") == 1 and "Traceback" not in said, said
     change(

@@ -25,6 +25,7 @@ from skindualgen.data.phantom import draw_phantom
 from skindualgen.planning.plan import read_plan
 from skindualgen.studio import pictures, review
 from skindualgen.studio.balancing import PlanRequest, balance_html, make_plan, plan_command, plan_html
+from skindualgen.studio.checking import check_html, check_set
 from skindualgen.studio.duplicates import near_duplicates
 from skindualgen.studio.jobs import Jobs
 from skindualgen.studio.pictures import LARGE_PX, SMALL_PX, picture_html, shown
@@ -202,6 +203,8 @@ def test_links_that_lead_out_are_refused(library: Library, tmp_path: Path, linke
     if linked in ("file", "folder"):
         with pytest.raises(InputError, match="inside the workspace"):
             near_duplicates(library, NAME, max_distance=512, max_pixels=PIXELS, report=lambda done, total: None)
+    with pytest.raises(InputError, match="inside the workspace"):
+        check_set(library, NAME, "train", "micro", report=silent)
     if linked == "data set":
         assert library.workspace.datasets() == []
 
@@ -438,6 +441,53 @@ def test_a_balanced_data_set_needs_no_plan(library: Library) -> None:
     name, plan = make_plan(library, wanted, "first")
     assert "Nothing to add" in plan_html(name, plan, wanted)
     assert not (library.workspace.root / name).exists()
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Report to nobody."""
+
+
+def test_the_verdict_is_that_of_the_command(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mask that is empty, a picture that is gone, a patient in two splits: found, with what mends each."""
+    monkeypatch.setattr("skindualgen.readiness.pictures.TONES_MEASURED", 1)
+    root, records = library.workspace.path(NAME), library.records(NAME)
+    train, val = ([each for each in records if each.split == split] for split in ("train", "val"))
+    Image.new("L", (64, 64)).save(root / str(train[0].mask_file_name))
+    found, sheet = check_set(library, NAME, "train", "micro", report=silent)
+    assert (found.verdict, sheet is not None) == ("fix", True)
+    page = check_html(NAME, found, sheet, "micro")
+    assert re.findall(r'<span class="sdg-pill sdg-fix">fix</span>', page) and "sdg-stop" not in page
+    assert page.count("<img") == 1 and "data:image/jpeg;base64," in page
+    shown = re.sub(r"<[^>]*>", "", page)
+    assert "masks that are empty: 1 of 12" in shown and train[0].isic_id in shown
+    assert "skindualgen prepare SRC NEW" in shown
+    assert "skindualgen check datasets/phantoms --for train --base micro --sheet suspects.png" in shown
+    assert str(root) not in page
+
+    (root / train[1].file_name).unlink()
+    write_dataset(
+        root,
+        [each.model_copy(update={"patient_id": "one"}) if each in (train[2], val[0]) else each for each in records],
+        made_by={},
+    )
+    found, sheet = check_set(library, NAME, "train", "micro", report=silent)
+    said = CliRunner().invoke(cli, ["check", str(root), "--json", str(root.parent / "found.json")])
+    assert said.exit_code == 2
+    assert json.loads(json.dumps(found.as_dict())) == json.loads((root.parent / "found.json").read_text())
+    assert {"unreadable", "crossing", "mask_empty"} <= {each.kind for each in found.problems}
+    page = check_html(NAME, found, sheet, "micro")
+    assert page.count('sdg-stop">stop') == 3  # the verdict, and two problems
+    assert str(root) not in page
+
+
+def test_a_set_without_masks_has_no_sheet(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skindualgen.readiness.pictures.TONES_MEASURED", 1)
+    root = library.workspace.path(NAME)
+    bare = [each.model_copy(update={"mask_file_name": None, "mask_sha256": None}) for each in read_metadata(root)]
+    write_dataset(root, bare, made_by={})
+    found, sheet = check_set(library, NAME, "train", "micro", report=silent)
+    assert (found.verdict, sheet) == ("stop", None)
+    assert "<img" not in check_html(NAME, found, sheet, "micro")
 
 
 @pytest.fixture

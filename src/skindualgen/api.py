@@ -47,20 +47,21 @@ def prepare(source: str | Path, out: str | Path, *, workers: int | None = None, 
     return Dataset.open(out)
 
 
-def check(data: str | Path, purpose: Purpose = "train", *, base: str = "micro") -> Readiness:
+def check(data: str | Path, purpose: Purpose = "train", *, base: str = "micro", hours: bool = False) -> Readiness:
     """Say whether a data set is ready: ``verdict`` "go", "fix" or "stop", and ``problems`` with their remedies.
 
     Args:
         data: data set folder; it is only read.
         purpose: "train" or "benchmark".
         base: that will be trained, as `train` takes it: photographs are compared with its size.
+        hours: also measure how long a training with the defaults takes on this machine.
 
     Raises:
         InputError: no data set folder, or no such base.
     """
     from skindualgen.readiness.check import check as check_folder
 
-    return check_folder(Path(data), purpose, base=base)
+    return check_folder(Path(data), purpose, base=base, hours=hours)
 
 
 def train(data: str | Path, out: str | Path, *, config: str | Path | None = None, **settings: Any) -> Path:

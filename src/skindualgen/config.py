@@ -258,18 +258,25 @@ LOCAL = {"out", "data", "cache", "init_adapter", "track"}
 """settings that are this machine's, and in no record that leaves it"""
 
 
+def read_toml(file: Path, option: str) -> dict[str, Any]:
+    """Read a TOML file that an option names.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{option} {file} ({error})", "a readable TOML file", "fix the file") from error
+
+
 def load_train_config(file: Path | None, overrides: dict[str, Any]) -> TrainConfig:
     """Merge a TOML file and overrides, which win; dotted names reach nested tables ("lora.rank").
 
     Raises:
         InputError: unreadable TOML, an unknown name or a value out of range.
     """
-    values: dict[str, Any] = {}
-    if file is not None:
-        try:
-            values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise InputError(f"--config {file} ({error})", "a readable TOML file", "fix the file") from error
+    values = {} if file is None else read_toml(file, "--config")
     try:
         values = with_current_names(values)  # before they are merged: an option has to meet the file's value
         overrides = with_current_names(overrides)

@@ -101,3 +101,15 @@ def test_duplicates_are_found(page: Page) -> None:
     expect(couple).to_contain_text("across splits")
     expect(couple.locator("figure b")).to_have_text(["pair-0", "pair-1"])
     expect(couple.locator("img")).to_have_count(2)
+
+
+def test_the_verdict_is_shown(page: Page) -> None:
+    open_tab(page, "Data")
+    choose(page, "data-set", "datasets/phantoms")
+    open_tab(page, "Check")
+    page.get_by_role("button", name="Check", exact=True).click()
+    result = page.locator("#check")
+    expect(result.locator(".sdg-lead .sdg-pill")).to_have_text("fix", timeout=60_000)
+    expect(result.locator("table")).to_contain_text("skindualgen prepare SRC NEW")
+    expect(result.locator("img")).to_have_count(1)
+    expect(result.locator("pre").last).to_contain_text("skindualgen check datasets/phantoms --for train")

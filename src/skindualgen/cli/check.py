@@ -27,6 +27,9 @@ def check(
     sheet: Annotated[
         Path | None, typer.Option(help="Write the 24 most suspicious pairs to this PNG, with their masks' outlines.")
     ] = None,
+    hours: Annotated[
+        bool, typer.Option("--hours/--no-hours", help="Measure how long a training would take on this machine.")
+    ] = True,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all findings to this file too.")] = None,
 ) -> None:
     """Say go, fix or stop, with the numbers that decide and what fixes each problem.
@@ -41,7 +44,7 @@ def check(
     from skindualgen.readiness.masks import suspects_sheet
 
     with stage_progress() as report:
-        found = check_folder(data, purpose, base=base, report=report)
+        found = check_folder(data, purpose, base=base, hours=hours, report=report)
     Console().print(_table(found.counts))
     show_problems(found.problems)
     for note in found.notes:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from skindualgen.config import TrainConfig
+    from skindualgen.training.sweep_settings import Sweep
 
 
 def train(
@@ -35,6 +38,12 @@ def train(
     config: Annotated[Path | None, typer.Option(help="TOML file of settings; options win over it.")] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="Any setting: name=value, e.g. lora.targets=all. Repeatable.")
+    ] = None,
+    sweep: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file of settings to try: a training for each choice, in OUT/trial-NNNN (extra 'sweep')."
+        ),
     ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of encoded pairs, for runs to share.  (default: OUT/cache)")
@@ -90,11 +99,20 @@ def train(
     overrides |= {"allow_base_mismatch": True} if allow_base_mismatch else {}
     overrides |= dict(parse_assignment(text) for text in assignments or [])
     settings = load_train_config(config, overrides)
+    planned = None
+    if sweep is not None:
+        from skindualgen.training.sweep_settings import load_sweep
+
+        planned = load_sweep(sweep, config, overrides)
     if dry_run:
+        if planned is not None:
+            typer.echo(
+                f"# {planned.settings.wanted} trainings over {', '.join(planned.settings.search)}, else of these:"
+            )
         _show(settings)
         return
     if resume:
-        _insist(settings.out)
+        _insist(settings.out, sweep=planned is not None)
 
     from skindualgen.cli.running import loading
 
@@ -107,7 +125,10 @@ def train(
 
     console = Console()
     try:
-        train_with_report(settings, console=console)
+        if planned is not None:
+            _sweep(planned, console)
+        else:
+            train_with_report(settings, console=console)
     except TrainingStopped as stop:
         console.print(f"Stopped at step {stop.step}. To go on: {_command()}", soft_wrap=True, highlight=False)
         return
@@ -122,14 +143,35 @@ def _command() -> str:
     return shlex.join(["skindualgen", *sys.argv[1:]])
 
 
-def _insist(out: Path) -> None:
+def _insist(out: Path, *, sweep: bool) -> None:
     from skindualgen.contracts import InputError
     from skindualgen.training.run_folder import CONFIG_FILE
+    from skindualgen.training.sweep_settings import SWEEP_FILE
 
-    if not (out / CONFIG_FILE).is_file():
+    what = "sweep" if sweep else "run"
+    if not (out / (SWEEP_FILE if sweep else CONFIG_FILE)).is_file():
         raise InputError(
-            f"--resume with {out}, which holds no run", "the folder of a run", "fix --out, or leave --resume out"
+            f"--resume with {out}, which holds no {what}", f"the folder of a {what}", "fix --out, or leave --resume out"
         )
+
+
+def _sweep(planned: Sweep, console: Console) -> None:
+    """Run a sweep, and print its trainings, the best first."""
+    from rich.table import Column, Table
+
+    from skindualgen.report.sweep import sweep_with_report
+    from skindualgen.training.sweep import BEST_FILE, best_of, ranked
+
+    attempts = sweep_with_report(planned, console=console)
+    table = Table("training", "outcome", "score", "Dice", "agreement", "step", Column("settings", overflow="fold"))
+    for each in ranked(attempts):
+        numbers = ("-" if value is None else f"{value:.4f}" for value in (each.score, each.dice, each.agreement))
+        table.add_row(each.folder.name, each.outcome, *numbers, str(each.step or "-"), each.said)
+    console.print(table)
+    if (best := best_of(attempts)) is None:
+        console.print("No training has finished.")
+        return
+    console.print(f"Best: {best.folder}, settings: {planned.config.out / BEST_FILE}", soft_wrap=True, highlight=False)
 
 
 def _show(settings: TrainConfig) -> None:

@@ -54,6 +54,7 @@ class Readiness:
         problems: those that stop first.
         notes: what is worth knowing and no problem.
         masks: what the masks look like, in the order of the records.
+        hours: that a training of the defaults is expected to take on this machine; None if that was not measured.
     """
 
     folder: Path
@@ -62,6 +63,7 @@ class Readiness:
     problems: Sequence[Problem]
     notes: Sequence[str]
     masks: Sequence[MaskLook] = field(repr=False)
+    hours: float | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -72,7 +74,12 @@ class Readiness:
         """Return all but the masks as JSON holds it."""
         problems = [asdict(problem) for problem in self.problems]
         known = {"folder": str(self.folder), "purpose": self.purpose, "verdict": self.verdict}
-        return known | {"counts": dict(self.counts), "problems": problems, "notes": list(self.notes)}
+        return known | {
+            "counts": dict(self.counts),
+            "problems": problems,
+            "notes": list(self.notes),
+            "hours": self.hours,
+        }
 
 
 def verdict_of(problems: Sequence[Problem]) -> Verdict:

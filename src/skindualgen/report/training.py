@@ -20,6 +20,7 @@ from skindualgen.training.progress import METRICS_FILE, grids, parts, read_rows
 
 if TYPE_CHECKING:
     from skindualgen.config import TrainConfig
+    from skindualgen.training.loop import Hopeless
 
 HTML_FILE = "report.html"
 POINTS = 400
@@ -51,23 +52,26 @@ DEFINITIONS = {
 }
 
 
-def train_with_report(config: TrainConfig, *, console: Console | None = None) -> Path:
+def train_with_report(
+    config: TrainConfig, *, console: Console | None = None, hopeless: Hopeless = lambda step, row: False
+) -> Path:
     """Train as `skindualgen.training.loop.train`, and write ``report.html``, also of a run that ends before its time.
 
     Returns:
         The run folder.
 
     Raises:
-        InputError, TrainingStopped, NonFiniteLossError: as there; after the last two there is a page.
+        InputError, TrainingStopped, TrainingPruned, NonFiniteLossError: as there; after all but the first there is a
+            page.
     """
     with (console or Console(quiet=True)).status("Loading the libraries ..."):
         from skindualgen.training.loop import train
-        from skindualgen.training.stopping import TrainingStopped
+        from skindualgen.training.stopping import TrainingPruned, TrainingStopped
         from skindualgen.training.trainer import NonFiniteLossError
 
     try:
-        train(config, console=console)
-    except (TrainingStopped, NonFiniteLossError):
+        train(config, console=console, hopeless=hopeless)
+    except (TrainingStopped, TrainingPruned, NonFiniteLossError):
         _write(config.out)
         raise
     _write(config.out)
@@ -124,13 +128,15 @@ def training_report(run: Path) -> Report:
     )
 
 
-def curve_of(rows: Sequence[Mapping[str, Any]], name: str, label: str) -> Curve | None:
+def curve_of(rows: Sequence[Mapping[str, Any]], name: str, label: str, *, emphasis: bool = True) -> Curve | None:
     """The curve of a logged number, without what is not finite; None where it was never logged."""
     points = [(row["step"], row[name]) for row in rows if _finite(row, name)]
     size = -(-len(points) // POINTS)
     groups = [points[start : start + size] for start in range(0, len(points), max(size, 1))]
     means = [tuple(sum(each) / len(group) for each in zip(*group, strict=True)) for group in groups]
-    return Curve(label, [step for step, _ in means], [value for _, value in means]) if means else None
+    if not means:
+        return None
+    return Curve(label, [step for step, _ in means], [value for _, value in means], emphasis)
 
 
 def _finite(row: Mapping[str, Any], name: str) -> bool:

@@ -154,8 +154,12 @@ class Library:
             raise InputError(f"{file_name[:80]!r}, which is no file", "a picture", "fix the data set")
         return path
 
-    def checked(self, name: str) -> list[PairRecord]:
+    def checked(self, name: str, *, complete: bool = True) -> list[PairRecord]:
         """The records of a data set whose every picture is there and inside the workspace: one for a job to read.
+
+        Args:
+            name: the data set.
+            complete: refuse it if a picture is missing.
 
         Raises:
             InputError: see `picture`, with the first one that is wrong.
@@ -165,6 +169,8 @@ class Library:
         folders: set[Path] = set()
         for file_name in _file_names(records):
             path = root / file_name
+            if not (complete or path.exists() or path.is_symlink()):
+                continue
             if path.parent not in folders or path.is_symlink() or not path.is_file():
                 self.picture(name, file_name)
                 folders.add(path.parent)

@@ -1,10 +1,17 @@
-"""What a run would train and take, before it starts: a pass over tensors without content counts what would be held."""
+"""What a run would train and take, before it starts.
+
+A pass over tensors without content counts what would be held; a few real steps show how long it would take.
+"""
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -18,13 +25,18 @@ from torch.overrides import TorchFunctionMode
 
 from skindualgen.codec import CELL_PX, CODE_CHANNELS, SignedDistanceCodec
 from skindualgen.config import TrainConfig
+from skindualgen.contracts import InputError
 from skindualgen.data.mask_classes import read_mask_classes
-from skindualgen.hardware import DTYPES, GIB
+from skindualgen.data.pairs import read_pairs
+from skindualgen.hardware import DTYPES, GIB, available_devices, free_memory
 from skindualgen.model.adapter import adapter_folder, attach_adapter, read_header, trainable_parameters
+from skindualgen.model.bases import hide_loading_bars, load_base
 from skindualgen.model.joint_unet import joint_prediction, widen_unet
 from skindualgen.model.local import local_folder
+from skindualgen.training.batches import Batches
+from skindualgen.training.cache import PairCache, open_cache
 from skindualgen.training.run_folder import run_precision
-from skindualgen.training.trainer import frozen_dtype, head_record, trains_unfused
+from skindualgen.training.trainer import Trainer, accelerator_of, frozen_dtype, head_record, trains_unfused
 
 BYTES_PER_TRAINED = 16
 """float32 weight, gradient and AdamW's two moments"""
@@ -32,6 +44,30 @@ BYTES_PER_AVERAGED = 4
 LIBRARIES_GIB = 0.95
 """of a Python process with torch, diffusers and transformers, measured on a CPU"""
 TOKENS = 77
+SAMPLE = 4
+"""Pairs that are encoded to measure how long it takes."""
+PATIENCE_S = 20.0
+"""Seconds of a step from which one pair stands for all of it."""
+SECONDS_PER_HOUR = 3600
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What a training holds.
+
+    Attributes:
+        trained, parameters: numbers of those that are trained, and of all.
+        bytes: of memory in each process, by what they are for.
+    """
+
+    trained: int
+    parameters: int
+    bytes: Mapping[str, int]
+
+    @property
+    def gib(self) -> float:
+        """Memory in all, in GiB."""
+        return sum(self.bytes.values()) / GIB
 
 
 def estimate(config: TrainConfig) -> list[str]:
@@ -40,12 +76,78 @@ def estimate(config: TrainConfig) -> list[str]:
     Raises:
         InputError: no such base or adapter, or a type of the frozen weights that the training would refuse.
     """
-    folder = local_folder(config.base)
-    if folder is None:
+    found = needed(config)
+    if found is None:
         return [
             f"base {config.base} is not on this disk yet: the first training downloads it; skindualgen doctor says",
             "what its training would take",
         ]
+    share = found.trained / found.parameters
+    lines = [f"trained parameters: {found.trained:,} of {found.parameters:,} ({share:.2%})"]
+    lines.append(f"memory, estimated: {found.gib:.2f} GiB in each process")
+    return lines + [f"  {name}: {value / GIB:.2f} GiB" for name, value in found.bytes.items()]
+
+
+def expected_hours(config: TrainConfig) -> float:
+    """Measure how long a training would take on this machine, without its validations.
+
+    `SAMPLE` pairs are encoded and a few steps trained on them, in a folder that is removed. A step that would take
+    longer than `PATIENCE_S` is measured with one pair.
+
+    Args:
+        config: of the training; its run folder is not touched.
+
+    Raises:
+        InputError: the base is not on this disk, its training does not fit into the free memory, or what a training
+            would refuse.
+    """
+    precision, device = run_precision(config), available_devices()[0]
+    found, free = needed(config), free_memory(device) / GIB
+    if found is None:
+        raise InputError(
+            f"base {config.base}, which is not on this disk", "one that is", "the first training brings it"
+        )
+    if found.gib > free:
+        raise InputError(
+            f"{free:.1f} GiB of free memory ({device})",
+            f"{found.gib:.1f} GiB, to train {config.base} with batches of {config.train_batch_size}",
+            "lower --train-batch-size or --resolution, or set gradient_checkpointing=true",
+        )
+    hide_loading_bars()
+    records = read_pairs(config.data, "train")
+    with TemporaryDirectory() as work, torch.random.fork_rng():
+        trainer = Trainer(config, load_base(config.base), accelerator_of(precision))
+        once = replace(trainer.encode_options, views=1)
+        start = time.monotonic()
+        cache = open_cache(Path(work), config.data, records[:SAMPLE], trainer.base, once)
+        of_view = (time.monotonic() - start) / len(cache)
+        of_step = _seconds_of_step(trainer, cache, 1) * config.train_batch_size
+        if of_step < PATIENCE_S:
+            of_step = _seconds_of_step(trainer, cache, config.train_batch_size)
+    steps = of_step * config.gradient_accumulation_steps * config.max_train_steps
+    return (of_view * config.views * len(records) + steps) / SECONDS_PER_HOUR
+
+
+def _seconds_of_step(trainer: Trainer, cache: PairCache, pairs: int) -> float:
+    """The faster of two steps with so many pairs: the first also warms up."""
+    config = trainer.config.model_copy(update={"train_batch_size": pairs})
+    batches, seconds = Batches(cache, config, len(trainer.alphas_cumprod)), []
+    for number in range(2):
+        start = time.monotonic()
+        trainer.train_step(repeat(batches[number % len(batches)]))  # ends when the loss is known
+        seconds.append((time.monotonic() - start) / config.gradient_accumulation_steps)
+    return min(seconds)
+
+
+def needed(config: TrainConfig) -> Needed | None:
+    """Count what a training would hold; None if the base is not on this disk.
+
+    Raises:
+        InputError: as `estimate`.
+    """
+    folder = local_folder(config.base)
+    if folder is None:
+        return None
     precision = run_precision(config)
     on_cpu = not torch.cuda.is_available()
     frozen = frozen_dtype(config, precision, on_cpu=on_cpu)
@@ -77,9 +179,7 @@ def estimate(config: TrainConfig) -> list[str]:
         f"activations of {config.train_batch_size} pairs of {size} px in {precision}": held * config.train_batch_size,
         "libraries": int(LIBRARIES_GIB * GIB),
     }
-    lines = [f"trained parameters: {trained:,} of {trained + total:,} ({trained / (trained + total):.2%})"]
-    lines.append(f"memory, estimated: {sum(parts.values()) / GIB:.2f} GiB in each process")
-    return lines + [f"  {name}: {value / GIB:.2f} GiB" for name, value in parts.items()]
+    return Needed(trained, trained + total, parts)
 
 
 def activation_bytes(

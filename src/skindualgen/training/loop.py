@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -42,22 +40,31 @@ from skindualgen.model.adapter import (
 from skindualgen.model.bases import MICRO_BASE, Base, load_base
 from skindualgen.planning.looks import appearances_of
 from skindualgen.training.batches import Batches
-from skindualgen.training.cache import EncodeOptions, open_cache
+from skindualgen.training.cache import open_cache
 from skindualgen.training.checkpoint import load_newest, save_checkpoint
 from skindualgen.training.progress import METRICS_FILE, drop_rows_after
 from skindualgen.training.run_folder import CHECKPOINT_DIR, claim_folder, run_precision
-from skindualgen.training.stopping import Best, TrainingStopped, any_process, stop_signals
+from skindualgen.training.stopping import Best, TrainingPruned, TrainingStopped, any_process, stop_signals
 from skindualgen.training.throughput import Throughput
 from skindualgen.training.tracking import Tracking, require_client
-from skindualgen.training.trainer import NonFiniteLossError, Trainer
+from skindualgen.training.trainer import NonFiniteLossError, Trainer, accelerator_of
 from skindualgen.training.validate import Validator, validation_records
 
 CACHE_DIR, BEST_DIR = "cache", "best"
 LOG_EVERY = 10
 """steps between lines of metrics.jsonl"""
 
+Hopeless = Callable[[int, Mapping[str, float]], bool]
+"""Told step and numbers of each validation; whether the run is to be given up there."""
 
-def train(config: TrainConfig, *, console: Console | None = None, stop_after: int | None = None) -> Path:
+
+def train(
+    config: TrainConfig,
+    *,
+    console: Console | None = None,
+    stop_after: int | None = None,
+    hopeless: Hopeless = lambda step, row: False,
+) -> Path:
     """Adapt a base to pairs. Run the same again to resume; a finished run returns at once.
 
     More ``max_train_steps`` continue a run where that gives what as many from the beginning give: with
@@ -67,6 +74,7 @@ def train(config: TrainConfig, *, console: Console | None = None, stop_after: in
         config: all settings.
         console: for the progress line; quiet if not given.
         stop_after: end this call, with a checkpoint, after that many steps of the run.
+        hopeless: asked after each validation; its answer to the last one does not matter.
 
     Returns:
         The run folder: ``adapter/``, ``best/``, ``metrics.jsonl``, ``samples/``, ``checkpoints/``, ``tensorboard/``,
@@ -76,6 +84,7 @@ def train(config: TrainConfig, *, console: Console | None = None, stop_after: in
         InputError: unusable data, base or settings, a run folder of other settings, a tracker that is not installed or
             does not begin, or a full disk.
         TrainingStopped: told to stop by SIGINT or SIGTERM; a checkpoint is written first.
+        TrainingPruned: a validation was ``hopeless``.
         NonFiniteLossError: the loss or a gradient stopped being a number; a report of it is in the run folder.
     """
     require_client(config.track)
@@ -85,8 +94,7 @@ def train(config: TrainConfig, *, console: Console | None = None, stop_after: in
     console = console or Console(quiet=True)
     with console.status("Loading the base ..."):
         precision = run_precision(config)
-        AcceleratorState._reset_state()  # else a process could not train twice at different precisions
-        accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+        accelerator = accelerator_of(precision)
         if not accelerator.is_main_process:
             console = Console(quiet=True)
         records, val_records = read_pairs(config.data, "train"), validation_records(config)
@@ -98,7 +106,7 @@ def train(config: TrainConfig, *, console: Console | None = None, stop_after: in
         found: dict[str, Any] = {"base_sha256": base.sha256, "train_manifest_sha256": manifest_sha256(records)}
         found |= {"precision_used": precision, "processes": accelerator.num_processes}
         claim_folder(config, found | {"mask_classes": dict(trainer.classes)})
-    run = Run(trainer, records, val_records, console)
+    run = Run(trainer, records, val_records, console, hopeless)
     if not run.finished():
         run.go(min(config.max_train_steps, stop_after or config.max_train_steps))
     return config.out
@@ -108,9 +116,14 @@ class Run:
     """One call of ``train``: the trainer with its data, its validation, its files and its progress line."""
 
     def __init__(
-        self, trainer: Trainer, records: list[PairRecord], val_records: list[PairRecord], console: Console
+        self,
+        trainer: Trainer,
+        records: list[PairRecord],
+        val_records: list[PairRecord],
+        console: Console,
+        hopeless: Hopeless,
     ) -> None:
-        self.trainer, self.config, self.console = trainer, trainer.config, console
+        self.trainer, self.config, self.console, self.hopeless = trainer, trainer.config, console, hopeless
         self.records, self.val_records = records, val_records
         self.accelerator = trainer.accelerator
         self.main = self.accelerator.is_main_process
@@ -171,17 +184,7 @@ class Run:
     def _open_data(self, progress: Progress) -> tuple[Batches, Validator]:
         config, trainer = self.config, self.trainer
         root = config.cache or config.out / CACHE_DIR
-        options = EncodeOptions(
-            trainer.size,
-            config.views,
-            config.min_zoom,
-            config.colour,
-            config.prompt_variants,
-            config.seed,
-            config.appearance_prompts,
-            trainer.codec,
-            trainer.classes,
-        )
+        options = trainer.encode_options
         cache = open_cache(
             root,
             config.data,
@@ -209,7 +212,7 @@ class Run:
         config, trainer = self.config, self.trainer
         task = progress.add_task("training", total=config.max_train_steps, completed=trainer.step, note="")
         throughput = Throughput(iter(batches.loader(trainer.step)), self._step_pairs(), self.accelerator.device)
-        stop = False
+        stop = hopeless = False
         while trainer.step < last and not stop and not self._given_up():
             try:
                 row: dict[str, Any] = trainer.train_step(throughput)
@@ -231,7 +234,8 @@ class Run:
                 with (config.out / METRICS_FILE).open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row) + "\n")
                 tracking.log(row, drawn)
-            stop = any_process(self.accelerator, bool(stopped))
+            hopeless = drawn is not None and self.main and self.hopeless(step, row)
+            stop = any_process(self.accelerator, bool(stopped) or hopeless)
             if self.joins and (step % config.checkpointing_steps == 0 or done or stop or self._given_up()):
                 state = trainer.state() | {"best": self.best.state()}
                 if self.main:
@@ -240,7 +244,7 @@ class Run:
         if self._given_up():
             self.console.print(f"No better {self.best.by} than {self.best.value:.4g} of step {self.best.step}: ended.")
         elif stop and trainer.step < last:
-            raise TrainingStopped(trainer.step)
+            raise TrainingPruned(trainer.step) if hopeless and not stopped else TrainingStopped(trainer.step)
 
     def _validate(self, validator: Validator, step: int) -> dict[str, float]:
         """Measure on the main process, and tell the others what the decision to go on hangs on."""

@@ -28,6 +28,18 @@ class TrainingStopped(KeyboardInterrupt):
         super().__init__(f"stopped at step {step}")
 
 
+class TrainingPruned(Exception):  # noqa: N818 - nothing went wrong
+    """A run was given up at a validation, as the caller of ``train`` asked; it has left a checkpoint.
+
+    Args:
+        step: of the validation.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        super().__init__(f"given up at step {step}")
+
+
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM instead of dying; the loop looks after each step. A second one is not caught."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from diffusers.training_utils import EMAModel
@@ -33,6 +34,7 @@ from skindualgen.model.adapter import (
 from skindualgen.model.bases import Base, zero_terminal_snr
 from skindualgen.model.joint_unet import freeze_base_filters, joint_prediction, train_head_alone, widen_unet
 from skindualgen.training.batches import Batch, seed_of
+from skindualgen.training.cache import EncodeOptions
 from skindualgen.training.objective import joint_loss, term_means
 from skindualgen.training.optimizer import make_optimizer, parameter_groups, rate_factor
 from skindualgen.training.sharding import like, optimizer_state_like, reshard, take_sharding, whole
@@ -118,6 +120,22 @@ class Trainer:
         self.ema = EMAModel(self.parameters, decay=config.ema_decay) if config.ema_decay else None
         self.model.train()
         self.alphas_cumprod = base.scheduler.alphas_cumprod.to(accelerator.device)
+
+    @property
+    def encode_options(self) -> EncodeOptions:
+        """How training pairs are encoded."""
+        config = self.config
+        return EncodeOptions(
+            self.size,
+            config.views,
+            config.min_zoom,
+            config.colour,
+            config.prompt_variants,
+            config.seed,
+            config.appearance_prompts,
+            self.codec,
+            self.classes,
+        )
 
     def state(self) -> dict[str, Any]:
         """Everything that a resumed run needs; random states are none of it, as each step seeds its own.
@@ -252,6 +270,12 @@ class Trainer:
                         f"leave {table}.{name} out, or start without init_adapter",
                     )
         return model
+
+
+def accelerator_of(precision: str) -> Accelerator:
+    """An accelerator for a training in this precision, one of those of `DTYPES`."""
+    AcceleratorState._reset_state()  # else a process could not train twice at different precisions
+    return Accelerator(mixed_precision="no" if precision == "fp32" else precision)
 
 
 def head_record(settings: MaskHeadSettings) -> dict[str, int] | None:

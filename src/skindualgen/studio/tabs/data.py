@@ -1,4 +1,4 @@
-"""The Data tab: look through a data set, accept and reject pairs, balance its classes, find pictures that are alike."""
+"""The Data tab: look through a data set, accept and reject pairs, check it, balance its classes, find its doubles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from skindualgen.studio.components import choice, first_of
 from skindualgen.studio.review import Library
 from skindualgen.studio.review_page import REVIEWER_LENGTH
 from skindualgen.studio.state import Studio
-from skindualgen.studio.tabs import data_duplicates, data_plan, data_review
+from skindualgen.studio.tabs import data_check, data_duplicates, data_plan, data_review
 
 
 def build(studio: Studio) -> None:
@@ -29,6 +29,8 @@ def build(studio: Studio) -> None:
     with gr.Tabs(elem_id="data-views", elem_classes="sdg-parts"):
         with gr.Tab("Review", id="review"):
             data_review.build(library, dataset, studio.limits.upload_pixels)
+        with gr.Tab("Check", id="check"):
+            data_check.build(library, dataset)
         with gr.Tab("Balance", id="plan"):
             data_plan.build(library, dataset)
         with gr.Tab("Duplicates", id="duplicates"):
