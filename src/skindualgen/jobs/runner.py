@@ -75,32 +75,33 @@ def _work(queue: Queue, queued: Queued, device: str, say: Callable[[str], None])
     job, child = queued.job, None
     if job is None or queued.state == "waiting":
         job = queue.blank(queued, device)
-        environment = {} if device == "mps" else {"CUDA_VISIBLE_DEVICES": _visible(device)}
+        environment = {} if device == "mps" else {"CUDA_VISIBLE_DEVICES": visible_devices(device)}
         try:
             job, child = job.start(queued.cwd, environment)
-            _report(queued, job, "start", say)
         except OSError as error:  # above all: its folder is gone
             job.write()
             atomic_write_text(job.folder / LOG_FILE, f"{error}\n")
             atomic_write_text(job.folder / EXIT_FILE, "1\n")
     try:
+        if child is not None:
+            _report(queued, job, "start", say)
         while job.active:
             time.sleep(LOOK_EVERY_S)
     except KeyboardInterrupt:
-        os.kill(job.pid, signal.SIGTERM)
+        if job.active:
+            os.kill(job.pid, signal.SIGTERM)
         while job.active:
             time.sleep(LOOK_EVERY_S)
         raise
-    finally:
-        if child is not None:
-            child.poll()
+    if child is not None:
+        child.wait()
     if job.state == "lost":
         atomic_write_text(job.folder / EXIT_FILE, f"{ENDED_BY_OTHERS}\n")
     _report(queued, job, "failure" if job.state == "failed" else "end", say)
     queue.remove(queued.number)
 
 
-def _visible(device: str) -> str:
+def visible_devices(device: str) -> str:
     """The value of CUDA_VISIBLE_DEVICES by which a child sees this device alone."""
     if device == "cpu":
         return ""
