@@ -226,6 +226,7 @@ TABS: dict[str, Callable[[Page], None]] = {
     "evaluate_run": opening("Evaluate", "Run"),
     "evaluate_reports": opening("Evaluate", "Reports"),
     "evaluate": opening("Evaluate", "Compare"),
+    "queue": opening("Queue"),
 }
 """Name of the picture -> what is opened for it."""
 SHOWN_IN_DOCS = ("create", "direct", "data", "train", "evaluate")

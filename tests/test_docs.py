@@ -177,13 +177,19 @@ def test_commands_have_the_options_that_a_page_names(page: Path, group: Any) -> 
     for code in blocks(page, "bash"):
         for match in COMMAND.finditer(code.replace("\\\n", " ")):
             words = [word for word in shlex.split(match["arguments"], comments=True) if not word.startswith("[")]
-            command: Any = group
-            while words and hasattr(command, "commands"):
-                assert words[0] in command.commands, match[0]
-                command = command.commands[words.pop(0)]
-            known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-            named = {word.partition("=")[0] for word in words if word.startswith("-")}
-            assert named <= known, f"{page.name}: {match[0]}: {sorted(named - known)}"
+            end = words.index("--") if "--" in words else len(words)
+            for part in (words[:end], words[end + 1 :]):  # a command that another one queues
+                unknown = options_unknown(group, part)
+                assert not unknown, f"{page.name}: {match[0]}: {unknown}"
+
+
+def options_unknown(command: Any, words: list[str]) -> list[str]:
+    """Options among the words after a command that it has not."""
+    while words and hasattr(command, "commands"):
+        assert words[0] in command.commands, words
+        command, words = command.commands[words[0]], words[1:]
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    return sorted({word.partition("=")[0] for word in words if word.startswith("-")} - known)
 
 
 def test_links_inside_the_repository_lead_somewhere() -> None:

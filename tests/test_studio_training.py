@@ -192,7 +192,7 @@ def test_a_run_is_stopped_with_a_checkpoint_and_resumed(workspace: Workspace, ti
     with jobs_of(workspace) as jobs:
         job = jobs.start("train", [*arguments, "--max-train-steps", "200"], {"run": "runs/first"})
         wait_for(lambda: [stage.name for stage in job.stages()][-1:] == ["training"] or not job.active)
-        jobs.stop(job)
+        job.stop()
         wait_for(lambda: not job.active)
         assert (job.state, job.exit_code) == ("stopped", 0), job.log()
         assert "Stopped" in job_view(job)

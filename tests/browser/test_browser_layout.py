@@ -22,6 +22,7 @@ TABS = (
     ("Evaluate", "Run"),
     ("Evaluate", "Reports"),
     ("Evaluate", "Compare"),
+    ("Queue",),
 )
 WIDTHS_PX = (360, 480, 768, 1024, 1920)
 

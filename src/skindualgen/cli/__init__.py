@@ -39,6 +39,7 @@ from skindualgen.cli import (
     picture,
     plan,
     prepare,
+    queue,
     recipe,
     release,
     schedule,
@@ -172,6 +173,7 @@ app.command("import-data")(import_data.import_data)
 app.command("merge")(merge.merge)
 app.command("verify")(verify.verify)
 app.command("release")(release.release)
+app.add_typer(queue.app, name="queue")
 app.command("doctor")(doctor.doctor)
 app.command("ui")(ui.ui)
 app.command("demo")(demo.demo)

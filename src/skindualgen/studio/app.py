@@ -28,10 +28,10 @@ from skindualgen.studio.guard import Guard
 from skindualgen.studio.quick_import import without_proxies
 from skindualgen.studio.recipes import BUILTIN
 from skindualgen.studio.state import Studio, open_studio
-from skindualgen.studio.tabs import create, data, direct, evaluating, training
+from skindualgen.studio.tabs import create, data, direct, evaluating, queue, training
 from skindualgen.studio.theme import CSS_FILE, head, studio_theme
 from skindualgen.studio.uploads import Limits
-from skindualgen.studio.workspace import DATASETS_DIR, JOBS_DIR, REPORTS_DIR, RUNS_DIR
+from skindualgen.studio.workspace import DATASETS_DIR, JOBS_DIR, QUEUE_DIR, REPORTS_DIR, RUNS_DIR
 
 TABS: tuple[tuple[str, Callable[[Studio], None]], ...] = (
     ("Create", create.build),
@@ -39,6 +39,7 @@ TABS: tuple[tuple[str, Callable[[Studio], None]], ...] = (
     ("Data", data.build),
     ("Train", training.build),
     ("Evaluate", evaluating.build),
+    ("Queue", queue.build),
 )
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 AT_A_TIME = 4
@@ -151,7 +152,7 @@ def launch(page: gr.Blocks, studio: Studio, options: Options) -> str:
         InputError: nothing can listen there.
     """
     Image.MAX_IMAGE_PIXELS = studio.limits.upload_pixels  # also of what gradio itself decodes
-    blocked = [studio.workspace.root / name for name in (DATASETS_DIR, RUNS_DIR, REPORTS_DIR, JOBS_DIR)]
+    blocked = [studio.workspace.root / name for name in (DATASETS_DIR, RUNS_DIR, REPORTS_DIR, JOBS_DIR, QUEUE_DIR)]
     guard = Middleware(Guard, hosts=LOOPBACK_NAMES if is_loopback(options.host) else None)
     try:
         _bind(options.host, options.port)  # gradio would try a hundred ports, for seconds each

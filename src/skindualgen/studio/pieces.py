@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from skindualgen.studio.jobs import Job, Stage, State
+from skindualgen.jobs.job import Job, Stage, State
 
 if TYPE_CHECKING:
     from skindualgen.report.page import Chart

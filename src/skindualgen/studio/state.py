@@ -12,10 +12,11 @@ from tempfile import mkdtemp
 from filelock import FileLock, Timeout
 
 from skindualgen.contracts import InputError
+from skindualgen.jobs.queue import Queue
 from skindualgen.studio.jobs import Jobs
 from skindualgen.studio.model import Model
 from skindualgen.studio.uploads import Limits
-from skindualgen.studio.workspace import Workspace
+from skindualgen.studio.workspace import QUEUE_DIR, Workspace
 
 PRIVATE_DIR = ".studio"
 """The studio's own folder in the workspace; its name keeps it out of every list."""
@@ -43,6 +44,11 @@ class Studio:
     def cache(self) -> Path:
         """Where the server keeps uploads and downloads; nothing else is ever served by its path."""
         return self.workspace.root / PRIVATE_DIR / CACHE_DIR
+
+    @property
+    def queue(self) -> Queue:
+        """What `skindualgen queue` runs; the page lists it, and does not add to it."""
+        return Queue(self.workspace.root / QUEUE_DIR)
 
     def new_drawn_folder(self) -> Path:
         """Return a new empty folder for what a visitor draws; it goes when the server ends."""

@@ -19,11 +19,13 @@ NAME_LENGTH = 64
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a visitor may call a new folder."""
 DATASETS_DIR, RUNS_DIR, REPORTS_DIR, JOBS_DIR = "datasets", "runs", "reports", "jobs"
+QUEUE_DIR = "queue"
+"""Of `skindualgen queue`, which makes it."""
 SEARCH_DEPTH = 3
 """Levels below the workspace that are searched for data sets, runs and reports."""
 ADAPTER_CONFIG = "adapter_config.json"
 REPORT_FILE = "report.json"
-SKIPPED = {"checkpoints", "images", "masks", JOBS_DIR}
+SKIPPED = {"checkpoints", "images", "masks", JOBS_DIR, QUEUE_DIR}
 """Folders that hold no data set, run or report of their own; neither do hidden ones."""
 
 

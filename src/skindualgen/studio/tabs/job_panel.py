@@ -8,9 +8,9 @@ from typing import Any
 
 import gradio as gr
 
+from skindualgen.jobs.job import Job
 from skindualgen.studio.components import AT_ONCE, html_block
 from skindualgen.studio.errors import as_sentence
-from skindualgen.studio.jobs import Job
 from skindualgen.studio.pieces import empty as nothing
 from skindualgen.studio.pieces import job_view, log_view
 from skindualgen.studio.state import Studio
@@ -83,7 +83,7 @@ class JobPanel:
         @as_sentence
         def stopped(*values: Any) -> None:
             job = find(*values)
-            gr.Info(studio.jobs.stop(job) if job is not None else self.empty, duration=6)
+            gr.Info(job.stop() if job is not None else self.empty, duration=6)
 
         before = gr.State(None)
         looking = {"fn": as_sentence(look), "inputs": [*inputs, before], "outputs": [*outputs, before], **AT_ONCE}

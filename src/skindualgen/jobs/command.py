@@ -1,7 +1,8 @@
-"""Runs a command for the studio, in its own process: ``python -m skindualgen.studio.job_runner FOLDER ARGUMENTS ...``.
+"""Runs a command, in its own process: ``python -m skindualgen.jobs.command FOLDER ARGUMENTS ...``.
 
-It outlives the server. What the command prints is kept in the folder's ``log.txt`` as a terminal would show it, its
-exit code in ``exit_code``; a file ``stop`` that appears in the folder sends it SIGTERM, a file ``kill`` ends it.
+It outlives whoever started it. What the command prints is kept in the folder's ``log.txt`` as a terminal would show it,
+its exit code in ``exit_code``; a file ``stop`` that appears in the folder ends it as Ctrl-C does, a file ``kill`` at
+once. SIGTERM to this process ends the command as Ctrl-C does too, but leaves no exit code: it is to be run again.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import codecs
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -27,6 +29,8 @@ DRAIN_S = 5.0
 """Seconds that the last output may take to arrive: a process that the command left behind can hold the pipe open."""
 MAX_LINES = 1000
 """Lines of a log that are kept: its end."""
+INTERRUPT = signal.SIGINT if os.name == "posix" else signal.SIGTERM
+"""What Ctrl-C sends; Windows sends it to a console only."""
 TERMINAL = {"FORCE_COLOR": "1", "NO_COLOR": "1", "TERM": "xterm", "COLUMNS": "96", "LINES": "60"}
 """Environment that makes rich draw its progress bars, which it leaves out where there is no terminal."""
 TOKENS = re.compile(
@@ -79,7 +83,14 @@ class Screen:
 
 
 def run(folder: Path, arguments: Sequence[str]) -> int:
-    """Run ``skindualgen ARGUMENTS`` in the current folder and return its exit code (negative: ended by that signal)."""
+    """Run ``skindualgen ARGUMENTS`` in the current folder and return its exit code (negative: ended by that signal).
+
+    What an earlier run has left in the log stays above.
+    """
+    given_back: list[int] = []
+    # A handler is not inherited, so Ctrl-C reaches the command also where a shell has had this process ignore it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: given_back.append(number))
     # -P keeps the current folder, which visitors can put files into, out of the places that modules are imported from.
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "skindualgen", *arguments],
@@ -88,7 +99,8 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
         stderr=subprocess.STDOUT,
         env={"PYTHONWARNINGS": "ignore", **os.environ, **TERMINAL, "PYTHONUNBUFFERED": "1"},
     )
-    screen, terminated, written = Screen(), False, ""
+    screen, interrupted, written = Screen(), False, ""
+    screen.feed((folder / LOG_FILE).read_text(encoding="utf-8"))
     reader = threading.Thread(target=_read, args=(process.stdout, screen), daemon=True)
     reader.start()
     code: int | None = None
@@ -98,15 +110,16 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
         except subprocess.TimeoutExpired:
             if (folder / KILL_FILE).exists():
                 _kill(process.pid)
-            elif not terminated and (folder / STOP_FILE).exists():
-                process.terminate()
-                terminated = True
+            elif not interrupted and (given_back or (folder / STOP_FILE).exists()):
+                process.send_signal(INTERRUPT)
+                interrupted = True
         else:
             reader.join(DRAIN_S)
         if (text := screen.text()) != written:
             atomic_write_text(folder / LOG_FILE, text)
             written = text
-    atomic_write_text(folder / EXIT_FILE, f"{code}\n")
+    if not given_back:
+        atomic_write_text(folder / EXIT_FILE, f"{code}\n")
     return code
 
 
