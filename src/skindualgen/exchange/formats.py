@@ -33,6 +33,7 @@ FORMATS: Mapping[str, str] = {
     "isic": "skindualgen.exchange.isic",
     "classes": "skindualgen.exchange.classes",
     "dicom": "skindualgen.exchange.dicom",
+    "fiftyone": "skindualgen.exchange.fiftyone",
 }
 """Name of a format -> its module, which is loaded when it is asked for."""
 
