@@ -67,8 +67,8 @@ def write(source: Path, records: Sequence[PairRecord], out: Path, options: Excha
     fields = [_field(name, dtype) for name, dtype in {**BASIC, **types}.items()]
     fields += [_field(name, "EmbeddedDocument", label) for name, label in labels.items()]
     targets = {"0": "background"} | {str(level): name for name, level in read_mask_classes(source).items()}
-    document: dict[str, Any] = {"name": options.name, "version": VERSION, "media_type": "image", "sample_fields": fields}
-    document |= {"default_mask_targets": targets, "app_config": {}}
+    document: dict[str, Any] = {"name": options.name, "version": VERSION, "media_type": "image", "app_config": {}}
+    document |= {"sample_fields": fields, "default_mask_targets": targets}
     atomic_write_json(out / METADATA_FILE, document)
     empty = dict.fromkeys((*types, *labels))
     atomic_write_json(out / SAMPLES_FILE, {"samples": [empty | sample for sample in samples]})
