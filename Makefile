@@ -11,6 +11,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; d
 	if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$name; break; fi; done)
 OLDEST_VENV := .venv-oldest
 OLDEST_PYTHON ?= python3.11
+FIFTYONE_VENV := .venv-fiftyone
 OLDEST_INSTALL := $(OLDEST_VENV)/bin/uv pip install --quiet --python $(OLDEST_VENV)/bin/python
 # A photograph folder of your own for `make demo DATA=path`; empty = the built-in show only.
 DATA ?=
@@ -22,7 +23,7 @@ QUICK_CHAIN := tests/test_chain.py::test_phantom_pairs
 OLDEST := adapter api cli config guidance masks objective prepare prompts segmentation train
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo docs test test-oldest suite quick lint style types check clean
+.PHONY: help install demo docs test test-oldest test-fiftyone suite quick lint style types check clean
 
 help:
 	@echo "make install          the package in $(VENV)"
@@ -31,6 +32,7 @@ help:
 	@echo "make test             install with the test tools; ruff, mypy, import-linter and every test"
 	@echo "make quick            under 90 s: codec, losses, joint UNet, pipeline, manifest, splits, metrics, one chain on phantoms"
 	@echo "make test-oldest      the core's tests against the oldest releases that pyproject.toml allows, in $(OLDEST_VENV)"
+	@echo "make test-fiftyone    an export opened by FiftyOne, in $(FIFTYONE_VENV); it brings a database, or FIFTYONE_DATABASE_URI names one"
 	@echo "make docs             these pages and a reference of the Python names as a site, in build/docs"
 	@echo "make lint             ruff, mypy, import-linter"
 	@echo "make check            the same as make test: what the continuous integration runs"
@@ -101,6 +103,19 @@ test-oldest: $(OLDEST_VENV)/.installed
 	@env -u PYTHONDONTWRITEBYTECODE $(OLDEST_VENV)/bin/python -m pytest -W default $(PARALLEL) $(QUICK_CHAIN) \
 		$(QUICK:%=tests/test_%.py) $(OLDEST:%=tests/test_%.py)
 
+# FiftyOne needs older releases of Starlette and OpenCV than our page and our tests: it has an environment of its own.
+$(FIFTYONE_VENV)/.installed: | $(BIN)/python
+	@$(BIN)/python -m venv $(FIFTYONE_VENV)
+	@$(FIFTYONE_VENV)/bin/python -m pip --disable-pip-version-check --no-input install --quiet 'fiftyone>=1.0'
+	@touch $@
+
+test-fiftyone: $(FIFTYONE_VENV)/.installed $(VENV)/.installed-dev
+	@rm -rf build/fiftyone && mkdir -p build/fiftyone
+	@cd tests && ../$(BIN)/python -c 'from pathlib import Path; from exchange_data import write_exchange_data; \
+		write_exchange_data(Path("../build/fiftyone/data"))'
+	@$(BIN)/skindualgen export-data build/fiftyone/data build/fiftyone/export --format fiftyone
+	@FIFTYONE_DO_NOT_TRACK=1 $(FIFTYONE_VENV)/bin/python tests/opened_by_fiftyone.py build/fiftyone/export
+
 lint: $(VENV)/.installed-dev
 	@$(MAKE) --no-print-directory -j 2 types style
 
@@ -115,6 +130,6 @@ types: $(VENV)/.installed-dev
 check: test
 
 clean:
-	@rm -rf $(VENV) $(OLDEST_VENV) demo build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	@rm -rf $(VENV) $(OLDEST_VENV) $(FIFTYONE_VENV) demo build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 		.import_linter_cache
 	@find src tests scripts examples -name __pycache__ -type d -prune -exec rm -rf {} +

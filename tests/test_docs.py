@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,15 @@ def prepare_provenance(request: pytest.FixtureRequest) -> None:
         made.rename(name)
 
 
+def prepare_release(request: pytest.FixtureRequest) -> None:
+    """A release with its description for catalogues."""
+    from release_data import write_generated
+
+    warnings.filterwarnings("ignore", "ConjunctiveGraph is deprecated", DeprecationWarning)  # of rdflib, by itself
+    files = ["--data", str(write_generated(Path("synthetic"))), "--out", "release"]
+    assert CliRunner().invoke(app, ["release", "--croissant", *files]).exit_code == 0
+
+
 def check_api(names: dict[str, Any]) -> None:
     assert repr(names["data"]).endswith("40 pairs, train 20, val 10, test 10)")
     assert len(names["pairs"]) == 12 and len(names["weak"]) == names["planned"].pairs == 8
@@ -105,6 +115,10 @@ def check_provenance(names: dict[str, Any]) -> None:
     assert names["detect"](names["image"])
 
 
+def check_release(names: dict[str, Any]) -> None:
+    assert names["image"].size == names["mask"].size and names["diagnosis"] == b"nevus"
+
+
 def check_readme(names: dict[str, Any]) -> None:
     assert Path("melanoma.png").is_file() and Path("melanoma_mask.png").is_file()
     assert names["photographs"] and names["masks"] and names["edited"].masks
@@ -114,12 +128,14 @@ SETUP: dict[str, Callable[[pytest.FixtureRequest], None]] = {
     "export.md": prepare_export,
     "production.md": prepare_production,
     "provenance.md": prepare_provenance,
+    "release.md": prepare_release,
 }
 CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
     "README.md": check_readme,
     "api.md": check_api,
     "production.md": check_production,
     "provenance.md": check_provenance,
+    "release.md": check_release,
 }
 WITH_PYTHON = [
     pytest.param(page, id=page.name, marks=[pytest.mark.slow] if page.name == "api.md" else [])

@@ -37,6 +37,10 @@ STATED = {
     "yolo": {"isic_id", "split", "origin", "diagnosis"},
     "isic": {"isic_id", "split", "origin", "diagnosis", "lesion_id"},
     "classes": {"isic_id", "split", "origin", "diagnosis"},
+    "fiftyone": {
+        *("isic_id", "split", "origin", "diagnosis", "license", "lesion_id", "patient_id", "sex", "age_approx"),
+        *("anatom_site_general", "source", "split_group"),
+    },
 }
 """Fields of real pairs that survive without the records beside a format, as docs/formats.md says."""
 

@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 import typer
 
 # Names are written out here and in the commands, as --help must not load the rooms that they belong to; tests compare.
-FormatName = Literal["imagefolder", "parquet", "webdataset", "nnunet", "coco", "yolo", "isic", "classes", "dicom"]
+FormatName = Literal[
+    "imagefolder", "parquet", "webdataset", "nnunet", "coco", "yolo", "isic", "classes", "dicom", "fiftyone"
+]
 SplitName = Literal["train", "val", "test"]
 OriginName = Literal["real", "synthetic"]
 

@@ -30,6 +30,10 @@ def release(
     with_held_out: Annotated[
         bool, typer.Option("--with-held-out", help="Publish real records of the splits val and test too.")
     ] = False,
+    croissant: Annotated[
+        bool,
+        typer.Option("--croissant", help="Write croissant.json too, which catalogues and loaders read."),
+    ] = False,
     push: Annotated[str | None, typer.Option(help="Upload to owner/name on the Hugging Face hub.")] = None,
     private: Annotated[bool, typer.Option("--private", help="Make new repositories private.")] = False,
 ) -> None:
@@ -65,6 +69,7 @@ def release(
                     title=title,
                     repository=push,
                     with_held_out=with_held_out,
+                    croissant=croissant,
                 )
             )
         copied = "" if done.linked else ", pictures copied"
@@ -73,7 +78,7 @@ def release(
             typer.echo(f"{done.marks.unmarked} generated photographs carry no machine-readable mark")
         if done.contents.evaluation is None:
             typer.echo("the card says that nothing was measured: --evaluation report.json")
-    elif any((adapter, evaluation, benchmark, real, plan, license_id, title, with_held_out)):
+    elif any((adapter, evaluation, benchmark, real, plan, license_id, title, with_held_out, croissant)):
         raise InputError(
             "options of a new release without --data", "--data, or --out and --push alone", "give --data, or leave them"
         )

@@ -33,6 +33,7 @@ FORMATS: Mapping[str, str] = {
     "isic": "skindualgen.exchange.isic",
     "classes": "skindualgen.exchange.classes",
     "dicom": "skindualgen.exchange.dicom",
+    "fiftyone": "skindualgen.exchange.fiftyone",
 }
 """Name of a format -> its module, which is loaded when it is asked for."""
 
@@ -131,8 +132,8 @@ def load_format(name: str) -> Format:
     return cast(Format, import_module(FORMATS[name]))
 
 
-def optional_package(name: str) -> ModuleType:
-    """Import a package that only some formats need.
+def optional_package(name: str, extra: str = "exchange") -> ModuleType:
+    """Import a package that only some formats need, which an extra of this package installs.
 
     Raises:
         InputError: it is not installed.
@@ -141,4 +142,4 @@ def optional_package(name: str) -> ModuleType:
         return import_module(name)
     except ImportError as error:
         top = name.partition(".")[0]
-        raise InputError(f"no package {top}", "the formats' packages", "pip install 'skindualgen[exchange]'") from error
+        raise InputError(f"no package {top}", "the format's packages", f"pip install 'skindualgen[{extra}]'") from error

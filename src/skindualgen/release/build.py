@@ -24,11 +24,13 @@ from skindualgen.release.cards import (
     REPORT_FILE,
     UNNAMED,
     CardOptions,
+    citation,
     dataset_card,
     evaluated_adapter_card,
     licence_card,
 )
 from skindualgen.release.contents import SETTINGS_FILE, Contents, read_contents
+from skindualgen.release.croissant import write_croissant
 from skindualgen.release.licences import LicenceChain, licence_chain
 from skindualgen.release.marks import Marks, count_marks
 from skindualgen.release.privacy import refuse_private
@@ -59,6 +61,7 @@ class ReleaseOptions:
         title: of the data set; from the folder's name if not given.
         repository: ``owner/name`` that the loading example names.
         with_held_out: publish real val and test records too.
+        croissant: write ``croissant.json`` too, which needs mlcroissant.
     """
 
     data: Path
@@ -72,6 +75,7 @@ class ReleaseOptions:
     title: str | None = None
     repository: str | None = None
     with_held_out: bool = False
+    croissant: bool = False
 
 
 @dataclass(frozen=True)
@@ -179,6 +183,16 @@ def _write_dataset(
         licence_file=_write_base_licence(folder, chain),
     )
     atomic_write_text(folder / LICENCE_CARD, licence_card(chain, card.licence_file))
+    if options.croissant:
+        url = None if options.repository is None else f"https://huggingface.co/datasets/{options.repository}"
+        write_croissant(
+            folder,
+            contents.records,
+            title=card.title,
+            licence=chain.chosen or LICENCE_CARD,
+            citation=citation(),
+            url=url,
+        )
     atomic_write_text(folder / "README.md", dataset_card(contents, chain, marks, card))
     return linked
 

@@ -127,10 +127,15 @@ def evaluated_adapter_card(header: Mapping[str, Any], contents: Contents, chain:
     return f"---\n{card.data.to_yaml()}\n---\n{card.text.rstrip()}\n{text}"
 
 
-def _results(contents: Contents) -> dict[str, Any]:
-    """What both cards say of evaluation and benchmark."""
+def citation() -> str:
+    """How to cite the software that drew a data set, as BibTeX."""
     from skindualgen._version import __version__
 
+    return CITATION.replace("VERSION", __version__)
+
+
+def _results(contents: Contents) -> dict[str, Any]:
+    """What both cards say of evaluation and benchmark."""
     report, benchmark = contents.evaluation, contents.benchmark
     tasks = [] if benchmark is None else benchmark.tasks
     return {
@@ -146,7 +151,7 @@ def _results(contents: Contents) -> dict[str, Any]:
             for regime in task.regimes
             for verdict in regime.verdicts
         ],
-        "citation": CITATION.replace("VERSION", __version__),
+        "citation": citation(),
     }
 
 
