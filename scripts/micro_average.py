@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -35,14 +36,15 @@ def average(bases: list[Path], out: Path) -> None:
                     for name, value in states[0].items()
                 }
                 save_file(mean, target, metadata={"format": "pt"})
-        record = json.loads((bases[0] / "training.json").read_text())
-        record["mean_of"] = [{"sha256": base_sha256(base), **samples(base)} for base in bases]
+        record = training_of(bases[0])
+        record["mean_of"] = [{"sha256": base_sha256(base), "samples": training_of(base)["samples"]} for base in bases]
         atomic_write_json(temporary / "training.json", record)
 
 
-def samples(base: Path) -> dict[str, int]:
-    """How many samples a base was trained on."""
-    return {"samples": json.loads((base / "training.json").read_text())["samples"]}
+def training_of(base: Path) -> dict[str, Any]:
+    """What a base says of its training."""
+    record: dict[str, Any] = json.loads((base / "training.json").read_text())
+    return record
 
 
 if __name__ == "__main__":

@@ -55,16 +55,17 @@ def main(
     """Train, write and measure the judges."""
     torch.set_num_threads(1)
     trained = load_judges(real, cache, seed=seed)
-    for judge in trained:
-        save_model(out / bundled_file(judge.header["kind"]).name, judge.network, judge.header, in_bytes=True)
-    written = Segmenter(out / "segmenter.safetensors"), Classifier(out / "classifier.safetensors")
+    files = [out / bundled_file(judge.header["kind"]).name for judge in trained]
+    for judge, file in zip(trained, files, strict=True):
+        save_model(file, judge.network, judge.header, in_bytes=True)
+    written = Segmenter(files[0]), Classifier(files[1])
     rows: list[list[object]] = []
     for name, judges in (("as trained", trained), ("in bytes, as bundled", written)):
         found = scores(*judges, real, part)
         read = found["read"]
         rows.append([name, found["n"], interval(found["dice"]), interval(read["balanced_accuracy"])])
         rows[-1] += [f"{value:.2f}" for value in read["recall"].values()]
-    sizes = ", ".join(f"{path.stem} {path.stat().st_size / 1e6:.1f} MB" for path in sorted(out.glob("*.safetensors")))
+    sizes = ", ".join(f"{path.stem} {path.stat().st_size / 1e6:.1f} MB" for path in sorted(files))
     command = f"python studies/bundled_judges.py --real DIR --cache DIR --part {part} --seed {seed}"
     head = f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {SIZE_PX} px, torch {torch.__version__}."
     names = ["judges", "pairs", "Dice with experts", "balanced accuracy", *trained[1].classes]

@@ -158,7 +158,7 @@ def test_the_bundled_judges_judge_unless_they_cannot(real, generated, tmp_path):
     assert not [caveat for caveat in report.caveats if "bundled" in caveat]
 
 
-def test_why_a_bundled_judge_is_not_used_is_said(real, generated, tmp_path):
+def test_why_a_bundled_judge_is_not_used_is_said(real, generated, tmp_path, monkeypatch):
     train = read_inputs(real, generated).train.data
     segmenter, classifier = Segmenter(bundled_file("segmenter")), Classifier(bundled_file("classifier"))
     seen = segmenter.header["train_ids"][:2]
@@ -170,7 +170,8 @@ def test_why_a_bundled_judge_is_not_used_is_said(real, generated, tmp_path):
     assert why_not_bundled(classifier, rare, [], 128) == "does not know basal cell carcinoma"
     assert why_not_bundled(segmenter, rare, [], 128) is None
     judges = Judges(train, [], None, SIDE_PX, tmp_path, lambda stage, done, total: None)
-    assert judges._bundled(Segmenter, "segmenter") is None
+    monkeypatch.setattr(judges, "_trained", lambda kind, called, data: bundled_file(kind))
+    assert judges.segmenter.header["kind"] == "segmenter" and not judges.recipes["segmenter"]["bundled"]
     assert "another was trained" in judges.not_bundled[0]
 
 

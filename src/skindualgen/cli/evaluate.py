@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from skindualgen.cli.options import JudgesOption, SeedOption
+from skindualgen.cli.options import (
+    JudgeEncoderOption,
+    JudgeSizeOption,
+    JudgesOption,
+    JudgeStepsOption,
+    SeedOption,
+    judge_settings,
+)
 
 EXIT_CONDITION_FAILED = 3
 
@@ -49,16 +56,9 @@ def evaluate(
     site_classifier: Annotated[
         bool, typer.Option("--site-classifier", help="Train one for body sites too, to judge prompted sites.")
     ] = False,
-    judge_steps: Annotated[
-        int | None, typer.Option(min=1, help="Train judges in so many optimiser steps each.  (default: 1000)")
-    ] = None,
-    judge_encoder: Annotated[
-        str | None, typer.Option(help="Train judges with this encoder of timm.  (default: tf_efficientnet_lite0)")
-    ] = None,
-    judge_size: Annotated[
-        int | None,
-        typer.Option(min=32, help="Train judges that see at this side in px, a multiple of 32.  (default: 128)"),
-    ] = None,
+    judge_steps: JudgeStepsOption = None,
+    judge_encoder: JudgeEncoderOption = None,
+    judge_size: JudgeSizeOption = None,
     device: Annotated[str, typer.Option(help="Where features are computed: cpu, cuda, mps.")] = "cpu",
     seed: SeedOption = 0,
 ) -> None:
@@ -77,8 +77,7 @@ def evaluate(
         from skindualgen.judges.extractors import OFFLINE_DEFAULT
         from skindualgen.judges.trained import JudgeRecipe
         from skindualgen.report.evaluation_folder import claim_folder, write_evaluation
-    asked = {"steps": judge_steps, "encoder": judge_encoder, "size_px": judge_size}
-    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    given = judge_settings(judge_steps, judge_encoder, judge_size)
     recipe = JudgeRecipe(**given, seed=seed) if given or train_judges else None
     options = EvaluateOptions(
         real=real,

@@ -14,6 +14,7 @@ from skindualgen.cli.options import (
     JudgesOption,
     JudgeStepsOption,
     SeedOption,
+    judge_settings,
 )
 
 app = typer.Typer(
@@ -53,9 +54,9 @@ def calibrate(
         ),
     ] = False,
     judges: JudgesOption = None,
-    judge_steps: JudgeStepsOption = 1000,
-    judge_encoder: JudgeEncoderOption = "tf_efficientnet_lite0",
-    judge_size: JudgeSizeOption = 128,
+    judge_steps: JudgeStepsOption = None,
+    judge_encoder: JudgeEncoderOption = None,
+    judge_size: JudgeSizeOption = None,
     without: Annotated[list[str] | None, typer.Option(help="Score to leave out. Repeatable.")] = None,
     size: Annotated[
         int | None, typer.Option(min=32, help="Side in px of the pairs to judge.  (default: the adapter's)")
@@ -85,7 +86,7 @@ def calibrate(
     )
     with claim_gate_folder(out):
         if train_judges:
-            recipe = JudgeRecipe(judge_steps, judge_encoder, judge_size).within(options.size_px)
+            recipe = JudgeRecipe(**judge_settings(judge_steps, judge_encoder, judge_size)).within(options.size_px)
             cache, train = judges or default_cache(), in_terms(Dataset.open(real, "train"))
             with item_progress("training judges") as report:
                 if segmenter is None and "segmenter_agreement" not in options.without:

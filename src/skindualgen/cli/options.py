@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -39,6 +39,20 @@ OpenOption = Annotated[bool, typer.Option("--open/--no-open", help="Show the pag
 JudgesOption = Annotated[
     Path | None, typer.Option("--judges", help="Folder of trained judges and features.  (default: the user's cache)")
 ]
-JudgeStepsOption = Annotated[int, typer.Option(min=1, help="Optimiser steps of each judge.")]
-JudgeEncoderOption = Annotated[str, typer.Option(help="The judges' encoder, a name of timm.")]
-JudgeSizeOption = Annotated[int, typer.Option(min=32, help="Side in px at which judges see, a multiple of 32.")]
+JudgeStepsOption = Annotated[
+    int | None, typer.Option(min=1, help="Optimiser steps of each judge that is trained.  (default: 1000)")
+]
+JudgeEncoderOption = Annotated[
+    str | None,
+    typer.Option(help="Encoder of trained judges, a name of timm.  (default: tf_efficientnet_lite0)"),
+]
+JudgeSizeOption = Annotated[
+    int | None,
+    typer.Option(min=32, help="Side in px at which judges that are trained see, a multiple of 32.  (default: 128)"),
+]
+
+
+def judge_settings(steps: int | None, encoder: str | None, size_px: int | None) -> dict[str, Any]:
+    """The fields of a `skindualgen.judges.trained.JudgeRecipe` that were given; it has defaults of the others."""
+    given = {"steps": steps, "encoder": encoder, "size_px": size_px}
+    return {name: value for name, value in given.items() if value is not None}

@@ -58,6 +58,7 @@ def list_jobs(
     from rich.markup import escape
     from rich.table import Table
 
+    from skindualgen.jobs.command import LOG_FILE
     from skindualgen.jobs.queue import Queue
 
     queue = Queue(folder)
@@ -73,7 +74,7 @@ def list_jobs(
                 "folder": each.cwd,
                 "started_utc": each.job.started_utc or None if each.job else None,
                 "device": each.job.about["device"] or None if each.job else None,
-                "log": str((queue.place(each.number) / "log.txt").resolve()),
+                "log": str((queue.place(each.number) / LOG_FILE).resolve()),
             }
             for each in jobs
         ]
@@ -83,8 +84,7 @@ def list_jobs(
     for title in ("id", "state", "name", "command"):
         table.add_column(title, overflow="fold")
     for each in jobs:
-        code = f", exit code {each.job.exit_code}" if each.job and each.state == "failed" else ""
-        table.add_row(str(each.number), each.state + code, escape(each.name), escape(shlex.join(each.arguments)))
+        table.add_row(str(each.number), each.told, escape(each.name), escape(shlex.join(each.arguments)))
     Console().print(table if jobs else f"Nothing was added to {folder}.")
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skindualgen.contracts import InputError
-from skindualgen.data.terms import diagnosis_term
 from skindualgen.evaluation.evidence import Evidence
 from skindualgen.evaluation.inputs import Inputs
 from skindualgen.evaluation.results import Confusion, DiagnosisSection
@@ -57,7 +56,7 @@ class Readings:
 
 def read_diagnoses(classifier: Classifier, pictures: PictureSet) -> Readings | None:
     """Let a classifier read the photographs whose diagnosis it knows; None if there are none."""
-    classes = [diagnosis_term(name) or name for name in classifier.classes]
+    classes = classifier.terms
     chosen = pictures.take(np.array([name in classes for name in pictures.diagnoses], bool))
     if not len(chosen):
         return None

@@ -100,8 +100,7 @@ def class_probability(classifier: Classifier, image: NDArray[np.uint8], diagnosi
 
     None where the diagnosis is not known or the classifier has no such class.
     """
-    classes = [diagnosis_term(name) for name in classifier.classes]
-    term = diagnosis_term(diagnosis)
+    classes, term = classifier.terms, diagnosis_term(diagnosis)
     if term is None or term not in classes:
         return None
     pixels = at_side(image[None], classifier.header["image_size_px"])

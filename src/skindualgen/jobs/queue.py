@@ -82,6 +82,11 @@ class Queued:
         state = "lost" if self.job is None else self.job.state
         return "waiting" if state == "lost" else "cancelled" if state == "stopped" else state
 
+    @property
+    def told(self) -> str:
+        """Its state, and how it failed, for people."""
+        return f"{self.state}, exit code {self.job.exit_code}" if self.job and self.state == "failed" else self.state
+
 
 @dataclass(frozen=True)
 class Queue:

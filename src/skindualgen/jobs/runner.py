@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError
@@ -112,7 +113,7 @@ def visible_devices(device: str) -> str:
 
 def _report(queued: Queued, job: Job, event: str, say: Callable[[str], None]) -> None:
     """Say what has become of a job, also to its address."""
-    state = Queued(queued.number, queued.name, queued.arguments, queued.cwd, None, job).state
+    state = replace(queued, job=job).state
     code = "" if job.exit_code is None else f", exit code {job.exit_code}"
     say(f"job {queued.number} ({queued.name}): {state}{code} on {job.about['device']}")
     if queued.notify is None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from skindualgen.contracts import InputError
 from skindualgen.data.dataset import Dataset
+from skindualgen.data.terms import diagnosis_term
 from skindualgen.judges.features import PACKAGED_ENCODERS, dihedral_views, load_imagenet_weights, to_network_input
 from skindualgen.judges.training import (
     Augmentation,
@@ -133,6 +134,11 @@ class Classifier:
         config = ClassifierConfig(architecture=self.header["architecture"], pretrained=False)
         self.network = build_classifier(config, len(self.classes))
         load_weights(path, self.network)
+
+    @property
+    def terms(self) -> list[str]:
+        """The classes by the ISIC Archive's terms, as records of `skindualgen.judges.pictures.in_terms` have them."""
+        return [diagnosis_term(name) or name for name in self.classes]
 
     @torch.inference_mode()
     def probabilities(self, images: NDArray[np.uint8], *, batch_size: int = 32) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from skindualgen.contracts import InputError
 from skindualgen.data.dataset import Dataset
-from skindualgen.data.terms import diagnosis_term, known
+from skindualgen.data.terms import known
 from skindualgen.files import BUNDLED, home_folder, sha256_bytes
 from skindualgen.judges.classifier import Classifier, ClassifierConfig, train_classifier
 from skindualgen.judges.extractors import extractor_named
@@ -164,11 +164,11 @@ def why_not_bundled(judge: Segmenter | Classifier, train: Dataset, held_out: Ite
     side = judge.header["size_px" if isinstance(judge, Segmenter) else "image_size_px"]
     if size_px < side:
         return f"was trained on more detail ({side} px) than there is at {size_px} px"
-    if seen := sorted(set(held_out) & set(judge.header["train_ids"])):
+    if seen := seen_by(judge, held_out):
         return f"was trained on {len(seen)} of the held-out photographs, first {seen[0]}"
     if isinstance(judge, Classifier):
-        classes = {diagnosis_term(name) or name for name in judge.classes}
-        if unknown := sorted({record.diagnosis for record in train if record.diagnosis is not None} - classes):
+        named = {record.diagnosis for record in train if record.diagnosis is not None}
+        if unknown := sorted(named - set(judge.terms)):
             return f"does not know {', '.join(unknown)}"
     return None
 
@@ -181,14 +181,18 @@ def judge_name(judge: Segmenter | Classifier) -> str:
     return f"classifier ({header['architecture']}, {steps} steps, {header['image_size_px']} px)"
 
 
+def seen_by(judge: Segmenter | Classifier, ids: Iterable[str]) -> list[str]:
+    """Return those of the ids whose photographs a judge was trained on, in order."""
+    return sorted(set(ids) & set(judge.header["train_ids"]))
+
+
 def refuse_seen(judge: Segmenter | Classifier, held_out: Iterable[str], remedy: str) -> None:
     """Refuse a judge that was trained on photographs with one of the held-out ids.
 
     Raises:
         InputError: it was.
     """
-    seen = sorted(set(held_out) & set(judge.header["train_ids"]))
-    if seen:
+    if seen := seen_by(judge, held_out):
         got = f"a {judge.header['kind']} that was trained on {len(seen)} held-out photographs, first {seen[0]}"
         raise InputError(got, "one that has seen the train split only", remedy)
 
@@ -233,19 +237,12 @@ class Judges:
     @cached_property
     def segmenter(self) -> Segmenter:
         """The segmenter: that of the file, else the bundled one, else trained on all pairs of the train split."""
-        bundled = None if self.segmenter_file else self._bundled(Segmenter, "segmenter")
-        judge = bundled or Segmenter(self.segmenter_file or self._trained("segmenter", "segmenter", self.train))
-        self._record("segmenter", judge, bundled=bundled is not None)
-        return judge
+        return self._judge(Segmenter, "segmenter", "segmenter", self.segmenter_file)
 
     @cached_property
     def classifier(self) -> Classifier:
         """The classifier of diagnoses: that of the file, else the bundled one, else trained on the train split."""
-        bundled = None if self.classifier_file else self._bundled(Classifier, "classifier")
-        called = "classifier of diagnoses"
-        judge = bundled or Classifier(self.classifier_file or self._trained("classifier", called, self.train))
-        self._record("classifier", judge, bundled=bundled is not None)
-        return judge
+        return self._judge(Classifier, "classifier", "classifier of diagnoses", self.classifier_file)
 
     @cached_property
     def site_classifier(self) -> Classifier:
@@ -255,14 +252,16 @@ class Judges:
         self._record("site_classifier", judge)
         return judge
 
-    def _bundled(self, made: Callable[[Path], Judge], kind: Kind) -> Judge | None:
-        if self.recipe is not None:
-            return None
-        judge = made(bundled_file(kind))
-        reason = why_not_bundled(judge, self.train, self.held_out_ids, self.size_px)
-        if reason is not None:
-            self.not_bundled.append(f"The bundled {kind} {reason}, so another was trained on the real train split.")
-        return judge if reason is None else None
+    def _judge(self, made: Callable[[Path], Judge], kind: Kind, called: str, given: Path | None) -> Judge:
+        bundled = made(bundled_file(kind)) if given is None and self.recipe is None else None
+        if bundled is not None:
+            reason = why_not_bundled(bundled, self.train, self.held_out_ids, self.size_px)
+            if reason is not None:
+                self.not_bundled.append(f"The bundled {kind} {reason}, so another was trained on the real train split.")
+                bundled = None
+        judge = bundled or made(given or self._trained(kind, called, self.train))
+        self._record(kind, judge, bundled=bundled is not None)
+        return judge
 
     def _trained(self, kind: Kind, called: str, data: Dataset) -> Path:
         stage, recipe = f"training the {called}", (self.recipe or JudgeRecipe()).within(self.size_px)

@@ -12,7 +12,6 @@ from sklearn.metrics import pairwise_distances_argmin
 
 from skindualgen.contracts import InputError
 from skindualgen.data.dataset import Dataset
-from skindualgen.data.terms import diagnosis_term
 from skindualgen.judges.classifier import Classifier
 from skindualgen.judges.extractors import OFFLINE_DEFAULT
 from skindualgen.judges.features import FeatureExtractor
@@ -122,7 +121,7 @@ def plan_for_judge(
 
 def diagnosis_losses(judge: Classifier, pictures: PictureSet) -> NDArray[np.float64]:
     """Return the cross-entropy [n] of photographs whose diagnoses the judge knows, over its mean of eight views."""
-    places = [[diagnosis_term(name) for name in judge.classes].index(name) for name in pictures.diagnoses]
+    places = [judge.terms.index(str(name)) for name in pictures.diagnoses]
     own = judge.probabilities(pictures.images)[np.arange(len(places)), places]
     return -np.log(np.maximum(own, LEAST_PROBABILITY, dtype=np.float64))
 
@@ -165,8 +164,7 @@ def weak_groups(
 
 
 def _known_to(judge: Classifier, val: Dataset) -> Dataset:
-    classes = {diagnosis_term(name) for name in judge.classes}
-    return val.where(lambda record: record.diagnosis is not None and record.diagnosis in classes)
+    return val.where(lambda record: record.diagnosis in judge.terms)
 
 
 def _refuse_other_training(judge: Segmenter | Classifier, everything: Dataset) -> None:

@@ -8,15 +8,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from skindualgen.contracts import InputError, listed
+from skindualgen.contracts import listed
 from skindualgen.readiness.results import Problem, Purpose, Readiness
 from skindualgen.studio.commands import command, command_html
 from skindualgen.studio.pictures import JPEG_QUALITY
 from skindualgen.studio.pieces import data_uri, note, table
 from skindualgen.studio.review import Library
 
-MAX_RECORDS = 20_000
-"""All pictures are read, and all compared with all: 200 million couples."""
 SHOWN_IDS = 5
 VERDICTS = {
     "go": "Nothing was found.",
@@ -36,13 +34,12 @@ def check_set(
         purpose, base, report: as `skindualgen.readiness.check.check` takes them.
 
     Raises:
-        InputError: more than `MAX_RECORDS` pairs, a file outside the workspace, or as `check` and `Library.records`.
+        InputError: too many pairs, a file outside the workspace, or as `check` and `Library.records`.
     """
     from skindualgen.readiness.check import check
     from skindualgen.readiness.masks import suspects_sheet
 
-    if len(library.records(name)) > MAX_RECORDS:
-        raise InputError(f"more than {MAX_RECORDS:,} pairs", "fewer", "use skindualgen check on the command line")
+    library.refuse_many(name, "use skindualgen check on the command line")
     library.checked(name, complete=False)
     root = library.workspace.path(name)
     found = check(root, purpose, base=base, report=report)

@@ -20,6 +20,8 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 """Of all listeners of the page: they are not part of the HTTP API."""
 QUIET: dict[str, Any] = {**PRIVATE, "show_progress": "hidden"}
 """Of those that show no progress of Gradio's over the page."""
+REPORT_EVERY = 25
+"""Pictures between two steps of a progress bar."""
 AT_ONCE: dict[str, Any] = {**QUIET, "queue": False}
 """Of those that do not wait in the queue behind others, such as draws."""
 
@@ -32,6 +34,16 @@ def html_block(value: str = "", *, elem_id: str | None = None, script: str | Non
 def on_load(function: Callable[[], Any], outputs: Any) -> None:
     """Fill components in when the page is opened."""
     gr.on(None, function, None, outputs, **AT_ONCE)
+
+
+def pictures_report(progress: gr.Progress) -> Callable[[str, int, int], None]:
+    """What shows a stage, and how many of its pictures are done of how many, as a progress bar."""
+
+    def report(stage: str, done: int, total: int) -> None:
+        if done % REPORT_EVERY == 0 or done == total:
+            progress((done, total), desc=stage.capitalize(), unit="pictures")
+
+    return report
 
 
 def photograph_field(elem_id: str, *, height: int) -> gr.File:

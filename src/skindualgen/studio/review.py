@@ -19,6 +19,8 @@ from skindualgen.studio.workspace import Workspace
 UNKNOWN = "unknown"
 MAX_METADATA_BYTES = 256 << 20
 """Of ``metadata.jsonl``: about 300,000 records; they are all held in memory."""
+MAX_COMPARED = 20_000
+"""Pictures of a data set of which all are compared with all: 200 million couples."""
 KEPT_FOLDERS = 4
 """Data sets whose records stay in memory."""
 
@@ -131,6 +133,15 @@ class Library:
             while len(self._kept) > KEPT_FOLDERS:
                 self._kept.popitem(last=False)
             return self._kept[name][1]
+
+    def refuse_many(self, name: str, remedy: str) -> None:
+        """Refuse to compare all pictures of a data set with all, where they are too many.
+
+        Raises:
+            InputError: more than :data:`MAX_COMPARED` pairs, or as `records`.
+        """
+        if len(self.records(name)) > MAX_COMPARED:
+            raise InputError(f"more than {MAX_COMPARED:,} pairs", "fewer", remedy)
 
     def record(self, name: str, isic_id: str) -> PairRecord:
         """One record.

@@ -8,14 +8,12 @@ from skindualgen.contracts import InputError
 from skindualgen.model.registry import KNOWN_BASES
 from skindualgen.readiness.results import Purpose
 from skindualgen.studio.checking import check_html, check_set
-from skindualgen.studio.components import PRIVATE, QUIET, html_block
+from skindualgen.studio.components import PRIVATE, QUIET, html_block, pictures_report
 from skindualgen.studio.errors import as_sentence
 from skindualgen.studio.pieces import note
 from skindualgen.studio.review import Library
 
 PURPOSES: dict[str, Purpose] = {"Training": "train", "Benchmark": "benchmark"}
-REPORT_EVERY = 25
-"""Pictures between two steps of the progress bar."""
 BEFORE = "Every pair is read once: splits, masks, sizes, prompts, pictures that are alike."
 
 
@@ -34,12 +32,7 @@ def build(library: Library, dataset: gr.Dropdown) -> None:
             raise InputError("no data set", "one to check", "choose it above")
         if base not in KNOWN_BASES:
             raise InputError(f"the base {base[:80]!r}", "one of the list", "choose it from the list")
-
-        def report(stage: str, done: int, total: int) -> None:
-            if done % REPORT_EVERY == 0 or done == total:
-                progress((done, total), desc=stage.capitalize(), unit="pictures")
-
-        found, sheet = check_set(library, name, PURPOSES[purpose], base, report=report)
+        found, sheet = check_set(library, name, PURPOSES[purpose], base, report=pictures_report(progress))
         return check_html(name, found, sheet, base)
 
     event = start.click(checked, [dataset, purpose, base], result, **PRIVATE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from functools import partial
 
 import gradio as gr
 
@@ -11,7 +12,7 @@ from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.audit import MAX_DISTANCE_BITS
 from skindualgen.data.review import decision_of
 from skindualgen.studio.commands import command_html
-from skindualgen.studio.components import PRIVATE, QUIET, html_block
+from skindualgen.studio.components import PRIVATE, QUIET, html_block, pictures_report
 from skindualgen.studio.duplicates import Couple, near_duplicates
 from skindualgen.studio.errors import as_sentence
 from skindualgen.studio.pictures import picture_html, shown
@@ -19,10 +20,6 @@ from skindualgen.studio.pieces import note
 from skindualgen.studio.review import Library
 
 SHOWN_COUPLES = 40
-REPORT_EVERY = 25
-"""Pictures between two steps of the progress bar."""
-MAX_RECORDS = 20_000
-"""All are compared with all: 200 million couples."""
 BEFORE = "Pictures are compared by their perceptual hashes."
 
 
@@ -47,13 +44,8 @@ def build(library: Library, dataset: gr.Dropdown, max_pixels: int) -> None:
     def search(name: str | None, bits: float, progress: gr.Progress = gr.Progress()) -> str:  # noqa: B008
         if not name:
             raise InputError("no data set", "one to search in", "choose it above")
-        if len(library.records(name)) > MAX_RECORDS:
-            raise InputError(f"more than {MAX_RECORDS:,} pairs", "fewer", "search in parts")
-
-        def report(done: int, total: int) -> None:
-            if done % REPORT_EVERY == 0 or done == total:
-                progress((done, total), desc="Looking at the pictures", unit="pictures")
-
+        library.refuse_many(name, "search in parts")
+        report = partial(pictures_report(progress), "looking at the pictures")
         couples = near_duplicates(library, name, max_distance=int(bits), max_pixels=max_pixels, report=report)
         call = f"audit(Path({name!r}), max_distance={int(bits)}).near"
         python = f"from pathlib import Path\n\nfrom skindualgen.data.audit import audit\n\n{call}"

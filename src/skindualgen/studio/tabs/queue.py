@@ -78,9 +78,8 @@ def queue_html(jobs: Sequence[Queued]) -> str:
 
 
 def _row(queued: Queued) -> tuple[str, str, str, str]:
-    code = f", exit code {queued.job.exit_code}" if queued.job is not None and queued.state == "failed" else ""
     colour = "" if queued.state in ("waiting", "cancelled") else f" sdg-{queued.state}"
-    pill = f'<span class="sdg-pill{colour}">{queued.state.capitalize()}{code}</span>'
+    pill = f'<span class="sdg-pill{colour}">{queued.told.capitalize()}</span>'
     command = html.escape(shlex.join(["skindualgen", *queued.arguments]))
     return str(queued.number), pill, html.escape(queued.name), f"<code>{command}</code>"
 
