@@ -9,7 +9,7 @@ import typer
 
 from skindualgen.cli.options import AdapterOption, MismatchOption
 
-Format = Literal["diffusers-lora", "kohya", "merged", "hub", "monai"]
+Format = Literal["diffusers-lora", "kohya", "merged", "hub", "monai", "medigan"]
 WITH_BASE = ("merged", "monai")
 Precision = Literal["fp32", "fp16", "bf16"]
 
@@ -20,7 +20,8 @@ def export(
         Format,
         typer.Option(
             help="'diffusers-lora': images with plain diffusers; 'kohya': images with ComfyUI and A1111; "
-            "'merged': all in one folder; 'hub': the adapter, to upload; 'monai': a bundle that reads masks."
+            "'merged': all in one folder; 'hub': the adapter, to upload; 'monai': a bundle that "
+            "reads masks; 'medigan': a package that draws pairs."
         ),
     ],
     adapter: AdapterOption = "builtin",
@@ -41,8 +42,8 @@ def export(
 
     if base is not None and format not in WITH_BASE:
         raise InputError(f"--base with --format {format}", f"it with {' or '.join(WITH_BASE)}", "leave it out")
-    if dtype is not None and format == "hub":
-        raise InputError("--dtype with --format hub", "none, as the adapter's tensors are copied", "leave it out")
+    if dtype is not None and format in ("hub", "medigan"):
+        raise InputError(f"--dtype with --format {format}", "none, as the adapter's tensors are copied", "leave it out")
     from skindualgen.cli.running import loading
 
     with loading():
@@ -52,6 +53,7 @@ def export(
         from skindualgen.model.adapter import adapter_folder
         from skindualgen.model.bases import hide_loading_bars
         from skindualgen.model.export import export_diffusers_lora, export_hub, export_kohya
+        from skindualgen.sample.medigan import export_medigan
         from skindualgen.sample.merged import export_merged
         from skindualgen.sample.monai_bundle import export_monai
 
@@ -65,6 +67,8 @@ def export(
             )
         elif format == "hub":
             done = export_hub(folder, out)
+        elif format == "medigan":
+            done = export_medigan(folder, out)
         else:
             write = export_kohya if format == "kohya" else export_diffusers_lora
             done = write(folder, out, dtype=wanted)
