@@ -132,7 +132,7 @@ def test_what_is_no_pair_is_refused(folder: Path, tmp_path: Path, change: dict[s
 def test_targets_that_name_no_levels_are_refused(folder: Path, tmp_path: Path, targets: Any) -> None:
     metadata, _ = documents(folder)
     (folder / "metadata.json").write_text(json.dumps({**metadata, "default_mask_targets": targets}))
-    with pytest.raises(InputError, match="mask_targets|mask_classes"):
+    with pytest.raises(InputError, match=r"mask_targets|mask_classes"):
         import_data(folder, tmp_path / "data", "fiftyone")
 
 
