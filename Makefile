@@ -12,6 +12,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; d
 OLDEST_VENV := .venv-oldest
 OLDEST_PYTHON ?= python3.11
 FIFTYONE_VENV := .venv-fiftyone
+MEDIGAN_VENV := .venv-medigan
 OLDEST_INSTALL := $(OLDEST_VENV)/bin/uv pip install --quiet --python $(OLDEST_VENV)/bin/python
 # A photograph folder of your own for `make demo DATA=path`; empty = the built-in show only.
 DATA ?=
@@ -23,7 +24,7 @@ QUICK_CHAIN := tests/test_chain.py::test_phantom_pairs
 OLDEST := adapter api cli config guidance masks objective prepare prompts segmentation train
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo docs test test-oldest test-fiftyone suite quick lint style types check clean
+.PHONY: help install demo docs test test-oldest test-fiftyone test-medigan suite quick lint style types check clean
 
 help:
 	@echo "make install          the package in $(VENV)"
@@ -33,6 +34,7 @@ help:
 	@echo "make quick            under 90 s: codec, losses, joint UNet, pipeline, manifest, splits, metrics, one chain on phantoms"
 	@echo "make test-oldest      the core's tests against the oldest releases that pyproject.toml allows, in $(OLDEST_VENV)"
 	@echo "make test-fiftyone    an export opened by FiftyOne, in $(FIFTYONE_VENV); it brings a database, or FIFTYONE_DATABASE_URI names one"
+	@echo "make test-medigan     a package of the bundled adapter run by medigan, in $(MEDIGAN_VENV)"
 	@echo "make docs             these pages and a reference of the Python names as a site, in build/docs"
 	@echo "make lint             ruff, mypy, import-linter"
 	@echo "make check            the same as make test: what the continuous integration runs"
@@ -116,6 +118,18 @@ test-fiftyone: $(FIFTYONE_VENV)/.installed $(VENV)/.installed-dev
 	@$(BIN)/skindualgen export-data build/fiftyone/data build/fiftyone/export --format fiftyone
 	@FIFTYONE_DO_NOT_TRACK=1 $(FIFTYONE_VENV)/bin/python tests/opened_by_fiftyone.py build/fiftyone/export
 
+# medigan imports pkg_resources, which setuptools has no more; its check of dependencies wants setuptools to be new.
+$(MEDIGAN_VENV)/.installed: pyproject.toml | $(BIN)/python
+	@$(BIN)/python -m venv $(MEDIGAN_VENV)
+	@$(MEDIGAN_VENV)/bin/python -m pip --disable-pip-version-check --no-input install --quiet -e . medigan==1.0.0 \
+		'setuptools>=77.0.3,<81'
+	@touch $@
+
+test-medigan: $(MEDIGAN_VENV)/.installed
+	@rm -rf build/medigan && mkdir -p build/medigan/run
+	@$(MEDIGAN_VENV)/bin/python -m skindualgen export --format medigan --out build/medigan/skindualgen_package
+	@cd build/medigan/run && ../../../$(MEDIGAN_VENV)/bin/python ../../../tests/run_by_medigan.py ../skindualgen_package
+
 lint: $(VENV)/.installed-dev
 	@$(MAKE) --no-print-directory -j 2 types style
 
@@ -130,6 +144,6 @@ types: $(VENV)/.installed-dev
 check: test
 
 clean:
-	@rm -rf $(VENV) $(OLDEST_VENV) $(FIFTYONE_VENV) demo build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	@rm -rf $(VENV) $(OLDEST_VENV) $(FIFTYONE_VENV) $(MEDIGAN_VENV) demo build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 		.import_linter_cache
 	@find src tests scripts examples -name __pycache__ -type d -prune -exec rm -rf {} +

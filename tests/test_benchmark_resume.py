@@ -115,6 +115,7 @@ def test_results_of_earlier_versions_are_read_and_written_with_every_key_and_num
     stored = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     result = BenchmarkResult.model_validate(stored)
     written = result.model_dump(mode="json")
+    assert written.pop("repeats") == 1
     for task in written["tasks"]:
         assert [regime.pop("steps") for regime in task["regimes"]] == [None] * len(task["regimes"])
         for arm in (arm for regime in task["regimes"] for arm in regime["arms"]):

@@ -45,6 +45,8 @@ def prepare_export(request: pytest.FixtureRequest) -> None:
 
     from skindualgen.model.bases import load_base
 
+    warnings.filterwarnings("ignore", "NvImgCodecPydicomReader", UserWarning)  # of a reader of MONAI's that nobody uses
+    shutil.copytree(request.getfixturevalue("phantom_data"), "data")
     base, adapter = request.getfixturevalue("tiny_base"), request.getfixturevalue("tiny_adapter")
     parts = load_base(base)
     StableDiffusionPipeline(

@@ -29,6 +29,7 @@ def size_of(path: Path) -> tuple[int, int]:
 def test_every_example_is_tested() -> None:
     in_test_studio_app = "studio_client.py"
     tested = {"pairs_from_text.py", "three_ways.py", "judge_a_folder.py", in_test_studio_app}
+    tested |= {"torchvision_loader.py", "sklearn_benchmark.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == tested
 
 
@@ -56,3 +57,39 @@ def test_judge_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     said = run(capsys, "judge_a_folder.py", str(tmp_path / "data"), "--out", str(tmp_path / "folder.html"))
     assert said.startswith("report of 4 pairs")
     assert "4 pairs of data" in (tmp_path / "folder.html").read_text(encoding="utf-8")
+
+
+def test_torchvision_loader(phantom_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [str(phantom_data), "--size", "64", "--out", str(tmp_path / "batch.png")]
+    assert run(capsys, "torchvision_loader.py", *arguments).startswith("8 pairs in ")
+    assert size_of(tmp_path / "batch.png") == (4 * 64 + 10, 2 * 64 + 6)  # make_grid frames each with 2 px
+
+
+def test_sklearn_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Phantoms stand in for both; one that is in training and test is refused."""
+    from skindualgen.contracts import InputError
+    from skindualgen.data.manifest import read_metadata, write_dataset
+    from skindualgen.data.phantom import write_phantom_folder
+    from skindualgen.data.prepare import PrepareOptions, prepare
+
+    for name, count, seed in (("real", 16, 0), ("generated", 8, 99)):
+        write_phantom_folder(tmp_path / name, count, size=64, seed=seed)
+        prepare(tmp_path / name, tmp_path / f"{name}_data", PrepareOptions(size=64))
+    real, generated = tmp_path / "real_data", tmp_path / "generated_data"
+    records = read_metadata(real)
+    alone: dict[str, object] = {"patient_id": None, "lesion_id": None}  # two phantoms of one patient would be a leak
+    halves = [
+        record.model_copy(update={**alone, "split": ("train", "test")[row % 2]}) for row, record in enumerate(records)
+    ]
+    write_dataset(real, halves, made_by={})
+    made = [record.model_copy(update={"split": "train", "origin": "synthetic"}) for record in read_metadata(generated)]
+    write_dataset(generated, made, made_by={})
+    arguments = ["--real", str(real), "--generated", str(generated), "--size", "64"]
+    said = run(capsys, "sklearn_benchmark.py", *arguments).splitlines()
+    assert said[0].startswith("balanced accuracy on 8 real photographs")
+    scores = {line.split(":")[0].strip(): line.split()[1:] for line in said[1:]}
+    assert [scores[name][2] for name in ("real", "generated", "both")] == ["8", "8", "16"]
+    assert all(0 <= float(words[0]) <= 1 for words in scores.values())
+    write_dataset(real, [record.model_copy(update={"patient_id": "P1"}) for record in halves], made_by={})
+    with pytest.raises(InputError, match="test split"):
+        run(capsys, "sklearn_benchmark.py", *arguments)

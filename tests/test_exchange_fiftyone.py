@@ -128,6 +128,14 @@ def test_what_is_no_pair_is_refused(folder: Path, tmp_path: Path, change: dict[s
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize("targets", [3, {"0": []}, {"one": "lesion"}, {"1": "lesion"}])
+def test_targets_that_name_no_levels_are_refused(folder: Path, tmp_path: Path, targets: Any) -> None:
+    metadata, _ = documents(folder)
+    (folder / "metadata.json").write_text(json.dumps({**metadata, "default_mask_targets": targets}))
+    with pytest.raises(InputError, match=r"mask_targets|mask_classes"):
+        import_data(folder, tmp_path / "data", "fiftyone")
+
+
 @pytest.mark.parametrize("text", ["[]", '{"samples": [3]}', '{"samples": {}}', "{"])
 def test_damaged_samples_are_refused(folder: Path, tmp_path: Path, text: str) -> None:
     (folder / "samples.json").write_text(text)

@@ -29,6 +29,7 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
     "imagefolder": ("**/metadata.jsonl",),
     "isic": ("**/*.csv",),
     "nnunet": ("*.json", "*/*.json"),
+    "fiftyone": ("metadata.json", "samples.json"),
 }
 """Format -> its files of text that are changed; `SIDECAR_FILE` is taken away, so that these alone count."""
 SPELLINGS: Mapping[str, Callable[[bytes], bytes]] = {

@@ -240,9 +240,38 @@ class Dataset(Sequence[PairRecord]):
         """
         from skindualgen.data.tensors import TensorPairs
 
+        if size < 1:
+            raise InputError(f"a size of {size} px", "1 px or more", "change the argument")
+        return TensorPairs(self.root, self.records, size, self._labels(diagnoses))
+
+    def files(self, *, diagnoses: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Each pair as a dict for what loads files itself, such as MONAI's dictionary transforms.
+
+        Args:
+            diagnoses: as for `torch`.
+
+        Returns:
+            ``image`` and, where there is one, ``mask``: paths as text; ``label``: place of the diagnosis, -1 without
+            one; ``isic_id``.
+
+        Raises:
+            InputError: a diagnosis that ``diagnoses`` does not name.
+        """
+        names = self._labels(diagnoses)
+        items = []
+        for record in self.records:
+            mask = {} if record.mask_file_name is None else {"mask": str(self.root / record.mask_file_name)}
+            label = -1 if record.diagnosis is None else names.index(record.diagnosis)
+            items.append(
+                {"image": str(self.root / record.file_name), **mask, "label": label, "isic_id": record.isic_id}
+            )
+        return items
+
+    def _labels(self, diagnoses: Sequence[str] | None) -> list[str]:
+        """The names in the order of the labels, all of these records' among them."""
         names = self.diagnoses if diagnoses is None else list(diagnoses)
         unknown = sorted(set(self.diagnoses) - set(names))
-        if unknown or size < 1:
-            got = f"the diagnoses {', '.join(unknown)}" if unknown else f"a size of {size} px"
-            raise InputError(got, f"one of {', '.join(names)}" if unknown else "1 px or more", "change the argument")
-        return TensorPairs(self.root, self.records, size, names)
+        if unknown:
+            got = f"the diagnoses {', '.join(unknown)}"
+            raise InputError(got, f"one of {', '.join(names)}", "change the argument")
+        return names

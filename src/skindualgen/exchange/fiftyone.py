@@ -15,7 +15,7 @@ from skindualgen.exchange.diagnoses import class_fields, class_name, stated_clas
 from skindualgen.exchange.formats import ExchangeOptions, GivenBack, counted
 from skindualgen.exchange.pairs import Pair, described, read_pairs
 from skindualgen.exchange.pictures import plain_mask
-from skindualgen.exchange.source import Source, picture_ids, split_word
+from skindualgen.exchange.source import Source, picture_ids, short, split_word
 from skindualgen.exchange.writing import FoundPair
 from skindualgen.files import atomic_write_json, sha256_bytes
 
@@ -177,8 +177,10 @@ def _classes(source: Source) -> MaskClasses:
     targets = document.get("default_mask_targets") if isinstance(document, dict) else None
     if not targets:
         return source.mask_classes()
-    levels = {name: int(level) for level, name in targets.items() if level not in ("0", 0)}
-    return source.mask_classes(levels, METADATA_FILE)
+    named = targets.items() if isinstance(targets, dict) else ()
+    if not named or not all(level.isdecimal() and isinstance(name, str) for level, name in named):
+        raise InputError(f"default_mask_targets {short(targets)}", "levels of grey and their names", "export it anew")
+    return source.mask_classes({name: int(level) for level, name in named if int(level)}, METADATA_FILE)
 
 
 def _split(sample: Mapping[str, Any], file: str) -> dict[str, Any]:

@@ -128,11 +128,16 @@ def export_hub(folder: Path, out: Path) -> Exported:
 
     Args, raises: as ``export_diffusers_lora``; nothing is left out, and DoRA is fine.
     """
-    header, state = public_header(folder), load_file(folder / WEIGHTS_FILE)
     with new_folder(out) as temporary:
-        shutil.copyfile(folder / CONFIG_FILE, temporary / CONFIG_FILE)
-        write_weights(temporary, state, header)
-        copy_papers(temporary, folder, header)
+        return put_adapter(temporary, folder)
+
+
+def put_adapter(out: Path, folder: Path) -> Exported:
+    """As ``export_hub``, into a folder that is there."""
+    header, state = public_header(folder), load_file(folder / WEIGHTS_FILE)
+    shutil.copyfile(folder / CONFIG_FILE, out / CONFIG_FILE)
+    write_weights(out, state, header)
+    copy_papers(out, folder, header)
     return Exported(WEIGHTS_FILE, len(state), header["license"])
 
 

@@ -87,25 +87,47 @@ def segment_folder(
     for start, batch in _readable(paths, out, batch_size, summary):
         report(start, len(paths))
         by_size = groupby(sorted(batch, key=size_of), key=size_of)
-        for (width, height), group in by_size:
+        for _, group in by_size:
             items = list(group)
-            _, codes = pipeline(
-                image=[photograph.resize((width, height), Image.Resampling.LANCZOS) for _, photograph in items],
-                generator=[torch.Generator().manual_seed(seed) for _ in items],
+            masks = read_masks(
+                pipeline,
+                [photograph for _, photograph in items],
                 num_inference_steps=steps,
                 ensemble_size=ensemble_size,
-                height=height,
-                width=width,
-                output_type="latent",
-                return_dict=False,
+                clean=clean,
+                seed=seed,
             )
-            for (path, photograph), field_of in zip(items, pipeline.codec.decode(codes), strict=True):
-                mask = field_to_mask(field_of, photograph.size, clean=clean, classes=pipeline.mask_classes)
+            for (path, _), mask in zip(items, masks, strict=True):
                 with atomic_path(out / MASKS_DIR / f"{path.stem}.png", durable=False) as temporary:
                     mask.save(temporary, format="PNG")
                 summary.written += 1
     report(len(paths), len(paths))
     return summary
+
+
+def read_masks(
+    pipeline: SkinDualGenPipeline,
+    photographs: Sequence[Image.Image],
+    *,
+    num_inference_steps: int,
+    ensemble_size: int = ENSEMBLE_SIZE,
+    clean: bool = True,
+    seed: int = 0,
+) -> Iterator[Image.Image]:
+    """Yield the mask of each photograph, of its own size; all must have one `working_size`. See `segment_folder`."""
+    width, height = working_size(photographs[0].size, pipeline.native_px)
+    _, codes = pipeline(
+        image=[photograph.resize((width, height), Image.Resampling.LANCZOS) for photograph in photographs],
+        generator=[torch.Generator().manual_seed(seed) for _ in photographs],
+        num_inference_steps=num_inference_steps,
+        ensemble_size=ensemble_size,
+        height=height,
+        width=width,
+        output_type="latent",
+        return_dict=False,
+    )
+    for photograph, fields in zip(photographs, pipeline.codec.decode(codes), strict=True):
+        yield field_to_mask(fields, photograph.size, clean=clean, classes=pipeline.mask_classes)
 
 
 def working_size(size: tuple[int, int], native: int) -> tuple[int, int]:
