@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 
 from skindualgen.cli import app as cli
 from skindualgen.contracts import METADATA_FILE, InputError
+from skindualgen.data.appearance import COLOUR_WORDS, SCALES, WORDS, Appearance
 from skindualgen.data.manifest import read_dataset_info, read_metadata
 from skindualgen.metrics.masks import dice
 from skindualgen.model.adapter import BUILTIN_ADAPTER, read_header
@@ -41,6 +42,7 @@ from skindualgen.studio.requests import (
     prompts_of,
 )
 from skindualgen.studio.state import Studio, open_studio
+from skindualgen.studio.tabs import create
 from skindualgen.studio.tabs.create import VARIATIONS, hint_html, variation
 from skindualgen.studio.training_coverage import TrainingCoverage, find_coverage, hints
 from skindualgen.studio.uploads import Limits
@@ -87,6 +89,18 @@ def test_prompt_of_choices() -> None:
     assert built_prompt("", "", "", "", "") == "a dermoscopic image of a skin lesion"
     full = built_prompt("actinic keratosis", "palms/soles", "80", "female", "dark")
     assert full == "a dermoscopic image of an actinic keratosis on the palms/soles in an 80 year old woman, dark skin"
+
+
+def test_sliders_state_words_that_adapters_have_learnt() -> None:
+    """Each place of each slider is a word of the prompt, in the order in which training says them; 0 is none."""
+    chosen = built_prompt("nevus", "", "", "", "tan", 3, 2, 3, 0, 5, 0, 1)
+    assert chosen == "a dermoscopic image of a nevus, tan skin, small oval, dark brown, variegated, hair"
+    assert list(create.LOOKS) == list(SCALES) and set(SCALES) <= set(Appearance._fields)
+    for number, (name, words) in enumerate(SCALES.items()):
+        for place, word in enumerate(words, start=1):
+            prompt = built_prompt("", "", "", "", "", *[place if slider == number else 0 for slider in range(7)])
+            assert prompt == f"a dermoscopic image of a skin lesion, {word}"
+            assert word in (COLOUR_WORDS if name == "lesion_colour" else WORDS)
 
 
 def test_prompt_of_choices_states_them_all() -> None:

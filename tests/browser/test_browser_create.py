@@ -28,6 +28,10 @@ def test_from_choices_to_a_saved_data_set(page: Page, server: Server, tmp_path: 
     prompt = page.get_by_label("Prompt").first
     expect(prompt).to_have_value("a dermoscopic image of a nevus in a woman")
     expect(page.locator("#create-hint")).to_contain_text("training photographs")
+    page.locator("#create-looks").get_by_role("button").first.click()
+    expect(page.locator("#create-size input[type=number]")).to_be_visible()
+    set_number(page, "create-size", 2)
+    expect(prompt).to_have_value("a dermoscopic image of a nevus in a woman, little")
     prompt.fill("a dermoscopic image of a nevus on the lower extremity")
     expect(page.locator("#create-hint")).to_contain_text("lower extremity")
 

@@ -162,7 +162,7 @@ def test_a_photograph_is_edited(page: Page, photograph: Path) -> None:
 
 
 def test_a_real_pair_is_redrawn_and_its_skin_changed(page: Page, server: Server, photograph: Path) -> None:
-    open_tab(page, "Direct", "From a real pair")
+    open_tab(page, "Direct", "Real pair")
     set_sampling(page, REAL, count=1, steps=4)
     page.locator(f"#{REAL}-draw").click()
     expect_error(page, "no real pair")

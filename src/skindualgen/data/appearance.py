@@ -10,6 +10,7 @@ public dermoscopic photographs.
 from __future__ import annotations
 
 from bisect import bisect
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -238,3 +239,23 @@ WORDS = tuple(
 )
 """All that an appearance can say, colours and places apart."""
 COLOUR_WORDS = (*_LESION.words(), *(f"{words} skin" for words in _SKIN.words()))
+SCALES: Mapping[str, tuple[str, ...]] = {
+    "size": _SIZES[1],
+    "shape": _SHAPES[1],
+    "lesion_colour": tuple(f"{tone} brown" for tone in _LESION.tones[1]),
+    "border": tuple(word for word in _EDGES[1] if word),
+    "colours": _COLOURS[1],
+    "focus": tuple(word for word in _FOCUS[1] if word),
+    "hair": tuple(word for word in _HAIR[1] if word),
+}
+"""Words in order, by the field of `Appearance` that they are of: from small, dark, blurred, uniform or bare upwards."""
+
+
+def appearance_at(**places: int) -> str:
+    """Words for looks, chosen on their scales.
+
+    Args:
+        places: for fields that `SCALES` names: 0 says nothing, 1 the first word of its scale.
+    """
+    words = {name: SCALES[name][place - 1] for name, place in places.items() if place}
+    return Appearance(**(dict.fromkeys(Appearance._fields, "") | words)).phrase()

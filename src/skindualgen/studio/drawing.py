@@ -78,7 +78,7 @@ def build_sampling(studio: Studio, prefix: str, *, count: int, label: str) -> Sa
         guidance = gr.Slider(
             0, MAX_GUIDANCE, GUIDANCE, step=0.5, label="Guidance", elem_id=f"{prefix}-guidance", info=effect
         )
-    with gr.Row(elem_classes="sdg-go"):
+    with gr.Row(elem_classes="sdg-draw"):
         draw = gr.Button("Draw", variant="primary", size="lg", elem_id=f"{prefix}-draw", min_width=140)
         stop = gr.Button("Stop", variant="stop", size="lg", elem_id=f"{prefix}-stop", min_width=80)
     about = html_block(_about("Loading the model."), elem_id=f"{prefix}-model")

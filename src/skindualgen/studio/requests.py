@@ -9,6 +9,7 @@ from typing import Any, Literal, cast, get_args
 from PIL import Image
 
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.appearance import SCALES, appearance_at
 from skindualgen.data.labels import stated_labels
 from skindualgen.data.prompts import prompt_for
 from skindualgen.files import sha256_bytes
@@ -80,8 +81,13 @@ class GenerationRequest:
     real: str = "photographs"
 
 
-def built_prompt(diagnosis: str, site: str, age: str, sex: str, tone: str) -> str:
-    """The prompt of the builder's choices, of which empty ones are not stated."""
+def built_prompt(diagnosis: str, site: str, age: str, sex: str, tone: str, *looks: float) -> str:
+    """The prompt of the builder's choices, of which empty ones are not stated.
+
+    Args:
+        diagnosis, site, age, sex, tone: terms.
+        looks: places on `skindualgen.data.appearance.SCALES`, in their order; 0 is not stated.
+    """
     record = PairRecord(
         file_name="-",
         isic_id="-",
@@ -91,7 +97,8 @@ def built_prompt(diagnosis: str, site: str, age: str, sex: str, tone: str) -> st
         age_approx=int(age) if age else None,
     )
     prompt = prompt_for(record, templates=[TEMPLATE])
-    return f"{prompt}, {tone} skin" if tone else prompt
+    words = appearance_at(**{name: int(place) for name, place in zip(SCALES, looks, strict=False)})
+    return ", ".join(part for part in (prompt, f"{tone} skin" if tone else "", words) if part)
 
 
 def labels_of_text(text: str) -> dict[str, Any]:

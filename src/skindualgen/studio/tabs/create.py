@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from skindualgen.data.appearance import SCALES
 from skindualgen.data.labels import TONES
 from skindualgen.data.terms import DIAGNOSES, SEXES, SITES, UNKNOWN_LESION
 from skindualgen.studio.components import QUIET, html_block
@@ -37,6 +38,20 @@ from skindualgen.studio.training_coverage import TrainingCoverage, hints
 ANY = "any"
 """A choice that the prompt says nothing of."""
 AGES = [str(years) for years in range(5, 95, 5)]
+LOOKS = {
+    "size": "Size",
+    "shape": "Shape",
+    "lesion_colour": "Lightness",
+    "border": "Border",
+    "colours": "Colors",
+    "focus": "Texture",
+    "hair": "Hair",
+}
+"""Titles of the sliders, one for each of `SCALES`."""
+MEASURED = (
+    "0 leaves it open; as long as all are 0, words for looks are drawn with each pair. The bundled adapter has learnt "
+    "these words, and so has one whose data set <code>skindualgen prepare</code> has measured."
+)
 VARIATIONS = 4
 INVITATION = "Describe a lesion and draw it: image and mask come from one pass of the model."
 VARYING = (
@@ -51,6 +66,7 @@ def build(studio: Studio) -> None:
     with gr.Row(elem_classes="sdg-split"):
         with gr.Column(elem_classes="sdg-side", scale=0):
             builder = _build_builder()
+            looks = _build_looks()
             use = "Follows the choices above; edit it freely. One prompt per line, taken in turn."
             prompt = gr.Textbox(
                 built_prompt("melanoma", "", "", "", ""),
@@ -66,7 +82,7 @@ def build(studio: Studio) -> None:
             results = build_results(studio, "create", invitation=INVITATION, more=True)
             _build_variations(studio, results, sampling)
 
-    _connect_prompt(studio, builder, prompt, hint, sampling)
+    _connect_prompt(studio, builder, looks, prompt, hint, sampling)
     connect_drawing(studio, sampling, results, [prompt], partial(checked_request, studio.limits))
 
 
@@ -88,6 +104,23 @@ def _build_builder() -> list[Any]:
     return fields
 
 
+def _build_looks() -> list[gr.Slider]:
+    """A slider for each of `SCALES`: its places are words of the prompt."""
+    with gr.Accordion("Looks", open=False, elem_id="create-looks"):
+        html_block(f'<p class="sdg-hint">{MEASURED}</p>')
+        return [
+            gr.Slider(
+                *(0, len(words), 0),
+                step=1,
+                label=LOOKS[name],
+                info=f"1 {words[0]}, {len(words)} {words[-1]}",
+                elem_id=f"create-{name}",
+                buttons=[],
+            )
+            for name, words in SCALES.items()
+        ]
+
+
 def _choices(terms: tuple[str, ...], name: str, coverage: TrainingCoverage | None) -> list[tuple[str, str]]:
     """Terms with the number of training photographs, the most frequent first."""
     named = [term for term in terms if term != UNKNOWN_LESION]
@@ -98,7 +131,14 @@ def _choices(terms: tuple[str, ...], name: str, coverage: TrainingCoverage | Non
     return [(ANY, ""), *((f"{term} ({counts[term]:,})", term) for term in ordered)]
 
 
-def _connect_prompt(studio: Studio, builder: list[Any], prompt: gr.Textbox, hint: gr.HTML, sampling: Sampling) -> None:
+def _connect_prompt(
+    studio: Studio,
+    builder: list[Any],
+    looks: list[gr.Slider],
+    prompt: gr.Textbox,
+    hint: gr.HTML,
+    sampling: Sampling,
+) -> None:
     """The builder writes the prompt; the hint follows the prompt, whoever wrote it."""
 
     @as_sentence
@@ -115,7 +155,8 @@ def _connect_prompt(studio: Studio, builder: list[Any], prompt: gr.Textbox, hint
         ]
 
     write = as_sentence(built_prompt)
-    gr.on([field.input for field in builder], write, builder, prompt, trigger_mode="always_last", queue=False, **QUIET)
+    fields = [*builder, *looks]
+    gr.on([field.input for field in fields], write, fields, prompt, trigger_mode="always_last", queue=False, **QUIET)
     prompt.change(say, [prompt, sampling.adapter], hint, trigger_mode="always_last", **QUIET)
     for ready in fill_defaults(studio, sampling):
         ready.then(say, [prompt, sampling.adapter], hint, **QUIET)

@@ -15,7 +15,7 @@ def build(studio: Studio) -> None:
             ("Mask to image", direct_image),
             ("Image to mask", direct_mask),
             ("Edit", direct_edit),
-            ("From a real pair", direct_real),
+            ("Real pair", direct_real),
         ):
             name = title.lower().replace(" ", "-")
             with gr.Tab(title, elem_id=f"direct-{name}", id=name):
