@@ -109,6 +109,7 @@ def test_a_plan_is_what_the_command_writes(phantom_data: Path, tmp_path: Path) -
         (lambda root: skindualgen.generate(root / "out", prompts="a", like=root), "not exactly one of"),
         (lambda root: skindualgen.plan(root, root / "out", weak_for="segment"), "one of --weak-for and --model"),
         (lambda root: skindualgen.plan(root, root / "out", target="uniform"), "uniform without --count"),
+        (lambda root: skindualgen.plan(root, root / "out", wildcards="words"), "--wildcards without --templates"),
         (lambda root: skindualgen.evaluate(root, root, sektions=()), "the argument 'sektions'"),
         (lambda root: skindualgen.benchmark(root, None, root / "out", stepps=3), "the argument 'stepps'"),
     ],

@@ -137,14 +137,14 @@ def plan(
     from skindualgen.planning.plan import check_plan_path, write_plan
     from skindualgen.planning.sampling import plan_pairs
     from skindualgen.planning.targets import parse_by, target_named
-    from skindualgen.planning.templates import read_templates
+    from skindualgen.planning.templates import templates_named
     from skindualgen.planning.tones import measure_tones
     from skindualgen.planning.weak import check_options
 
     place, attributes, file = Path(out), parse_by(by), None if model is None else Path(model)
     check_options(weak_for, file, clusters, plain_prompts=plain_prompts, target=target, by=by, allow_novel=allow_novel)
     check_plan_path(place)
-    own = None if templates is None else read_templates(Path(templates), None if wildcards is None else Path(wildcards))
+    own = templates_named(*(None if path is None else Path(path) for path in (templates, wildcards)))
     limits: dict[str, Any] = {"max_ratio": max_ratio, "seed": seed, "templates": own}
     if weak_for is not None and file is not None:
         from skindualgen.judges.weakness import plan_for_judge

@@ -82,22 +82,19 @@ def plan(
     from rich.console import Console
 
     from skindualgen.cli.running import loading
-    from skindualgen.contracts import InputError
     from skindualgen.data.dataset import Dataset
     from skindualgen.data.review import left_out_line
     from skindualgen.planning.plan import check_plan_path, write_plan
     from skindualgen.planning.sampling import plan_pairs
     from skindualgen.planning.targets import parse_by, target_named
-    from skindualgen.planning.templates import read_templates
+    from skindualgen.planning.templates import templates_named
     from skindualgen.planning.weak import check_options
 
     attributes = parse_by(by)
     check_options(weak_for, model, clusters, plain_prompts=plain_prompts, target=target, by=by, allow_novel=allow_novel)
     goal = target_named(target, count, attributes) if weak_for is None else None
     check_plan_path(out)
-    if wildcards is not None and templates is None:
-        raise InputError("--wildcards without --templates", "both", "name the file of templates")
-    own = read_templates(templates, wildcards) if templates is not None else None
+    own = templates_named(templates, wildcards)
     opened = Dataset.open(data, "train")
     if weak_for is not None and model is not None:
         with loading("Looking for what the judge is bad at ..."):

@@ -67,6 +67,19 @@ class DynamicTemplates:
             raise InputError(got, "a template in dynamicprompts' syntax", remedy) from error
 
 
+def templates_named(path: Path | None, wildcards: Path | None) -> DynamicTemplates | None:
+    """Read the file of templates, if one is named.
+
+    Raises:
+        InputError: wildcards without templates, and as `read_templates`.
+    """
+    if path is not None:
+        return read_templates(path, wildcards)
+    if wildcards is not None:
+        raise InputError("--wildcards without --templates", "both", "name the file of templates")
+    return None
+
+
 def read_templates(path: Path, wildcards: Path | None = None) -> DynamicTemplates:
     """Read a file of templates, one a line; lines that begin with ``#`` are comments. One sample of each is checked.
 
