@@ -133,7 +133,7 @@ def evaluate_arguments(
 ) -> tuple[str, list[str]]:
     """Return the report's folder and the arguments of ``skindualgen``, with names of the workspace only.
 
-    Without ``steps`` the bundled judges are asked.
+    Without ``steps``, or with 0, the bundled judges are asked.
 
     Raises:
         InputError: a data set is missing or twice the same, a name that is none or taken, or nothing to measure.
@@ -145,8 +145,9 @@ def evaluate_arguments(
     only = [SECTIONS[each] for each in SECTIONS if each in sections]
     if not only:
         raise InputError("nothing to measure", "one part at least", "choose some")
-    if steps is not None and steps < 1:
-        raise InputError(f"{steps:g} steps of each judge", "1 or more, or none", "raise the number, or leave it out")
+    if steps and steps < 1:
+        expected = "1 or more, or 0 for the bundled judges"
+        raise InputError(f"{steps:g} steps of each judge", expected, "raise the number, or set it to 0")
     out = f"{REPORTS_DIR}/{workspace.new_folder(REPORTS_DIR, name).name}"
     line = command(
         "evaluate",
@@ -154,7 +155,7 @@ def evaluate_arguments(
         generated=generated,
         out=out,
         only=None if len(only) == len(SECTIONS) else only,
-        judge_steps=None if steps is None else int(steps),
+        judge_steps=int(steps) if steps else None,
         judges=JUDGES_DIR,
     )
     return out, shlex.split(line)[1:]

@@ -18,5 +18,5 @@ def build(studio: Studio) -> None:
             ("Real pair", direct_real),
         ):
             name = title.lower().replace(" ", "-")
-            with gr.Tab(title, elem_id=f"direct-{name}", id=name):
+            with gr.Tab(title, elem_id=f"direct-part-{name}", id=name):
                 part.build(studio)

@@ -62,8 +62,8 @@ def _form(workspace: Workspace) -> tuple[list[Any], gr.Button]:
     generated = choice("Generated data set", "evaluate-generated", workspace.datasets)
     name = name_field("Name of the report", "evaluate-name", workspace.root / REPORTS_DIR, "report")
     parts = gr.CheckboxGroup(list(SECTIONS), value=list(SECTIONS), label="Measure", elem_id="evaluate-parts")
-    kept = "Empty: the bundled judges. Judges of your own are trained once for each real data set, and kept."
-    steps = gr.Number(None, label="Steps of own judges", precision=0, minimum=1, elem_id="evaluate-steps", info=kept)
+    kept = "0: the bundled judges. Judges of your own are trained once for each real data set, and kept."
+    steps = gr.Number(0, label="Steps of own judges", precision=0, minimum=0, elem_id="evaluate-steps", info=kept)
     start = gr.Button("Evaluate", variant="primary", elem_id="evaluate-start")
     fields = [real, generated, name, parts, steps]
     command_preview("evaluate-command", fields, lambda *values: evaluate_arguments(workspace, *values)[1])
