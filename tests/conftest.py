@@ -19,12 +19,16 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 gc.disable()  # until the tests are collected: nothing that is imported goes away, and looking for it takes a seventh
 
+import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 torch.set_num_threads(1)
+hypothesis.settings.register_profile("any machine", deadline=None)  # one that is busy is slow, and nothing is wrong
+hypothesis.settings.load_profile("any machine")
 SEED = 0
 """of the global generators, before each test"""
+
 if TYPE_CHECKING:
     from skindualgen.sample.pipeline import SkinDualGenPipeline
 

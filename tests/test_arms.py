@@ -179,7 +179,7 @@ def test_another_seed_chooses_other_pairs() -> None:
     assert np.array_equal(first, again) and not np.array_equal(first, other)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(real=labels, allocation=st.sampled_from(ALLOCATIONS), seed=st.integers(0, 2**32))
 def test_every_pool_is_sound(real: list[str], allocation: ClassAllocation, seed: int) -> None:
     synthetic = CLASSES * 250
@@ -200,7 +200,7 @@ def test_every_pool_is_sound(real: list[str], allocation: ClassAllocation, seed:
     assert all(small <= large for small, large in pairwise(sizes))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(real=labels)
 def test_filling_up_is_as_even_as_can_be(real: list[str]) -> None:
     """Water-filling, worked independently: no generated pair stands in a class larger than another by two."""
@@ -223,7 +223,7 @@ def test_a_part_has_the_proportions_of_the_whole() -> None:
     assert not np.array_equal(nested_subset(diagnoses, ids, count=20, seed=1), nested_subset(diagnoses, ids, count=20))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(diagnoses=st.lists(st.sampled_from([*CLASSES, None]), min_size=1, max_size=60), seed=st.integers(0, 99))
 def test_parts_are_nested_and_hold_each_class(diagnoses: list[str | None], seed: int) -> None:
     ids = [f"p{i}" for i in range(len(diagnoses))]
@@ -240,7 +240,7 @@ def test_parts_are_nested_and_hold_each_class(diagnoses: list[str | None], seed:
         before = set(part.tolist())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.randoms(use_true_random=False), st.integers(2, 30))
 def test_the_order_of_the_input_does_not_matter(random: object, count: int) -> None:
     items = [(f"p{i}", CLASSES[i % 2], f"lesion{i // 3}") for i in range(30)]

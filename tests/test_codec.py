@@ -70,7 +70,7 @@ def test_sizes_that_are_no_multiple_of_a_cell_are_refused() -> None:
         DEFAULT_CODEC.encode(torch.zeros(1, 1, 64, 60))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.tuples(st.floats(40, 88), st.floats(40, 88)),
     st.tuples(st.floats(12, 60), st.floats(12, 60)),
@@ -80,7 +80,7 @@ def test_any_ellipse_survives(centre: tuple[float, float], radii: tuple[float, f
     assert dice(round_trip(mask)[0, 0].numpy() > 0, mask[0, 0].numpy() > 0) >= 0.97
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**31), st.sampled_from([[-1], [-2], [-2, -1], []]), st.integers(1, 3))
 def test_the_flipped_code_is_the_code_of_the_flipped_mask(seed: int, dims: list[int], classes: int) -> None:
     masks = (torch.rand(2, classes, 32, 48, generator=torch.Generator().manual_seed(seed)) > 0.7).float()
@@ -90,7 +90,7 @@ def test_the_flipped_code_is_the_code_of_the_flipped_mask(seed: int, dims: list[
     )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**31), st.integers(1, 3), st.sampled_from([(32, 64), (64, 32), (40, 40)]))
 def test_codes_are_bounded_and_shaped(seed: int, classes: int, size: tuple[int, int]) -> None:
     masks = (torch.rand(2, classes, *size, generator=torch.Generator().manual_seed(seed)) > 0.5).float()

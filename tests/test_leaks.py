@@ -253,7 +253,7 @@ def test_unreadable_photographs_are_refused(test_part: Dataset, tmp_path: Path) 
         find_leaks(test=test_part, train=part, generated=None, generator_items=None)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(m=st.integers(1, 20), v=st.integers(1, 8), seed=st.integers(0, 99))
 def test_the_nearest_hash(m: int, v: int, seed: int) -> None:
     """Against bits that are compared one by one."""

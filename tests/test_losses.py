@@ -46,7 +46,7 @@ def test_noising_and_velocity_by_hand() -> None:
     torch.testing.assert_close(velocity_target(x0, noise, abar), tensor(-0.5, 3.4))  # .3 - .8; 1.8 + 1.6
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**31), st.floats(0, 1))
 def test_a_true_velocity_gives_back_noise_and_picture(seed: int, signal_power: float) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -59,7 +59,7 @@ def test_a_true_velocity_gives_back_noise_and_picture(seed: int, signal_power: f
         torch.testing.assert_close(velocity_to(kind, v, noisy, abar), prediction_target(x0, noise, abar, kind))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**31), st.floats(1e-3, 1), st.sampled_from(TYPES))
 def test_every_true_prediction_gives_back_the_picture(seed: int, signal_power: float, kind: str) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -102,7 +102,7 @@ def test_the_epsilon_weight_never_exceeds_1() -> None:
     assert min_snr_weight(torch.tensor([0.0, 1e-30, 5e-9, 1e-6]), "epsilon", 5.0).tolist() == [1, 1, 1, 1]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.floats(0, allow_nan=False), st.sampled_from(TYPES), st.floats(0.5, 20))
 def test_no_weight_is_nan_or_negative(snr: float, kind: str, gamma: float) -> None:
     weight = min_snr_weight(torch.tensor([snr]), kind, gamma)

@@ -32,7 +32,7 @@ RECORDS = st.lists(
 ).map(lambda records: [r.model_copy(update={"file_name": f"images/{i}.png"}) for i, r in enumerate(records)])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(records=RECORDS)
 def test_written_records_are_read_again(records: list[PairRecord], tmp_path_factory: pytest.TempPathFactory) -> None:
     root = tmp_path_factory.mktemp("round")
@@ -42,7 +42,7 @@ def test_written_records_are_read_again(records: list[PairRecord], tmp_path_fact
     assert read_dataset_info(root)["counts"]["records"] == len(records)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(records=RECORDS, data=st.data())
 def test_hash_ignores_order_and_notices_any_change(records: list[PairRecord], data: st.DataObject) -> None:
     assert manifest_sha256(data.draw(st.permutations(records))) == manifest_sha256(records)

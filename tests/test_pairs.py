@@ -48,7 +48,7 @@ def test_the_symmetries_are_eight_different_ones(flag: Path) -> None:
     assert all(not torch.equal(masks[i], masks[j]) for i in range(TURNS) for j in range(i))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.builds(View, st.floats(0.5, 1), st.floats(0, 1), st.floats(0, 1), st.integers(0, TURNS - 1)),
     st.sampled_from([48, 64, 96, 128]),

@@ -58,7 +58,7 @@ def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(counts=st.lists(st.integers(1, 5), min_size=1, max_size=6), start=st.integers(0, 12), length=st.integers(0, 12))
 def test_any_stretch_of_requests_is_cut_from_all(
     tmp_path_factory: pytest.TempPathFactory, counts: list[int], start: int, length: int

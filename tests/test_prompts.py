@@ -104,7 +104,7 @@ def test_the_bound_holds_for_other_text(text: str, clip_tokenizer: CLIPTokenizer
 
 
 @given(records, st.integers(0, 1000))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_prompt_is_a_pure_function_and_clean(record: PairRecord, seed: int) -> None:
     prompt = prompt_for(record, seed=seed)
     assert prompt == prompt_for(record.model_copy(update={"file_name": "other.png", "dx_type": "histo"}), seed=seed)
@@ -114,7 +114,6 @@ def test_a_prompt_is_a_pure_function_and_clean(record: PairRecord, seed: int) ->
 
 
 @given(records)
-@settings(deadline=None)
 def test_only_known_fields_are_stated_and_each_once(record: PairRecord) -> None:
     for seed in range(30):
         prompt = prompt_for(record, seed=seed)

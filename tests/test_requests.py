@@ -28,7 +28,7 @@ def labelled(path: Path) -> list[tuple[str, dict[str, object]]]:
     return [(row.prompt, row.labels) for row in read_prompts(path).rows]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 2**40), st.integers(0, 2**40))
 def test_seeds_are_a_function_of_their_place(run_seed: int, index: int) -> None:
     seed = pair_seed(run_seed, index)

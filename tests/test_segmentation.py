@@ -150,7 +150,7 @@ def test_folders_without_photographs_are_refused(pipe: SkinDualGenPipeline, tmp_
     assert not (tmp_path / "out").exists()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 8000), st.integers(1, 8000), st.sampled_from([64, 128, 512]))
 def test_the_working_size(width: int, height: int, native: int) -> None:
     """Multiples of 8 of about the model's area; the aspect is kept to the nearest 8 px up to 4 : 1."""

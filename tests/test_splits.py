@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skindualgen.contracts import InputError
@@ -48,7 +48,6 @@ def test_components_agree_with_a_slow_implementation(links: list[list[tuple[str,
     assert sorted(index for component in components for index in component) == list(range(len(links)))
 
 
-@settings(deadline=None)
 @given(links=LINKS, ratios=SPLIT_RATIOS, seed=st.integers(0, 3), data=st.data())
 def test_no_component_crosses_and_shares_are_met(
     links: list[list[tuple[str, int]]], ratios: dict[str, int], seed: int, data: st.DataObject
@@ -72,7 +71,6 @@ def test_no_component_crosses_and_shares_are_met(
             assert got[name] <= share / sum(ratios.values()) * len(members) + largest
 
 
-@settings(deadline=None)
 @given(links=LINKS, data=st.data())
 def test_assignment_does_not_depend_on_the_order_of_the_input(
     links: list[list[tuple[str, int]]], data: st.DataObject
