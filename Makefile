@@ -80,12 +80,12 @@ test: style
 
 # Files come in the order of tests/conftest.py: long ones first. Commands that tests start may keep their bytecode,
 # whatever the environment says: compiling all of it anew takes each of them a second.
-PYTHON_OF_TESTS := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python
-PYTEST := $(PYTHON_OF_TESTS) -m pytest
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 suite: $(VENV)/.installed-dev
-	@$(PYTHON_OF_TESTS) -m slipcover -m pytest $(PARALLEL)
+	@rm -f .coverage .coverage.*
+	@$(PYTEST) --cov $(PARALLEL)
 
 quick: $(VENV)/.installed-dev
 	@$(PYTEST) --numprocesses 2 --dist loadfile --no-loadscope-reorder $(QUICK_CHAIN) $(QUICK:%=tests/test_%.py)
@@ -95,7 +95,7 @@ $(OLDEST_VENV)/.installed: pyproject.toml
 	@"$(OLDEST_PYTHON)" -m venv $(OLDEST_VENV)
 	@$(OLDEST_VENV)/bin/python -m pip --disable-pip-version-check --no-input install --quiet uv
 	@$(OLDEST_INSTALL) --resolution lowest-direct -e '.[bench,scale]'
-	@$(OLDEST_INSTALL) 'pytest>=8.3' 'pytest-randomly>=5.1' 'pytest-timeout>=2.3' 'pytest-xdist>=3.6' \
+	@$(OLDEST_INSTALL) 'pytest>=8.3' 'pytest-cov>=6.0' 'pytest-randomly>=5.1' 'pytest-timeout>=2.3' 'pytest-xdist>=3.6' \
 		'hypothesis>=6.120' 'open_clip_torch>=2.24'
 	@touch $@
 
@@ -144,6 +144,6 @@ types: $(VENV)/.installed-dev
 check: test
 
 clean:
-	@rm -rf $(VENV) $(OLDEST_VENV) $(FIFTYONE_VENV) $(MEDIGAN_VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	@rm -rf $(VENV) $(OLDEST_VENV) $(FIFTYONE_VENV) $(MEDIGAN_VENV) demo build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 		.import_linter_cache
 	@find src tests scripts examples -name __pycache__ -type d -prune -exec rm -rf {} +

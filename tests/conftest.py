@@ -1,4 +1,4 @@
-"""What all tests share: one thread, seeds, their order, and the real photographs, if there."""
+"""What all tests share: one thread, seeds, their order, what measures coverage, and the real photographs, if there."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import os
 import random
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +25,30 @@ import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
+from unmeasured import libraries_unmeasured  # noqa: E402
+
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("any machine", deadline=None)  # one that is busy is slow, and nothing is wrong
 hypothesis.settings.load_profile("any machine")
 SEED = 0
 """of the global generators, before each test"""
+LIBRARIES = (
+    "accelerate.commands.launch",
+    "datasets",
+    "diffusers.models.unets.unet_2d_condition",
+    "peft",
+    "quick_gradio",
+    "scipy.stats",
+    "segmentation_models_pytorch",
+    "skimage.measure",
+    "sklearn.metrics",
+    "timm",
+    "torch._dynamo",
+    "torch.distributed.fsdp",
+    "torchmetrics",
+    "transformers.models.clip.modeling_clip",
+)
+"""Large ones that tests import."""
 
 if TYPE_CHECKING:
     from skindualgen.sample.pipeline import SkinDualGenPipeline
@@ -41,9 +62,17 @@ def pytest_report_header() -> str:
     return f"real dermoscopy data: {state} (SKINDUALGEN_REAL_DATA or ../shared/data/dermoscopy)"
 
 
-def pytest_configure() -> None:
-    """Have the command line built once: Typer would read every option of every command anew for each call."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the command line built once, and where coverage is measured, large libraries imported before it begins.
+
+    Typer would read every option of every command anew for each call, which takes longer than most calls. Workers
+    collect every test, so each of them imports these libraries anyway.
+    """
     typer.testing._get_command = cache(typer.testing._get_command)  # type: ignore[attr-defined]
+    if "PYTEST_XDIST_WORKER" in os.environ and config.pluginmanager.hasplugin("_cov"):
+        for library in LIBRARIES:
+            with suppress(ImportError):
+                import_module(library)
 
 
 def _no_forks(event: str, _: tuple[object, ...]) -> None:
@@ -58,9 +87,14 @@ sys.addaudithook(_no_forks)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the browser's tests and files with slow ones first, so that no worker is left with one of them in the end.
 
-    Within these groups the order is the random one that pytest-randomly has made.
+    Within these groups the order is the random one that pytest-randomly has made. Slow tests run without measuring
+    coverage, which makes Python a half slower; the others reach the same lines. So do the browser's, whose studio is
+    another process.
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
+    for item in items:
+        if item.get_closest_marker("slow") or item.path.parent.name == "browser":
+            item.add_marker("no_cover")
     items.sort(key=lambda item: (item.path.parent.name != "browser", item.path not in slow))
 
 
@@ -71,12 +105,42 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup() -> None:
+@contextmanager
+def _unmeasured(item: pytest.Item) -> Iterator[None]:
+    """What a test that is not measured needs is not measured either; of the test itself, pytest-cov takes care."""
+    coverage = getattr(item.config.pluginmanager.getplugin("_cov"), "cov_controller", None)
+    if coverage is None or not item.get_closest_marker("no_cover"):
+        yield
+        return
+    coverage.pause()
+    try:
+        yield
+    finally:
+        coverage.resume()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    if not item.config.pluginmanager.hasplugin("_cov") or item.get_closest_marker("no_cover"):
+        return (yield)
+    with libraries_unmeasured():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
     """Begin with the same global generators whatever has run before: the order is random, numbers are not."""
     random.seed(SEED)
     np.random.seed(SEED)  # noqa: NPY002 - libraries draw from it
     torch.manual_seed(SEED)
+    with _unmeasured(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    with _unmeasured(item):
+        return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:

@@ -36,6 +36,8 @@ from skindualgen.training.loop import train
 from skindualgen.training.objective import Noise, joint_loss
 from tiny import tiny_config
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 EXCHANGED = {objective: ("joint_prediction", "velocity_weight"), denoising: ("joint_prediction",)}
 
 

@@ -35,6 +35,8 @@ from skindualgen.model.joint_unet import joint_prediction, widen_unet
 from skindualgen.model.registry import EARLIER_MICRO
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 
 def tensors(batch: int = 2) -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(0)

@@ -27,6 +27,8 @@ from measured import Measured
 from production_cost import GPUS, Assumptions, Gpu, Operations, cost
 from stopwatch import Stopwatch
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 SIZE_PX = 64
 
 

@@ -13,6 +13,8 @@ import gpu
 import gpu_tasks
 from gpu_tasks import SECTIONS, Setup
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 
 @pytest.fixture
 def setup(tmp_path: Path) -> Setup:

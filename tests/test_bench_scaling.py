@@ -15,13 +15,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import scaling
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> scaling.Sets:
-    return scaling.write_sets(tmp_path_factory.mktemp("scaling"), 60)
+    return scaling.write_sets(tmp_path_factory.mktemp("scaling"), scaling.LEAST)
 
 
-@pytest.mark.parametrize("name", [name for name in scaling.COMMANDS if name != "benchmark"])
+# An evaluation of so few takes a minute, nearly all of it intervals; its options are those of tests/test_evaluate_cli.py.
+@pytest.mark.parametrize("name", [name for name in scaling.COMMANDS if name != "evaluate"])
 def test_commands_run(sets: scaling.Sets, name: str, own_threads: None) -> None:
     done = CliRunner().invoke(app, scaling.COMMANDS[name](sets))
     # Noise is nobody's data set: `check` may find that it could be better, but nothing may be refused.

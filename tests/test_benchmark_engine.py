@@ -33,6 +33,8 @@ from skindualgen.files import sha256_bytes
 from skindualgen.hardware import training_precision
 from skindualgen.judges.pictures import PictureSet, read_pictures
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:

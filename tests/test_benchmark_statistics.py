@@ -32,6 +32,8 @@ from skindualgen.contracts import InputError
 from skindualgen.metrics.outcomes import ClassificationOutcome, Outcome, SegmentationOutcome
 from skindualgen.metrics.scores import Metric
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 DICE, HD95, BALANCED = METRICS["dice"], METRICS["hd95_px"], METRICS["balanced_accuracy"]
 
 

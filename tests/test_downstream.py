@@ -45,6 +45,8 @@ from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.metrics.intervals import Estimate
 from skindualgen.planning.prompt_files import read_prompts
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 SIZES = Counter({"nevus": 300, "melanoma": 90, "seborrheic keratosis": 50})
 
 

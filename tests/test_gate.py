@@ -22,6 +22,8 @@ from skindualgen.gate.real_pairs import CalibrateOptions
 from skindualgen.judges.pictures import in_terms
 from skindualgen.judges.trained import JudgeRecipe, trained_judge
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 PLAIN = ("self_agreement", "mask_typicality", "novelty", "sharpness", "saturation", "exposure")
 ACCEPT = 0.9
 ADAPTER = {"adapter_sha256": "a" * 64, "base_id": "phantoms"}

@@ -18,6 +18,8 @@ from skindualgen.judges.segmenter import Segmenter, SegmenterConfig, train_segme
 from skindualgen.judges.training import Augmentation, Budget, fit
 from skindualgen.metrics.masks import dice
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 SIDE_PX = 64
 SEGMENTER = SegmenterConfig(size_px=SIDE_PX, budget=Budget(steps=40, batch_size=8))
 CLASSIFIER = ClassifierConfig(

@@ -30,6 +30,8 @@ from skindualgen.contracts import InputError, PairRecord
 from skindualgen.judges.neighbours import nearest
 from skindualgen.metrics.fidelity import frechet_distance, kernel_distance, kernel_of_products, products
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 
 def test_class_matched_part_is_the_largest_with_the_wanted_proportions():
     made = ["a"] * 10 + ["b"] * 10 + ["c"] * 3

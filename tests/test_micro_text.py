@@ -27,6 +27,8 @@ from micro_text import coarse, learn_to_read
 from skindualgen.data.appearance import COLOUR_WORDS, WORDS, Appearance
 from skindualgen.model.autoencoder import PatchAutoencoder
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:

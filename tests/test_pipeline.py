@@ -36,6 +36,8 @@ from skindualgen.contracts import InputError
 from skindualgen.sample.pipeline import SkinDualGenPipeline, SkinDualGenPipelineOutput
 from tiny import tiny_unet
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 SCHEDULERS = [DDIMScheduler, DDPMScheduler, UniPCMultistepScheduler, DPMSolverMultistepScheduler]
 
 

@@ -185,6 +185,7 @@ def test_a_plan_that_changed_since_is_refused(tmp_path: Path) -> None:
         next(plan.requests())
 
 
+@pytest.mark.no_cover
 def test_memory_does_not_grow_with_the_plan(tmp_path: Path) -> None:
     def peak_bytes(rows: int) -> int:
         path = tmp_path / f"{rows}.csv"

@@ -26,6 +26,8 @@ from skindualgen.production.journal import CHUNKS_DIR, SETTINGS_FILE, WORK_DIR
 from skindualgen.production.run import ProductionStopped
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 PROMPTS = [("a dermoscopic image of a nevus", {}), ("a melanoma\u2028on the back", {"age_approx": 55})]
 QUICK = {"num_inference_steps": 2, "batch_size": 2}
 

@@ -18,6 +18,8 @@ from skindualgen.production.drawing import attempt_seed, draw_chunks, make_chunk
 from skindualgen.production.finish import REJECTS_FILE, Outcome
 from skindualgen.production.source import ChunkReader
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 SETTINGS = ChunkSettings(steps=2, guidance=2.0, batch_size=BATCH, attempts=3)
 
 

@@ -34,7 +34,7 @@ from skindualgen.judges.pictures import read_pictures
 from skindualgen.judges.training import Budget
 from tiny import write_phantom_data
 
-pytestmark = pytest.mark.usefixtures("own_threads")
+pytestmark = [pytest.mark.no_cover, pytest.mark.usefixtures("own_threads")]
 
 CONFIG = """base = "{base}"
 views = 1

@@ -296,6 +296,7 @@ def test_a_folder_without_shards_is_refused(tmp_path: Path) -> None:
     assert done.exit_code == 2 and "without a shard" in done.stderr
 
 
+@pytest.mark.no_cover
 def test_memory_does_not_grow_with_the_pairs(tars: Path, tmp_path: Path) -> None:
     """One shard of a hundred and of four hundred pairs: neither the entries of a tar nor its pairs are held."""
     pairs = list(read_pairs(tars / FIRST))[:5]

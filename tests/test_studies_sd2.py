@@ -44,6 +44,8 @@ from skindualgen.contracts import InputError
 from skindualgen.model.bases import load_base
 from skindualgen.model.registry import KNOWN_BASES
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 SIZE_PX = 64
 
 

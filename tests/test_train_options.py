@@ -27,6 +27,8 @@ from skindualgen.training.stopping import Best
 from skindualgen.training.trainer import Trainer
 from tiny import accelerator_of, tiny_config, tiny_unet, write_phantom_data
 
+pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
+
 
 def rows(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
