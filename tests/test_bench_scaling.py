@@ -23,7 +23,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> scaling.Sets:
     return scaling.write_sets(tmp_path_factory.mktemp("scaling"), scaling.LEAST)
 
 
-# An evaluation of so few takes a minute, nearly all of it intervals; its options are those of tests/test_evaluate_cli.py.
+# An evaluation of so few takes a minute, nearly all of it intervals; test_evaluate_cli.py has its options.
 @pytest.mark.parametrize("name", [name for name in scaling.COMMANDS if name != "evaluate"])
 def test_commands_run(sets: scaling.Sets, name: str, own_threads: None) -> None:
     done = CliRunner().invoke(app, scaling.COMMANDS[name](sets))
