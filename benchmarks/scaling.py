@@ -148,7 +148,7 @@ def report(sizes: Sequence[int], found: dict[str, list[tuple[float, float]]], li
         f"Pairs of {SIDE_PX} x {SIDE_PX} px, two photographs a lesion; wall seconds with start-up, peak resident",
         "memory of the process. Exponent: of seconds between the two largest sizes, less those of the smallest data",
         "set; n log n has 1.1.",
-        "`evaluate` measures fidelity and copies; `benchmark` trains for one step at 32 px, so what grows is no training.",
+        "`evaluate` measures fidelity and copies; `benchmark` trains for one step: what grows is no training.",
         "",
         *table(head, rows),
     ]
