@@ -239,14 +239,18 @@ WORDS = tuple(
 )
 """All that an appearance can say, colours and places apart."""
 COLOUR_WORDS = (*_LESION.words(), *(f"{words} skin" for words in _SKIN.words()))
+
 SCALES: Mapping[str, tuple[str, ...]] = {
-    "size": _SIZES[1],
-    "shape": _SHAPES[1],
-    "lesion_colour": tuple(f"{tone} brown" for tone in _LESION.tones[1]),
-    "border": tuple(word for word in _EDGES[1] if word),
-    "colours": _COLOURS[1],
-    "focus": tuple(word for word in _FOCUS[1] if word),
-    "hair": tuple(word for word in _HAIR[1] if word),
+    name: tuple(word for word in words if word)
+    for name, words in {
+        "size": _SIZES[1],
+        "shape": _SHAPES[1],
+        "lesion_colour": tuple(f"{tone} brown" for tone in _LESION.tones[1]),
+        "border": _EDGES[1],
+        "colours": _COLOURS[1],
+        "focus": _FOCUS[1],
+        "hair": _HAIR[1],
+    }.items()
 }
 """Words in order, by the field of `Appearance` that they are of: from small, dark, blurred, uniform or bare upwards."""
 
