@@ -106,6 +106,7 @@ test-oldest: $(OLDEST_VENV)/.installed
 		$(QUICK:%=tests/test_%.py) $(OLDEST:%=tests/test_%.py)
 
 # FiftyOne needs older releases of Starlette and OpenCV than our page and our tests: it has an environment of its own.
+# Where it cannot install its MongoDB, FIFTYONE_DATABASE_URI names one that runs, e.g. mongodb://127.0.0.1:27017.
 $(FIFTYONE_VENV)/.installed: | $(BIN)/python
 	@$(BIN)/python -m venv $(FIFTYONE_VENV)
 	@$(FIFTYONE_VENV)/bin/python -m pip --disable-pip-version-check --no-input install --quiet 'fiftyone>=1.0'

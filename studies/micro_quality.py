@@ -197,6 +197,7 @@ def main(
     generated: Annotated[Path | None, typer.Option(help="a generated data set folder; none: generate one")] = None,
     predicted: Annotated[Path | None, typer.Option(help="masks of the val photographs; none: segment them")] = None,
     overview: Annotated[Path | None, typer.Option(help="a page whose table of goals is renewed")] = None,
+    name: Annotated[str, typer.Option(help="of the report, such as micro_fast")] = "micro",
     part: Annotated[str, typer.Option(help="val, or test: for final numbers only")] = "val",
     seed: Annotated[int, typer.Option(help="of judges, generation and resampling")] = 0,
 ) -> None:
@@ -217,12 +218,12 @@ def main(
     results["generated"] = dict(Counter(made.diagnoses))
     adapters = sorted({str(record.adapter_sha256) for record in made_records})
     results["run"] = run_record(seed=seed, adapter=adapters, cores=os.cpu_count())
-    results["part"] = part
+    results["name"], results["part"] = name, part
     write_report(out, results, made, closest)
     if overview is not None:
         fill_overview(overview, results)
     console.print(
-        f"wrote {out / report_name(part)}.md; closest pairs with their real neighbours: {work / 'closest_pairs.png'}"
+        f"wrote {out / report_name(results)}.md; closest pairs with their real neighbours: {work / 'closest_pairs.png'}"
     )
 
 

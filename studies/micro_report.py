@@ -46,9 +46,10 @@ class Target:
         )
 
 
-def report_name(part: str) -> str:
-    """Return the name of a part's report, without its ending."""
-    return "micro" if part == "val" else f"micro_{part}"
+def report_name(results: dict[str, Any]) -> str:
+    """Return the name of a report, without its ending: that of its part is added, but for val."""
+    name, part = results.get("name", "micro"), results["part"]
+    return name if part == "val" else f"{name}_{part}"
 
 
 def targets(results: dict[str, Any]) -> list[Target]:
@@ -259,7 +260,7 @@ def fill_overview(page: Path, results: dict[str, Any]) -> None:
 
 def markdown(results: dict[str, Any]) -> str:
     """Return the text of micro.md."""
-    run, name = results["run"], report_name(results["part"])
+    run, name = results["run"], report_name(results)
     return f"""# Micro model: measured quality
 
 {goals_table(results)}
@@ -310,7 +311,7 @@ def _save(picture: Image.Image, path: Path) -> None:
 
 def write_report(out: Path, results: dict[str, Any], generated: Photographs, closest: NDArray[np.uint8]) -> None:
     """Write NAME.md, NAME.json, NAME_samples.png and NAME_closest.png, each atomically."""
-    name = report_name(results["part"])
+    name = report_name(results)
     out.mkdir(parents=True, exist_ok=True)
     rows: list[Sequence[Any]] = []
     for diagnosis in sorted(set(generated.diagnoses)):

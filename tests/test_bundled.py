@@ -5,22 +5,25 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from skindualgen.contracts import InputError
 from skindualgen.data.phantom import draw_phantom
 from skindualgen.data.training_items import read_training_items
-from skindualgen.files import BUNDLED, sha256_file
+from skindualgen.files import BUNDLED, BUNDLED_ADAPTERS, sha256_file
 from skindualgen.metrics.masks import dice
-from skindualgen.model.bases import BUILTIN_ADAPTER, MICRO_BASE, base_sha256
+from skindualgen.model.bases import MICRO_BASE, base_sha256
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
 
 LIMIT_BYTES = 40_000_000
+"""of all that is bundled, in a wheel"""
 SPLIT_FILE = Path(__file__).parent.parent / "docs" / "results" / "micro2_split.csv"
 READ_PHOTOGRAPHS = 40
 LEAST_DICE = 0.75
@@ -39,17 +42,34 @@ def builtin() -> SkinDualGenPipeline:
     return pipeline
 
 
-def test_all_bundled_weights_stay_under_the_limit() -> None:
+def test_all_bundled_weights_stay_under_the_limit(tmp_path: Path) -> None:
     files = [path for path in BUNDLED.rglob("*") if path.is_file()]
     assert any(path.suffix == ".safetensors" for path in files)
-    assert sum(path.stat().st_size for path in files) < LIMIT_BYTES
+    packed = tmp_path / "as_in_a_wheel.zip"
+    with ZipFile(packed, "w", ZIP_DEFLATED) as wheel:
+        for path in files:
+            wheel.write(path, path.relative_to(BUNDLED))
+    assert packed.stat().st_size < LIMIT_BYTES
     assert not [path for path in files if path.suffix in {".bin", ".pt", ".ckpt", ".pkl"}]
 
 
 def test_adapter_and_base_belong_together() -> None:
-    run = json.loads((BUILTIN_ADAPTER / "run.json").read_text())
-    assert run["base_sha256"] == base_sha256(MICRO_BASE)
-    assert run["weights_sha256"] == sha256_file(BUILTIN_ADAPTER / "adapter_model.safetensors")
+    for folder in BUNDLED_ADAPTERS.values():
+        run = json.loads((folder / "run.json").read_text())
+        assert run["base_sha256"] == base_sha256(MICRO_BASE)
+        assert run["weights_sha256"] == sha256_file(folder / "adapter_model.safetensors")
+
+
+def test_the_fast_adapter_was_distilled_from_the_other() -> None:
+    slow, fast = (json.loads((folder / "run.json").read_text()) for folder in BUNDLED_ADAPTERS.values())
+    assert fast["recipe"]["distilled"]["teacher_sha256"] == slow["weights_sha256"]
+    pipeline = SkinDualGenPipeline.from_adapter("builtin-fast")
+    assert pipeline.config.default_steps == 4
+    pipeline.set_progress_bar_config(disable=True)
+    pair = pipeline("a dermoscopic image of a nevus", generator=torch.Generator().manual_seed(0))
+    assert 0.005 < (np.asarray(pair.masks[0]) > 0).mean() < 0.98
+    with pytest.raises(InputError, match="guidance"):
+        pipeline("a dermoscopic image of a nevus", guidance_scale=2.0)
 
 
 def test_no_path_of_a_machine_is_inside() -> None:
@@ -59,7 +79,7 @@ def test_no_path_of_a_machine_is_inside() -> None:
 
 
 def test_no_pair_of_val_or_test_was_trained_on() -> None:
-    for folder in (BUILTIN_ADAPTER, MICRO_BASE):
+    for folder in (*BUNDLED_ADAPTERS.values(), MICRO_BASE):
         items = read_training_items(folder)
         assert items is not None
         trained = {item.isic_id for item in items.items}

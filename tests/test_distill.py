@@ -226,6 +226,13 @@ def test_what_it_was_not_made_for_is_refused(distilled: Path, given: dict[str, A
     call(pipe, num_inference_steps=3, guidance_scale=1.0)  # what it was made for may be said
 
 
+def test_ordinary_training_does_not_start_from_it(
+    distilled: Path, phantom_data: Path, tiny_base: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"which was distilled; .*start from its teacher"):
+        train(tiny_config(phantom_data, tmp_path / "run", tiny_base, init_adapter=str(distilled), lora={}))
+
+
 def test_other_ways_to_ask_are_refused_too(distilled: Path, tiny_adapter: Path, tmp_path: Path) -> None:
     pipe = quiet_pipeline(distilled)
     requests = requests_from_prompts([(PROMPT, {})], 2, seed=0)

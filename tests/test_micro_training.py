@@ -48,9 +48,10 @@ from processes import launched
 from skindualgen.contracts import PairRecord
 from skindualgen.data.manifest import manifest_sha256, read_metadata
 from skindualgen.data.training_items import read_training_items
+from skindualgen.files import BUNDLED_ADAPTERS
 from skindualgen.model.adapter import attach_adapter
 from skindualgen.model.autoencoder import PatchAutoencoder
-from skindualgen.model.bases import BUILTIN_ADAPTER, MICRO_BASE, load_base
+from skindualgen.model.bases import MICRO_BASE, load_base
 from skindualgen.model.joint_unet import widen_unet
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
@@ -72,7 +73,7 @@ def test_the_published_parts_are_those_that_were_promised() -> None:
 
 def test_nothing_that_is_bundled_has_seen_val_or_test() -> None:
     unseen = {row["isic_id"] for row in rows() if row["split"] != "train"}
-    for folder in (MICRO_BASE, BUILTIN_ADAPTER):
+    for folder in (MICRO_BASE, *BUNDLED_ADAPTERS.values()):
         items = read_training_items(folder)
         assert items is not None
         assert not unseen & {item.isic_id for item in items.items}

@@ -27,8 +27,9 @@ from skindualgen.cli import app as cli
 from skindualgen.contracts import METADATA_FILE, InputError
 from skindualgen.data.appearance import COLOUR_WORDS, SCALES, WORDS, Appearance
 from skindualgen.data.manifest import read_dataset_info, read_metadata
+from skindualgen.files import BUILTIN, BUNDLED_ADAPTERS
 from skindualgen.metrics.masks import dice
-from skindualgen.model.adapter import BUILTIN_ADAPTER, read_header
+from skindualgen.model.adapter import read_header
 from skindualgen.studio import cards
 from skindualgen.studio.commands import command, command_html, generate_command, python_call
 from skindualgen.studio.generation import Generated, generate, save_dataset, write_zip
@@ -178,7 +179,7 @@ def test_unknown_training_is_said_to_be_unknown() -> None:
 
 
 def test_recorded_counts_are_of_the_bundled_adapter(tmp_path: Path) -> None:
-    recipe = read_header(BUILTIN_ADAPTER)["recipe"]
+    recipe = read_header(BUNDLED_ADAPTERS[BUILTIN])["recipe"]
     seen = find_coverage(recipe["train_manifest_sha256"], Workspace.open(tmp_path))
     assert seen is not None and seen.photographs == recipe["train_pairs"]
     assert 0 < sum(seen.measured_tones.values()) <= seen.photographs

@@ -17,8 +17,8 @@ from skindualgen.data.training_items import (
     read_training_items,
     write_training_items,
 )
-from skindualgen.files import sha256_file
-from skindualgen.model.bases import BUILTIN_ADAPTER, MICRO_BASE
+from skindualgen.files import BUILTIN, BUNDLED_ADAPTERS, sha256_file
+from skindualgen.model.bases import MICRO_BASE
 from skindualgen.model.export import export_hub
 from skindualgen.planning.requests import requests_from_prompts
 from skindualgen.production.generate import generate_pairs
@@ -164,11 +164,11 @@ def test_adapters_without_the_record_still_draw(tmp_path: Path, tiny_adapter: Pa
         assert read_training_items(tmp_path / name) is None
 
 
-@pytest.mark.parametrize("folder", [BUILTIN_ADAPTER, MICRO_BASE], ids=["adapter", "base"])
+@pytest.mark.parametrize("folder", [*BUNDLED_ADAPTERS.values(), MICRO_BASE], ids=lambda folder: folder.name)
 def test_the_bundled_model_says_what_it_has_seen(folder: Path) -> None:
     items = read_training_items(folder)
     assert items is not None and items.unrecorded == ()
     assert all(item.sha256 and item.perceptual_hash for item in items.items)
-    recipe = json.loads((BUILTIN_ADAPTER / "run.json").read_text())["recipe"]
+    recipe = json.loads((BUNDLED_ADAPTERS[BUILTIN] / "run.json").read_text())["recipe"]
     assert items.manifest_sha256 == recipe["train_manifest_sha256"]
     assert (folder / TRAINING_ITEMS_FILE).stat().st_size < 200 * len(items.items)

@@ -24,6 +24,9 @@ from PIL.PngImagePlugin import PngInfo
 from skindualgen.contracts import InputError
 
 BUNDLED = Path(__file__).resolve().parent / "bundled"
+BUILTIN = "builtin"
+BUNDLED_ADAPTERS = {BUILTIN: BUNDLED / "adapter", "builtin-fast": BUNDLED / "fast"}
+"""Folders of the adapters that come with the package, by the names that stand for them."""
 """Where the weights are that come with the package."""
 
 PNG_KEY = "skindualgen"

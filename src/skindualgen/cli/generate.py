@@ -187,7 +187,7 @@ def generate(
         from skindualgen.production.sampler import PipelineFactory
 
         factory = PipelineFactory(
-            adapter if adapter == "builtin" else Path(adapter),
+            adapter,
             base,
             allow_base_mismatch=allow_base_mismatch,
             steps=steps,

@@ -14,7 +14,7 @@ FormatName = Literal[
 SplitName = Literal["train", "val", "test"]
 OriginName = Literal["real", "synthetic"]
 
-AdapterOption = Annotated[str, typer.Option(help="'builtin', a run folder, or an adapter folder.")]
+AdapterOption = Annotated[str, typer.Option(help="'builtin', 'builtin-fast', a run folder, or an adapter folder.")]
 BaseOption = Annotated[
     str | None,
     typer.Option(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -55,5 +54,4 @@ def load_pipeline(adapter: str, base: str | None = None, *, allow_base_mismatch:
     """Load an adapter and its base on the fastest device; the base is downloaded if it has to come from the hub."""
     from skindualgen.production.sampler import PipelineFactory, device_of
 
-    place = adapter if adapter == "builtin" else Path(adapter)
-    return PipelineFactory(place, base, allow_base_mismatch=allow_base_mismatch).load().to(device_of(0))
+    return PipelineFactory(adapter, base, allow_base_mismatch=allow_base_mismatch).load().to(device_of(0))

@@ -54,6 +54,7 @@ def schedule(
 
         from rich.console import Console
 
+        from skindualgen.files import BUNDLED_ADAPTERS
         from skindualgen.folders import new_folder, refuse_filled
         from skindualgen.model.adapter import adapter_folder, read_header
         from skindualgen.planning.prompt_files import read_prompts
@@ -62,7 +63,7 @@ def schedule(
 
         folder = adapter_folder(adapter)
         read_header(folder)  # a merged folder has none to write to
-        if out is None and (adapter == "builtin" or not Path(adapter).exists()):
+        if out is None and (adapter in BUNDLED_ADAPTERS or not Path(adapter).exists()):
             got = f"--adapter {adapter} without --out"
             raise InputError(got, "a new folder, as the package and the hub's cache stay as they are", "add --out")
         if out is not None:

@@ -20,8 +20,8 @@ from torch.distributed.tensor import DTensor
 from skindualgen.codec import MaskCodec, make_codec
 from skindualgen.contracts import InputError
 from skindualgen.data.mask_classes import LESION_ONLY, MaskClasses, checked_classes
-from skindualgen.files import atomic_path, atomic_write_json, atomic_write_text, sha256_file
-from skindualgen.model.bases import BUILTIN_ADAPTER, Base
+from skindualgen.files import BUNDLED_ADAPTERS, atomic_path, atomic_write_json, atomic_write_text, sha256_file
+from skindualgen.model.bases import Base
 from skindualgen.model.card import adapter_card, base_place
 from skindualgen.model.hub import fetch_adapter
 from skindualgen.model.joint_unet import MASK_HEAD, NEW_MODULES, restore_base_filters, widen_unet
@@ -48,7 +48,7 @@ LORA_TARGETS = {
 
 
 def adapter_folder(adapter: str | Path) -> Path:
-    """Resolve "builtin", a run folder of ``skindualgen train``, or an adapter folder, which need not be there.
+    """Resolve a bundled adapter's name, a run folder of ``skindualgen train``, or an adapter folder, there or not.
 
     ``owner/name@revision`` that is no path here is fetched from the hub; without ``@revision`` it is a path.
 
@@ -58,7 +58,7 @@ def adapter_folder(adapter: str | Path) -> Path:
     _, candidates = hub_candidates(str(adapter))
     if candidates and candidates[0].revision and not Path(adapter).exists():
         return fetch_adapter(candidates[0])
-    folder = BUILTIN_ADAPTER if str(adapter) == "builtin" else Path(adapter)
+    folder = BUNDLED_ADAPTERS.get(str(adapter)) or Path(adapter)
     return folder / ADAPTER_DIR if (folder / ADAPTER_DIR).is_dir() else folder
 
 
@@ -169,7 +169,7 @@ def read_header(folder: Path) -> dict[str, Any]:
     if not path.is_file() or not (folder / CONFIG_FILE).is_file():
         raise InputError(
             f"adapter {str(folder)!r} without {WEIGHTS_FILE} and {CONFIG_FILE}",
-            "'builtin', a run folder of 'skindualgen train', or its adapter folder",
+            "'builtin', 'builtin-fast', a run folder of 'skindualgen train', or its adapter folder",
             "check the path, or train one with 'skindualgen train'",
         )
     try:

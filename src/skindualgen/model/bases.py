@@ -37,7 +37,6 @@ from skindualgen.model.registry import KNOWN_BASES, KnownBase, hub_candidates
 logger = logging.getLogger(__name__)
 
 MICRO_BASE = BUNDLED / "micro"
-BUILTIN_ADAPTER = BUNDLED / "adapter"
 START_AND_END = 2
 """tokens that a tokenizer puts around each prompt"""
 ZERO_TERMINAL_SNR: dict[str, Any] = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}

@@ -11,13 +11,13 @@ import gradio as gr
 
 from skindualgen.contracts import InputError
 from skindualgen.data.masks import lesion_pixels
+from skindualgen.files import BUILTIN
 from skindualgen.production.chunk import AREA_SCORE
 from skindualgen.sample import ENSEMBLE_SIZE
 from skindualgen.studio.commands import generate_command
 from skindualgen.studio.drawing import DRAWING
 from skindualgen.studio.errors import as_sentence
 from skindualgen.studio.generation import MAX_ENSEMBLE, Generated, generate, predict_mask, write_zip
-from skindualgen.studio.recipes import BUILTIN
 from skindualgen.studio.requests import (
     MAX_GUIDANCE,
     SEED_LIMIT,

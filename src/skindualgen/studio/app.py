@@ -22,11 +22,11 @@ from starlette.middleware import Middleware
 
 from skindualgen._version import __version__
 from skindualgen.contracts import InputError
+from skindualgen.files import BUILTIN, BUNDLED_ADAPTERS
 from skindualgen.studio import api
 from skindualgen.studio.components import html_block
 from skindualgen.studio.guard import Guard
 from skindualgen.studio.quick_import import without_proxies
-from skindualgen.studio.recipes import BUILTIN
 from skindualgen.studio.state import Studio, open_studio
 from skindualgen.studio.tabs import create, data, direct, evaluating, queue, training
 from skindualgen.studio.theme import CSS_FILE, head, studio_theme
@@ -82,7 +82,7 @@ class Options:
     """
 
     workspace: Path
-    adapter: str = "builtin"
+    adapter: str = BUILTIN
     host: str = "127.0.0.1"
     port: int | None = None
     users: tuple[tuple[str, str], ...] = ()
@@ -213,10 +213,10 @@ def is_loopback(host: str) -> bool:
 
 def _refuse_no_adapter(adapter: str) -> None:
     """Refuse what is no folder; what the folder holds is seen when it is loaded, as that imports torch."""
-    if adapter != BUILTIN and not Path(adapter).is_dir():
+    if adapter not in BUNDLED_ADAPTERS and not Path(adapter).is_dir():
         raise InputError(
             f"--adapter {adapter}, which is no folder",
-            "'builtin', a run folder of 'skindualgen train', or an adapter folder",
+            "'builtin', 'builtin-fast', a run folder of 'skindualgen train', or an adapter folder",
             "check the path",
         )
 

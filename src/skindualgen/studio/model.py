@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from skindualgen.contracts import InputError
-from skindualgen.studio.recipes import BUILTIN
+from skindualgen.files import BUILTIN, BUNDLED_ADAPTERS
 from skindualgen.studio.training_coverage import TrainingCoverage, find_coverage
 from skindualgen.studio.watched import Done, Step, Stopped, WatchedPipeline
 from skindualgen.studio.workspace import Workspace
@@ -68,7 +68,7 @@ class Model:
 
     def names(self) -> list[str]:
         """What a visitor can choose: the server's own first."""
-        return list(dict.fromkeys([self.first, BUILTIN, *self._workspace.adapters()]))
+        return list(dict.fromkeys([self.first, *BUNDLED_ADAPTERS, *self._workspace.adapters()]))
 
     def option(self, name: str) -> str | None:
         """What ``--adapter`` says of a model: nothing of the bundled one."""
@@ -163,7 +163,7 @@ class Model:
     def _place(self, name: str) -> str | Path:
         if name == self.first:
             return self._first_place
-        return name if name == BUILTIN else self._workspace.path(name)
+        return name if name in BUNDLED_ADAPTERS else self._workspace.path(name)
 
     def _load(self, name: str, place: str | Path) -> tuple[SkinDualGenPipeline, Facts]:
         from skindualgen.production.generate import threads_that_matter
@@ -194,7 +194,7 @@ class Model:
 
 def _shown_name(adapter: str, workspace: Workspace) -> str:
     """The name of the server's own adapter: relative to the workspace, else its folder's, as paths are not shown."""
-    if adapter == BUILTIN:
+    if adapter in BUNDLED_ADAPTERS:
         return adapter
     place = Path(adapter).resolve()
     return workspace.name(place) if place.is_relative_to(workspace.root) else place.name
@@ -212,7 +212,7 @@ def _train_manifest(pipeline: SkinDualGenPipeline) -> str | None:
 
 def _stamp(place: str | Path) -> int:
     """Of the weights, so that a run whose training went on is loaded anew."""
-    if place == BUILTIN:
+    if place in BUNDLED_ADAPTERS:
         return 0
     from skindualgen.model.adapter import WEIGHTS_FILE, adapter_folder
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from skindualgen.config import load_train_config
 from skindualgen.contracts import InputError
+from skindualgen.files import BUILTIN
 from skindualgen.model.registry import KNOWN_BASES
 from skindualgen.studio.commands import command
 from skindualgen.studio.workspace import REPORTS_DIR, RUNS_DIR, Workspace
 
 AFRESH = "afresh"
-BUILTIN = "builtin"
 OWN_FIELDS = (
     "data", "out", "base", "init_adapter", "max_train_steps", "train_batch_size", "resolution", "cache",
     "allow_base_mismatch",

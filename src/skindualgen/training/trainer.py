@@ -251,7 +251,14 @@ class Trainer:
             joint = widen_unet(base.unet, channels, share=True, head=head_record(config.mask_head))
             return attach_adapter(joint, **lora.model_dump())
         folder = adapter_folder(config.init_adapter)
-        codec, classes = recorded_codec(read_header(folder), base)
+        header = read_header(folder)
+        if "distilled" in header["recipe"]:
+            raise InputError(
+                f"init_adapter {config.init_adapter}, which was distilled",
+                "an adapter that was trained on pairs: a distilled one knows only its own few steps",
+                "start from its teacher, and distil the result",
+            )
+        codec, classes = recorded_codec(header, base)
         ours, theirs = (f"{codec_record(c)} of {dict(k)}" for c, k in ((self.codec, self.classes), (codec, classes)))
         if ours != theirs:
             raise InputError(

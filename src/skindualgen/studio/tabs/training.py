@@ -8,13 +8,14 @@ from typing import Any
 import gradio as gr
 
 from skindualgen.contracts import InputError
+from skindualgen.files import BUILTIN
 from skindualgen.jobs.job import Job
 from skindualgen.model.registry import KNOWN_BASES
 from skindualgen.studio.commands import command_html
 from skindualgen.studio.components import AT_ONCE, PRIVATE, choice, command_preview, first_of, html_block, name_field
 from skindualgen.studio.errors import as_sentence
 from skindualgen.studio.following import curves_html, grids_html, read_metrics, runs, stamp
-from skindualgen.studio.recipes import AFRESH, BUILTIN, PRESETS, TrainingRequest, train_arguments
+from skindualgen.studio.recipes import AFRESH, PRESETS, TrainingRequest, train_arguments
 from skindualgen.studio.review import Library
 from skindualgen.studio.state import Studio
 from skindualgen.studio.tabs.job_panel import JobPanel
