@@ -119,12 +119,12 @@ def markdown(rows: dict[str, dict[str, Any]], run: dict[str, Any]) -> str:
 
 {table}
 
-{count} pairs a row, the same captions of val photographs and the same seed, in the default steps; distances, recall and coverage
-on the part of them with val's class proportions. "empty prompt" is classifier-free guidance, "guide" leads away from an
-earlier state of the same adapter (autoguidance); "noise .1 to .7" guides between these levels alone. Prompted
-diagnosis: balanced accuracy of an independent classifier. Taught share: what a plain classifier learns from them, as a
-share of what as many real photographs teach over chance. Of real val photographs, {run["touching_real"]:.2f} have a
-lesion that touches the frame.
+{count} pairs a row, the same captions of val photographs and the same seed, in the default steps; distances, recall and
+coverage on the part of them with val's class proportions. "empty prompt" is classifier-free guidance, "guide" leads
+away from an earlier state of the same adapter (autoguidance); "noise .1 to .7" guides between these levels alone.
+Prompted diagnosis: balanced accuracy of an independent classifier. Taught share: what a plain classifier learns from
+them, as a share of what as many real photographs teach over chance. Of real val photographs, {run["touching_real"]:.2f}
+have a lesion that touches the frame.
 
     {shlex.join(["python", *run["command"]])}
 
