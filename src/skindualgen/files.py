@@ -24,10 +24,11 @@ from PIL.PngImagePlugin import PngInfo
 from skindualgen.contracts import InputError
 
 BUNDLED = Path(__file__).resolve().parent / "bundled"
+"""Where the weights are that come with the package."""
+
 BUILTIN = "builtin"
 BUNDLED_ADAPTERS = {BUILTIN: BUNDLED / "adapter", "builtin-fast": BUNDLED / "fast"}
 """Folders of the adapters that come with the package, by the names that stand for them."""
-"""Where the weights are that come with the package."""
 
 PNG_KEY = "skindualgen"
 """Keyword of the PNG text chunk that holds a record as JSON."""
