@@ -1,6 +1,8 @@
-"""The two judges of the micro model's study: a segmenter and a classifier, trained on the TRAIN part only, and cached.
+"""The judges of the micro model's study: a segmenter and classifiers, trained on the TRAIN part only, and cached.
 
 A judge's file is named by the hash of its recipe and of the training files: it is trained again only when one changes.
+The first classifier is the one that is bundled and chooses among candidates (``skindualgen generate --best-of``), so
+what was generated is read by a second one of another architecture and seed.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ import csv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -23,6 +26,8 @@ REPOSITORY = Path(__file__).parents[1]
 SEGMENTER_STEPS = 1000
 CLASSIFIER_STEPS = 1000
 CLASSIFIER_RATE = 3e-4
+READER, READER_SEED = "tf_efficientnet_lite1", 1
+"""architecture and seed of the classifier that reads pictures which the other one has chosen"""
 SPLIT_FILE = REPOSITORY / "docs" / "results" / "micro2_split.csv"
 CLASSES = ("melanoma", "nevus", "seborrheic_keratosis")
 """diagnoses with enough photographs to be prompted for and judged"""
@@ -80,20 +85,28 @@ def load_judges(real: Path, cache: Path, *, seed: int = 0) -> tuple[Segmenter, C
     The segmenter learns from the train part's pairs, the classifier from all its photographs of :data:`CLASSES`.
     """
     pairs = Dataset(real, real_records(real, "train"))
-    named = Dataset(real, [r for r in real_records(real, "train", pairs=False) if r.diagnosis in CLASSES])
     segmenter_config = SegmenterConfig(budget=Budget(steps=SEGMENTER_STEPS, seed=seed))
-    classifier_config = ClassifierConfig(
-        budget=Budget(steps=CLASSIFIER_STEPS, learning_rate=CLASSIFIER_RATE, seed=seed)
-    )
     segmenter_file = judge_file(cache, "segmenter", segmenter_config, pairs.content_sha256())
     if not segmenter_file.is_file():
         with _progress("training the segmenter", SEGMENTER_STEPS) as progress:
             train_segmenter(pairs, segmenter_file, segmenter_config, progress=progress)
-    classifier_file = judge_file(cache, "classifier", classifier_config, named.content_sha256())
-    if not classifier_file.is_file():
-        with _progress("training the classifier", CLASSIFIER_STEPS) as progress:
-            train_classifier(named, classifier_file, classifier_config, progress=progress)
-    return Segmenter(segmenter_file), Classifier(classifier_file)
+    return Segmenter(segmenter_file), _classifier(real, cache, seed=seed)
+
+
+def load_reader(real: Path, cache: Path) -> Classifier:
+    """Return the second classifier, which reads what was generated; trained if the cache folder does not hold it."""
+    return _classifier(real, cache, seed=READER_SEED, architecture=READER)
+
+
+def _classifier(real: Path, cache: Path, **recipe: Any) -> Classifier:
+    named = Dataset(real, [r for r in real_records(real, "train", pairs=False) if r.diagnosis in CLASSES])
+    budget = Budget(steps=CLASSIFIER_STEPS, learning_rate=CLASSIFIER_RATE, seed=recipe.pop("seed"))
+    config = ClassifierConfig(budget=budget, **recipe)
+    file = judge_file(cache, "classifier", config, named.content_sha256())
+    if not file.is_file():
+        with _progress(f"training the classifier {config.architecture}", CLASSIFIER_STEPS) as progress:
+            train_classifier(named, file, config, progress=progress)
+    return Classifier(file)
 
 
 @contextmanager

@@ -165,9 +165,22 @@ def _definitions(results: dict[str, Any]) -> str:
   real, tested on the unseen real ones; the share is of the gain over chance ({results["teaching"]["chance"]:.2f}).
 * Image -> mask is scored at the real masks' own size. Intervals: 95 %, percentile bootstrap over photographs (within
   each class for balanced accuracy); s.e.: grouped jackknife; rates: Wilson.
-* Judges: a U-Net ({budgets["segmenter"]["steps"]} steps of {budgets["segmenter"]["batch_size"]}) and a classifier
-  ({budgets["classifier"]["steps"]} steps of {budgets["classifier"]["batch_size"]}), both from EfficientNet-Lite0 with
-  ImageNet weights, predictions averaged over 8 flips and quarter turns."""
+* Judges: a U-Net ({budgets["segmenter"]["steps"]} steps of {budgets["segmenter"]["batch_size"]}) from
+  EfficientNet-Lite0 and a classifier ({budgets["classifier"]["steps"]} steps of {budgets["classifier"]["batch_size"]})
+  {_reader(results)}, with ImageNet weights, predictions averaged over 8 flips and quarter turns."""
+
+
+def _reader(results: dict[str, Any]) -> str:
+    """The classifier that reads, and, where candidates were chosen among, that it is not the one that chose."""
+    architecture = str(results["judges"].get("architecture", "tf_efficientnet_lite0"))
+    text = f"from {architecture.removeprefix('tf_').replace('efficientnet_lite', 'EfficientNet-Lite')}"
+    drawn = results.get("drawn")
+    if not drawn or drawn["best_of"] == 1:
+        return text
+    return (
+        f"{text}, which is another network than the one by which each pair was chosen, out of {drawn['best_of']} "
+        f"candidates of {drawn['steps']} steps"
+    )
 
 
 def _manifold_table(results: dict[str, Any]) -> str:

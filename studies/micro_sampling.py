@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from micro_judges import load_judges, real_records
+from micro_judges import load_judges, load_reader, real_records
 from micro_measures import (
     Photographs,
     class_fidelity,
@@ -40,21 +40,26 @@ from skindualgen.judges.features import CachedFeatures, ImageNetFeatures
 from skindualgen.metrics.teaching import teaching
 
 REPEATS, LEAST_PER_CLASS = 1, 66
+TWELVE, EIGHT = "--steps 12 --best-of 1", "--steps 8 --guidance 2"
 ROWS = {
-    "no guidance": "--guidance 1",
-    "empty prompt 1.5": "--guidance 1.5",
-    "empty prompt 2": "--guidance 2",
-    "empty prompt 3": "--guidance 3",
-    "empty prompt 2, noise .1 to .7": "--guidance 2 --guidance-interval .1 .7",
-    "empty prompt 2, rescale .7": "--guidance 2 --guidance-rescale .7",
-    "empty prompt 2, prompt noise .1": "--guidance 2 --prompt-noise .1",
-    "empty prompt 2, prompt noise .25": "--guidance 2 --prompt-noise .25",
-    "guide 1.5": "--guidance 1.5 --guide {guide}",
-    "guide 2": "--guidance 2 --guide {guide}",
-    "guide 3": "--guidance 3 --guide {guide}",
-    "guide 2, noise .1 to .7": "--guidance 2 --guidance-interval .1 .7 --guide {guide}",
-    "guide 2, rescale .7": "--guidance 2 --guidance-rescale .7 --guide {guide}",
-    "guide 2, prompt noise .1": "--guidance 2 --prompt-noise .1 --guide {guide}",
+    "no guidance": f"{TWELVE} --guidance 1",
+    "empty prompt 1.5": f"{TWELVE} --guidance 1.5",
+    "empty prompt 2": f"{TWELVE} --guidance 2",
+    "empty prompt 3": f"{TWELVE} --guidance 3",
+    "empty prompt 2, noise .1 to .7": f"{TWELVE} --guidance 2 --guidance-interval .1 .7",
+    "empty prompt 2, rescale .7": f"{TWELVE} --guidance 2 --guidance-rescale .7",
+    "empty prompt 2, prompt noise .1": f"{TWELVE} --guidance 2 --prompt-noise .1",
+    "empty prompt 2, prompt noise .25": f"{TWELVE} --guidance 2 --prompt-noise .25",
+    "empty prompt 2, 6 steps": "--steps 6 --guidance 2 --best-of 1",
+    "empty prompt 2, 8 steps": f"{EIGHT} --best-of 1",
+    "empty prompt 2, 8 steps, best of 2": f"{EIGHT} --best-of 2",
+    "empty prompt 2, 8 steps, best of 3": f"{EIGHT} --best-of 3",
+    "guide 1.5": f"{TWELVE} --guidance 1.5 --guide {{guide}}",
+    "guide 2": f"{TWELVE} --guidance 2 --guide {{guide}}",
+    "guide 3": f"{TWELVE} --guidance 3 --guide {{guide}}",
+    "guide 2, noise .1 to .7": f"{TWELVE} --guidance 2 --guidance-interval .1 .7 --guide {{guide}}",
+    "guide 2, rescale .7": f"{TWELVE} --guidance 2 --guidance-rescale .7 --guide {{guide}}",
+    "guide 2, prompt noise .1": f"{TWELVE} --guidance 2 --prompt-noise .1 --guide {{guide}}",
 }
 COLUMNS = {
     "kid": "kernel distance",
@@ -79,7 +84,8 @@ class Judged:
     def __init__(self, real: Path, cache: Path) -> None:
         self.val = photographs(real, real_records(real, "val"))
         train = photographs(real, real_records(real, "train"))
-        self.segmenter, self.classifier = load_judges(real, cache)
+        self.segmenter, _ = load_judges(real, cache)
+        self.classifier = load_reader(real, cache)
         self.extractor = CachedFeatures(ImageNetFeatures(), cache / "features")
         self.val_features = self.extractor(self.val.images)
         self.train_taught = self.extractor(train.images), train.diagnoses
@@ -119,12 +125,13 @@ def markdown(rows: dict[str, dict[str, Any]], run: dict[str, Any]) -> str:
 
 {table}
 
-{count} pairs a row, the same captions of val photographs and the same seed, in the default steps; distances, recall and
-coverage on the part of them with val's class proportions. "empty prompt" is classifier-free guidance, "guide" leads
-away from an earlier state of the same adapter (autoguidance); "noise .1 to .7" guides between these levels alone.
-Prompted diagnosis: balanced accuracy of an independent classifier. Taught share: what a plain classifier learns from
-them, as a share of what as many real photographs teach over chance. Of real val photographs, {run["touching_real"]:.2f}
-have a lesion that touches the frame.
+{count} pairs a row, the same captions of val photographs and the same seed, in 12 steps unless a row says others;
+distances, recall and coverage on the part of them with val's class proportions. "empty prompt" is classifier-free
+guidance, "guide" leads away from an earlier state of the same adapter (autoguidance); "noise .1 to .7" guides between
+these levels alone. "best of" chooses among candidates by the bundled classifier. Prompted diagnosis: balanced accuracy
+of a classifier of another architecture. Taught share: what a plain classifier learns from them, as a share of what as
+many real photographs teach over chance. Of real val photographs, {run["touching_real"]:.2f} have a lesion that touches
+the frame.
 
     {shlex.join(["python", *run["command"]])}
 

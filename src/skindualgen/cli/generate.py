@@ -117,6 +117,16 @@ def generate(
         Path | None,
         typer.Option(help="Weaker adapter of the same base to lead away from, instead of the empty prompt."),
     ] = None,
+    best_of: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Candidates of each pair: a classifier keeps the best for its diagnosis.  (default: the adapter's)",
+        ),
+    ] = None,
+    classifier: Annotated[
+        Path | None, typer.Option(help="Classifier that --best-of chooses by.  (default: the bundled one)")
+    ] = None,
     batch_size: BatchSizeOption = 8,
     size: Annotated[
         int | None, typer.Option(min=64, help="Side in px, a multiple of 8.  (default: the base's)")
@@ -202,6 +212,8 @@ def generate(
             mask_guidance=mask_guidance,
             guide=guide,
             anchoring=anchoring,
+            best_of=best_of,
+            classifier=classifier,
         )
         options = GenerateOptions(
             factory,
@@ -307,6 +319,10 @@ def _tell(outcome: Outcome, out: Path, in_shards: bool) -> None:
     if outcome.unmet:
         typer.echo(
             f"{outcome.unmet} pairs not met: each attempt at them was refused; more --attempts need a new folder"
+        )
+    if outcome.unchosen:
+        typer.echo(
+            f"{outcome.unchosen} of them were drawn once: they name no diagnosis that the classifier knows to choose by"
         )
     if outcome.without_lesion:
         typer.echo(

@@ -26,6 +26,8 @@ from skindualgen.metrics.teaching import teaching
 FEW_OF_CLASS = 20
 """Fewer held-out photographs of a class make its reference no more than a hint."""
 AS_MANY_REAL = "as many real photographs"
+CHOSEN_BY = "classifier_sha256"
+"""Field of a generated photograph's record: of the classifier that chose it among candidates."""
 MOST_UNDEFINED = 0.5
 """Share of resamples without a photograph of some class above which a score has no interval."""
 
@@ -89,11 +91,15 @@ def diagnosis_section(
     judge = judge_name(classifier)
     section = measure_diagnoses(held_out=held_out, generated=generated, judge=judge, seed=seed)
     section = section.model_copy(update={"measures": [*section.measures, *taught(inputs, extractor, seed=seed)]})
-    unread = len(inputs.generated) - len(generated.ids)
-    if not unread:
-        return section
-    caveat = f"{unread} generated photographs without a diagnosis that the classifier knows are left out."
-    return section.model_copy(update={"caveats": [caveat, *section.caveats]})
+    caveats = []
+    if unread := len(inputs.generated) - len(generated.ids):
+        caveats.append(f"{unread} generated photographs without a diagnosis that the classifier knows are left out.")
+    if own := sum((r.model_extra or {}).get(CHOSEN_BY) == classifier.sha256 for r in inputs.generated.data):
+        caveats.append(
+            f"{own} generated photographs were chosen among candidates by this very classifier (--best-of): it reads "
+            "them better than another would: judges of your own (--train-judges) or --classifier are independent."
+        )
+    return section.model_copy(update={"caveats": [*caveats, *section.caveats]})
 
 
 def measure_diagnoses(*, held_out: Readings, generated: Readings, judge: str, seed: int) -> DiagnosisSection:

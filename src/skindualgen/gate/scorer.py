@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from skindualgen.contracts import InputError
-from skindualgen.data.terms import diagnosis_term
 from skindualgen.gate.reference import Reference
 from skindualgen.gate.scores import (
     DIGITS,
@@ -23,8 +21,6 @@ from skindualgen.gate.scores import (
     sharpness,
 )
 from skindualgen.judges.classifier import Classifier
-from skindualgen.judges.features import dihedral_views, to_network_input
-from skindualgen.judges.pictures import at_side
 from skindualgen.judges.segmenter import Segmenter
 
 
@@ -86,24 +82,9 @@ class Scorer:
         if name == "segmenter_agreement" and self.segmenter is not None:
             return best_dice(self.segmenter.upright_probabilities(image[None])[0], mask)
         if name == "class_probability" and self.classifier is not None:
-            return class_probability(self.classifier, image, diagnosis)
+            return self.classifier.probability(image, diagnosis)
         if name == "mask_typicality":
             return self.reference.shapes.typicality(mask) if mask.any() else None
         if name == "novelty":
             return self.reference.novelty(image)
         return {"sharpness": sharpness, "saturation": saturation, "exposure": exposure}[name](image)
-
-
-@torch.inference_mode()
-def class_probability(classifier: Classifier, image: NDArray[np.uint8], diagnosis: str | None) -> float | None:
-    """Return the probability of a diagnosis for a picture [s, s, 3], averaged over its quarter turns.
-
-    None where the diagnosis is not known or the classifier has no such class.
-    """
-    classes, term = classifier.terms, diagnosis_term(diagnosis)
-    if term is None or term not in classes:
-        return None
-    pixels = at_side(image[None], classifier.header["image_size_px"])
-    turns = np.concatenate(dihedral_views(pixels)[::2])  # [4, side, side, 3]
-    inputs = to_network_input(turns, classifier.header["size_px"]).contiguous(memory_format=torch.channels_last)
-    return float(classifier.network(inputs).softmax(1).mean(0)[classes.index(term)])

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from skindualgen.contracts import InputError
 from skindualgen.data.dataset import Dataset
 from skindualgen.data.terms import diagnosis_term
+from skindualgen.files import sha256_file
 from skindualgen.judges.features import PACKAGED_ENCODERS, dihedral_views, load_imagenet_weights, to_network_input
+from skindualgen.judges.pictures import at_side
 from skindualgen.judges.training import (
     Augmentation,
     Budget,
@@ -130,6 +132,7 @@ class Classifier:
 
     def __init__(self, path: Path) -> None:
         self.header = load_header(path, KIND)
+        self.sha256 = sha256_file(path)
         self.classes: list[str] = self.header["classes"]
         config = ClassifierConfig(architecture=self.header["architecture"], pretrained=False)
         self.network = build_classifier(config, len(self.classes))
@@ -157,6 +160,19 @@ class Classifier:
                 logits = self.network(inputs.contiguous(memory_format=torch.channels_last))  # [b, classes]
                 result[part] += logits.softmax(1).numpy() / 8
         return result
+
+    @torch.inference_mode()
+    def probability(self, image: NDArray[np.uint8], diagnosis: str | None) -> float | None:
+        """Return the probability of a diagnosis for a picture [s, s, 3] of any side, averaged over its quarter turns.
+
+        None where the diagnosis is not known or the classifier has no such class.
+        """
+        classes, term = self.terms, diagnosis_term(diagnosis)
+        if term is None or term not in classes:
+            return None
+        turns = np.concatenate(dihedral_views(at_side(image[None], self.header["image_size_px"]))[::2])
+        inputs = to_network_input(turns, self.header["size_px"]).contiguous(memory_format=torch.channels_last)
+        return float(self.network(inputs).softmax(1).mean(0)[classes.index(term)])
 
     def diagnoses(self, images: NDArray[np.uint8]) -> list[str]:
         """Return the most probable diagnosis of each photograph [n, s, s, 3]."""

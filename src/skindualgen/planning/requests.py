@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -103,7 +103,12 @@ class PairRequest:
 
 def pair_seed(run_seed: int, index: int) -> int:
     """Seed of one pair: a function of the run's seed and the pair's place, so order and batches do not matter."""
-    digest = hashlib.sha256(f"pair:{run_seed}:{index}".encode()).digest()
+    return derived_seed("pair", run_seed, index)
+
+
+def derived_seed(what: Literal["pair", "attempt", "candidate"], seed: int, number: int) -> int:
+    """Seed of what a seed leads to by number: as good as independent of the seed, of other numbers and other kinds."""
+    digest = hashlib.sha256(f"{what}:{seed}:{number}".encode()).digest()
     return int.from_bytes(digest[:8], "little") >> (64 - SEED_BITS)
 
 

@@ -19,6 +19,9 @@ CHUNK_BATCHES = 4
 AREA_SCORE = "mask_area_fraction"
 """Share of the picture that the mask calls lesion, in each record's ``scores``."""
 
+CHOSEN_BY = "class_probability"
+"""Score that candidates are chosen by, in each record's ``scores``; one of `skindualgen.gate.scores` as well."""
+
 ID_PREFIX = "SDG"
 """What ids begin with by default, and what those of all earlier folders begin with."""
 ID_PREFIX_FORM = re.compile(r"[A-Za-z0-9_-]{1,16}")
@@ -38,9 +41,36 @@ class Reading(NamedTuple):
     scores: Mapping[str, float]
 
 
-Decode = Callable[[], tuple[Images, Images] | tuple[Images, Images, Sequence[Reading]]]
-"""Makes images (RGB) and masks (L, 0 or 255) of what was generated; called once, while the next batch is generated.
-With readings as well, the images are real photographs, whose masks were read."""
+class Choice(NamedTuple):
+    """The candidate that a pair is, of several that were drawn for its request.
+
+    Attributes:
+        seed: of the candidate's generator.
+        scores: that it was chosen by, for the record; none where there was nothing to choose by.
+    """
+
+    seed: int
+    scores: Mapping[str, float]
+
+
+class Decoded(NamedTuple):
+    """What a batch of requests has become.
+
+    Attributes:
+        images: RGB.
+        masks: L, 0 or 255.
+        readings: where the images are real photographs, whose masks were read.
+        choices: where the pairs were chosen among candidates.
+    """
+
+    images: Images
+    masks: Images
+    readings: Sequence[Reading] | None = None
+    choices: Sequence[Choice] | None = None
+
+
+Decode = Callable[[], tuple[Any, ...]]
+"""Makes what was generated, the fields of `Decoded`; called once, while the next batch is generated."""
 
 
 Drew = Callable[[int], None]

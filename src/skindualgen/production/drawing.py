@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -16,12 +15,13 @@ from skindualgen._version import __version__
 from skindualgen.contracts import IGNORED_DIR, IMAGES_DIR, MASKS_DIR, PairRecord
 from skindualgen.files import png_bytes
 from skindualgen.marks.embed import image_png, mask_png, photograph_png
-from skindualgen.planning.requests import SEED_BITS, PairRequest
+from skindualgen.planning.requests import PairRequest, derived_seed
 from skindualgen.production.chunk import (
     AREA_SCORE,
     ChunkResult,
     ChunkSettings,
     Decode,
+    Decoded,
     Drew,
     FinishedPair,
     Gate,
@@ -34,6 +34,8 @@ from skindualgen.production.chunk import (
 OPEN_CHUNKS = 2
 """Chunks in the making: while the last batch of one is judged, the next one's first is generated."""
 
+FURTHER_HASHES = ("guide_sha256", "classifier_sha256")
+"""Of what a pair is made with, those that are further fields of its record."""
 MASK_ORIGIN = "mask_origin"
 """Field of a real photograph's record whose mask is not an annotator's."""
 THUMBNAIL_PX = 96
@@ -137,10 +139,7 @@ def make_chunk(
 
 def attempt_seed(seed: int, attempt: int) -> int:
     """Seed of a pair after ``attempt`` refused attempts: its own, and then functions of it."""
-    if attempt == 0:
-        return seed
-    digest = hashlib.sha256(f"attempt:{seed}:{attempt}".encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> (64 - SEED_BITS)
+    return seed if attempt == 0 else derived_seed("attempt", seed, attempt)
 
 
 def finalize(
@@ -152,16 +151,17 @@ def finalize(
     settings: ChunkSettings,
 ) -> list[FinishedPair | Reject]:
     """Decode a generated batch, judge it and encode what is accepted; the outcomes are in the order of the requests."""
-    decoded = decode()
-    images, masks = decoded[:2]
-    readings: Sequence[Reading | None] = decoded[2] if len(decoded) == 3 else [None] * len(masks)
+    images, masks, readings, choices = Decoded(*decode())
+    read: Sequence[Reading | None] = readings or [None] * len(masks)
     records = [
         _record(request, mask, reading, attempt if gate else None, settings)
-        for request, mask, reading in zip(requests, masks, readings, strict=True)
+        for request, mask, reading in zip(requests, masks, read, strict=True)
     ]
+    for record, choice in zip(records, choices or (), strict=choices is not None):
+        record.seed, record.scores = choice.seed, {**(record.scores or {}), **choice.scores}
     verdicts = gate.judge(images, masks, records) if gate else [None] * len(records)
     outcomes: list[FinishedPair | Reject] = []
-    for image, mask, reading, record, verdict in zip(images, masks, readings, records, verdicts, strict=True):
+    for image, mask, reading, record, verdict in zip(images, masks, read, records, verdicts, strict=True):
         if verdict is not None:
             record.scores = {**(record.scores or {}), **verdict.scores}
         if verdict is not None and verdict.reasons:
@@ -193,8 +193,7 @@ def _record(
 ) -> PairRecord:
     name = pair_id(request.index, settings.id_prefix)
     further: dict[str, Any] = dict(settings.further_guidance)
-    if "guide_sha256" in settings.made_with:
-        further["guide_sha256"] = settings.made_with["guide_sha256"]
+    further |= {name: settings.made_with[name] for name in FURTHER_HASHES if name in settings.made_with}
     if request.anchor is not None:
         further |= request.anchor.provenance() | dict(settings.anchored)
     described: dict[str, Any] = {"prompt": request.prompt, "license": settings.license}

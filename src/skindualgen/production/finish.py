@@ -15,7 +15,7 @@ from PIL import Image
 from skindualgen.contracts import REJECTS_FILE, SHEET_FILE, PairRecord
 from skindualgen.data.manifest import write_dataset_stream
 from skindualgen.files import atomic_path, run_record
-from skindualgen.production.chunk import AREA_SCORE
+from skindualgen.production.chunk import AREA_SCORE, CHOSEN_BY
 from skindualgen.production.journal import Journal
 
 SHEET_PAIRS = 48
@@ -32,6 +32,7 @@ class Outcome:
         unmet: pairs that no attempt met.
         without_lesion: pairs whose mask is empty.
         first_without_lesion: ``file_name`` of the first of them.
+        unchosen: pairs that were drawn once, where others were chosen among candidates.
     """
 
     pairs: int
@@ -40,6 +41,7 @@ class Outcome:
     unmet: int = 0
     without_lesion: int = 0
     first_without_lesion: str | None = None
+    unchosen: int = 0
 
 
 def finish_folder(
@@ -86,13 +88,21 @@ def _tell_refused(out: Path, journal: Journal) -> Outcome:
             if (reject := line.get("reject")) is not None:
                 reasons.update({reason.partition(" ")[0] for reason in reject["reasons"]})
                 file.write(json.dumps(reject, ensure_ascii=False, allow_nan=False) + "\n")
-            elif (pair := line.get("pair")) is not None and not has_lesion(pair.get("scores")):
-                counted["empty"] += 1
-                first = first or pair["file_name"]
+            elif (pair := line.get("pair")) is not None:
+                if not has_lesion(pair.get("scores")):
+                    counted["empty"] += 1
+                    first = first or pair["file_name"]
+                counted["unchosen"] += "best_of" in pair and CHOSEN_BY not in pair["scores"]
     if not counted["reject"]:
         (out / REJECTS_FILE).unlink()
     return Outcome(
-        counted["pair"], counted["reject"], dict(sorted(reasons.items())), counted["unmet"], counted["empty"], first
+        counted["pair"],
+        counted["reject"],
+        dict(sorted(reasons.items())),
+        counted["unmet"],
+        counted["empty"],
+        first,
+        counted["unchosen"],
     )
 
 

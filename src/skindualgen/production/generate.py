@@ -106,17 +106,19 @@ def generate_dataset(
     if options.complete_prompts and sampler is None and (appearances := pipeline.config.get("appearances")):
         source = CompletedRequests(source, appearances)
     steps, guidance = factory.drawn_with(pipeline)
+    candidates = 1 if sampler is not None else factory.candidates(pipeline)
+    chosen_by = {"classifier_sha256": factory.choosing().sha256} if candidates > 1 else {}
     settings = ChunkSettings(
         steps,
         guidance.scale,
-        dict(pipeline.config.provenance or {}),
+        dict(pipeline.config.provenance or {}) | chosen_by,
         options.batch_size,
         options.attempts,
         options.keep_rejected,
         options.watermark,
         options.license,
         options.id_prefix,
-        guidance.told,
+        guidance.told | ({"best_of": candidates} if candidates > 1 else {}),
         {} if factory.anchoring is None else factory.anchoring.described,
     )
     extra_files = training_items_of(pipeline)
@@ -165,7 +167,7 @@ def generate_pairs(
         size: side in px, a multiple of 8; the model's own if not given.
         report: progress.
         sampling: further fields of `PipelineFactory`: ``guidance_rescale``, ``guidance_interval``, ``prompt_noise``,
-            ``mask_guidance``.
+            ``mask_guidance``, ``best_of``.
 
     Raises:
         InputError: ``out`` holds something else, a prompt is too long, or ``size`` is no multiple of 8.

@@ -14,9 +14,12 @@ from torch import Tensor
 from skindualgen.contracts import InputError
 from skindualgen.data.prompts import tokens_of
 from skindualgen.hardware import DTYPES
+from skindualgen.judges.classifier import Classifier
+from skindualgen.judges.trained import bundled_file
 from skindualgen.model.bases import hide_loading_bars
 from skindualgen.planning.anchors import Anchoring
 from skindualgen.planning.requests import PairRequest
+from skindualgen.production.best_of import BestOf, check_best_of
 from skindualgen.production.chunk import Decode, Gate, Sampler
 from skindualgen.sample.guidance import Guidance
 from skindualgen.sample.pipeline import SkinDualGenPipeline
@@ -80,9 +83,12 @@ class PipelineFactory:
         anchoring: how pairs are made from real ones, if they are.
         threads: of each process on the CPU.
         precision: of the model's weights and activations.
+        best_of: candidates of a pair, of which a classifier chooses the one that shows the prompted diagnosis best; if
+            not given, the adapter's default for pairs from text alone, else 1.
+        classifier: a classifier's file; the bundled one if not given.
 
     Raises:
-        InputError: guidance where masks are read.
+        InputError: guidance or a choice where masks are read, or a choice of none.
     """
 
     adapter: str | Path = "builtin"
@@ -100,8 +106,11 @@ class PipelineFactory:
     mask_guidance: float | None = None
     guide: Path | None = None
     anchoring: Anchoring | None = None
+    best_of: int | None = None
+    classifier: Path | None = None
 
     def __post_init__(self) -> None:
+        check_best_of(self.best_of, self.classifier, reads=self.reads)
         if self.reads and any(each is not None for each in (*self._guidance, self.guide)):
             raise InputError(
                 "guidance, prompt noise or a guide for photographs that are read",
@@ -144,6 +153,19 @@ class PipelineFactory:
             return pipeline.steps(self.steps, reads_mask=True), Guidance()
         return pipeline.steps(self.steps), pipeline.guidance(*self._guidance)
 
+    def candidates(self, pipeline: SkinDualGenPipeline) -> int:
+        """Candidates of each pair."""
+        default: int = pipeline.config.get("default_best_of", 1) if self.anchoring is None else 1
+        return default if self.best_of is None else self.best_of
+
+    def choosing(self) -> Classifier:
+        """The classifier that chooses among candidates.
+
+        Raises:
+            InputError: its file cannot be read, or holds something else.
+        """
+        return Classifier(self.classifier or bundled_file("classifier"))
+
     def parts(self, pipeline: SkinDualGenPipeline) -> tuple[Sampler, Gate | None]:
         """Sampler and gate around a pipeline."""
         steps, guidance = self.drawn_with(pipeline)
@@ -154,6 +176,8 @@ class PipelineFactory:
             from skindualgen.production.anchored import AnchoredSampler
 
             sampler = AnchoredSampler(pipeline, self.anchoring, steps=steps, guidance=guidance, size=self.size)
+        if (candidates := self.candidates(pipeline)) > 1:
+            sampler = BestOf(sampler, self.choosing(), candidates)
         if self.gate is None:
             return sampler, None
         from skindualgen.gate.gate import load_gate

@@ -52,6 +52,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
         default_mask_steps: ``num_mask_steps`` of pairs from text alone when the call does not say; None is all steps.
         default_mask_guidance: ``mask_guidance_scale`` when the call does not say.
         default_segment_steps: for image -> mask when the call does not say; guidance is off there.
+        default_best_of: candidates of a pair that ``skindualgen generate`` chooses among; a call draws one.
         guide: a weaker joint UNet, such as the adapter early in its training; guidance then leads away from its
             predictions for the same prompts, and not from those for the negative prompt.
         provenance: ids and hashes of base and adapter, written into every generated file.
@@ -92,6 +93,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
         appearances: dict[str, list[str]] | None = None,
         default_mask_steps: int | None = None,
         default_mask_guidance: float = 1.0,
+        default_best_of: int = 1,
         schedules: Mapping[str, Sequence[int]] | None = None,
         distilled: Mapping[str, Any] | None = None,
     ) -> None:
@@ -117,6 +119,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
             appearances=appearances,
             default_mask_steps=default_mask_steps,
             default_mask_guidance=default_mask_guidance,
+            default_best_of=default_best_of,
             schedules=checked_schedules(schedules, scheduler),
             distilled=None if distilled is None else dict(distilled),
         )

@@ -118,7 +118,7 @@ def generate(pipeline: WatchedPipeline, request: GenerationRequest, folder: Path
         requests = requests_from_prompts([(prompt, {}) for prompt in request.prompts], request.count, request.seed)
     else:
         requests = anchoring.requests(request.seed, count=request.count)
-    factory = PipelineFactory(steps=request.steps, guidance=request.guidance, anchoring=anchoring)
+    factory = PipelineFactory(steps=request.steps, guidance=request.guidance, anchoring=anchoring, best_of=1)
     options = GenerateOptions(factory, BATCH_PAIRS)
 
     def produce(working: Any, some: Sequence[PairRequest]) -> None:
