@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from micro_judges import load_judges, load_reader, real_records
+from micro_judges import load_judges, real_records
 from micro_measures import (
     Photographs,
     class_fidelity,
@@ -40,7 +40,7 @@ from skindualgen.judges.features import CachedFeatures, ImageNetFeatures
 from skindualgen.metrics.teaching import teaching
 
 REPEATS, LEAST_PER_CLASS = 1, 66
-TWELVE, EIGHT = "--steps 12 --best-of 1", "--steps 8 --guidance 2"
+TWELVE = "--steps 12 --best-of 1"
 ROWS = {
     "no guidance": f"{TWELVE} --guidance 1",
     "empty prompt 1.5": f"{TWELVE} --guidance 1.5",
@@ -50,10 +50,8 @@ ROWS = {
     "empty prompt 2, rescale .7": f"{TWELVE} --guidance 2 --guidance-rescale .7",
     "empty prompt 2, prompt noise .1": f"{TWELVE} --guidance 2 --prompt-noise .1",
     "empty prompt 2, prompt noise .25": f"{TWELVE} --guidance 2 --prompt-noise .25",
-    "empty prompt 2, 6 steps": "--steps 6 --guidance 2 --best-of 1",
-    "empty prompt 2, 8 steps": f"{EIGHT} --best-of 1",
-    "empty prompt 2, 8 steps, best of 2": f"{EIGHT} --best-of 2",
-    "empty prompt 2, 8 steps, best of 3": f"{EIGHT} --best-of 3",
+    "empty prompt 2, 6 steps": "--steps 6 --best-of 1 --guidance 2",
+    "empty prompt 2, 8 steps": "--steps 8 --best-of 1 --guidance 2",
     "guide 1.5": f"{TWELVE} --guidance 1.5 --guide {{guide}}",
     "guide 2": f"{TWELVE} --guidance 2 --guide {{guide}}",
     "guide 3": f"{TWELVE} --guidance 3 --guide {{guide}}",
@@ -84,8 +82,7 @@ class Judged:
     def __init__(self, real: Path, cache: Path) -> None:
         self.val = photographs(real, real_records(real, "val"))
         train = photographs(real, real_records(real, "train"))
-        self.segmenter, _ = load_judges(real, cache)
-        self.classifier = load_reader(real, cache)
+        self.segmenter, self.classifier = load_judges(real, cache)
         self.extractor = CachedFeatures(ImageNetFeatures(), cache / "features")
         self.val_features = self.extractor(self.val.images)
         self.train_taught = self.extractor(train.images), train.diagnoses
@@ -128,8 +125,8 @@ def markdown(rows: dict[str, dict[str, Any]], run: dict[str, Any]) -> str:
 {count} pairs a row, the same captions of val photographs and the same seed, in 12 steps unless a row says others;
 distances, recall and coverage on the part of them with val's class proportions. "empty prompt" is classifier-free
 guidance, "guide" leads away from an earlier state of the same adapter (autoguidance); "noise .1 to .7" guides between
-these levels alone. "best of" chooses among candidates by the bundled classifier. Prompted diagnosis: balanced accuracy
-of a classifier of another architecture. Taught share: what a plain classifier learns from them, as a share of what as
+these levels alone. Prompted diagnosis: balanced accuracy
+of an independent classifier. Taught share: what a plain classifier learns from them, as a share of what as
 many real photographs teach over chance. Of real val photographs, {run["touching_real"]:.2f} have a lesion that touches
 the frame.
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from skindualgen.contracts import InputError
+from skindualgen.contracts import InputError, PairRecord
 from skindualgen.data.dataset import Dataset
 from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.evaluation.conditions import parse_condition
@@ -20,6 +20,7 @@ from skindualgen.evaluation.diagnosis import Readings, measure_diagnoses
 from skindualgen.evaluation.inputs import read_inputs
 from skindualgen.evaluation.results import SECTIONS, EvaluationReport, evaluation_schema
 from skindualgen.evaluation.run import EvaluateOptions, evaluate, section_names
+from skindualgen.files import sha256_file
 from skindualgen.judges.classifier import Classifier
 from skindualgen.judges.segmenter import Segmenter
 from skindualgen.judges.trained import JudgeRecipe, Judges, bundled_file, default_cache, why_not_bundled
@@ -156,6 +157,16 @@ def test_the_bundled_judges_judge_unless_they_cannot(real, generated, tmp_path):
     assert report.run.judge_recipes["segmenter"]["train_photographs"] > 1000
     assert report.run.judge_recipes["classifier"]["classes"] == ["melanoma", "nevus", "seborrheic_keratosis"]
     assert not [caveat for caveat in report.caveats if "bundled" in caveat]
+
+
+def test_pairs_that_the_judge_itself_has_chosen_are_pointed_out(real, generated, tmp_path):
+    by = {"best_of": 2, "classifier_sha256": sha256_file(bundled_file("classifier"))}
+    chosen = copied(generated, tmp_path / "chosen", lambda record: PairRecord(**record.model_dump() | by))
+    asked = options(real, chosen, tmp_path / "cache", recipe=None, size_px=128, sections=("diagnosis",))
+    caveats = evaluate(asked, lambda *stage: None).report.diagnosis.caveats
+    assert [each for each in caveats if each.startswith("12 generated photographs were chosen among candidates")]
+    plain = evaluate(replace(asked, generated=generated), lambda *stage: None).report.diagnosis.caveats
+    assert not [each for each in plain if "candidates" in each]
 
 
 def test_why_a_bundled_judge_is_not_used_is_said(real, generated, tmp_path, monkeypatch):

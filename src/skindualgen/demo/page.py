@@ -292,6 +292,7 @@ def _record(show: Show) -> dict[str, str]:
         "Seed": str(show.seed),
         "Denoising steps": str(show.num_inference_steps),
         "Guidance scale": f"{show.guidance_scale:g}",
+        "Candidates of each pair": str(show.candidates),
         "Size": f"{show.pairs[0].image.width} × {show.pairs[0].image.height} px",
         "Data": show.source,
     }

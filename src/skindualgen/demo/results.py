@@ -103,6 +103,8 @@ class Show:
     guidance_scale: float
     source: str
     pairs: list[DrawnPair] = field(default_factory=list)
+    candidates: int = 1
+    """of each pair, of which the one that shows its diagnosis best is kept"""
     seconds_per_pair: float = float("nan")
     readings: list[Reading] = field(default_factory=list)
     fillings: list[Filling] = field(default_factory=list)

@@ -43,6 +43,7 @@ def draw_pairs(pipe: SkinDualGenPipeline, show: Show, out: Path, *, per_diagnosi
         report=report,
     )
     show.seconds_per_pair = (time.perf_counter() - start) / len(requests)
+    show.candidates = int((records[0].model_extra or {}).get("best_of", 1))
     images = [opened(out / record.file_name, "RGB") for record in records]
     masks = [opened(out / str(record.mask_file_name), "L") for record in records]
     reread = read_masks(pipe, images, seed=show.seed)
