@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from skindualgen.config import FREE_TO_CHANGE, MaskCodecSettings, TrainConfig, with_current_names
+from skindualgen.config import FREE_TO_CHANGE, MaskCodecSettings, SamplingSettings, TrainConfig, with_current_names
 from skindualgen.contracts import InputError
 from skindualgen.data.mask_classes import LESION_ONLY
 from skindualgen.files import atomic_write_json, run_record
@@ -71,7 +71,7 @@ def _continues_exactly(config: TrainConfig, before: int) -> bool:
 
 
 def _recorded(path: Path) -> dict[str, Any]:
-    """The settings of a run, under the names of now, and with those that version 0.1 did not have yet.
+    """The settings of a run, under the names of now, and with those that earlier versions did not have yet.
 
     Raises:
         InputError: no record of a run, or one with a term of the loss that is gone.
@@ -79,6 +79,7 @@ def _recorded(path: Path) -> dict[str, Any]:
     try:
         recorded = with_current_names(json.loads(path.read_text(encoding="utf-8"))["settings"], warn=False)
         boundary = recorded["loss"].pop("boundary", 0)
+        sampling = SamplingSettings(**recorded.get("sampling", {})).model_dump(mode="json")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path}, which is not the record of a run", "a new folder, or one of an earlier run", "use another --out"
@@ -90,4 +91,4 @@ def _recorded(path: Path) -> dict[str, Any]:
             "finish it with version 0.1, or start from its adapter with --init-adapter and another --out",
         )
     added = {"mask_codec": MaskCodecSettings().model_dump(mode="json"), "mask_classes": dict(LESION_ONLY)}
-    return added | recorded
+    return added | recorded | {"sampling": sampling}
