@@ -26,8 +26,7 @@ from study_text import fill_block, interval, table
 
 from skindualgen.judges.classifier import Classifier
 from skindualgen.judges.segmenter import Segmenter
-from skindualgen.judges.trained import BUNDLED_JUDGES, bundled_file
-from skindualgen.judges.training import save_model
+from skindualgen.judges.training import BUNDLED_JUDGES, bundled_file, save_model
 from skindualgen.metrics.intervals import bootstrap, mean_of_means
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "judges.md"

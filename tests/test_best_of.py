@@ -18,7 +18,7 @@ from skindualgen.contracts import InputError
 from skindualgen.data.manifest import read_metadata
 from skindualgen.files import sha256_file
 from skindualgen.judges.classifier import Classifier
-from skindualgen.judges.trained import bundled_file
+from skindualgen.judges.training import bundled_file
 from skindualgen.planning.requests import PairRequest, requests_from_prompts
 from skindualgen.production.best_of import BestOf
 from skindualgen.production.chunk import CHOSEN_BY, Choice, ChunkSettings, Decode, Decoded

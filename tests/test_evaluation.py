@@ -23,7 +23,8 @@ from skindualgen.evaluation.run import EvaluateOptions, evaluate, section_names
 from skindualgen.files import sha256_file
 from skindualgen.judges.classifier import Classifier
 from skindualgen.judges.segmenter import Segmenter
-from skindualgen.judges.trained import JudgeRecipe, Judges, bundled_file, default_cache, why_not_bundled
+from skindualgen.judges.trained import JudgeRecipe, Judges, default_cache, why_not_bundled
+from skindualgen.judges.training import bundled_file
 from skindualgen.metrics.intervals import Estimate
 from skindualgen.metrics.measures import Measure, Reference, measure_key
 from skindualgen.metrics.outcomes import ClassificationOutcome

@@ -13,17 +13,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from skindualgen.contracts import InputError
 from skindualgen.data.dataset import Dataset
 from skindualgen.data.terms import known
-from skindualgen.files import BUNDLED, home_folder, sha256_bytes
+from skindualgen.files import home_folder, sha256_bytes
 from skindualgen.judges.classifier import Classifier, ClassifierConfig, train_classifier
 from skindualgen.judges.extractors import extractor_named
 from skindualgen.judges.features import PACKAGED_ENCODERS, CachedFeatures
 from skindualgen.judges.segmenter import Segmenter, SegmenterConfig, train_segmenter
-from skindualgen.judges.training import Budget
+from skindualgen.judges.training import Budget, Kind, bundled_file
 
 CACHE_VARIABLE = "SKINDUALGEN_CACHE"
 FEATURES_DIR = "features"
@@ -35,10 +35,6 @@ STRIDE_PX = 32
 CLASSIFIER_ENLARGEMENT = 1.25
 """Side on which the classifier works over the side of the photographs: lesion details span more of its filters."""
 
-BUNDLED_JUDGES = BUNDLED / "judges"
-"""Made by ``studies/bundled_judges.py`` from real photographs of the ISIC Archive, docs/results/judges.md"""
-
-Kind = Literal["segmenter", "classifier"]
 Judge = TypeVar("Judge", Segmenter, Classifier)
 Progress = Callable[[str, int, int], None]
 """called with the name of the stage, and how many of its items are done of how many"""
@@ -145,11 +141,6 @@ def trained_judge(
     if isinstance(config, SegmenterConfig):
         return train_segmenter(data, path, config, progress=step_done)
     return train_classifier(data, path, config, progress=step_done)
-
-
-def bundled_file(kind: Kind) -> Path:
-    """Return the file of the judge of this kind that comes with the package."""
-    return BUNDLED_JUDGES / f"{kind}.safetensors"
 
 
 def why_not_bundled(judge: Segmenter | Classifier, train: Dataset, held_out: Iterable[str], size_px: int) -> str | None:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,15 +18,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from skindualgen.contracts import InputError
-from skindualgen.files import atomic_path
+from skindualgen.files import BUNDLED, atomic_path
 from skindualgen.hardware import training_precision
 
 HEADER_KEY = "skindualgen"
 FACTOR = ".factor"
 """End of the name of what a tensor in bytes is to be multiplied by."""
+BUNDLED_JUDGES = BUNDLED / "judges"
+"""Made by ``studies/bundled_judges.py`` from real photographs of the ISIC Archive, docs/results/judges.md"""
 GRADIENT_NORM = 1.0
 """Clipping norm of the gradient."""
 
+Kind = Literal["segmenter", "classifier"]
 Draw = Callable[[np.random.Generator, int], tuple[Tensor, Tensor]]
 """Draws one batch: network input [b, 3, s, s] in [-1, 1] and its target."""
 
@@ -195,6 +198,11 @@ def save_model(path: Path, network: nn.Module, header: dict[str, Any], *, in_byt
             state[name], state[name + FACTOR] = (value / factor).round().to(torch.int8), factor
     with atomic_path(path) as part:
         save_file(state, part, metadata={HEADER_KEY: json.dumps(header, sort_keys=True)})
+
+
+def bundled_file(kind: Kind) -> Path:
+    """Return the file of the judge of this kind that comes with the package."""
+    return BUNDLED_JUDGES / f"{kind}.safetensors"
 
 
 def load_header(path: Path, kind: str) -> dict[str, Any]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from skindualgen.contracts import InputError
 from skindualgen.data.terms import diagnosis_term
 from skindualgen.gate.scores import DIGITS
-from skindualgen.judges.classifier import Classifier
 from skindualgen.planning.requests import PairRequest, derived_seed
 from skindualgen.production.chunk import CHOSEN_BY, Choice, Decode, Decoded, Sampler
+
+if TYPE_CHECKING:
+    from skindualgen.judges.classifier import Classifier
 
 MOST = 64
 

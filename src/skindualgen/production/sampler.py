@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,8 +14,6 @@ from torch import Tensor
 from skindualgen.contracts import InputError
 from skindualgen.data.prompts import tokens_of
 from skindualgen.hardware import DTYPES
-from skindualgen.judges.classifier import Classifier
-from skindualgen.judges.trained import bundled_file
 from skindualgen.model.bases import hide_loading_bars
 from skindualgen.planning.anchors import Anchoring
 from skindualgen.planning.requests import PairRequest
@@ -24,6 +22,9 @@ from skindualgen.production.chunk import Decode, Gate, Sampler
 from skindualgen.sample.guidance import Guidance
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.sample.reading import mask_predictor
+
+if TYPE_CHECKING:
+    from skindualgen.judges.classifier import Classifier
 
 Precision = Literal["fp32", "fp16", "bf16"]
 
@@ -164,6 +165,9 @@ class PipelineFactory:
         Raises:
             InputError: its file cannot be read, or holds something else.
         """
+        from skindualgen.judges.classifier import Classifier
+        from skindualgen.judges.training import bundled_file
+
         return Classifier(self.classifier or bundled_file("classifier"))
 
     def parts(self, pipeline: SkinDualGenPipeline) -> tuple[Sampler, Gate | None]:
