@@ -26,7 +26,7 @@ from skindualgen.metrics.teaching import teaching
 FEW_OF_CLASS = 20
 """Fewer held-out photographs of a class make its reference no more than a hint."""
 AS_MANY_REAL = "as many real photographs"
-CHOSEN_BY = "classifier_sha256"
+CHOOSER = "classifier_sha256"
 """Field of a generated photograph's record: of the classifier that chose it among candidates."""
 MOST_UNDEFINED = 0.5
 """Share of resamples without a photograph of some class above which a score has no interval."""
@@ -94,7 +94,7 @@ def diagnosis_section(
     caveats = []
     if unread := len(inputs.generated) - len(generated.ids):
         caveats.append(f"{unread} generated photographs without a diagnosis that the classifier knows are left out.")
-    if own := sum((r.model_extra or {}).get(CHOSEN_BY) == classifier.sha256 for r in inputs.generated.data):
+    if own := sum((r.model_extra or {}).get(CHOOSER) == classifier.sha256 for r in inputs.generated.data):
         caveats.append(
             f"{own} generated photographs were chosen among candidates by this very classifier (--best-of): it reads "
             "them better than another would: judges of your own (--train-judges) or --classifier are independent."
