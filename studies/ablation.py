@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import typer
 from ablation_variants import VARIANTS, variant
-from micro_judges import load_judges, real_records
+from micro_judges import load_segmenter, real_records
 from micro_measures import Photographs, class_matched, mask_scores
 from micro_quality import SIZE_PX, photographs
 from rich.console import Console
@@ -223,7 +223,7 @@ def main(
     write(work, out, steps)
     val_records = real_records(real, "val")
     val = photographs(real, val_records)
-    segmenter, _ = load_judges(real, cache)
+    segmenter = load_segmenter(real, cache)
     extractor = CachedFeatures(ImageNetFeatures(), cache / "features")
     for seed in range(seeds):  # seed by seed, so that a run cut short compares all arms with fewer seeds
         for arm in arms or ARMS:

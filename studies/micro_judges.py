@@ -11,7 +11,6 @@ import csv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -80,28 +79,31 @@ def _record(row: dict[str, str], about: dict[str, str]) -> PairRecord:
 
 
 def load_judges(real: Path, cache: Path, *, seed: int = 0) -> tuple[Segmenter, Classifier]:
-    """Return both judges for a seed, training those that the cache folder does not hold.
+    """Return segmenter and first classifier for a seed, training those that the cache folder does not hold."""
+    return load_segmenter(real, cache, seed=seed), _load_classifier(real, cache, ClassifierConfig().architecture, seed)
 
-    The segmenter learns from the train part's pairs, the classifier from all its photographs of :data:`CLASSES`.
-    """
+
+def load_segmenter(real: Path, cache: Path, *, seed: int = 0) -> Segmenter:
+    """Return the segmenter, which learns from the train part's pairs; trained if the cache folder does not hold it."""
     pairs = Dataset(real, real_records(real, "train"))
     segmenter_config = SegmenterConfig(budget=Budget(steps=SEGMENTER_STEPS, seed=seed))
     segmenter_file = judge_file(cache, "segmenter", segmenter_config, pairs.content_sha256())
     if not segmenter_file.is_file():
         with _progress("training the segmenter", SEGMENTER_STEPS) as progress:
             train_segmenter(pairs, segmenter_file, segmenter_config, progress=progress)
-    return Segmenter(segmenter_file), _classifier(real, cache, seed=seed)
+    return Segmenter(segmenter_file)
 
 
 def load_reader(real: Path, cache: Path) -> Classifier:
     """Return the second classifier, which reads what was generated; trained if the cache folder does not hold it."""
-    return _classifier(real, cache, seed=READER_SEED, architecture=READER)
+    return _load_classifier(real, cache, READER, READER_SEED)
 
 
-def _classifier(real: Path, cache: Path, **recipe: Any) -> Classifier:
+def _load_classifier(real: Path, cache: Path, architecture: str, seed: int) -> Classifier:
+    """A classifier learns from all photographs of :data:`CLASSES` in the train part."""
     named = Dataset(real, [r for r in real_records(real, "train", pairs=False) if r.diagnosis in CLASSES])
-    budget = Budget(steps=CLASSIFIER_STEPS, learning_rate=CLASSIFIER_RATE, seed=recipe.pop("seed"))
-    config = ClassifierConfig(budget=budget, **recipe)
+    budget = Budget(steps=CLASSIFIER_STEPS, learning_rate=CLASSIFIER_RATE, seed=seed)
+    config = ClassifierConfig(architecture, budget=budget)
     file = judge_file(cache, "classifier", config, named.content_sha256())
     if not file.is_file():
         with _progress(f"training the classifier {config.architecture}", CLASSIFIER_STEPS) as progress:

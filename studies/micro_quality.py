@@ -22,7 +22,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from micro_judges import CLASSES, load_judges, load_reader, real_records
+from micro_judges import CLASSES, load_reader, load_segmenter, real_records
 from micro_measures import (
     Photographs,
     class_fidelity,
@@ -157,8 +157,7 @@ def measure(
     train, val = (photographs(real, real_records(real, name)) for name in ("train", part))
     every_record = real_records(real, "train", pairs=False)
     every = Dataset(real, every_record).images(SIZE_PX)
-    segmenter, _ = load_judges(real, cache, seed=seed)
-    classifier = load_reader(real, cache)
+    segmenter, classifier = load_segmenter(real, cache, seed=seed), load_reader(real, cache)
     extractor = CachedFeatures(ImageNetFeatures(), cache / "features")
     matched = generated[class_matched(generated.diagnoses, val.diagnoses, seed=seed)]
     console.print("judging masks and diagnoses ...")
@@ -218,8 +217,8 @@ def main(
     results["image_to_mask"] = image_to_mask(predicted, real, records)
     results["speed"] = speed
     results["generated"] = dict(Counter(made.diagnoses))
-    drawn = [(record.model_extra or {}).get("best_of", 1) for record in made_records]
-    results["drawn"] = {"steps": made_records[0].num_inference_steps, "best_of": drawn[0]}
+    first = made_records[0]
+    results["drawn"] = {"steps": first.num_inference_steps, "best_of": (first.model_extra or {}).get("best_of", 1)}
     adapters = sorted({str(record.adapter_sha256) for record in made_records})
     results["run"] = run_record(seed=seed, adapter=adapters, cores=os.cpu_count())
     results["name"], results["part"] = name, part

@@ -17,11 +17,12 @@ from skindualgen.cli import app
 from skindualgen.contracts import InputError
 from skindualgen.data.manifest import read_metadata
 from skindualgen.files import sha256_file
+from skindualgen.gate.scores import CLASS_PROBABILITY
 from skindualgen.judges.classifier import Classifier
 from skindualgen.judges.training import bundled_file
 from skindualgen.planning.requests import PairRequest, requests_from_prompts
 from skindualgen.production.best_of import BestOf
-from skindualgen.production.chunk import CHOSEN_BY, Choice, ChunkSettings, Decode, Decoded
+from skindualgen.production.chunk import Choice, ChunkSettings, Decode, Decoded
 from skindualgen.production.drawing import attempt_seed, make_chunk
 from skindualgen.production.generate import generate_pairs
 from skindualgen.production.sampler import PipelineFactory
@@ -51,12 +52,12 @@ def test_the_best_candidate_is_kept_under_its_seed(classifier: Classifier) -> No
         (drawn,), (outline,) = DiscSampler().sample([again])()
         assert drawn == image and outline == mask
         found = classifier.probability(np.asarray(image), request.attributes["diagnosis"])
-        assert found is not None and choice.scores == {CHOSEN_BY: round(found, 4)}
+        assert found is not None and choice.scores == {CLASS_PROBABILITY: round(found, 4)}
         others += choice.seed != request.seed
     assert others > 0
     two = chosen(DiscSampler(), classifier, requests, 2).choices or ()
     for few, many in zip(two, choices, strict=True):  # more candidates begin with the same ones
-        assert many.scores[CHOSEN_BY] >= few.scores[CHOSEN_BY]
+        assert many.scores[CLASS_PROBABILITY] >= few.scores[CLASS_PROBABILITY]
 
 
 def test_what_the_classifier_does_not_know_is_drawn_once(classifier: Classifier) -> None:
@@ -101,7 +102,7 @@ def test_the_command_chooses_and_records_it(tiny_v_adapter: Path, tmp_path: Path
     said = json.loads((out / "generate.json").read_text())
     assert said["best_of"] == 3 and said["classifier_sha256"] == sha256_file(bundled_file("classifier"))
     records = read_metadata(out)
-    assert [CHOSEN_BY in (record.scores or {}) for record in records] == [True, False, True]
+    assert [CLASS_PROBABILITY in (record.scores or {}) for record in records] == [True, False, True]
     pipe = SkinDualGenPipeline.from_adapter(tiny_v_adapter)
     for record in records:  # the record's own seed and prompt make the picture, one draw
         made = pipe(

@@ -26,6 +26,8 @@ SHARDS_DIR = "shards"
 """Of a generated folder: its pairs in WebDataset shards."""
 THUMBNAILS_DIR = "rejected"
 """Of a generated folder: small pictures of what the gate refused."""
+CHOOSER_FIELD = "classifier_sha256"
+"""Of a generated pair's record: hash of the classifier that chose it among candidates."""
 SHEET_FILE = "contact_sheet.png"
 """Overview of a generated folder, which is no picture of it."""
 

@@ -69,7 +69,7 @@ DEFINITIONS = {
 
 def build_report(show: Show) -> Report:
     """Arrange what has been measured so far; parts that were not done are left out."""
-    sections = [_pairs_section(show.pairs), _scores_section(show.pairs)]
+    sections = [_pairs_section(show), _scores_section(show.pairs)]
     if show.readings:
         sections.append(_readings_section(show.readings, show.source))
     if show.fillings:
@@ -118,12 +118,17 @@ def _headlines(show: Show) -> list[Headline]:
     return headlines
 
 
-def _pairs_section(pairs: Sequence[DrawnPair]) -> Section:
-    groups = [Group(name, [_pair_tile(pair) for pair in row], quote=row[0].prompt) for name, row in _rows(pairs)]
+def _pairs_section(show: Show) -> Section:
+    groups = [Group(name, [_pair_tile(pair) for pair in row], quote=row[0].prompt) for name, row in _rows(show.pairs)]
+    told = "none was picked or left out"
+    if show.candidates > 1:
+        told = (
+            f"a classifier kept each as the best of {show.candidates} for its diagnosis, and none of these was left out"
+        )
     return Section(
         "pairs",
         "Text → pair",
-        "Every pair of this seed is shown; none was picked or left out. Open one to see its seed and scores, or switch "
+        f"Every pair of this seed is shown; {told}. Open one to see its seed and scores, or switch "
         "between outline, mask and photograph above.",
         groups,
         badge_label="self-agreement (Dice)",

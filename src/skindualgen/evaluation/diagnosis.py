@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from skindualgen.contracts import InputError
+from skindualgen.contracts import CHOOSER_FIELD, InputError
 from skindualgen.evaluation.evidence import Evidence
 from skindualgen.evaluation.inputs import Inputs
 from skindualgen.evaluation.results import Confusion, DiagnosisSection
@@ -26,8 +26,6 @@ from skindualgen.metrics.teaching import teaching
 FEW_OF_CLASS = 20
 """Fewer held-out photographs of a class make its reference no more than a hint."""
 AS_MANY_REAL = "as many real photographs"
-CHOOSER = "classifier_sha256"
-"""Field of a generated photograph's record: of the classifier that chose it among candidates."""
 MOST_UNDEFINED = 0.5
 """Share of resamples without a photograph of some class above which a score has no interval."""
 
@@ -94,7 +92,7 @@ def diagnosis_section(
     caveats = []
     if unread := len(inputs.generated) - len(generated.ids):
         caveats.append(f"{unread} generated photographs without a diagnosis that the classifier knows are left out.")
-    if own := sum((r.model_extra or {}).get(CHOOSER) == classifier.sha256 for r in inputs.generated.data):
+    if own := sum((r.model_extra or {}).get(CHOOSER_FIELD) == classifier.sha256 for r in inputs.generated.data):
         caveats.append(
             f"{own} generated photographs were chosen among candidates by this very classifier (--best-of): it reads "
             "them better than another would: judges of your own (--train-judges) or --classifier are independent."

@@ -17,11 +17,12 @@ from scipy import ndimage
 from skindualgen.data.images import LUMA
 from skindualgen.metrics.masks import shape_statistics
 
+CLASS_PROBABILITY = "class_probability"
 SCORES: Mapping[str, str] = {
     "self_agreement": "best Dice of the mask with the outlines that the same adapter reads from the picture, 0 to 1",
     "segmenter_agreement": "best Dice of the mask with the outlines that an independent segmenter sees, 0 to 1",
     "mask_typicality": "how ordinary the mask's shape is: minus its Mahalanobis distance from real masks, 0 at most",
-    "class_probability": "of the prompted diagnosis, as an independent classifier reads the picture, 0 to 1",
+    CLASS_PROBABILITY: "of the prompted diagnosis, as an independent classifier reads the picture, 0 to 1",
     "novelty": "misfit with the training photograph that fits best, over that of the next ones; a copy has 0",
     "sharpness": "strength of the finest structures over that of the next coarser ones",
     "saturation": "mean difference of a pixel's largest and smallest channel, 0 (grey) to 1",

@@ -143,6 +143,11 @@ class Classifier:
         """The classes by the ISIC Archive's terms, as records of `skindualgen.judges.pictures.in_terms` have them."""
         return [diagnosis_term(name) or name for name in self.classes]
 
+    def term_of(self, diagnosis: str | None) -> str | None:
+        """The one of the terms that a diagnosis is; None where it is not known or the classifier has no such class."""
+        term = diagnosis_term(diagnosis)
+        return term if term in self.terms else None
+
     @torch.inference_mode()
     def probabilities(self, images: NDArray[np.uint8], *, batch_size: int = 32) -> NDArray[np.float32]:
         """Return class probabilities [n, classes] of photographs [n, s, s, 3], averaged over 8 flips and quarter turns.
@@ -167,12 +172,12 @@ class Classifier:
 
         None where the diagnosis is not known or the classifier has no such class.
         """
-        classes, term = self.terms, diagnosis_term(diagnosis)
-        if term is None or term not in classes:
+        term = self.term_of(diagnosis)
+        if term is None:
             return None
         turns = np.concatenate(dihedral_views(at_side(image[None], self.header["image_size_px"]))[::2])
         inputs = to_network_input(turns, self.header["size_px"]).contiguous(memory_format=torch.channels_last)
-        return float(self.network(inputs).softmax(1).mean(0)[classes.index(term)])
+        return float(self.network(inputs).softmax(1).mean(0)[self.terms.index(term)])
 
     def diagnoses(self, images: NDArray[np.uint8]) -> list[str]:
         """Return the most probable diagnosis of each photograph [n, s, s, 3]."""

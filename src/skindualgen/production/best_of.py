@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skindualgen.contracts import InputError
-from skindualgen.data.terms import diagnosis_term
-from skindualgen.gate.scores import DIGITS
+from skindualgen.gate.scores import CLASS_PROBABILITY, DIGITS
 from skindualgen.planning.requests import PairRequest, derived_seed
-from skindualgen.production.chunk import CHOSEN_BY, Choice, Decode, Decoded, Sampler
+from skindualgen.production.chunk import Choice, Decode, Decoded, Sampler
 
 if TYPE_CHECKING:
     from skindualgen.judges.classifier import Classifier
@@ -40,7 +39,7 @@ class BestOf:
 
     def sample(self, requests: Sequence[PairRequest]) -> Decode:
         """Generate the candidates of the requests; what is returned decodes all of them and chooses."""
-        known = [i for i, request in enumerate(requests) if self._term(request) is not None]
+        known = [i for i, request in enumerate(requests) if self.classifier.term_of(_diagnosis(request))]
         places = [list(range(len(requests))), *([known] * (self.count - 1) if known else [])]
         drawn = []
         for number, some in enumerate(places):
@@ -55,19 +54,14 @@ class BestOf:
         choices = [Choice(request.seed, {}) for request in asked]
         for some, candidates, decoded in drawn:
             for place, request, image, mask in zip(some, candidates, decoded.images, decoded.masks, strict=True):
-                probability = self.classifier.probability(np.asarray(image), self._term(request))
+                probability = self.classifier.probability(np.asarray(image), _diagnosis(request))
                 if probability is None:
                     continue
                 score = round(probability, DIGITS)
-                if score > choices[place].scores.get(CHOSEN_BY, -1.0):
+                if score > choices[place].scores.get(CLASS_PROBABILITY, -1.0):
                     images[place], masks[place] = image, mask
-                    choices[place] = Choice(request.seed, {CHOSEN_BY: score})
+                    choices[place] = Choice(request.seed, {CLASS_PROBABILITY: score})
         return Decoded(images, masks, first.readings, choices)
-
-    def _term(self, request: PairRequest) -> str | None:
-        """The diagnosis of a request, as the classifier names it; None: it does not know it, or there is none."""
-        term = diagnosis_term(request.attributes.get("diagnosis"))
-        return term if term in self.classifier.terms else None
 
 
 def check_best_of(count: int | None, classifier: Path | None, *, reads: bool) -> None:
@@ -86,6 +80,10 @@ def check_best_of(count: int | None, classifier: Path | None, *, reads: bool) ->
         )
     if not several and classifier is not None:
         raise InputError("a classifier without candidates", "two or more to choose from", "add --best-of 2")
+
+
+def _diagnosis(request: PairRequest) -> str | None:
+    return request.attributes.get("diagnosis")
 
 
 def _candidate(request: PairRequest, number: int) -> PairRequest:

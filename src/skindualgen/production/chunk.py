@@ -19,9 +19,6 @@ CHUNK_BATCHES = 4
 AREA_SCORE = "mask_area_fraction"
 """Share of the picture that the mask calls lesion, in each record's ``scores``."""
 
-CHOSEN_BY = "class_probability"
-"""Score that candidates are chosen by, in each record's ``scores``; one of `skindualgen.gate.scores` as well."""
-
 ID_PREFIX = "SDG"
 """What ids begin with by default, and what those of all earlier folders begin with."""
 ID_PREFIX_FORM = re.compile(r"[A-Za-z0-9_-]{1,16}")

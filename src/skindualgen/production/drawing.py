@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from skindualgen._version import __version__
-from skindualgen.contracts import IGNORED_DIR, IMAGES_DIR, MASKS_DIR, PairRecord
+from skindualgen.contracts import CHOOSER_FIELD, IGNORED_DIR, IMAGES_DIR, MASKS_DIR, PairRecord
 from skindualgen.files import png_bytes
 from skindualgen.marks.embed import image_png, mask_png, photograph_png
 from skindualgen.planning.requests import PairRequest, derived_seed
@@ -34,7 +34,7 @@ from skindualgen.production.chunk import (
 OPEN_CHUNKS = 2
 """Chunks in the making: while the last batch of one is judged, the next one's first is generated."""
 
-FURTHER_HASHES = ("guide_sha256", "classifier_sha256")
+FURTHER_HASHES = ("guide_sha256", CHOOSER_FIELD)
 """Of what a pair is made with, those that are further fields of its record."""
 MASK_ORIGIN = "mask_origin"
 """Field of a real photograph's record whose mask is not an annotator's."""
@@ -157,8 +157,9 @@ def finalize(
         _record(request, mask, reading, attempt if gate else None, settings)
         for request, mask, reading in zip(requests, masks, read, strict=True)
     ]
-    for record, choice in zip(records, choices or (), strict=choices is not None):
-        record.seed, record.scores = choice.seed, {**(record.scores or {}), **choice.scores}
+    if choices is not None:
+        for record, choice in zip(records, choices, strict=True):
+            record.seed, record.scores = choice.seed, {**(record.scores or {}), **choice.scores}
     verdicts = gate.judge(images, masks, records) if gate else [None] * len(records)
     outcomes: list[FinishedPair | Reject] = []
     for image, mask, reading, record, verdict in zip(images, masks, read, records, verdicts, strict=True):

@@ -15,7 +15,8 @@ from PIL import Image
 from skindualgen.contracts import REJECTS_FILE, SHEET_FILE, PairRecord
 from skindualgen.data.manifest import write_dataset_stream
 from skindualgen.files import atomic_path, run_record
-from skindualgen.production.chunk import AREA_SCORE, CHOSEN_BY
+from skindualgen.gate.scores import CLASS_PROBABILITY
+from skindualgen.production.chunk import AREA_SCORE
 from skindualgen.production.journal import Journal
 
 SHEET_PAIRS = 48
@@ -92,7 +93,7 @@ def _tell_refused(out: Path, journal: Journal) -> Outcome:
                 if not has_lesion(pair.get("scores")):
                     counted["empty"] += 1
                     first = first or pair["file_name"]
-                counted["unchosen"] += "best_of" in pair and CHOSEN_BY not in pair["scores"]
+                counted["unchosen"] += "best_of" in pair and CLASS_PROBABILITY not in pair["scores"]
     if not counted["reject"]:
         (out / REJECTS_FILE).unlink()
     return Outcome(

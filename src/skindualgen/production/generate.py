@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from skindualgen.contracts import InputError, PairRecord, Report
+from skindualgen.contracts import CHOOSER_FIELD, InputError, PairRecord, Report
 from skindualgen.data.manifest import read_metadata
 from skindualgen.data.training_items import TRAINING_ITEMS_FILE
 from skindualgen.files import sha256_file
@@ -107,7 +107,7 @@ def generate_dataset(
         source = CompletedRequests(source, appearances)
     steps, guidance = factory.drawn_with(pipeline)
     candidates = 1 if sampler is not None else factory.candidates(pipeline)
-    chosen_by = {"classifier_sha256": factory.choosing().sha256} if candidates > 1 else {}
+    chosen_by = {CHOOSER_FIELD: factory.classifier_sha256()} if candidates > 1 else {}
     settings = ChunkSettings(
         steps,
         guidance.scale,

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from skindualgen.contracts import InputError
 from skindualgen.data.prompts import tokens_of
+from skindualgen.files import sha256_file
 from skindualgen.hardware import DTYPES
 from skindualgen.model.bases import hide_loading_bars
 from skindualgen.planning.anchors import Anchoring
@@ -22,9 +23,6 @@ from skindualgen.production.chunk import Decode, Gate, Sampler
 from skindualgen.sample.guidance import Guidance
 from skindualgen.sample.pipeline import SkinDualGenPipeline
 from skindualgen.sample.reading import mask_predictor
-
-if TYPE_CHECKING:
-    from skindualgen.judges.classifier import Classifier
 
 Precision = Literal["fp32", "fp16", "bf16"]
 
@@ -159,16 +157,22 @@ class PipelineFactory:
         default: int = pipeline.config.get("default_best_of", 1) if self.anchoring is None else 1
         return default if self.best_of is None else self.best_of
 
-    def choosing(self) -> Classifier:
-        """The classifier that chooses among candidates.
-
-        Raises:
-            InputError: its file cannot be read, or holds something else.
-        """
-        from skindualgen.judges.classifier import Classifier
+    @property
+    def _classifier_file(self) -> Path:
         from skindualgen.judges.training import bundled_file
 
-        return Classifier(self.classifier or bundled_file("classifier"))
+        return self.classifier or bundled_file("classifier")
+
+    def classifier_sha256(self) -> str:
+        """Hash of the file of the classifier that chooses among candidates; the network is not built for it.
+
+        Raises:
+            InputError: it cannot be read, or holds something else.
+        """
+        from skindualgen.judges.training import load_header
+
+        load_header(self._classifier_file, "classifier")
+        return sha256_file(self._classifier_file)
 
     def parts(self, pipeline: SkinDualGenPipeline) -> tuple[Sampler, Gate | None]:
         """Sampler and gate around a pipeline."""
@@ -181,7 +185,9 @@ class PipelineFactory:
 
             sampler = AnchoredSampler(pipeline, self.anchoring, steps=steps, guidance=guidance, size=self.size)
         if (candidates := self.candidates(pipeline)) > 1:
-            sampler = BestOf(sampler, self.choosing(), candidates)
+            from skindualgen.judges.classifier import Classifier
+
+            sampler = BestOf(sampler, Classifier(self._classifier_file), candidates)
         if self.gate is None:
             return sampler, None
         from skindualgen.gate.gate import load_gate
