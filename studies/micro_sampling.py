@@ -147,7 +147,8 @@ def main(
 ) -> None:
     """Generate, measure and write docs/results/micro_sampling.md."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    work.mkdir(parents=True, exist_ok=True)
+    for folder in (work, out):
+        folder.mkdir(parents=True, exist_ok=True)
     if unknown := set(rows or ()) - set(ROWS):
         raise InputError(f"rows {sorted(unknown)}", f"some of {list(ROWS)}", "correct --rows")
     wanted = wanted_records(real_records(real, "val"), REPEATS, LEAST_PER_CLASS)
