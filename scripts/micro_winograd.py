@@ -6,6 +6,7 @@ arXiv 1509.09308); the transforms before and after are matrix products with cons
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,9 +36,13 @@ INPUT_2D, KERNEL_2D, OUTPUT_2D = (torch.kron(each, each) for each in (INPUT, KER
 
 
 class WinogradConvolution(torch.autograd.Function):
-    """Convolution of [b, c, h, w] by [o, c, 3, 3] with stride 1 and padding 1; h and w are multiples of 4."""
+    """Convolution of [b, c, h, w] by [o, c, 3, 3] with stride 1 and padding 1; h and w are multiples of 4.
+
+    In float32 under autocast as well: the transforms lose digits that bfloat16 does not have.
+    """
 
     @staticmethod
+    @partial(torch.amp.custom_fwd, device_type="cpu", cast_inputs=torch.float32)
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         """Images in channels_last are not copied; neither is the result."""
         b, c, h, w = x.shape
@@ -57,6 +62,7 @@ class WinogradConvolution(torch.autograd.Function):
         return out.reshape(b, h, w, -1).permute(0, 3, 1, 2)
 
     @staticmethod
+    @partial(torch.amp.custom_bwd, device_type="cpu")
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor]:
         """Transposes of the forward steps."""
         tiles, kernels = ctx.saved_tensors

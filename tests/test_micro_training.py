@@ -315,6 +315,25 @@ def test_convolution_by_tiles_is_convolution(shape: tuple[int, ...]) -> None:
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4 * float(expected.detach().abs().max()))
 
 
+def test_tiles_keep_their_precision_under_autocast() -> None:
+    """Beside layers in bfloat16, forwards and backwards."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(64, 64, 1), torch.nn.Conv2d(64, 64, 3, padding=1))
+    tiled = copy.deepcopy(net)
+    use_winograd(tiled)
+    x = torch.randn(2, 64, 8, 8).contiguous(memory_format=torch.channels_last)
+    y = net(x)
+    y.square().sum().backward()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = tiled(x)
+    found.float().square().sum().backward()
+    assert found.dtype == torch.float32
+    pairs = [(found, y), *((a.grad, b.grad) for a, b in zip(tiled.parameters(), net.parameters(), strict=True))]
+    for ours, expected in pairs:
+        assert ours is not None and expected is not None
+        torch.testing.assert_close(ours, expected, rtol=0, atol=0.02 * float(expected.detach().abs().max()))
+
+
 def test_layers_that_merge_their_update_learn_as_those_of_peft(tiny_base: Path) -> None:
     base = load_base(tiny_base)
     generator = torch.Generator().manual_seed(0)
