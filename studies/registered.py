@@ -44,6 +44,9 @@ Part = Literal["val", "test"]
 
 RegimesOption = Annotated[str, typer.Option(help="names with commas, all if not given; processes can share them out")]
 WaysOption = Annotated[str, typer.Option(help="ways of making pairs, with commas; all of the task's if not given")]
+LeftOutOption = Annotated[
+    list[str] | None, typer.Option(help="family that there was no time for; once for each of them")
+]
 DeviceOption = Annotated[str, typer.Option(help="cpu, or cuda: of adapters, pairs and trainings")]
 
 
@@ -66,20 +69,31 @@ def val(
 
 
 @app.command(name="choose")
-def choose_arms(work: WorkOption, out: OutOption = RESULTS) -> None:
+def choose_arms(work: WorkOption, out: OutOption = RESULTS, left_out: LeftOutOption = None) -> None:
     """Choose the arms that are confirmed, at most one a family, once every candidate has been judged on val.
 
     Raises:
-        InputError: a candidate is missing.
+        InputError: a candidate is missing, a family to be left out is unknown, or the choice was made before.
     """
-    expected = {(name, way) for name, regime in REGIMES.items() for way in ways_of(regime.task)}
+    families, absent = {regime.family for regime in REGIMES.values()}, sorted(set(left_out or ()))
+    if unknown := set(absent) - families:
+        raise InputError(f"the families {sorted(unknown)}", f"some of {sorted(families)}", "correct --left-out")
+    if absent and set(absent) == families:
+        raise InputError("all families left out", "one at least to choose in", "correct --left-out")
+    expected = {
+        (name, way) for name, regime in REGIMES.items() if regime.family not in absent for way in ways_of(regime.task)
+    }
     found = results(work, "val")
     if missing := sorted(expected - {(each.regime, each.way) for each in found}):
         got = f"{len(missing)} of {len(expected)} candidates that were not judged on val: {missing[0]} and so on"
-        raise InputError(got, "all of them", "run `registered.py val` to its end first")
-    chosen = choose(found)
-    record = run_record(chosen={family: None if each is None else each.to_json() for family, each in chosen.items()})
-    atomic_write_json(out / CHOICE_FILE, record)
+        raise InputError(got, "all of them", "run `registered.py val` to its end first, or leave whole families out")
+    if (path := out / CHOICE_FILE).is_file():
+        raise InputError(f"{path} from before", "no choice yet: it is made once", "go on with `registered.py test`")
+    chosen = choose(found, absent)
+    record = run_record(
+        chosen={family: None if each is None else each.to_json() for family, each in chosen.items()}, left_out=absent
+    )
+    atomic_write_json(path, record)
 
 
 @app.command(name="test")
@@ -99,14 +113,16 @@ def confirm(data: Path, work: Path, out: Path, effort: Effort) -> list[Found]:
     path = out / CHOICE_FILE
     if not path.is_file():
         raise InputError(f"{path}, which is not there", "the arms that val has chosen", "run `registered.py choose`")
-    chosen = [Found.from_json(each) for each in json.loads(path.read_text())["chosen"].values() if each is not None]
+    choice = json.loads(path.read_text())
+    chosen = [Found.from_json(each) for each in choice["chosen"].values() if each is not None]
     found = []
     for each in chosen:
         made = run(each.regime, each.way, data, work, effort, part="test", arms=[each.arm])
         found += [result for result in candidates(each.regime, each.way, made) if result.arm == each.arm]
     found = adjusted(found)
-    atomic_write_json(out / "registered.json", run_record(found=[each.to_json() for each in found]))
-    atomic_write_text(out / "registered.md", page("The registered study, on the test part", found))
+    absent = choice.get("left_out", [])
+    atomic_write_json(out / "registered.json", run_record(found=[each.to_json() for each in found], left_out=absent))
+    atomic_write_text(out / "registered.md", page("The registered study, on the test part", found, absent))
     return found
 
 
@@ -153,8 +169,8 @@ def write_val(work: Path, out: Path) -> None:
     atomic_write_text(out / "registered_val.md", page("The candidates of the registered study, on val", found))
 
 
-def page(title: str, found: list[Found]) -> str:
-    """Each arm against the control that it beats least."""
+def page(title: str, found: list[Found], left_out: Collection[str] = ()) -> str:
+    """Each arm against the control that it beats least, and the families that nothing was measured of."""
     rows = [
         [
             *(each.regime, each.way, each.arm, each.control),
@@ -169,7 +185,8 @@ def page(title: str, found: list[Found]) -> str:
         "Dice, or balanced accuracy, of an arm minus that of the control that it beats least, 95 % over parts, "
         "trainings and photographs, by `studies/registered.py`: [what is registered](../preregistration.md)."
     )
-    return "\n".join([f"# {title}", "", said, "", *table(heads, rows), ""])
+    absent = [f"Left out before the choice, for want of time: {', '.join(sorted(left_out))}.", ""] if left_out else []
+    return "\n".join([f"# {title}", "", said, "", *table(heads, rows), "", *absent])
 
 
 def _effort(cores: int, device: str) -> Effort:

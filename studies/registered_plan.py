@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -138,14 +138,18 @@ def _found(name: str, way: str, arm: ArmResult, metric: str) -> Found:
     return Found(name, way, arm.name, str(control), hardest.value, hardest.low, hardest.high, p_value)
 
 
-def choose(found: Iterable[Found]) -> dict[str, Found | None]:
+def choose(found: Iterable[Found], left_out: Collection[str] = ()) -> dict[str, Found | None]:
     """Return the arm of each family that is confirmed on the test part: that of the highest lower end on val.
 
-    A family none of whose candidates gains anything on val has none.
+    A family none of whose candidates gains anything on val has none; those that were left out are not among them.
     """
-    chosen: dict[str, Found | None] = {regime.family: None for regime in REGIMES.values()}
+    chosen: dict[str, Found | None] = {
+        regime.family: None for regime in REGIMES.values() if regime.family not in left_out
+    }
     for candidate in found:
         family = REGIMES[candidate.regime].family
+        if family in left_out:
+            continue
         best = chosen[family]
         if candidate.gain > 0 and math.isfinite(candidate.low) and (best is None or candidate.low > best.low):
             chosen[family] = candidate

@@ -110,6 +110,10 @@ def test_a_regime_runs_on_val_and_its_chosen_arm_on_test(
     assert [(each.way, each.arm) for each in found] == [("redraw", "hybrid-1"), ("redraw", "replace-0.5")]
     with pytest.raises(InputError, match="were not judged on val"):
         registered.choose_arms(work, out)
+    with pytest.raises(InputError, match="the families \\['no masks'\\]"):
+        registered.choose_arms(work, out, ["no masks"])
+    with pytest.raises(InputError, match="all families left out"):
+        registered.choose_arms(work, out, [regime.family for regime in REGIMES.values()])
     with pytest.raises(InputError, match="which is not there"):
         confirm(data, work, out, effort)
     atomic_write_json(out / CHOICE_FILE, {"chosen": {"few masks": found[0].to_json(), "many masks": None}})
@@ -164,8 +168,8 @@ def test_two_clinics_share_no_lesion(data: Path, effort: Effort, tmp_path: Path)
     )
 
 
-def found(regime: str, gain: float, low: float, p: float = 0.5) -> Found:
-    return Found(regime, "redraw", "hybrid-1", "augment", gain, low, gain + 1, p)
+def found(regime: str, gain: float, low: float, p: float = 0.5, way: str = "redraw") -> Found:
+    return Found(regime, way, "hybrid-1", "augment", gain, low, gain + 1, p)
 
 
 def test_the_choice_by_hand() -> None:
@@ -181,6 +185,20 @@ def test_the_choice_by_hand() -> None:
     )
     assert chosen["few masks"] is best and len(chosen) == 6
     assert {family for family, each in chosen.items() if each} == {"few masks"}
+
+
+def test_families_that_there_was_no_time_for_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole ones are left out before the choice, and the choice is made once."""
+    kept = [found("clinics_classify", 0.05, 0.01, way=way) for way in ways_of("classify")]
+    strayed = found("segment_25", 0.3, 0.2)
+    monkeypatch.setattr(registered, "results", lambda work, part: [*kept, strayed])
+    absent = sorted({regime.family for regime in REGIMES.values()} - {"two clinics, diagnoses"})
+    registered.choose_arms(tmp_path, tmp_path, absent)
+    choice = json.loads((tmp_path / CHOICE_FILE).read_text())
+    assert choice["left_out"] == absent and choice["chosen"] == {"two clinics, diagnoses": kept[0].to_json()}
+    assert "Left out before the choice, for want of time: few diagnoses, few masks" in registered.page("t", [], absent)
+    with pytest.raises(InputError, match="it is made once"):
+        registered.choose_arms(tmp_path, tmp_path, absent)
 
 
 def test_confirmed_by_hand() -> None:
