@@ -38,8 +38,20 @@ def classifier() -> Classifier:
     return Classifier(bundled_file("classifier"))
 
 
-def chosen(sampler: DiscSampler, classifier: Classifier, requests: Sequence[PairRequest], count: int) -> Decoded:
-    return Decoded(*BestOf(sampler, classifier, count).sample(requests)())
+class Counting(DiscSampler):
+    """Counts what it draws."""
+
+    drawn = 0
+
+    def sample(self, requests: Sequence[PairRequest]) -> Decode:
+        self.drawn += len(requests)
+        return super().sample(requests)
+
+
+def chosen(
+    sampler: DiscSampler, classifier: Classifier, requests: Sequence[PairRequest], count: int, threshold: float = 1.0
+) -> Decoded:
+    return Decoded(*BestOf(sampler, classifier, count, threshold).sample(requests)())
 
 
 def test_the_best_candidate_is_kept_under_its_seed(classifier: Classifier) -> None:
@@ -61,13 +73,6 @@ def test_the_best_candidate_is_kept_under_its_seed(classifier: Classifier) -> No
 
 
 def test_what_the_classifier_does_not_know_is_drawn_once(classifier: Classifier) -> None:
-    class Counting(DiscSampler):
-        drawn = 0
-
-        def sample(self, requests: Sequence[PairRequest]) -> Decode:
-            self.drawn += len(requests)
-            return super().sample(requests)
-
     sampler, requests = Counting(), requests_from_prompts(MIXED, 4, 0)
     _, _, _, choices = chosen(sampler, classifier, requests, 3)
     assert sampler.drawn == 4 + 2 * 2
@@ -75,6 +80,29 @@ def test_what_the_classifier_does_not_know_is_drawn_once(classifier: Classifier)
     unknown = Counting()
     chosen(unknown, classifier, requests[2:], 3)
     assert unknown.drawn == 2
+
+
+def test_above_the_threshold_no_further_candidate_is_drawn(classifier: Classifier) -> None:
+    """Each pair is then its first candidate that reaches it, or the best of all where none does."""
+    requests = requests_from_prompts(MIXED, 12, 0)
+    each = [chosen(DiscSampler(), classifier, requests, count).choices or () for count in (1, 2, 3, 4)]
+    firsts = sorted(choice.scores[CLASS_PROBABILITY] for choice in each[0] if choice.scores)
+    threshold = firsts[len(firsts) // 2]
+    expected, drawn = [], 0
+    for counted in zip(*each, strict=True):
+        enough = [choice.scores.get(CLASS_PROBABILITY, 1.0) >= threshold for choice in counted]
+        number = enough.index(True) if True in enough else len(enough) - 1
+        expected.append(counted[number])
+        drawn += number + 1
+    sampler = Counting()
+    found = chosen(sampler, classifier, requests, 4, threshold)
+    assert found.choices == expected and sampler.drawn == drawn
+    assert len(requests) < drawn < 4 * len(requests)
+    for request, image, choice in zip(requests, found.images, expected, strict=True):
+        (again,), _ = DiscSampler().sample([PairRequest(request.index, request.prompt, choice.seed)])()
+        assert again == image
+    alone = [Decoded(*BestOf(DiscSampler(), classifier, 4, threshold).sample([request])()) for request in requests]
+    assert [(each.choices or ())[0] for each in alone] == expected  # whatever the batch
 
 
 def test_a_gate_judges_what_was_chosen(classifier: Classifier) -> None:
@@ -117,15 +145,18 @@ def test_the_command_chooses_and_records_it(tiny_v_adapter: Path, tmp_path: Path
 
 def test_an_adapter_may_have_a_number_of_candidates(v_pipe: SkinDualGenPipeline, tmp_path: Path) -> None:
     requests = requests_from_prompts(KNOWN, 2, 0)
-    v_pipe.register_to_config(default_best_of=2)
+    v_pipe.register_to_config(default_best_of=2, default_best_of_threshold=0.5)
     try:
         by_default = generate_pairs(v_pipe, requests, tmp_path / "default", num_inference_steps=1)
         once = generate_pairs(v_pipe, requests, tmp_path / "once", num_inference_steps=1, best_of=1)
+        every = generate_pairs(v_pipe, requests, tmp_path / "every", num_inference_steps=1, best_of=2)
     finally:
-        v_pipe.register_to_config(default_best_of=1)
+        v_pipe.register_to_config(default_best_of=1, default_best_of_threshold=1.0)
+    chooser = sha256_file(bundled_file("classifier"))
     assert [record.model_extra for record in by_default] == [
-        {"best_of": 2, "classifier_sha256": sha256_file(bundled_file("classifier"))}
+        {"best_of": 2, "best_of_threshold": 0.5, "classifier_sha256": chooser}
     ] * 2
+    assert [record.model_extra for record in every] == [{"best_of": 2, "classifier_sha256": chooser}] * 2
     assert [record.model_extra for record in once] == [{}] * 2
     assert [record.seed for record in once] == [request.seed for request in requests]
 
@@ -137,6 +168,9 @@ def test_an_adapter_may_have_a_number_of_candidates(v_pipe: SkinDualGenPipeline,
         ({"best_of": 65}, "the best of 65"),
         ({"best_of": 1, "classifier": Path("judge.safetensors")}, "a classifier without candidates"),
         ({"classifier": Path("judge.safetensors")}, "a classifier without candidates"),
+        ({"best_of": 2, "best_of_threshold": 0.0}, "a threshold of 0.0; expected a probability above 0, up to 1"),
+        ({"best_of": 2, "best_of_threshold": 1.5}, "a threshold of 1.5"),
+        ({"best_of_threshold": 0.5}, "a threshold without candidates"),
     ],
 )
 def test_what_cannot_be_chosen_is_refused(options: dict[str, object], said: str) -> None:

@@ -170,6 +170,7 @@ class SamplingSettings(Settings):
     default_guidance_interval: tuple[float, float] = (0.0, 1.0)
     default_prompt_noise: float = Field(0.0, ge=0)
     default_best_of: int = Field(1, ge=1, description="candidates of a pair, of which a classifier chooses")
+    default_best_of_threshold: float = Field(1.0, gt=0, le=1, description="probability that needs no further candidate")
 
 
 class TrainConfig(Settings):

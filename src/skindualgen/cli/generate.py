@@ -124,6 +124,12 @@ def generate(
             help="Candidates of each pair: a classifier keeps the best for its diagnosis.  (default: the adapter's)",
         ),
     ] = None,
+    best_of_threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="With --best-of: a candidate of this probability needs no further one.  (default: 1, draw all)"
+        ),
+    ] = None,
     classifier: Annotated[
         Path | None, typer.Option(help="Classifier that --best-of chooses by.  (default: the bundled one)")
     ] = None,
@@ -213,6 +219,7 @@ def generate(
             guide=guide,
             anchoring=anchoring,
             best_of=best_of,
+            best_of_threshold=best_of_threshold,
             classifier=classifier,
         )
         options = GenerateOptions(

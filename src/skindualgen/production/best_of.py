@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from skindualgen.contracts import InputError
 from skindualgen.gate.scores import CLASS_PROBABILITY, DIGITS
 from skindualgen.planning.requests import PairRequest, derived_seed
-from skindualgen.production.chunk import Choice, Decode, Decoded, Sampler
+from skindualgen.production.chunk import Choice, Decode, Decoded, Reading, Sampler
 
 if TYPE_CHECKING:
     from skindualgen.judges.classifier import Classifier
@@ -30,49 +32,86 @@ class BestOf:
     Attributes:
         sampler: draws the candidates.
         classifier: reads their pictures.
-        count: candidates of a request.
+        count: candidates of a request, at most.
+        threshold: probability of the diagnosis from which on a candidate is kept without drawing further ones; 1 draws
+            all of them.
     """
 
     sampler: Sampler
     classifier: Classifier
     count: int
+    threshold: float = 1.0
 
     def sample(self, requests: Sequence[PairRequest]) -> Decode:
-        """Generate the candidates of the requests; what is returned decodes all of them and chooses."""
-        known = [i for i, request in enumerate(requests) if self.classifier.term_of(_diagnosis(request))]
-        places = [list(range(len(requests))), *([known] * (self.count - 1) if known else [])]
-        drawn = []
-        for number, some in enumerate(places):
-            asked = [_candidate(requests[place], number) for place in some]
-            drawn.append((some, asked, self.sampler.sample(asked)))
-        return lambda: self._chosen([(some, asked, Decoded(*decode())) for some, asked, decode in drawn])
-
-    def _chosen(self, drawn: list[tuple[list[int], list[PairRequest], Decoded]]) -> Decoded:
-        """The best candidate of each place; the first draw has all places."""
-        _, asked, first = drawn[0]
-        images, masks = list(first.images), list(first.masks)
-        choices = [Choice(request.seed, {}) for request in asked]
-        for some, candidates, decoded in drawn:
-            for place, request, image, mask in zip(some, candidates, decoded.images, decoded.masks, strict=True):
-                probability = self.classifier.probability(np.asarray(image), _diagnosis(request))
-                if probability is None:
-                    continue
-                score = round(probability, DIGITS)
-                if score > choices[place].scores.get(CLASS_PROBABILITY, -1.0):
-                    images[place], masks[place] = image, mask
-                    choices[place] = Choice(request.seed, {CLASS_PROBABILITY: score})
-        return Decoded(images, masks, first.readings, choices)
+        """Generate the candidates of the requests; what is returned decodes those that are not yet, and chooses."""
+        best = _Best(self.classifier, requests)
+        for number in range(self.count):
+            places = best.below(self.threshold) if number else range(len(requests))
+            if not places:
+                break
+            asked = [_candidate(requests[place], number) for place in places]
+            drawn = partial(best.take, places, asked, self.sampler.sample(asked))
+            if self.threshold < 1 and number + 1 < self.count:
+                drawn()  # whether there is a next candidate depends on it
+            else:
+                best.undecoded.append(drawn)
+        return best.chosen
 
 
-def check_best_of(count: int | None, classifier: Path | None, *, reads: bool) -> None:
+class _Best:
+    """The best candidate of each request so far."""
+
+    def __init__(self, classifier: Classifier, requests: Sequence[PairRequest]) -> None:
+        self.undecoded: list[Callable[[], None]] = []
+        self._classifier, self._diagnoses = classifier, [request.attributes.get("diagnosis") for request in requests]
+        self._known = [place for place, name in enumerate(self._diagnoses) if classifier.term_of(name)]
+        self._images: dict[int, Image.Image] = {}
+        self._masks: dict[int, Image.Image] = {}
+        self._choices: dict[int, Choice] = {}
+        self._readings: Sequence[Reading] | None = None
+
+    def below(self, threshold: float) -> list[int]:
+        """Places of the requests whose best candidate is not known to reach the threshold, but could."""
+        return [place for place in self._known if self._score(place) < threshold]
+
+    def take(self, places: Sequence[int], asked: Sequence[PairRequest], decode: Decode) -> None:
+        """Decode a candidate for each of some places and keep it where it is the best; the first ones are for all."""
+        images, masks, readings, _ = Decoded(*decode())
+        if not self._choices:
+            self._readings = readings
+        for place, request, image, mask in zip(places, asked, images, masks, strict=True):
+            probability = self._classifier.probability(np.asarray(image), self._diagnoses[place])
+            score = {} if probability is None else {CLASS_PROBABILITY: round(probability, DIGITS)}
+            if place not in self._choices or score.get(CLASS_PROBABILITY, -1.0) > self._score(place):
+                self._images[place], self._masks[place] = image, mask
+                self._choices[place] = Choice(request.seed, score)
+
+    def chosen(self) -> Decoded:
+        """The best candidate of each request, in their order."""
+        for decode in self.undecoded:
+            decode()
+        images, masks, choices = (
+            [kept[place] for place in range(len(self._diagnoses))]
+            for kept in (self._images, self._masks, self._choices)
+        )
+        return Decoded(images, masks, self._readings, choices)
+
+    def _score(self, place: int) -> float:
+        choice = self._choices.get(place)
+        return -1.0 if choice is None else choice.scores.get(CLASS_PROBABILITY, -1.0)
+
+
+def check_best_of(count: int | None, classifier: Path | None, threshold: float | None = None, *, reads: bool) -> None:
     """Refuse what cannot be chosen.
 
     Raises:
-        InputError: a number of candidates out of range, several of a photograph whose mask is read, a classifier
-            without candidates.
+        InputError: a number of candidates or a threshold out of range, several of a photograph whose mask is read, a
+            classifier or a threshold without candidates.
     """
     if count is not None and not 1 <= count <= MOST:
         raise InputError(f"the best of {count}", f"1 to {MOST} candidates of a pair", "correct --best-of")
+    if threshold is not None and not 0 < threshold <= 1:
+        raise InputError(f"a threshold of {threshold}", "a probability above 0, up to 1", "correct --best-of-threshold")
     several = count is not None and count > 1
     if several and reads:
         raise InputError(
@@ -80,10 +119,8 @@ def check_best_of(count: int | None, classifier: Path | None, *, reads: bool) ->
         )
     if not several and classifier is not None:
         raise InputError("a classifier without candidates", "two or more to choose from", "add --best-of 2")
-
-
-def _diagnosis(request: PairRequest) -> str | None:
-    return request.attributes.get("diagnosis")
+    if not several and threshold is not None:
+        raise InputError("a threshold without candidates", "two or more to draw below it", "add --best-of 2")
 
 
 def _candidate(request: PairRequest, number: int) -> PairRequest:

@@ -106,7 +106,10 @@ def generate_dataset(
     if options.complete_prompts and sampler is None and (appearances := pipeline.config.get("appearances")):
         source = CompletedRequests(source, appearances)
     steps, guidance = factory.drawn_with(pipeline)
-    candidates = 1 if sampler is not None else factory.candidates(pipeline)
+    candidates, threshold = (1, 1.0) if sampler is not None else factory.candidates(pipeline)
+    choice = {"best_of": candidates} if candidates > 1 else {}
+    if candidates > 1 and threshold < 1:
+        choice["best_of_threshold"] = threshold
     chosen_by = {CHOOSER_FIELD: factory.classifier_sha256()} if candidates > 1 else {}
     settings = ChunkSettings(
         steps,
@@ -118,7 +121,7 @@ def generate_dataset(
         options.watermark,
         options.license,
         options.id_prefix,
-        guidance.told | ({"best_of": candidates} if candidates > 1 else {}),
+        guidance.told | choice,
         {} if factory.anchoring is None else factory.anchoring.described,
     )
     extra_files = training_items_of(pipeline)
@@ -167,7 +170,7 @@ def generate_pairs(
         size: side in px, a multiple of 8; the model's own if not given.
         report: progress.
         sampling: further fields of `PipelineFactory`: ``guidance_rescale``, ``guidance_interval``, ``prompt_noise``,
-            ``mask_guidance``, ``best_of``.
+            ``mask_guidance``, ``best_of``, ``best_of_threshold``.
 
     Raises:
         InputError: ``out`` holds something else, a prompt is too long, or ``size`` is no multiple of 8.

@@ -84,6 +84,8 @@ class PipelineFactory:
         precision: of the model's weights and activations.
         best_of: candidates of a pair, of which a classifier chooses the one that shows the prompted diagnosis best; if
             not given, the adapter's default for pairs from text alone, else 1.
+        best_of_threshold: probability of the diagnosis from which on no further candidate is drawn; if not given, the
+            adapter's where ``best_of`` is the adapter's too, else 1: all are drawn.
         classifier: a classifier's file; the bundled one if not given.
 
     Raises:
@@ -107,9 +109,10 @@ class PipelineFactory:
     anchoring: Anchoring | None = None
     best_of: int | None = None
     classifier: Path | None = None
+    best_of_threshold: float | None = None
 
     def __post_init__(self) -> None:
-        check_best_of(self.best_of, self.classifier, reads=self.reads)
+        check_best_of(self.best_of, self.classifier, self.best_of_threshold, reads=self.reads)
         if self.reads and any(each is not None for each in (*self._guidance, self.guide)):
             raise InputError(
                 "guidance, prompt noise or a guide for photographs that are read",
@@ -152,10 +155,13 @@ class PipelineFactory:
             return pipeline.steps(self.steps, reads_mask=True), Guidance()
         return pipeline.steps(self.steps), pipeline.guidance(*self._guidance)
 
-    def candidates(self, pipeline: SkinDualGenPipeline) -> int:
-        """Candidates of each pair."""
-        default: int = pipeline.config.get("default_best_of", 1) if self.anchoring is None else 1
-        return default if self.best_of is None else self.best_of
+    def candidates(self, pipeline: SkinDualGenPipeline) -> tuple[int, float]:
+        """Candidates of each pair at most, and the probability from which on no further one is drawn."""
+        if self.best_of is not None:
+            return self.best_of, 1.0 if self.best_of_threshold is None else self.best_of_threshold
+        if self.anchoring is not None:
+            return 1, 1.0
+        return pipeline.config.get("default_best_of", 1), pipeline.config.get("default_best_of_threshold", 1.0)
 
     @property
     def _classifier_file(self) -> Path:
@@ -184,10 +190,11 @@ class PipelineFactory:
             from skindualgen.production.anchored import AnchoredSampler
 
             sampler = AnchoredSampler(pipeline, self.anchoring, steps=steps, guidance=guidance, size=self.size)
-        if (candidates := self.candidates(pipeline)) > 1:
+        candidates, threshold = self.candidates(pipeline)
+        if candidates > 1:
             from skindualgen.judges.classifier import Classifier
 
-            sampler = BestOf(sampler, Classifier(self._classifier_file), candidates)
+            sampler = BestOf(sampler, Classifier(self._classifier_file), candidates, threshold)
         if self.gate is None:
             return sampler, None
         from skindualgen.gate.gate import load_gate

@@ -52,7 +52,8 @@ class SkinDualGenPipeline(DiffusionPipeline):
         default_mask_steps: ``num_mask_steps`` of pairs from text alone when the call does not say; None is all steps.
         default_mask_guidance: ``mask_guidance_scale`` when the call does not say.
         default_segment_steps: for image -> mask when the call does not say; guidance is off there.
-        default_best_of: candidates of a pair that ``skindualgen generate`` chooses among; a call draws one.
+        default_best_of, default_best_of_threshold: candidates of a pair that ``skindualgen generate`` chooses among, at
+            most, and the probability of the diagnosis from which on it draws no further one; a call draws one.
         guide: a weaker joint UNet, such as the adapter early in its training; guidance then leads away from its
             predictions for the same prompts, and not from those for the negative prompt.
         provenance: ids and hashes of base and adapter, written into every generated file.
@@ -94,6 +95,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
         default_mask_steps: int | None = None,
         default_mask_guidance: float = 1.0,
         default_best_of: int = 1,
+        default_best_of_threshold: float = 1.0,
         schedules: Mapping[str, Sequence[int]] | None = None,
         distilled: Mapping[str, Any] | None = None,
     ) -> None:
@@ -120,6 +122,7 @@ class SkinDualGenPipeline(DiffusionPipeline):
             default_mask_steps=default_mask_steps,
             default_mask_guidance=default_mask_guidance,
             default_best_of=default_best_of,
+            default_best_of_threshold=default_best_of_threshold,
             schedules=checked_schedules(schedules, scheduler),
             distilled=None if distilled is None else dict(distilled),
         )
