@@ -23,12 +23,16 @@ from micro_measures import (
 )
 from micro_quality import wanted_records
 from micro_report import Target, fill_overview
+from micro_steps import COLUMNS, SOLVERS, STEPS, Row, draw, rows_of
+from micro_steps import markdown as steps_page
 from picture_sheets import closest_pairs_sheet, picture_grid
 from PIL import Image
 
 from skindualgen.contracts import InputError, PairRecord
+from skindualgen.data.manifest import read_metadata, write_dataset
 from skindualgen.judges.neighbours import nearest
 from skindualgen.metrics.fidelity import frechet_distance, kernel_distance, kernel_of_products, products
+from skindualgen.sample.pipeline import SkinDualGenPipeline
 
 pytestmark = pytest.mark.no_cover  # what this reaches of the package, other tests measure
 
@@ -198,3 +202,34 @@ def test_jackknife_error_matches_the_spread_over_fresh_samples():
     both = {"real": gaussian(20, 0), "generated": gaussian(25, 1, shift=0.5)}
     exact = kernel_of_products(products(**both)).standard_error
     assert exact == pytest.approx(jackknife_error(kernel_distance, **both), rel=0.5)
+
+
+def test_found_timesteps_have_rows_where_a_solver_takes_them() -> None:
+    rows = list(rows_of({"8": list(range(8)), "12": list(range(12))}))
+    assert len(rows) == len(set(rows)) == len(SOLVERS) * len(STEPS) + 2
+    assert [row.solver for row in rows if row.spacing == "found"] == ["DPM-Solver++ 2", "DPM-Solver++ 3"]
+    assert all(row.spacing == "usual" for row in rows_of(None))
+    measured = dict.fromkeys(COLUMNS, 0.0317) | {"pairs": 234}
+    run = {"command": ["studies/micro_steps.py"], "date_utc": "2026-12-04", "platform": "Linux", "cores": 2}
+    page = steps_page(dict.fromkeys(rows, measured), run)
+    assert page.count("| found |") == 2 and "| DDIM | usual | 50 | 0.0317 | 0.03 |" in page
+
+
+@pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning")  # of diffusers' DEIS
+@pytest.mark.parametrize("solver", list(SOLVERS))
+def test_each_solver_draws_in_few_steps(solver: str, v_pipe: SkinDualGenPipeline, tmp_path: Path) -> None:
+    captions = tmp_path / "captions"
+    captions.mkdir()
+    records = [PairRecord(file_name=f"images/{i}.jpg", isic_id=f"I{i}", diagnosis="nevus") for i in range(2)]
+    write_dataset(captions, records, made_by={"study": "micro_steps"})
+    kept, schedules = v_pipe.scheduler, v_pipe.config.schedules
+    try:
+        for spacing in ("usual", "found") if solver.startswith("DPM") else ("usual",):
+            draw(v_pipe, {"3": [900, 500, 100]}, Row(solver, spacing, 3), captions, tmp_path / spacing)
+            assert [record.num_inference_steps for record in read_metadata(tmp_path / spacing)] == [3, 3]
+            assert type(v_pipe.scheduler) is SOLVERS[solver][0]
+            described = json.loads((tmp_path / spacing / "generate.json").read_text())
+            assert ("[900, 500, 100]" in json.dumps(described)) == (spacing == "found")
+    finally:
+        v_pipe.scheduler = kept
+        v_pipe.register_to_config(schedules=schedules)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -14,7 +14,7 @@ from PIL import Image
 from skindualgen.contracts import InputError
 from skindualgen.gate.scores import CLASS_PROBABILITY, DIGITS
 from skindualgen.planning.requests import PairRequest, derived_seed
-from skindualgen.production.chunk import Choice, Decode, Decoded, Reading, Sampler
+from skindualgen.production.chunk import Choice, Decode, Decoded, Sampler
 
 if TYPE_CHECKING:
     from skindualgen.judges.classifier import Classifier
@@ -58,6 +58,12 @@ class BestOf:
         return best.chosen
 
 
+class _Candidate(NamedTuple):
+    image: Image.Image
+    mask: Image.Image
+    choice: Choice
+
+
 class _Best:
     """The best candidate of each request so far."""
 
@@ -65,10 +71,7 @@ class _Best:
         self.undecoded: list[Callable[[], None]] = []
         self._classifier, self._diagnoses = classifier, [request.attributes.get("diagnosis") for request in requests]
         self._known = [place for place, name in enumerate(self._diagnoses) if classifier.term_of(name)]
-        self._images: dict[int, Image.Image] = {}
-        self._masks: dict[int, Image.Image] = {}
-        self._choices: dict[int, Choice] = {}
-        self._readings: Sequence[Reading] | None = None
+        self._best: dict[int, _Candidate] = {}
 
     def below(self, threshold: float) -> list[int]:
         """Places of the requests whose best candidate is not known to reach the threshold, but could."""
@@ -76,29 +79,24 @@ class _Best:
 
     def take(self, places: Sequence[int], asked: Sequence[PairRequest], decode: Decode) -> None:
         """Decode a candidate for each of some places and keep it where it is the best; the first ones are for all."""
-        images, masks, readings, _ = Decoded(*decode())
-        if not self._choices:
-            self._readings = readings
+        images, masks, _, _ = Decoded(*decode())  # no readings: masks of photographs that are read have no candidates
         for place, request, image, mask in zip(places, asked, images, masks, strict=True):
             probability = self._classifier.probability(np.asarray(image), self._diagnoses[place])
             score = {} if probability is None else {CLASS_PROBABILITY: round(probability, DIGITS)}
-            if place not in self._choices or score.get(CLASS_PROBABILITY, -1.0) > self._score(place):
-                self._images[place], self._masks[place] = image, mask
-                self._choices[place] = Choice(request.seed, score)
+            if place not in self._best or score.get(CLASS_PROBABILITY, -1.0) > self._score(place):
+                self._best[place] = _Candidate(image, mask, Choice(request.seed, score))
 
     def chosen(self) -> Decoded:
         """The best candidate of each request, in their order."""
         for decode in self.undecoded:
             decode()
-        images, masks, choices = (
-            [kept[place] for place in range(len(self._diagnoses))]
-            for kept in (self._images, self._masks, self._choices)
-        )
-        return Decoded(images, masks, self._readings, choices)
+        pairs = [self._best[place] for place in range(len(self._diagnoses))]
+        images, masks, choices = zip(*pairs, strict=True)
+        return Decoded(list(images), list(masks), None, list(choices))
 
     def _score(self, place: int) -> float:
-        choice = self._choices.get(place)
-        return -1.0 if choice is None else choice.scores.get(CLASS_PROBABILITY, -1.0)
+        best = self._best.get(place)
+        return -1.0 if best is None else best.choice.scores.get(CLASS_PROBABILITY, -1.0)
 
 
 def check_best_of(count: int | None, classifier: Path | None, threshold: float | None = None, *, reads: bool) -> None:

@@ -107,7 +107,7 @@ def generate_dataset(
         source = CompletedRequests(source, appearances)
     steps, guidance = factory.drawn_with(pipeline)
     candidates, threshold = (1, 1.0) if sampler is not None else factory.candidates(pipeline)
-    choice = {"best_of": candidates} if candidates > 1 else {}
+    choice: dict[str, float] = {"best_of": candidates} if candidates > 1 else {}
     if candidates > 1 and threshold < 1:
         choice["best_of_threshold"] = threshold
     chosen_by = {CHOOSER_FIELD: factory.classifier_sha256()} if candidates > 1 else {}
