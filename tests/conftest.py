@@ -6,7 +6,7 @@ import gc
 import os
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import import_module
@@ -135,6 +135,17 @@ def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
     torch.manual_seed(SEED)
     with _unmeasured(item):
         return (yield)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def asks_cpu_for_bf16() -> Iterator[Callable[[], bool]]:
+    """What asks the CPU for bfloat16. In this process it is not asked: a test computes the same on every machine."""
+    from skindualgen import hardware
+
+    asks = hardware._cpu_has_bf16
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hardware, "_cpu_has_bf16", lambda: False)
+        yield asks
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
@@ -50,11 +51,11 @@ def test_precision_is_what_the_hardware_computes_in(
     assert hardware.training_precision(device) == precision
 
 
-def test_the_processors_instructions_are_asked_for() -> None:
+def test_the_processors_instructions_are_asked_for(asks_cpu_for_bf16: Callable[[], bool]) -> None:
     flags = Path("/proc/cpuinfo").read_text().split() if Path("/proc/cpuinfo").is_file() else []
     if not flags:
         pytest.skip("needs Linux")
-    assert hardware._cpu_has_bf16() == bool({"avx512_bf16", "amx_tile"} & set(flags))
+    assert asks_cpu_for_bf16() == bool({"avx512_bf16", "amx_tile"} & set(flags))
 
 
 def test_too_many_threads_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from skindualgen._version import __version__
 from skindualgen.cli import EXIT_INTERRUPTED, app
 from skindualgen.contracts import InputError
 from skindualgen.jobs import runner
+from skindualgen.jobs.job import Job
 from skindualgen.jobs.queue import Queue, Queued
 from skindualgen.jobs.runner import run, visible_devices
 from studio_jobs import wait_for
@@ -191,6 +192,45 @@ def test_a_job_that_goes_down_with_its_computer_or_with_ctrl_c_is_run_again(
     let_end(tmp_path)
     run(queue, "cpu", once=True)
     assert [queued.state for queued in queue.all()] == ["done", "done"]
+
+
+def test_ctrl_c_while_a_job_is_being_started_ends_that_job(
+    queue: Queue, tmp_path: Path, long: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.add(long, cwd=tmp_path)
+    start, children = Job.start, []
+
+    def interrupted(job: Job, *arguments: Any) -> None:
+        children.append(start(job, *arguments)[1])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Job, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(queue, "cpu", once=True)
+    (child,) = children
+    assert child.wait(timeout=30) != 0
+    assert [queued.state for queued in queue.open()] == ["waiting"]
+
+
+def test_a_process_that_cannot_be_recorded_is_ended(
+    queue: Queue, tmp_path: Path, long: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.add(long, cwd=tmp_path)
+    popen, children = subprocess.Popen, []
+
+    def started(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        children.append(popen(*arguments, **options))
+        return children[-1]
+
+    def full(_: Job) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    monkeypatch.setattr(Job, "write", full)
+    with pytest.raises(KeyboardInterrupt):
+        run(queue, "cpu", once=True)
+    assert children[0].returncode == -signal.SIGKILL
+    assert [queued.state for queued in queue.open()] == ["waiting"]
 
 
 def test_cancelling_what_runs_ends_it_as_ctrl_c_does(queue: Queue, tmp_path: Path, long: list[str]) -> None:

@@ -105,8 +105,13 @@ class Job:
                 env={**os.environ, **(environment or {})},
                 start_new_session=True,  # Ctrl-C in the starter's terminal does not reach it
             )
-        started = replace(self, started_utc=now, pid=child.pid, created=psutil.Process(child.pid).create_time())
-        started.write()
+        try:
+            started = replace(self, started_utc=now, pid=child.pid, created=psutil.Process(child.pid).create_time())
+            started.write()
+        except BaseException:  # Ctrl-C, a full disk: nobody would find it again
+            child.kill()
+            child.wait()
+            raise
         return started, child
 
     def stop(self) -> str:

@@ -73,33 +73,45 @@ def _run(queue: Queue, device: str, once: bool, say: Callable[[str], None]) -> N
 
 def _work(queue: Queue, queued: Queued, device: str, say: Callable[[str], None]) -> None:
     """Run a claimed job to its end, or follow one that an earlier runner has left running."""
-    job, child = queued.job, None
-    if job is None or queued.state == "waiting":
-        job = queue.blank(queued, device)
-        environment = {} if device == "mps" else {"CUDA_VISIBLE_DEVICES": visible_devices(device)}
-        try:
-            job, child = job.start(queued.cwd, environment)
-        except OSError as error:  # above all: its folder is gone
-            job.write()
-            atomic_write_text(job.folder / LOG_FILE, f"{error}\n")
-            atomic_write_text(job.folder / EXIT_FILE, "1\n")
     try:
-        if child is not None:
-            _report(queued, job, "start", say)
-        while job.active:
-            time.sleep(LOOK_EVERY_S)
+        job = _followed(queue, queued, device, say)
     except KeyboardInterrupt:
-        if job.active:
-            os.kill(job.pid, signal.SIGTERM)
-        while job.active:
-            time.sleep(LOOK_EVERY_S)
+        started = Job.read(queue.place(queued.number))  # from its folder: it may have been on its way to us
+        if started is not None:
+            if started.active:
+                os.kill(started.pid, signal.SIGTERM)
+            _wait_for(started)
         raise
-    if child is not None:
-        child.wait()
     if job.state == "lost":
         atomic_write_text(job.folder / EXIT_FILE, f"{ENDED_BY_OTHERS}\n")
     _report(queued, job, "failure" if job.state == "failed" else "end", say)
     queue.remove(queued.number)
+
+
+def _followed(queue: Queue, queued: Queued, device: str, say: Callable[[str], None]) -> Job:
+    """Start a job if it waits, and return it when it has ended."""
+    job = queued.job
+    if job is not None and queued.state != "waiting":
+        _wait_for(job)
+        return job
+    job = queue.blank(queued, device)
+    environment = {} if device == "mps" else {"CUDA_VISIBLE_DEVICES": visible_devices(device)}
+    try:
+        job, child = job.start(queued.cwd, environment)
+    except OSError as error:  # above all: its folder is gone
+        job.write()
+        atomic_write_text(job.folder / LOG_FILE, f"{error}\n")
+        atomic_write_text(job.folder / EXIT_FILE, "1\n")
+        return job
+    _report(queued, job, "start", say)
+    _wait_for(job)
+    child.wait()
+    return job
+
+
+def _wait_for(job: Job) -> None:
+    while job.active:
+        time.sleep(LOOK_EVERY_S)
 
 
 def visible_devices(device: str) -> str:
