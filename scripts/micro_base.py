@@ -112,7 +112,9 @@ def main() -> None:
     labelled = args.stage == "labelled"
 
     torch.manual_seed(0)
-    base, checkpoint = Base(latents.shape[2], device, processes), args.work / "state.pt"
+    layers = json.loads((args.init / "unet" / "config.json").read_text())["layers_per_block"] if args.init else 1
+    base = Base(latents.shape[2], device, processes, layers_per_block=layers)
+    checkpoint = args.work / "state.pt"
     looks = None
     if args.described:
         looks = processes.first_then_all(

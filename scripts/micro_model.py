@@ -8,6 +8,7 @@ import time
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
@@ -47,13 +48,13 @@ def spread_timesteps(count: int, alphas: Tensor) -> Tensor:
 
 
 class Base:
-    """Everything that is trained or kept between calls."""
+    """Everything that is trained or kept between calls; ``changes`` are of the UNet's configuration."""
 
-    def __init__(self, latent_channels: int, device: str, processes: Processes) -> None:
+    def __init__(self, latent_channels: int, device: str, processes: Processes, **changes: Any) -> None:
         self.processes = processes
         self.tokenizer, self.scheduler, self.device = make_tokenizer(), make_scheduler(), device
         self.models = nn.ModuleDict(
-            {"unet": make_unet(latent_channels), "text_encoder": make_text_encoder(self.tokenizer)}
+            {"unet": make_unet(latent_channels, **changes), "text_encoder": make_text_encoder(self.tokenizer)}
         ).to(device)
         self.models["unet"].to(memory_format=torch.channels_last)
         if device == "cpu":
